@@ -1,0 +1,150 @@
+"""An exclusive lock that the kernel keeps: `flock(2)` on a file that is never removed.
+
+Owns taking, holding and probing it; refuses to know what it protects. KLoROS's own tools lock the same way,
+so old and new exclude each other. The kernel frees the lock when the last copy of the descriptor closes,
+however its process ended, so there is no stale lock. What stands in the file (our JSON, KLoROS's JSON `name,
+pid, hostname, started_at`, its text `holder:pid:time`, or anything else) is for people: nothing is decided by
+it. POSIX locks (`lockf`) are no choice: they are lost as soon as the same process opens and closes the file
+once more (fcntl(2)).
+
+A forked child that does not exec shares the lock. `host/process.py` uses this: its keeper holds on to the
+caller's locks until the command's tree is gone.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from orchestration.errors import LockHeld
+from orchestration.host import clock, process_identity
+from orchestration.host.files import unwritable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_RECORD_LIMIT = 4096
+_CONTENDED = (errno.EWOULDBLOCK, errno.EACCES)
+
+
+class FileLock:
+    """One kernel lock at a path, free or held by one process and its forked children."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    @contextmanager
+    def held(self, holder: str) -> Iterator[None]:
+        """Hold the lock for the length of the block, without waiting for it.
+
+        Args:
+            holder: who we are, for people (a tick id, `runner`, a command's name).
+
+        Raises:
+            LockHeld: another open description holds it; the message carries the record found in the file.
+            Unwritable: the file can't be opened or made.
+        """
+        descriptor = self._open()
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in _CONTENDED:
+                    raise
+                raise LockHeld(
+                    f"{self.path} is locked by {_describe(_read(descriptor))}",
+                    hint=f"Nothing to repair: the lock ends with its process. Who has it: fuser -v {self.path}",
+                ) from None
+            _write(descriptor, holder)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def is_free(self) -> bool:
+        """Say whether nobody holds the lock at this moment, without writing a byte.
+
+        Takes a shared lock for some microseconds; who tries `held` in them is turned away, so a process whose
+        start must not fail for that tries more than once.
+        """
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _CONTENDED:
+                raise
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
+    def record(self) -> str:
+        """Describe the holder noted in the file, for people; empty when nothing is noted."""
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return ""
+        try:
+            content = _read(descriptor)
+        finally:
+            os.close(descriptor)
+        return _describe(content) if content.strip() else ""
+
+    def _open(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        try:
+            try:
+                return os.open(self.path, flags, 0o600)
+            except FileNotFoundError:
+                os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
+                return os.open(self.path, flags, 0o600)
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+
+
+def _write(descriptor: int, holder: str) -> None:
+    own = process_identity.current()
+    record = {
+        "holder": holder,
+        "pid": own.pid,
+        "start_time": own.start_time,
+        "boot_id": own.boot_id,
+        "host": os.uname().nodename,
+        "taken_at": clock.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+    }
+    content = (json.dumps(record) + "\n").encode()
+    try:
+        os.pwrite(descriptor, content, 0)
+        os.ftruncate(descriptor, len(content))
+    except OSError:
+        pass  # the record is for people; on a full disk the lock is as good without it
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.pread(descriptor, _RECORD_LIMIT, 0)
+    except OSError:
+        return b""
+
+
+def _describe(content: bytes) -> str:
+    text = content.decode("utf-8", "replace").strip()
+    try:
+        record = json.loads(text)
+    except ValueError:
+        record = None
+    if isinstance(record, dict):
+        who = record.get("holder", record.get("name", "somebody"))
+        since = record.get("taken_at", record.get("started_at", "an unknown time"))
+        host = record.get("host", record.get("hostname", "an unknown host"))
+        return f"{who}, pid {record.get('pid', 'unknown')} on {host} since {since}"
+    shown = "".join(character if character.isprintable() else " " for character in text)
+    return (
+        f"another process (the file says {shown[:200]!r})" if shown else "another process (the file is empty)"
+    )
