@@ -72,7 +72,7 @@ def _commit_baseline(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) 
     handover = artifacts.read_handover(artifacts.cycle_dir(kernel.settings.state_dir, cycle.cycle))
     path = baseline.baseline_path(kernel.settings.state_dir)
     if baseline.commit(path, accepted_of(handover, answers), cycle=cycle.cycle, now=_ended_at(cycle)):
-        log(Event.BASELINE_COMMITTED, f"cycle {cycle.cycle} set a new baseline", cycle=cycle.cycle)
+        log(Event.BASELINE_REPLACED, f"cycle {cycle.cycle} set a new baseline", cycle=cycle.cycle)
 
 
 def _write_acks(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> None:

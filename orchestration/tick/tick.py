@@ -24,6 +24,7 @@ from orchestration.tick.observation import Observation
 from orchestration.tick.observe import observe
 from orchestration.tick.reap import reap
 from orchestration.tick.settle import settle
+from orchestration.tick.take_in import Found
 
 DURATION_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 50.0)
 
@@ -50,20 +51,22 @@ def tick(kernel: Kernel, tick_id: str) -> Tick:
         seen = observe(kernel, found)
         decision = decide(seen, kernel.policy)
         with kernel.db.transaction():
-            outcome = act(kernel, seen, decision, tick_id)
+            outcome = act(kernel, found, decision, tick_id)
+            calendar.account(kernel, seen.now)
             record = _record(kernel, seen, decision, outcome, tick_id, started_at)
-        take_in.file_away(kernel)
+        take_in.file_away(kernel, found)
         launch(kernel)
+        kernel.publish(record)
     return record
 
 
-def act(kernel: Kernel, seen: Observation, decision: Decision, tick_id: str) -> Outcome:
+def act(kernel: Kernel, found: Found, decision: Decision, tick_id: str) -> Outcome:
     """Queue the cycle that was decided on, if any, with the intent that asked for it. Inside a transaction."""
     match decision:
         case Phase():
-            return Outcome("phase", _enqueue(kernel, seen, decision, JobName.PHASE, tick_id))
+            return Outcome("phase", _enqueue(kernel, found, decision, JobName.PHASE, tick_id))
         case DreamCycle():
-            return Outcome("dream_cycle", _enqueue(kernel, seen, decision, JobName.DREAM, tick_id))
+            return Outcome("dream_cycle", _enqueue(kernel, found, decision, JobName.DREAM, tick_id))
         case Noop():
             return Outcome("noop", None)
         case _:
@@ -71,7 +74,7 @@ def act(kernel: Kernel, seen: Observation, decision: Decision, tick_id: str) -> 
 
 
 def _enqueue(
-    kernel: Kernel, seen: Observation, decision: Phase | DreamCycle, name: JobName, tick_id: str
+    kernel: Kernel, found: Found, decision: Phase | DreamCycle, name: JobName, tick_id: str
 ) -> CycleNumber:
     promotions = decision.promotions if isinstance(decision, DreamCycle) else ()
     cycle = ledger.enqueue(
@@ -79,11 +82,11 @@ def _enqueue(
         job=job(name, kernel.settings),
         origin=Origin(decision.cause, tick_id, promotions, decision.topic, decision.intent),
         token=os.urandom(16).hex(),
-        now=seen.now,
+        now=kernel.now(),
         phase_date=decision.phase_date if isinstance(decision, Phase) else None,
     )
     if decision.intent:
-        take_in.note_started(kernel, decision.intent, seen, cycle)
+        take_in.note_started(kernel, found, decision.intent, cycle)
     return cycle
 
 
@@ -114,4 +117,4 @@ def _record(
 def launch(kernel: Kernel) -> None:
     """Get a runner started for whatever is queued; asked again by every tick until one has claimed it."""
     if any(cycle.started_at is None for cycle in ledger.active(kernel.db)):
-        kernel.launcher.start("run_cycle")
+        kernel.start("run_cycle")
