@@ -57,7 +57,7 @@ class FileLock:
                     raise
                 raise LockHeld(
                     f"{self.path} is locked by {_describe(_read(descriptor))}",
-                    hint=f"Nothing to repair: the lock ends with its process. Who has it: fuser -v {self.path}",
+                    hint=f"Nothing to repair: it ends with its process. See which: fuser -v {self.path}",
                 ) from None
             _write(descriptor, holder)
             yield
