@@ -32,9 +32,7 @@ class BaselineInvalid(KlorosError):
 class Baseline(BaseModel):
     """The parameters in force."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, strict=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, strict=True, allow_inf_nan=False)
 
     version: Literal["v1"] = Field("v1", alias="schema")
     parameters: dict[str, Number]

@@ -28,7 +28,8 @@ class Judgement:
     """The outcome of one comparison."""
 
     standing: Standing
-    fitness: float
+    fitness: float | None
+    """What was measured or claimed; None when the promotion's own trial failed."""
     reason: str
 
     @property
@@ -53,9 +54,7 @@ def judge(old: float, new: float, *, accept_at: float, reject_below: float) -> J
     return Judgement(standing=Standing.NEUTRAL, fitness=new, reason=f"neutral: {compared}; {limit}")
 
 
-def judge_runs(
-    old: list[float], new: list[float], *, accept_at: float, reject_below: float
-) -> Judgement:
+def judge_runs(old: list[float], new: list[float], *, accept_at: float, reject_below: float) -> Judgement:
     """Compare the medians of two series of measurements, each of at least one."""
     return judge(median(old), median(new), accept_at=accept_at, reject_below=reject_below)
 

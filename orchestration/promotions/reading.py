@@ -91,9 +91,7 @@ def read_promotions(
     )
 
 
-def _read(
-    folder: str, name: str, *, bounds: Bounds, strict: bool, now: datetime
-) -> Candidate | Refused | Left | None:
+def _read(folder: str, name: str, *, bounds: Bounds, strict: bool, now: datetime) -> Candidate | Refused | Left | None:
     stem = stem_of(name)
     path = os.path.join(folder, name)
     try:
@@ -140,11 +138,11 @@ def _target(folder: str, path: str) -> str:
     if stat.S_ISLNK(status.st_mode):
         real = os.path.realpath(path)
         if os.path.dirname(real) != os.path.realpath(folder):
-            raise _Unfit(f"the file is a symbolic link that leads out of the folder, to {ascii(real)}")
+            raise _Unfit(f"the file is a symbolic link that leads out of the folder, to {real!a}")
         try:
             status, path = os.lstat(real), real
         except FileNotFoundError:
-            raise _NotYet(f"it is a symbolic link to {ascii(real)}, which does not exist") from None
+            raise _NotYet(f"it is a symbolic link to {real!a}, which does not exist") from None
         if stat.S_ISLNK(status.st_mode):
             raise _Unfit("the file is a symbolic link that leads in a circle")
     if not stat.S_ISREG(status.st_mode):

@@ -117,3 +117,117 @@ def verdicts_content(judgements: Mapping[str, Judgement]) -> bytes:
         for stem, judgement in judgements.items()
     ]
     return json.dumps({"schema": "v1", "verdicts": verdicts}, indent=2).encode() + b"\n"
+
+
+def _try_one(handed: Handed, baseline: Baseline | None, dream: Dream, measure: Measure) -> Judgement | Failed:
+    if not dream.trial:
+        return _judge_claim(handed, baseline, dream)
+    if baseline is None:
+        return _first(handed, dream, measure)
+    proposed = {**baseline.parameters, **handed.changes}
+    old: list[float] = []
+    new: list[float] = []
+    for run in range(1, dream.trial_runs + 1):
+        old.append(_measure_baseline(baseline, run, measure))
+        try:
+            new.append(measure(handed.stem, proposed, run))
+        except RunFailed as error:
+            _measure_baseline(baseline, run, measure)
+            return Failed(reason=f"its trial failed in run {run}: {error}")
+    _say(f"  baseline  {_series(old)}")
+    _say(f"  promotion {_series(new)}")
+    return judge_runs(old, new, accept_at=dream.accept_at, reject_below=dream.reject_below)
+
+
+def _judge_claim(handed: Handed, baseline: Baseline | None, dream: Dream) -> Judgement:
+    if baseline is None:
+        reason = f"no baseline yet: its own fitness {handed.fitness:.6g} starts one"
+        return Judgement(standing=Standing.BETTER, fitness=handed.fitness, reason=reason)
+    return judge(baseline.fitness, handed.fitness, accept_at=dream.accept_at, reject_below=dream.reject_below)
+
+
+def _first(handed: Handed, dream: Dream, measure: Measure) -> Judgement | Failed:
+    try:
+        runs = [measure(handed.stem, handed.changes, run) for run in range(1, dream.trial_runs + 1)]
+    except RunFailed as error:
+        return Failed(reason=f"its trial failed: {error}")
+    _say(f"  promotion {_series(runs)}")
+    fitness = median(runs)
+    reason = f"no baseline yet: its measured fitness {fitness:.6g} starts one"
+    return Judgement(standing=Standing.BETTER, fitness=fitness, reason=reason)
+
+
+def _measure_baseline(baseline: Baseline, run: int, measure: Measure) -> float:
+    try:
+        return measure("baseline", baseline.parameters, run)
+    except RunFailed as error:
+        raise TrialBroken(
+            f"the trial can't measure the baseline's own parameters: {error}",
+            hint="run the [dream] trial command by hand; the promotions go again when this cycle has failed",
+        ) from error
+
+
+def _final(result: Judgement | Failed) -> Judgement:
+    if isinstance(result, Failed):
+        return Judgement(standing=Standing.WORSE, fitness=None, reason=result.reason)
+    return result
+
+
+def _measure(dream: Dream, folder: str) -> Measure:
+    """Return a measure that starts the trial command; each run's parameters stay in the cycle's artifacts."""
+
+    def measure(what: str, parameters: Parameters, run: int) -> float:
+        path = os.path.join(folder, f"parameters_{what[:200]}.json")
+        files.replace(path, json.dumps(dict(parameters), indent=2).encode() + b"\n", mode=0o640)
+        env = {**os.environ, "KLR_PARAMETERS": path, "KLR_TRIAL_RUN": str(run)}
+        done = process.run(dream.trial, env=env, timeout=dream.timeout)
+        if done.returncode != 0:
+            raise RunFailed(f"{dream.trial[0]} ended with {done.returncode}")
+        try:
+            return fitness_of(done.stdout.decode("utf-8", errors="replace"))
+        except ValueError as error:
+            raise RunFailed(str(error)) from error
+
+    return measure
+
+
+def _handed(path: str) -> tuple[Handed, ...]:
+    try:
+        with open(path, "rb") as file:
+            handover = parse_handover(file.read())
+    except OSError as error:
+        raise HandoverInvalid(f"{path} can't be read: {error.strerror}") from error
+    if isinstance(handover, Malformed):
+        raise HandoverInvalid(f"{path} is not what a cycle hands over: {handover.reason}")
+    return handover.promotions
+
+
+def _variable(name: str) -> str:
+    value = os.environ.get(name)
+    if not value:
+        raise HandoverInvalid(
+            f"{name} is not set", hint="this program is the job of a D-REAM cycle; `klorosctl tick --wait` starts one"
+        )
+    return value
+
+
+def _introduction(promotions: tuple[Handed, ...], baseline: Baseline | None, dream: Dream) -> str:
+    how = f"{dream.trial_runs} runs a side of {' '.join(dream.trial)}" if dream.trial else "their own fitness"
+    against = f"the baseline ({_assignments(baseline.parameters)})" if baseline else "no baseline yet"
+    return f"{len(promotions)} promotions, by {how}, against {against}"
+
+
+def _assignments(parameters: Parameters) -> str:
+    return ", ".join(f"{ascii(name)[1:-1]}={value}" for name, value in parameters.items()) or "no changes"
+
+
+def _series(values: list[float]) -> str:
+    return f"{'  '.join(f'{value:.6g}' for value in values)}  median {median(values):.6g}"
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
