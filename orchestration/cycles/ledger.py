@@ -54,9 +54,7 @@ def enqueue(
 def claim_next(db: Database, *, runner: str, now: datetime) -> Cycle | None:
     """Claim the oldest queued cycle for this runner (a record for people), or return None when none is queued."""
     for queued in active(db):
-        if queued.state is CycleState.QUEUED and db.run(
-            "cycles.claim", cycle=queued.cycle, runner=runner, now=to_text(now)
-        ):
+        if queued.state is CycleState.QUEUED and db.run("cycles.claim", cycle=queued.cycle, runner=runner, now=to_text(now)):
             return get(db, queued.cycle)
     return None
 

@@ -31,6 +31,7 @@ _STDERR: Final = 2
 class Priority(IntEnum):
     """syslog(3) levels, as journald keeps them; the lower the graver."""
 
+    CRITICAL = 2
     ERROR = 3
     WARNING = 4
     NOTICE = 5
@@ -141,9 +142,7 @@ def _to_journal(event: Event, message: str, priority: Priority, fields: dict[str
     return True
 
 
-def _to_terminal(
-    event: Event, message: str, priority: Priority, fields: dict[str, str | int | float]
-) -> None:
+def _to_terminal(event: Event, message: str, priority: Priority, fields: dict[str, str | int | float]) -> None:
     mark = f"{priority.name.lower()}: " if priority <= Priority.WARNING else ""
     extra = " ".join(f"{name}={value}" for name, value in fields.items())
     _write(f"{event.value}  {mark}{message}" + (f"  ({extra})" if extra else ""))

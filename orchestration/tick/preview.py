@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from orchestration.cycles import ledger
+from orchestration.cycles.cycle import CycleState
 from orchestration.exits import Exit
 from orchestration.tick import calendar, settle, take_in
 from orchestration.tick.decision import Decision, Noop, decide
@@ -47,7 +48,8 @@ def preview(kernel: Kernel, at: datetime | None = None) -> Preview:
         with kernel.db.transaction():
             settle.note(kernel, cycle, answers)
     found = take_in.look(kernel)
-    answered = {stem for cycle in unsettled for stem in settle.answered_stems(kernel, cycle)}
+    succeeded = (cycle for cycle in unsettled if cycle.state is CycleState.SUCCEEDED)
+    answered = {stem for cycle in succeeded for stem in cycle.origin.promotions}
     waiting = tuple(stem for stem in found.promotions if stem not in answered)
     found = take_in.note(kernel, found._replace(promotions=waiting, valid=(), refused=()))._replace(refused=found.refused)
     with kernel.db.transaction():
@@ -99,7 +101,11 @@ def lines(shown: Preview) -> list[str]:
         *(f"first: cycle {cycle} would be settled" for cycle in shown.settled),
         *(f"first: promotion {stem} would be acked as invalid" for stem in shown.refused),
     ]
-    return [*first, *explained_lines(shown.explained), f"decision: {verb(shown.decision).upper()} (dry run: nothing was changed)"]
+    return [
+        *first,
+        *explained_lines(shown.explained),
+        f"decision: {verb(shown.decision).upper()} (dry run: nothing was changed)",
+    ]
 
 
 def explained_lines(explained: tuple[Explained, ...]) -> list[str]:

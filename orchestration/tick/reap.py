@@ -5,15 +5,18 @@ Death is told by the kernel (a lock that is free, a pid with another start time 
 
 from __future__ import annotations
 
+import json
 import os
 
-from orchestration.cycles import foreign_locks, ledger
+from orchestration.cycles import ledger
 from orchestration.cycles.cycle import Cycle, CycleEvent, CycleState, Result
+from orchestration.cycles.foreign_locks import reap_foreign_locks
 from orchestration.host import files
 from orchestration.host.journal import Event, Priority, log
 from orchestration.store.counters import count
 from orchestration.tick.kernel import Kernel
 
+_UNREADABLE = "locks.unreadable"
 _RUNNER_GONE = "its runner is gone: killed, crashed, or the host was restarted; how far it came is unknown"
 
 
@@ -26,10 +29,7 @@ def reap(kernel: Kernel) -> None:
     for cycle in orphaned(kernel):
         _end_leftovers(cycle)
         lose(kernel, cycle)
-    reaped = {
-        "foreign_lock": foreign_locks.reap(kernel.path("locks"), now=kernel.now()),
-        "temporary_file": sum(map(_sweep, (kernel.settings.state_dir, os.path.dirname(kernel.settings.textfile)))),
-    }
+    reaped = {"foreign_lock": _foreign_locks(kernel), "temporary_file": _temporary_files(kernel)}
     if any(reaped.values()):
         with kernel.db.transaction():
             for kind, number in reaped.items():
@@ -64,6 +64,25 @@ def _end_leftovers(cycle: Cycle) -> None:
         priority=Priority.ERROR,
         cycle=cycle.cycle,
     )
+
+
+def _foreign_locks(kernel: Kernel) -> int:
+    known = kernel.db.rows("facts.get", name=_UNREADABLE)
+    told = json.loads(str(known[0]["value"])) if known else []
+    found = reap_foreign_locks(kernel.path("locks"), told=told)
+    for name in found.removed:
+        log(Event.LEFTOVER_REAPED, f"locks/{name} was removed: its process is dead and holds no lock", lock=name)
+    for name in found.news:
+        message = f"locks/{name} is left alone: it is of no known form, so nobody can tell whether its holder lives"
+        log(Event.LEFTOVER_REAPED, message, priority=Priority.WARNING, lock=name)
+    if list(found.unreadable) != told:
+        with kernel.db.transaction():
+            kernel.db.run("facts.set", name=_UNREADABLE, value=json.dumps(found.unreadable))
+    return len(found.removed)
+
+
+def _temporary_files(kernel: Kernel) -> int:
+    return sum(map(_sweep, (kernel.settings.state_dir, os.path.dirname(kernel.settings.textfile))))
 
 
 def _sweep(folder: str) -> int:

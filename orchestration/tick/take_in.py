@@ -36,7 +36,11 @@ def take_in(kernel: Kernel) -> Found:
     found = look(kernel)
     _refuse(kernel, found.refused)
     for left in found.left:
-        log(Event.PROMOTION_LEFT, f"promotion {left.name} is left for a later tick: {left.reason}", priority=Priority.WARNING)
+        log(
+            Event.PROMOTION_LEFT,
+            f"promotion {left.name} is left for a later tick: {left.reason}",
+            priority=Priority.WARNING,
+        )
     return note(kernel, found)
 
 
@@ -75,9 +79,7 @@ def note(kernel: Kernel, found: Found) -> Found:
 def note_started(kernel: Kernel, found: Found, name: str, cycle: CycleNumber) -> None:
     """Note that an intent has its cycle. Must run inside the transaction that queues the cycle."""
     intent = next(one for one in found.intents.pending if one.name == name)
-    inbox.conclude(
-        kernel.db, intent, Status.PROCESSED, reason=f"started cycle {cycle}", now=kernel.now(), cycle=cycle
-    )
+    inbox.conclude(kernel.db, intent, Status.PROCESSED, reason=f"started cycle {cycle}", now=kernel.now(), cycle=cycle)
 
 
 def file_away(kernel: Kernel, found: Found) -> None:

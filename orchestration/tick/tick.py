@@ -15,7 +15,8 @@ from orchestration.cycles import ledger
 from orchestration.cycles.cycle import CycleNumber, JobName, Origin
 from orchestration.cycles.job import job
 from orchestration.exits import Exit
-from orchestration.store.counters import count, observe as observe_value
+from orchestration.store.counters import count
+from orchestration.store.counters import observe as observe_value
 from orchestration.tick import calendar, history, take_in
 from orchestration.tick.decision import Decision, DreamCycle, Noop, Phase, blocking, decide, phase_blocker
 from orchestration.tick.history import Tick
@@ -73,9 +74,7 @@ def act(kernel: Kernel, found: Found, decision: Decision, tick_id: str) -> Outco
             assert_never(decision)
 
 
-def _enqueue(
-    kernel: Kernel, found: Found, decision: Phase | DreamCycle, name: JobName, tick_id: str
-) -> CycleNumber:
+def _enqueue(kernel: Kernel, found: Found, decision: Phase | DreamCycle, name: JobName, tick_id: str) -> CycleNumber:
     promotions = decision.promotions if isinstance(decision, DreamCycle) else ()
     cycle = ledger.enqueue(
         kernel.db,

@@ -9,12 +9,12 @@ import time
 from datetime import timedelta
 
 from orchestration.cycles import ledger
-from orchestration.cycles.cycle import FINISHED, Cycle, CycleState, JobName
-from orchestration.errors import LockHeld
+from orchestration.cycles.cycle import FINISHED, Cycle, CycleNumber, CycleState, JobName
+from orchestration.errors import LockHeld, StoreUnreachable
 from orchestration.exits import Exit
 from orchestration.tick.history import Tick
 from orchestration.tick.kernel import Kernel
-from orchestration.tick.reap import reap
+from orchestration.tick.reap import orphaned, reap
 from orchestration.tick.settle import settle
 
 _EVERY = 0.2  # seconds between two looks at the store
@@ -48,16 +48,19 @@ def exit_of(cycle: Cycle) -> Exit:
 
 def _until_settled(kernel: Kernel, number: int) -> Cycle:
     while True:
-        cycle = next(cycle for cycle in ledger.by_number(kernel.db, number))
-        if cycle.state in FINISHED and cycle.settled_at is not None:
+        cycle = ledger.get(kernel.db, CycleNumber(number))
+        if cycle is None:
+            raise StoreUnreachable(f"cycle {number} has gone from the store", hint="was the store replaced meanwhile?")
+        if cycle.settled_at is not None:
             return cycle
-        _settle_if_free(kernel)
+        if cycle.state in FINISHED or orphaned(kernel):
+            _settle_if_free(kernel)
         _progress(kernel, cycle)
         time.sleep(_EVERY)
 
 
 def _settle_if_free(kernel: Kernel) -> None:
-    """Settle here and now unless another tick is at it; a runner that died in the meantime is noticed as well."""
+    """Settle here and now, unless another tick is at it."""
     try:
         with kernel.lock.held("wait"):
             reap(kernel)
