@@ -40,10 +40,10 @@ class _Refused(ValueError):
     """Something that `json` would have let through."""
 
 
-def parse_json(data: bytes) -> object | Malformed:
-    """Read one JSON value of at most 1 MiB; any bytes give a value or a `Malformed`, never an exception."""
-    if len(data) > MAX_BYTES:
-        return Malformed(reasons=(f"the file is larger than 1 MiB ({MAX_BYTES} bytes)",))
+def parse_json(data: bytes, *, limit: int | None = MAX_BYTES) -> object | Malformed:
+    """Read one JSON value of at most `limit` bytes; any bytes give a value or a `Malformed`, never an exception."""
+    if limit is not None and len(data) > limit:
+        return Malformed(reasons=(f"the file is larger than {limit} bytes ({limit / MAX_BYTES:g} MiB)",))
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

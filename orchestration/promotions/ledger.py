@@ -35,17 +35,13 @@ def see(db: Database, stem: str, *, promotion_id: str, fitness: float | None, at
     db.run("promotions.see", stem=stem, promotion_id=promotion_id, fitness=fitness, at=to_text(at))
 
 
-def fail(
-    db: Database, stems: Iterable[str], *, cycle: int, reason: str, park_after: int, at: datetime
-) -> int:
+def fail(db: Database, stems: Iterable[str], *, cycle: int, reason: str, park_after: int, at: datetime) -> int:
     """Count a failed cycle against its promotions and park those with `park_after` (≥ 1) failures in a row.
 
     Counts one cycle once. Returns how many promotions were counted.
     """
     listed = json.dumps(sorted(stems))
-    return db.run(
-        "promotions.fail", stems=listed, cycle=cycle, reason=reason, park_after=park_after, at=to_text(at)
-    )
+    return db.run("promotions.fail", stems=listed, cycle=cycle, reason=reason, park_after=park_after, at=to_text(at))
 
 
 def answer(

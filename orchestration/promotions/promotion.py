@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
@@ -151,10 +151,10 @@ def _as_instant(value: object) -> datetime | None:
     try:
         if isinstance(value, int | float):
             in_range = 0 <= value <= _LAST_SECOND
-            return datetime.fromtimestamp(value, timezone.utc) if in_range else None
+            return datetime.fromtimestamp(value, UTC) if in_range else None
         if isinstance(value, str):
             instant = datetime.fromisoformat(value)
-            return (instant if instant.tzinfo else instant.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
+            return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
     return None

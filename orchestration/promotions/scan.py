@@ -50,10 +50,11 @@ class Scan(NamedTuple):
     """What acks of the older forms answer, as `answer_key` writes an id: asked once more when an id is first read."""
 
 
-def scan_unacked(db: Database, *, promotions_dir: str, acks_dir: str, remember: bool = True) -> Scan:
+def scan_unacked(db: Database | None, *, promotions_dir: str, acks_dir: str, remember: bool = True) -> Scan:
     """Find the promotions without an ack of any form.
 
-    A missing folder counts as empty. With `remember` false (a dry run) the store is only read. Costs no query at all
+    A missing folder counts as empty. With `remember` false (a dry run) the store is only read; None is a host that has
+    no store yet. Costs no query at all
     when every promotion has an ack of our form and the acks folder holds nothing else.
 
     Raises:
@@ -65,7 +66,8 @@ def scan_unacked(db: Database, *, promotions_dir: str, acks_dir: str, remember: 
         return Scan([], [], frozenset())
     answers = _older_answers(db, acks_dir, listing.others, remember=remember) if listing.others else frozenset()
     names = json.dumps([stem_of(name) for name in listing.unacked])
-    known = {cast(str, row["stem"]): row for row in db.rows("promotions.known", stems=names)}
+    rows = db.rows("promotions.known", stems=names) if db else []
+    known = {cast(str, row["stem"]): row for row in rows}
     waiting, parked = [], []
     for name in listing.unacked:
         stem = stem_of(name)
@@ -132,10 +134,11 @@ def _maybe_older(names: Iterable[str]) -> list[str]:
     ]
 
 
-def _older_answers(db: Database, acks_dir: str, names: list[str], *, remember: bool) -> frozenset[str]:
-    known = {cast(str, row["file_name"]): cast(str, row["promotion_id"]) for row in db.rows("promotions.older_acks")}
+def _older_answers(db: Database | None, acks_dir: str, names: list[str], *, remember: bool) -> frozenset[str]:
+    rows = db.rows("promotions.older_acks") if db else []
+    known = {cast(str, row["file_name"]): cast(str, row["promotion_id"]) for row in rows}
     new = {name: found for name in names if name not in known and (found := _opened(acks_dir, name)) is not None}
-    if new and remember:
+    if new and db and remember:
         db.run("promotions.remember_older_acks", acks=json.dumps(new))
     found = (known.get(name) or new.get(name, "") for name in names)
     return frozenset(answer_key(identity) for identity in found if identity)

@@ -11,7 +11,8 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
-from orchestration.cycles.cycle import Cause, JobName
+from orchestration.cycles.cycle import Cause
+from orchestration.intents.intent import Category
 from orchestration.tick.observation import Observation, Policy
 
 
@@ -168,7 +169,7 @@ def _intents(seen: Observation, _policy: Policy) -> _Verdict:
     first = seen.intents[0]
     evidence = f"{first.name}: {first.intent_type}, priority {first.priority}, of {len(seen.intents)} pending"
     finding = Finding(Rule.INTENTS, Reason.INTENT_PENDING, evidence)
-    if first.starts is JobName.PHASE:
+    if first.category is Category.PHASE:
         due = seen.window.date if seen.window is not None and not seen.phase_done else None
         return finding, Phase(Cause.INTENT, due, intent=first.name, topic=first.topic)
     return finding, DreamCycle(Cause.INTENT, intent=first.name, topic=first.topic)
