@@ -145,6 +145,4 @@ def _describe(content: bytes) -> str:
         host = record.get("host", record.get("hostname", "an unknown host"))
         return f"{who}, pid {record.get('pid', 'unknown')} on {host} since {since}"
     shown = "".join(character if character.isprintable() else " " for character in text)
-    return (
-        f"another process (the file says {shown[:200]!r})" if shown else "another process (the file is empty)"
-    )
+    return f"another process (the file says {shown[:200]!r})" if shown else "another process (the file is empty)"

@@ -37,6 +37,7 @@ class SkipReason(StrEnum):
     NO_TICKS = "no_ticks"
     EMPTY_WINDOW = "empty_window"
     NOT_STARTED = "not_started"
+    CANCELLED = "cancelled"
 
 
 class PhaseDate(NamedTuple):
@@ -113,7 +114,10 @@ def _accounted_through(db: Database) -> date | None:
 def _outcome(kernel: Kernel, interval: Interval, attempts: list[Cycle]) -> PhaseDate:
     if any(attempt.state is not CycleState.CANCELLED for attempt in attempts):
         return _of_attempts(interval, attempts)
-    reason, evidence = _why_skipped(kernel, interval)
+    if attempts:
+        reason, evidence = str(SkipReason.CANCELLED), f"a person cancelled cycle {attempts[0].cycle}"
+    else:
+        reason, evidence = _why_skipped(kernel, interval)
     return PhaseDate(interval.date, DateResult.SKIPPED, reason, evidence, None, interval.opens, interval.closes)
 
 

@@ -6,9 +6,11 @@ tick killed in between loses no line and doubles none.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple, cast
 
@@ -16,7 +18,7 @@ from orchestration.exits import Exit
 from orchestration.host import files
 from orchestration.store.instants import from_text, to_text
 from orchestration.store.port import Database, Row
-from orchestration.tick.decision import Finding, Reason, Rule
+from orchestration.tick.decision import CLEAR, Finding
 
 SKIPPED = "skipped"
 _TAIL_BYTES = 65536
@@ -36,6 +38,12 @@ class Tick(NamedTuple):
     blocker: str | None  # inside the PHASE window: why this tick started no PHASE
     findings: tuple[tuple[str, str, str], ...]  # rule, reason, evidence, in order of precedence
     tick: int = 0  # its number in the store, from 1
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The reasons that counted: for a NOOP all that held something up, else the one that decided."""
+        held = tuple(reason for _, reason, _ in self.findings if reason not in CLEAR)
+        return held if self.decision in ("noop", SKIPPED) else held[-1:]
 
 
 def append(db: Database, tick: Tick) -> None:
@@ -83,10 +91,29 @@ def mirror(db: Database, path: str) -> None:
     Raises:
         Unwritable: disk full, read-only or not ours.
     """
-    written = _last_number(path) or _last_number(f"{path}.1")
-    rows = db.rows("ticks.after", tick=written, limit=_MOST_ROWS) if written else db.rows("ticks.recent", limit=1)
-    for tick in _ticks(rows):
-        files.append_line(path, json.dumps(as_json(tick)))
+    with _alone(path) as alone:
+        if not alone:
+            return  # another tick is at it and finds our row in the store
+        written = _last_number(path) or _last_number(f"{path}.1")
+        rows = db.rows("ticks.after", tick=written, limit=_MOST_ROWS) if written else db.rows("ticks.recent", limit=1)
+        for tick in _ticks(rows):
+            files.append_line(path, json.dumps(as_json(tick)))
+
+
+@contextmanager
+def _alone(path: str) -> Iterator[bool]:
+    """Hold a kernel lock on the file itself for the block; gives False at once when another process has it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise files.unwritable(path, error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield True
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(descriptor)
 
 
 def as_json(tick: Tick) -> dict[str, object]:
@@ -106,12 +133,6 @@ def as_json(tick: Tick) -> dict[str, object]:
 def plain(findings: Iterable[Finding]) -> tuple[tuple[str, str, str], ...]:
     """Write findings as they are stored."""
     return tuple((str(found.rule), str(found.reason), found.evidence) for found in findings)
-
-
-def findings(tick: Tick) -> tuple[Finding, ...]:
-    """Read a tick's findings back; those of a tick that was turned away are none of the rules'."""
-    known = [found for found in tick.findings if found[0] in set(Rule)]
-    return tuple(Finding(Rule(rule), Reason(reason), text) for rule, reason, text in known)
 
 
 def _last_number(path: str) -> int:

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestration.cycles.backoff import Backoff
-from orchestration.cycles.launch.port import Launcher
 from orchestration.host.lock import FileLock
 from orchestration.phase.window import Window
 from orchestration.store.port import Database
@@ -16,6 +15,7 @@ from orchestration.tick.observation import Policy
 
 if TYPE_CHECKING:
     from orchestration.settings import Settings
+    from orchestration.tick.history import Tick
 
 
 class Kernel(NamedTuple):
@@ -23,7 +23,8 @@ class Kernel(NamedTuple):
 
     settings: Settings
     db: Database
-    launcher: Launcher
+    start: Callable[[str], None]  # gets the entry `run_cycle` or `run_once` started, outside this process
+    publish: Callable[[Tick], None]  # puts a recorded tick into files for people and other programs
     now: Callable[[], datetime]  # aware UTC
     boot_id: str
 
