@@ -145,9 +145,7 @@ def _read_undecided(
     intents_dir: str, db: Database, present: dict[str, str], known: dict[str, Row], now: datetime
 ) -> dict[str, Dropped]:
     """Open every file without a final status: those known to be pending, then the new ones, oldest name first."""
-    undecided = [
-        name for name in present if name not in known or known[name]["status"] == Status.PENDING.value
-    ]
+    undecided = [name for name in present if name not in known or known[name]["status"] == Status.PENDING.value]
     if not undecided:
         return {}
     from orchestration.intents.reading import read  # brings pydantic: only when there is a file
