@@ -59,6 +59,11 @@ def remember(settings: Settings, environ: Mapping[str, str]) -> None:
         files.replace(path, json.dumps(content).encode(), mode=0o600)
 
 
+def is_remembered(settings: Settings) -> bool:
+    """Tell whether these settings came from the snapshot."""
+    return isinstance(settings, SimpleNamespace)
+
+
 def config_path(environ: Mapping[str, str]) -> str:
     """Return the path of the TOML file, which may be absent."""
     return environ.get("KLR_CONFIG") or DEFAULT_CONFIG

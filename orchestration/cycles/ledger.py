@@ -54,9 +54,7 @@ def enqueue(
 def claim_next(db: Database, *, runner: str, now: datetime) -> Cycle | None:
     """Claim the oldest queued cycle for this runner (a record for people), or return None when none is queued."""
     for queued in active(db):
-        if queued.state is CycleState.QUEUED and db.run(
-            "cycles.claim", cycle=queued.cycle, runner=runner, now=to_text(now)
-        ):
+        if queued.state is CycleState.QUEUED and db.run("cycles.claim", cycle=queued.cycle, runner=runner, now=to_text(now)):
             return get(db, queued.cycle)
     return None
 
@@ -139,18 +137,15 @@ def failures_in_a_row(db: Database, job: JobName, cause: Cause) -> Failures:
     return _streak([(CycleState(cast("str", end["state"])), cast("str", end["ended_at"])) for end in ends])
 
 
-def failures_of_date(db: Database, day: date) -> Failures:
-    """Count the PHASE cycles of a local date that ended without success, when none has succeeded since."""
-    return _streak([(c.state, to_text(c.ended_at)) for c in of_date(db, day) if c.ended_at is not None])
+def streak(newest_first: Iterable[Cycle]) -> Failures:
+    """Count the ends without success before the first success among these cycles."""
+    return _streak([(cycle.state, to_text(cycle.ended_at)) for cycle in newest_first if cycle.ended_at is not None])
 
 
 def _streak(ends: list[tuple[CycleState, str]]) -> Failures:
-    streak = 0
-    for state, _ in ends:
-        if state is CycleState.SUCCEEDED:
-            break
-        streak += 1
-    return Failures(streak, from_text(ends[0][1]) if streak else None)
+    states = [state for state, _ in ends]
+    number = states.index(CycleState.SUCCEEDED) if CycleState.SUCCEEDED in states else len(states)
+    return Failures(number, from_text(ends[0][1]) if number else None)
 
 
 def is_failure(cycle: Cycle) -> bool:

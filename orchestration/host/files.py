@@ -26,7 +26,7 @@ _ADVICE: Final = {
     errno.EDQUOT: "Free some space within the user's quota (quota -s), then run it again.",
     errno.EROFS: "Mount it writable, or set state_dir to a folder that is (in a unit: ReadWritePaths=).",
     errno.EACCES: "Give it to the user that runs this (chown, chmod), or run as that user.",
-    errno.EPERM: "Give it to the user that runs this (chown; lsattr shows an immutable flag), or run as that user.",
+    errno.EPERM: "Give it to the user that runs this (chown); look for an immutable flag (lsattr).",
     errno.EIO: "The disk reports an error: look at dmesg before anything else.",
     errno.ENOENT: "Make the folder, or correct its path in the settings.",
     errno.ENOTDIR: "A part of the path is a file: move it away, or correct the path in the settings.",
@@ -38,7 +38,7 @@ _ADVICE: Final = {
 
 
 def unwritable(path: str, error: OSError) -> Exception:
-    """Turn the refusal of a write into `Unwritable` with the path and what to do; other errors stay.
+    """Turn the refusal of a write into `Unwritable` with the path and what to do; others stay."""
     if error.errno not in _ADVICE:
         return error
     return Unwritable(f"{path} can't be written: {error.strerror}", hint=_ADVICE[error.errno])
@@ -97,8 +97,8 @@ def create(path: str, data: bytes, mode: int = 0o600) -> bool:
 def append_line(path: str, line: str, mode: int = 0o600) -> None:
     """Add one line to the end of a file, made if absent, and sync it; older lines stay whatever happens.
 
-    A torn last line (a power cut, a full disk) is closed first, so that it can't swallow this one; readers skip what they
-    can't parse.
+    A torn last line (a power cut, a full disk) is closed first, so that it can't swallow this one; readers
+    skip what they can't parse.
 
     Args:
         line: text without a line break; one is added.
@@ -130,7 +130,8 @@ def append_line(path: str, line: str, mode: int = 0o600) -> None:
 def move_no_replace(source: str, folder: str, name: str) -> str:
     """Move a file into `folder` (made if absent) as `name`, or `name.1`, `name.2`…; never over another.
 
-    Repeatable: killed at any point, the file is at one of the two places, and calling it again ends the same way.
+    Repeatable: killed at any point, the file is at one of the two places, and calling it again ends the same
+    way.
 
     Returns:
         The path it has now.
@@ -225,17 +226,18 @@ def _sync_folder(folder: str) -> None:
 def _rename_no_replace(source: str, target: str) -> bool:
     """Rename in one step; False when `target` exists.
 
-    renameat2(2) with RENAME_NOREPLACE, not link and unlink: the kernel refuses hard links to files of other users
-    (fs.protected_hardlinks, proc(5)), and others' files are what we move. Where a file system or libc lacks it, link and
-    unlink it is; a kill between the two leaves both names, which the next call sees and finishes.
+    renameat2(2) with RENAME_NOREPLACE, not link and unlink: the kernel refuses hard links to files of other
+    users (fs.protected_hardlinks, proc(5)), and others' files are what we move. Where a file system or libc
+    lacks it, link and unlink it is; a kill between the two leaves both names, which the next call finishes.
     """
     import ctypes  # costs 3 ms: only ticks that move something pay it
 
     libc = ctypes.CDLL(None, use_errno=True)
     if hasattr(libc, "renameat2"):
-        result = libc.renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target),
-        _RENAME_NOREPLACE) code = ctypes.get_errno() if result == 0:
+        names = os.fsencode(source), os.fsencode(target)
+        if libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_NOREPLACE) == 0:
             return True
+        code = ctypes.get_errno()
         if code not in (errno.EEXIST, errno.ENOSYS, errno.EINVAL):
             raise OSError(code, os.strerror(code), target)
     try:

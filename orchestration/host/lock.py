@@ -57,7 +57,7 @@ class FileLock:
                     raise
                 raise LockHeld(
                     f"{self.path} is locked by {_describe(_read(descriptor))}",
-                    hint=f"Nothing to repair: the lock ends with its process. Who has it: fuser -v {self.path}",
+                    hint=f"Nothing to repair: it ends with its process. See which: fuser -v {self.path}",
                 ) from None
             _write(descriptor, holder)
             yield
@@ -145,6 +145,4 @@ def _describe(content: bytes) -> str:
         host = record.get("host", record.get("hostname", "an unknown host"))
         return f"{who}, pid {record.get('pid', 'unknown')} on {host} since {since}"
     shown = "".join(character if character.isprintable() else " " for character in text)
-    return (
-        f"another process (the file says {shown[:200]!r})" if shown else "another process (the file is empty)"
-    )
+    return f"another process (the file says {shown[:200]!r})" if shown else "another process (the file is empty)"

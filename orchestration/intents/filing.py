@@ -75,9 +75,7 @@ def _finish(intents_dir: str, entry: str, state_dir: str, row: _Row, *, repeated
         if not (repeated and _holds(log, line)):
             files.append_line(log, line)
     try:
-        files.move_no_replace(
-            os.path.join(intents_dir, entry), os.path.join(intents_dir, "processed", row.status), entry
-        )
+        files.move_no_replace(os.path.join(intents_dir, entry), os.path.join(intents_dir, "processed", row.status), entry)
     except FileNotFoundError:
         return False
     return True
