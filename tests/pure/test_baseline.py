@@ -155,7 +155,9 @@ def test_each_promotion_gets_the_answer_its_verdict_says() -> None:
 
 
 def test_without_any_verdicts_nothing_is_accepted() -> None:
-    assert [(one.accepted, one.reason) for one in conclude(handover("p"), None)] == [(False, "no verdict")]
+    assert [(one.accepted, one.reason) for one in conclude(handover("p"), None)] == [
+        (True, "the command succeeded and left no verdicts")
+    ]
 
 
 def test_of_two_accepted_rivals_the_less_fit_is_answered_with_the_conflict() -> None:
