@@ -31,6 +31,7 @@ _STDERR: Final = 2
 class Priority(IntEnum):
     """syslog(3) levels, as journald keeps them; the lower the graver."""
 
+    CRITICAL = 2
     ERROR = 3
     WARNING = 4
     NOTICE = 5
@@ -61,6 +62,7 @@ class Event(Enum):
     PHASE_SKIPPED = "phase.skipped"
     PHASE_COMPLETED = "phase.completed"
     PROMOTION_ACKED = "promotion.acked"
+    PROMOTION_LEFT = "promotion.left"
     PROMOTION_PARKED = "promotion.parked"
     BASELINE_REPLACED = "baseline.replaced"
     INTENT_ARCHIVED = "intent.archived"
@@ -91,6 +93,7 @@ MESSAGE_IDS: Final = {
     Event.PHASE_SKIPPED: "f5331947e9ccf4b938cb1bb62020faa1",
     Event.PHASE_COMPLETED: "bfc527309007f8b1fb0bc40ea60cba7f",
     Event.PROMOTION_ACKED: "9294ad0cf904bda6165b49f2e7409ca7",
+    Event.PROMOTION_LEFT: "7c1f2b0c9d0e4a52b8d5a5f3f1c86e0d",
     Event.PROMOTION_PARKED: "20fdb7c1b4e437da2de6dd64c377a0de",
     Event.BASELINE_REPLACED: "eeb12652ad98c802a019add5b218e5de",
     Event.INTENT_ARCHIVED: "4741aa5e7e4015d935d7a26d73f7738a",
@@ -139,9 +142,7 @@ def _to_journal(event: Event, message: str, priority: Priority, fields: dict[str
     return True
 
 
-def _to_terminal(
-    event: Event, message: str, priority: Priority, fields: dict[str, str | int | float]
-) -> None:
+def _to_terminal(event: Event, message: str, priority: Priority, fields: dict[str, str | int | float]) -> None:
     mark = f"{priority.name.lower()}: " if priority <= Priority.WARNING else ""
     extra = " ".join(f"{name}={value}" for name, value in fields.items())
     _write(f"{event.value}  {mark}{message}" + (f"  ({extra})" if extra else ""))

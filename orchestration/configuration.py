@@ -1,0 +1,140 @@
+"""Where the settings come from: the TOML file, the `KLR_*` variables, or the snapshot of an earlier tick.
+
+Validating costs more than a whole quiet tick, so a valid result is kept in the state folder and used as long as
+everything it was made from is the same: the file's identity, the variables, our version. The snapshot is plain JSON;
+reading one can run no code, whoever wrote it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from datetime import time, timedelta
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+from orchestration.host import files
+
+if TYPE_CHECKING:
+    from orchestration.settings import Settings
+
+DEFAULT_CONFIG = "/etc/kloros/orchestrator.toml"
+SYSTEM_STATE_DIR = "/var/lib/kloros"
+_SNAPSHOT = "settings.snapshot.json"
+_RENAMED: dict[tuple[str, ...], str] = {("intents", "max_pending"): "KLR_MAX_INTENT_QUEUE"}
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """Read, merge and validate every setting.
+
+    Raises:
+        SettingsInvalid: the message lists every fault with its file or variable, key, value and what to write.
+    """
+    from orchestration.settings import Settings
+    from orchestration.settings_faults import read_file, read_variables, validated
+
+    path = config_path(environ)
+    values = read_file(path, must_exist="KLR_CONFIG" in environ)
+    sources = read_variables(values, environ, variables(Settings))
+    values.setdefault("state_dir", default_state_dir(environ))
+    return validated(values, path, sources)
+
+
+def load_remembered(environ: Mapping[str, str]) -> Settings | None:
+    """Return the settings of the snapshot, or None when there is none or anything it was made from has changed."""
+    try:
+        with open(_snapshot_path(environ), encoding="utf-8") as file:
+            snapshot = json.load(file, object_hook=_decode)
+        return cast("Settings", snapshot.settings) if snapshot.identity == _identity(environ) else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def remember(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Keep valid settings for later ticks, if the default state folder is the one in use."""
+    path = _snapshot_path(environ)
+    if os.path.dirname(path) == settings.state_dir:
+        content = {"+section": {"identity": _identity(environ), "settings": _encode(settings)}}
+        files.replace(path, json.dumps(content).encode(), mode=0o600)
+
+
+def is_remembered(settings: Settings) -> bool:
+    """Tell whether these settings came from the snapshot."""
+    return isinstance(settings, SimpleNamespace)
+
+
+def config_path(environ: Mapping[str, str]) -> str:
+    """Return the path of the TOML file, which may be absent."""
+    return environ.get("KLR_CONFIG") or DEFAULT_CONFIG
+
+
+def default_state_dir(environ: Mapping[str, str]) -> str:
+    """Return the state folder for this user when neither file nor variable names one."""
+    if os.geteuid() == 0 or os.access(SYSTEM_STATE_DIR, os.W_OK | os.X_OK):
+        return SYSTEM_STATE_DIR
+    home = environ.get("HOME") or os.path.expanduser("~")
+    return os.path.join(environ.get("XDG_STATE_HOME") or os.path.join(home, ".local/state"), "kloros")
+
+
+def variables(model: type[Settings]) -> dict[str, tuple[str, ...]]:
+    """Return the `KLR_*` variable of every setting that can be given by one, with the setting's key."""
+    return {_RENAMED.get(key, "_".join(("KLR", *key)).upper()): key for key in _keys(model)}
+
+
+def _keys(model: type[Any], prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, field in model.model_fields.items():
+        if hasattr(field.annotation, "model_fields"):
+            yield from _keys(field.annotation, (*prefix, name))
+        elif "dict" not in str(field.annotation):
+            yield (*prefix, name)
+
+
+def _snapshot_path(environ: Mapping[str, str]) -> str:
+    return os.path.join(environ.get("KLR_STATE_DIR") or default_state_dir(environ), _SNAPSHOT)
+
+
+def _identity(environ: Mapping[str, str]) -> tuple[object, ...]:
+    """Return everything that a snapshot depends on, in a form that JSON gives back equal."""
+    ours = tuple(sorted((k, v) for k, v in environ.items() if k.startswith("KLR_") or k == "XDG_STATE_HOME"))
+    model = os.path.join(os.path.dirname(__file__), "settings.py")
+    return (ours, os.geteuid(), config_path(environ), _file_identity(config_path(environ)), _file_identity(model))
+
+
+def _file_identity(path: str) -> tuple[int, ...] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _encode(value: Any) -> Any:
+    """Write a settings value as JSON with tags for what JSON lacks; `_decode` is its inverse."""
+    if hasattr(value, "model_fields_set"):
+        return {"+section": {name: _encode(getattr(value, name)) for name in type(value).model_fields}}
+    if isinstance(value, dict):
+        return {"+map": {key: _encode(item) for key, item in value.items()}}
+    if isinstance(value, tuple):
+        return [_encode(item) for item in value]
+    if isinstance(value, timedelta):
+        return {"+seconds": value.total_seconds()}
+    if isinstance(value, time):
+        return {"+time": value.isoformat()}
+    return value
+
+
+def _decode(tagged: dict[str, Any]) -> Any:
+    if "+section" in tagged:
+        return SimpleNamespace(**{key: _as_tuple(item) for key, item in tagged["+section"].items()})
+    if "+map" in tagged:
+        return {key: _as_tuple(item) for key, item in tagged["+map"].items()}
+    if "+seconds" in tagged:
+        return timedelta(seconds=tagged["+seconds"])
+    if "+time" in tagged:
+        return time.fromisoformat(tagged["+time"])
+    return tagged
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(_as_tuple(item) for item in value) if isinstance(value, list) else value

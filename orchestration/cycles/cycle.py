@@ -1,0 +1,130 @@
+"""A Cycle: one numbered run of a Job, its lifecycle as a table, and what is known of its end.
+
+Pure. Refuses to know how a command is run or where a cycle is kept.
+
+    queued ──claim──► running ──succeed/fail/time_out/cancel/lose──► (terminal)
+    queued ──cancel──► cancelled
+
+That a tick has applied a finished cycle's consequences is a separate fact (`settled_at`), not a state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from types import MappingProxyType
+from typing import NamedTuple, NewType
+
+CycleNumber = NewType("CycleNumber", int)
+
+
+class JobName(StrEnum):
+    """The jobs there are; each is exclusive of every other."""
+
+    PHASE = "phase"
+    DREAM = "dream"
+
+
+class CycleState(StrEnum):
+    """Where a cycle stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+
+class CycleEvent(StrEnum):
+    """What can happen to a cycle."""
+
+    CLAIM = "claim"
+    SUCCEED = "succeed"
+    FAIL = "fail"
+    TIME_OUT = "time_out"
+    CANCEL = "cancel"
+    LOSE = "lose"
+
+
+TRANSITIONS: Mapping[tuple[CycleState, CycleEvent], CycleState] = MappingProxyType(
+    {
+        (CycleState.QUEUED, CycleEvent.CLAIM): CycleState.RUNNING,
+        (CycleState.QUEUED, CycleEvent.CANCEL): CycleState.CANCELLED,
+        (CycleState.RUNNING, CycleEvent.SUCCEED): CycleState.SUCCEEDED,
+        (CycleState.RUNNING, CycleEvent.FAIL): CycleState.FAILED,
+        (CycleState.RUNNING, CycleEvent.TIME_OUT): CycleState.TIMED_OUT,
+        (CycleState.RUNNING, CycleEvent.CANCEL): CycleState.CANCELLED,
+        (CycleState.RUNNING, CycleEvent.LOSE): CycleState.LOST,
+    }
+)
+
+ACTIVE = frozenset({CycleState.QUEUED, CycleState.RUNNING})
+FINISHED = frozenset(CycleState) - ACTIVE
+FAILURES = frozenset({CycleState.FAILED, CycleState.TIMED_OUT, CycleState.LOST})
+
+
+def after(state: CycleState, event: CycleEvent) -> CycleState | None:
+    """Return the state that follows, or None when the event can't happen in this state."""
+    return TRANSITIONS.get((state, event))
+
+
+class Cause(StrEnum):
+    """What asked for a cycle."""
+
+    WINDOW = "window"
+    MISSED_WINDOW = "missed_window"
+    PROMOTIONS = "promotions"
+    INTENT = "intent"
+
+
+class Origin(NamedTuple):
+    """Why a cycle was started, so that anyone can ask later."""
+
+    cause: Cause
+    tick_id: str
+    promotions: tuple[str, ...] = ()  # stems, in the order given to the command
+    topic: str = ""
+    intent: str = ""  # file name of the intent
+
+
+class Result(NamedTuple):
+    """How a cycle ended. What was not measured is None; wall and CPU in seconds, memory in bytes."""
+
+    reason: str
+    exit_code: int | None = None
+    signal: str | None = None
+    wall_seconds: float | None = None
+    cpu_seconds: float | None = None
+    peak_bytes: int | None = None
+    output_truncated: bool = False
+    epoch: str | None = None  # PHASE only
+    report: str | None = None  # PHASE only: absolute path
+    report_sha: str | None = None  # PHASE only: SHA-256, hexadecimal
+
+
+class Cycle(NamedTuple):
+    """One row of the store; every instant is aware UTC."""
+
+    cycle: CycleNumber
+    job: JobName
+    state: CycleState
+    token: str
+    origin: Origin
+    command: tuple[str, ...]
+    timeout: timedelta
+    phase_date: date | None
+    queued_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    settled_at: datetime | None
+    cancel_asked_at: datetime | None
+    runner: str | None
+    result: Result | None
+
+
+def folder_name(cycle: CycleNumber) -> str:
+    """Return the cycle's folder under `cycles/`: `cycle_00042`."""
+    return f"cycle_{cycle:05d}"

@@ -1,0 +1,179 @@
+"""The cycles in the store: queue, claim, finish, settle, and the questions the tick asks of them.
+
+Every change of state goes through the lifecycle table of `cycle.py` and is a compare-and-set on the state it leaves.
+Callers that need several changes to stand together open the transaction.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import date, datetime, timedelta
+from typing import Any, cast
+
+from orchestration.cycles.backoff import Failures
+from orchestration.cycles.cycle import (
+    FAILURES,
+    Cause,
+    Cycle,
+    CycleEvent,
+    CycleNumber,
+    CycleState,
+    JobName,
+    Origin,
+    Result,
+    after,
+)
+from orchestration.cycles.job import Job
+from orchestration.store.counters import count, observe
+from orchestration.store.instants import from_text, from_text_or_none, to_text
+from orchestration.store.port import Database, Row
+
+DURATION_BUCKETS = (1.0, 10.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0)
+_LONGEST_STREAK = 50
+
+
+def enqueue(
+    db: Database, *, job: Job, origin: Origin, token: str, now: datetime, phase_date: date | None = None
+) -> CycleNumber:
+    """Queue a cycle and return its number. `token` is random and unique; it marks the cycle's processes."""
+    db.run(
+        "cycles.enqueue",
+        job=job.name,
+        token=token,
+        cause=origin.cause,
+        origin=json.dumps(origin._asdict()),
+        command=json.dumps(job.command),
+        timeout_seconds=job.timeout.total_seconds(),
+        phase_date=None if phase_date is None else phase_date.isoformat(),
+        queued_at=to_text(now),
+    )
+    return cast("CycleNumber", db.rows("cycles.number_of", token=token)[0]["cycle"])
+
+
+def claim_next(db: Database, *, runner: str, now: datetime) -> Cycle | None:
+    """Claim the oldest queued cycle for this runner (a record for people), or return None when none is queued."""
+    for queued in active(db):
+        if queued.state is CycleState.QUEUED and db.run("cycles.claim", cycle=queued.cycle, runner=runner, now=to_text(now)):
+            return get(db, queued.cycle)
+    return None
+
+
+def finish(db: Database, cycle: Cycle, event: CycleEvent, result: Result, *, now: datetime) -> bool:
+    """End a cycle and count it; False when it no longer stands where `cycle` says, and nothing was changed.
+
+    Raises:
+        ValueError: the lifecycle table does not allow this event in the cycle's state.
+    """
+    state = after(cycle.state, event)
+    if state is None:
+        raise ValueError(f"cycle {cycle.cycle} is {cycle.state}: it can't {event}")
+    changed = db.run(
+        "cycles.finish",
+        cycle=cycle.cycle,
+        expected=cycle.state,
+        state=state,
+        result=json.dumps(result._asdict()),
+        now=to_text(now),
+    )
+    if changed:
+        _count_end(db, cycle, state, now)
+    return bool(changed)
+
+
+def _count_end(db: Database, cycle: Cycle, state: CycleState, now: datetime) -> None:
+    count(db, "kloros_cycles_total", job=cycle.job, result=state)
+    if cycle.started_at is not None:
+        seconds = max(0.0, (now - cycle.started_at).total_seconds())
+        observe(db, "kloros_cycle_duration_seconds", seconds, buckets=DURATION_BUCKETS, job=cycle.job)
+
+
+def settle(db: Database, cycle: CycleNumber, *, now: datetime) -> bool:
+    """Note that a finished cycle's consequences stand; False when that was noted before."""
+    return bool(db.run("cycles.settle", cycle=cycle, now=to_text(now)))
+
+
+def ask_cancel(db: Database, cycle: CycleNumber, *, now: datetime) -> bool:
+    """Ask for a queued or running cycle to be ended; False when it is neither, or was asked before."""
+    return bool(db.run("cycles.ask_cancel", cycle=cycle, now=to_text(now)))
+
+
+def active(db: Database) -> list[Cycle]:
+    """Return the queued and running cycles, oldest first."""
+    return _cycles(db.rows("cycles.active"))
+
+
+def unsettled(db: Database) -> list[Cycle]:
+    """Return the finished cycles that no tick has settled, oldest first."""
+    return _cycles(db.rows("cycles.unsettled"))
+
+
+def get(db: Database, cycle: CycleNumber) -> Cycle | None:
+    """Return one cycle, or None when the number was never given."""
+    return next(iter(_cycles(db.rows("cycles.get", cycle=cycle))), None)
+
+
+def recent(db: Database, limit: int) -> list[Cycle]:
+    """Return the newest cycles, newest first."""
+    return _cycles(db.rows("cycles.recent", limit=limit))
+
+
+def of_date(db: Database, day: date) -> list[Cycle]:
+    """Return the PHASE cycles that answer a local date, newest first."""
+    return _cycles(db.rows("cycles.of_date", phase_date=day.isoformat()))
+
+
+def last_succeeded(db: Database, job: JobName) -> Cycle | None:
+    """Return the newest succeeded cycle of a job."""
+    return next(iter(_cycles(db.rows("cycles.last_succeeded", job=job))), None)
+
+
+def failures_in_a_row(db: Database, job: JobName, cause: Cause) -> Failures:
+    """Count the ends without success since the last success, among cycles of one cause.
+
+    A cancelled cycle waits like a failed one, so that what a person ended does not start again at once.
+    """
+    ends = db.rows("cycles.ended_for_cause", job=job, cause=cause, limit=_LONGEST_STREAK)
+    return _streak([(CycleState(cast("str", end["state"])), cast("str", end["ended_at"])) for end in ends])
+
+
+def streak(newest_first: Iterable[Cycle]) -> Failures:
+    """Count the ends without success before the first success among these cycles."""
+    return _streak([(cycle.state, to_text(cycle.ended_at)) for cycle in newest_first if cycle.ended_at is not None])
+
+
+def _streak(ends: list[tuple[CycleState, str]]) -> Failures:
+    states = [state for state, _ in ends]
+    number = states.index(CycleState.SUCCEEDED) if CycleState.SUCCEEDED in states else len(states)
+    return Failures(number, from_text(ends[0][1]) if number else None)
+
+
+def is_failure(cycle: Cycle) -> bool:
+    """Tell whether a finished cycle counts against what it was run for; a cancelled one does not."""
+    return cycle.state in FAILURES
+
+
+def _cycles(rows: Iterable[Row]) -> list[Cycle]:
+    return [_cycle(row) for row in rows]
+
+
+def _cycle(row: Row) -> Cycle:
+    text = cast("dict[str, Any]", {column: row[column] for column in row.keys()})  # noqa: SIM118 (a Row is no dict)
+    origin, result = json.loads(text["origin"]), text["result"]
+    return Cycle(
+        cycle=CycleNumber(text["cycle"]),
+        job=JobName(text["job"]),
+        state=CycleState(text["state"]),
+        token=text["token"],
+        origin=Origin(**{**origin, "cause": Cause(origin["cause"]), "promotions": tuple(origin["promotions"])}),
+        command=tuple(json.loads(text["command"])),
+        timeout=timedelta(seconds=text["timeout_seconds"]),
+        phase_date=None if text["phase_date"] is None else date.fromisoformat(text["phase_date"]),
+        queued_at=from_text(text["queued_at"]),
+        started_at=from_text_or_none(text["started_at"]),
+        ended_at=from_text_or_none(text["ended_at"]),
+        settled_at=from_text_or_none(text["settled_at"]),
+        cancel_asked_at=from_text_or_none(text["cancel_asked_at"]),
+        runner=text["runner"],
+        result=None if result is None else Result(**json.loads(result)),
+    )

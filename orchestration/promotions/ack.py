@@ -1,0 +1,66 @@
+"""Our answer to a promotion, as a file that is written once and never changed: `promotions_ack/<stem>_ack.json`.
+
+The fields are those KLoROS writes (HomoYouDidnt/kloros, src/kloros/orchestration/promotion_daemon.py at
+878cac6, `create_ack`), plus `cycle`. `promotion_id` is the promotion's own id; KLoROS writes the stem there,
+which for its files is the same, and which is what a refused file without a readable id gets.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import datetime
+
+from orchestration.host import files
+from orchestration.promotions.scan import ack_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ack:
+    """One answer."""
+
+    stem: str
+    promotion_id: str
+    accepted: bool
+    reason: str
+    """Why; written only when rejected."""
+    phase_epoch: str
+    """Epoch of the last succeeded PHASE; empty before the first."""
+    phase_sha: str
+    """SHA-256 of that PHASE's report, in hex; empty before the first."""
+    cycle: int | None
+    """The cycle that tried it; None when no cycle did."""
+    at: datetime
+    """Aware UTC; written as whole seconds since 1970."""
+
+
+def write_ack(acks_dir: str, ack: Ack) -> bool:
+    """Write the ack unless one exists, whole and synced to disk; True when this call wrote it.
+
+    Exactly one of any number of callers writes; an ack that exists stays as it is, whoever wrote it.
+
+    Raises:
+        Unwritable: the disk is full, or the folder can't be written.
+    """
+    try:
+        os.makedirs(acks_dir, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise files.unwritable(acks_dir, error) from error
+    return files.create(os.path.join(acks_dir, ack_name(ack.stem)), content(ack), mode=0o640)
+
+
+def content(ack: Ack) -> bytes:
+    """Write an ack as JSON."""
+    fields: dict[str, object] = {
+        "promotion_id": ack.promotion_id,
+        "accepted": ack.accepted,
+        "phase_epoch": ack.phase_epoch,
+        "phase_sha": ack.phase_sha,
+        "ts": int(ack.at.timestamp()),
+        "schema": "v1",
+        "cycle": ack.cycle,
+    }
+    if not ack.accepted:
+        fields["rejection_reason"] = ack.reason
+    return json.dumps(fields, indent=2).encode() + b"\n"

@@ -1,0 +1,162 @@
+"""Opens unacked promotion files and sorts them: fit for a trial, refused, left for a later tick, or answered.
+
+A file is opened without following a link and without waiting, so a FIFO or a device can't hold up a tick.
+What can never become a promotion (a folder, a FIFO, a link out of the folder, wrong content) is refused; what
+may yet become readable (permissions, a link to nothing, a file in the writing) is left, with the reason, and
+looked at again by the next tick.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from orchestration.promotions.document import MAX_BYTES, Malformed
+from orchestration.promotions.promotion import Bounds, Promotion, parse
+from orchestration.promotions.scan import ack_name, answer_key, read_regular, stem_of
+
+_NAME_MAX = 255  # bytes, limits.h; the ack's name must fit as well
+_SETTLES_AFTER = 1.0  # seconds since the last change; younger bytes that are no JSON may be half of a file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A valid promotion and the file it came from."""
+
+    stem: str
+    path: str
+    promotion: Promotion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A file that is to be acked as rejected without a cycle."""
+
+    stem: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """A file that stays unacked for now, and why: for a warning, not for the store."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sorted:
+    """What became of the files that were read; each list in the order of the names."""
+
+    candidates: tuple[Candidate, ...]
+    refused: tuple[Refused, ...]
+    left: tuple[Left, ...]
+    answered: tuple[Candidate, ...]
+    """Those whose id an ack of an older form answers. Once `ledger.see` knows the id, they are no longer opened."""
+
+
+class _Unfit(Exception):
+    """This file can never be a promotion."""
+
+
+class _NotYet(Exception):
+    """This file may become one."""
+
+
+def read_promotions(
+    folder: str,
+    names: Iterable[str],
+    *,
+    bounds: Bounds,
+    strict: bool,
+    now: datetime,
+    older_answers: frozenset[str] = frozenset(),
+) -> Sorted:
+    """Read the named files of the promotions folder. Never raises for what is in them, and never waits."""
+    found: dict[type, list[Candidate | Refused | Left]] = {Candidate: [], Refused: [], Left: []}
+    answered: list[Candidate] = []
+    for name in names:
+        one = _read(folder, name, bounds=bounds, strict=strict, now=now)
+        if isinstance(one, Candidate) and answer_key(one.promotion.id) in older_answers:
+            answered.append(one)
+        elif one is not None:
+            found[type(one)].append(one)
+    return Sorted(
+        candidates=tuple(one for one in found[Candidate] if isinstance(one, Candidate)),
+        refused=tuple(one for one in found[Refused] if isinstance(one, Refused)),
+        left=tuple(one for one in found[Left] if isinstance(one, Left)),
+        answered=tuple(answered),
+    )
+
+
+def _read(folder: str, name: str, *, bounds: Bounds, strict: bool, now: datetime) -> Candidate | Refused | Left | None:
+    stem = stem_of(name)
+    path = os.path.join(folder, name)
+    try:
+        _check_name(name)
+        data, changed_at = read_regular(_target(folder, path), limit=MAX_BYTES)
+    except _Unfit as error:
+        return Refused(stem=stem, reason=str(error))
+    except _NotYet as error:
+        return Left(name=name, reason=str(error))
+    except FileNotFoundError:
+        return None  # taken away between the listing and now
+    except OSError as error:
+        return Left(name=name, reason=f"can't be read: {error.strerror or error}")
+    result = parse(data, bounds=bounds, strict=strict)
+    if isinstance(result, Promotion):
+        return Candidate(stem=stem, path=path, promotion=result)
+    return _judge_malformed(stem, name, result, age=now.timestamp() - changed_at)
+
+
+def _judge_malformed(stem: str, name: str, result: Malformed, *, age: float) -> Refused | Left:
+    if result.unfinished and -_SETTLES_AFTER < age < _SETTLES_AFTER:
+        return Left(name=name, reason=f"changed within the last second and can't be read yet: {result.reason}")
+    return Refused(stem=stem, reason=result.reason)
+
+
+def _check_name(name: str) -> None:
+    try:
+        length = len(ack_name(stem_of(name)).encode("utf-8"))
+    except UnicodeEncodeError:
+        raise _NotYet("its name is not UTF-8, so no ack can be named after it; rename it") from None
+    if length > _NAME_MAX:
+        raise _NotYet(f"its ack's name would have {length} bytes, more than {_NAME_MAX}; rename it") from None
+
+
+def _target(folder: str, path: str) -> str:
+    """Return the path to open: the file itself, or what a link inside the folder leads to.
+
+    Raises:
+        _Unfit: it is no regular file, or a link that leads out of the folder.
+        _NotYet: a link that leads nowhere.
+        OSError: it can't be looked at.
+    """
+    status = os.lstat(path)
+    if stat.S_ISLNK(status.st_mode):
+        real = os.path.realpath(path)
+        if os.path.dirname(real) != os.path.realpath(folder):
+            raise _Unfit(f"the file is a symbolic link that leads out of the folder, to {real!a}")
+        try:
+            status, path = os.lstat(real), real
+        except FileNotFoundError:
+            raise _NotYet(f"it is a symbolic link to {real!a}, which does not exist") from None
+        if stat.S_ISLNK(status.st_mode):
+            raise _Unfit("the file is a symbolic link that leads in a circle")
+    if not stat.S_ISREG(status.st_mode):
+        raise _Unfit(f"not a regular file but {_kind(status.st_mode)}")
+    return path
+
+
+def _kind(mode: int) -> str:
+    kinds = {
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    return kinds.get(stat.S_IFMT(mode), "something else")

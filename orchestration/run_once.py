@@ -1,0 +1,160 @@
+"""One tick, as a process: `python -m orchestration.run_once [--dry-run] [--wait] [--json]`.
+
+Owns the gates before the lock (settings, mode, kill switch), the exit code and the line that a person reads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from orchestration import configuration, wiring
+from orchestration.errors import KlorosError, LockHeld
+from orchestration.exits import Exit
+from orchestration.host import clock
+from orchestration.host.journal import Event, Priority, log
+from orchestration.store.counters import count
+from orchestration.tick import history
+from orchestration.tick.history import SKIPPED, Tick
+from orchestration.tick.kernel import Kernel
+from orchestration.tick.tick import tick
+
+if TYPE_CHECKING:
+    from orchestration.settings import Settings
+
+KILL_SWITCH = "killswitch"
+
+
+def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
+    """Run the entry; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _run(options, environ)
+    except KlorosError as error:
+        event = Event.SETTINGS_REFUSED if error.exit is Exit.SETTINGS_INVALID else Event.TICK_FAILED
+        log(event, str(error), priority=Priority.ERROR, exit=error.exit)
+        return error.exit
+    except Exception:
+        import traceback
+
+        log(Event.TICK_FAILED, f"a defect of ours: {traceback.format_exc()}", priority=Priority.CRITICAL)
+        return Exit.DEFECT
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m orchestration.run_once",
+        description="Do one tick: look, decide, start what is due, record, exit.",
+        epilog="exit codes: 0 done, 2 disabled, 20 halted, 69 store, 70 defect, 74 disk, 75 lock held, 78 settings; "
+        "with --wait also 10/11 PHASE failed/timed out, 12/13 D-REAM failed/timed out",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="decide and print, change no byte anywhere")
+    parser.add_argument("--wait", action="store_true", help="wait for the cycle that was started, exit with its code")
+    parser.add_argument("--json", action="store_true", help="print the tick's record as one line of JSON")
+    return parser
+
+
+def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> Exit:
+    settings = wiring.settings(environ)
+    wiring.become_owner(settings.state_dir)
+    if options.dry_run:
+        from orchestration.tick.preview import print_preview
+
+        with wiring.detached_kernel(settings) as kernel:
+            return print_preview(kernel, gate(settings), as_json=options.json)
+    tick_id = new_tick_id()
+    refused = gate(settings)
+    if refused is not None:
+        return _turned_away(settings, environ, tick_id, *refused)
+    with wiring.kernel(settings, environ) as kernel:
+        try:
+            record = tick(kernel, tick_id)
+        except LockHeld as error:
+            _note_turned_away(kernel, tick_id, Exit.LOCK_HELD, "lock_held", error.message)
+            return Exit.LOCK_HELD
+        if not configuration.is_remembered(settings):
+            configuration.remember(settings, environ)
+        _say(record, as_json=options.json)
+        return _wait(kernel, record, as_json=options.json) if options.wait else record.exit
+
+
+def gate(settings: Settings) -> tuple[Exit, str, str] | None:
+    """Return why no tick may run: exit, reason, evidence; None when one may."""
+    if settings.orchestration_mode != "enabled":
+        evidence = f"KLR_ORCHESTRATION_MODE is {settings.orchestration_mode!r}, not 'enabled'"
+        return Exit.DISABLED, "disabled", evidence
+    path = os.path.join(settings.state_dir, KILL_SWITCH)
+    if os.path.lexists(path):
+        return Exit.HALTED, "halted", f"{path} exists; klorosctl unhalt removes it"
+    return None
+
+
+def new_tick_id() -> str:
+    """Return an id that sorts by time and is unique: `20261121T030000Z-1a2b3c4d`."""
+    return f"{clock.now():%Y%m%dT%H%M%SZ}-{os.urandom(4).hex()}"
+
+
+def _turned_away(
+    settings: Settings, environ: Mapping[str, str], tick_id: str, exit_code: Exit, reason: str, evidence: str
+) -> Exit:
+    """Account for a tick that may not run, where there is a store to do it in; never fail because of that."""
+    if not os.path.exists(os.path.join(settings.state_dir, wiring.STORE)):
+        log(Event.TICK_REFUSED, evidence, tick_id=tick_id, reason=reason, exit=exit_code)
+        return exit_code
+    try:
+        with wiring.kernel(settings, environ) as kernel:
+            _note_turned_away(kernel, tick_id, exit_code, reason, evidence)
+    except KlorosError as error:
+        log(Event.TICK_FAILED, f"{evidence}; not recorded: {error.message}", priority=Priority.WARNING, reason=reason)
+    return exit_code
+
+
+def _note_turned_away(kernel: Kernel, tick_id: str, exit_code: Exit, reason: str, evidence: str) -> None:
+    now = kernel.now()
+    record = Tick(
+        tick_id=tick_id,
+        started_at=now,
+        ended_at=now,
+        boot_id=kernel.boot_id,
+        decision=SKIPPED,
+        exit=exit_code,
+        cycle=None,
+        blocker=reason,
+        findings=(("gate", reason, evidence),),
+    )
+    with kernel.db.transaction():
+        history.append(kernel.db, record)
+        count(kernel.db, "kloros_orchestrator_skipped_total", reason=reason)
+        if exit_code is Exit.LOCK_HELD:
+            count(kernel.db, "kloros_orchestrator_lock_contention_total")
+    kernel.publish(record)
+    log(Event.TICK_REFUSED, evidence, tick_id=tick_id, reason=reason, exit=exit_code)
+
+
+def _say(record: Tick, *, as_json: bool) -> None:
+    reasons = ", ".join(record.reasons)
+    started = "" if record.cycle is None else f" cycle {record.cycle}"
+    log(
+        Event.TICK_IDLE if record.decision == "noop" else Event.TICK_COMPLETED,
+        f"{record.decision.upper()}{started}: {reasons}",
+        tick_id=record.tick_id,
+        decision=record.decision,
+        reason=reasons,
+        cycle=record.cycle,
+    )
+    if as_json:
+        print(json.dumps(history.as_json(record)), flush=True)
+
+
+def _wait(kernel: Kernel, record: Tick, *, as_json: bool) -> Exit:
+    from orchestration.tick.wait import wait
+
+    return wait(kernel, record, as_json=as_json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

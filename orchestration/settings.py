@@ -1,0 +1,191 @@
+"""Every setting: one frozen model, read from TOML under `KLR_*` variables.
+
+A variable beats the file, the file beats the default. A field's docstring is its page in docs/reference/settings.md.
+Quiet ticks never import this module: `configuration.py` gives them the same tree from a snapshot.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import time, timedelta
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+_UNITS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
+
+
+def _duration(value: object) -> object:
+    """Read `90`, `"90"`, `"15min"` or `"1h 30min"` (units of systemd.time(7)); leave the rest to pydantic."""
+    if isinstance(value, bool):
+        raise ValueError("a duration is a number of seconds or a text such as 15min")
+    if isinstance(value, int | float):
+        return timedelta(seconds=value)
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return timedelta(seconds=float(text))
+    parts = _SPAN.findall(text)
+    if not parts or _SPAN.sub("", text) or any(unit not in _UNITS for _, unit in parts):
+        raise ValueError("a duration is a number of seconds or a text such as 15min, 1h 30min or 2d")
+    return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("no such time zone; names are those of the IANA database") from None
+    return name
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration), Field(ge=timedelta(0))]
+PositiveDuration = Annotated[timedelta, BeforeValidator(_duration), Field(gt=timedelta(0))]
+Command = tuple[str, ...]
+AbsolutePath = Annotated[str, Field(pattern=r"^/")]
+Bounds = tuple[float, float]
+
+_STEPS = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15), timedelta(minutes=30))
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
+    )
+
+
+class Domain(_Section):
+    """One command of the default PHASE job."""
+
+    command: Annotated[Command, Field(min_length=1, examples=[["pytest", "-q"]])]
+    """The program and its arguments, run without a shell."""
+    timeout: Annotated[PositiveDuration, Field(examples=["10min"])] = timedelta(minutes=10)
+    """Longest run; after it the whole process tree is ended and the domain has failed. Ten minutes fit six domains into
+    the default PHASE deadline."""
+
+
+class Phase(_Section):
+    """When PHASE runs, and what it runs."""
+
+    window_opens: Annotated[time, Field(examples=["03:00"])] = time(3)
+    """Local time at which the window opens. 03:00 is the hour KLoROS reserves for PHASE."""
+    window_closes: Annotated[time, Field(examples=["07:00"])] = time(7)
+    """Local time at which the window closes; earlier than `window_opens` means the next day."""
+    time_zone: Annotated[str, AfterValidator(_known_zone), Field(examples=["America/New_York"])] = "America/New_York"
+    """IANA name of the zone in which the two times are read; the only place where local time exists."""
+    missed: Annotated[Literal["skip", "run_once"], Field(examples=["skip"])] = "skip"
+    """What to do about a window that closed without a PHASE: record it as skipped, or also run it once, now."""
+    command: Annotated[Command, Field(examples=[["python3", "-m", "src.phase.run_all_domains"]])] = ()
+    """The program and its arguments; empty means our own, which runs `[phase.domains]`."""
+    timeout: Annotated[PositiveDuration, Field(examples=["1h"])] = timedelta(hours=1)
+    """Longest run of a PHASE, in seconds or with a unit; after it the whole process tree is ended."""
+    backoff: Annotated[tuple[Duration, ...], Field(examples=[["1min", "5min", "15min", "30min"]])] = _STEPS
+    """Waits after the first, second, … failed PHASE of a date; the last one repeats."""
+    domains: Annotated[dict[str, Domain], Field(examples=["[phase.domains.unit]"])] = {}
+    """Named commands of the default PHASE job, run in this order; none means `klorosctl doctor`."""
+
+    @model_validator(mode="after")
+    def _window_has_hours(self) -> Phase:
+        if self.window_opens == self.window_closes:
+            raise ValueError("window_opens and window_closes are the same: such a window has no hours")
+        return self
+
+
+class Dream(_Section):
+    """What a D-REAM cycle runs, and how its promotions are judged."""
+
+    command: Annotated[Command, Field(examples=[["python3", "-m", "src.dream.run"]])] = ()
+    """The program and its arguments; empty means our own, which runs `trial` for each promotion."""
+    timeout: Annotated[PositiveDuration, Field(examples=["30min"])] = timedelta(minutes=30)
+    """Longest run of a D-REAM cycle, in seconds or with a unit; after it the whole process tree is ended."""
+    trial: Annotated[Command, Field(examples=[["python3", "/opt/app/trial.py"]])] = ()
+    """Program that measures one set of parameters and prints its fitness; empty: promotions are judged by their own."""
+    trial_runs: Annotated[int, Field(ge=1, le=1000, examples=[5])] = 5
+    """Runs of the trial with each set of parameters; medians are compared. Five outvote two outliers."""
+    accept_at: Annotated[float, Field(ge=0, examples=[0.02])] = 0.02
+    """Relative gain over the baseline from which a promotion is accepted (0.02 is +2 %)."""
+    reject_below: Annotated[float, Field(le=0, examples=[-0.05])] = -0.05
+    """Relative gain below which a promotion is rejected as worse; between the two it is neutral and not accepted."""
+    park_after: Annotated[int, Field(ge=1, examples=[5])] = 5
+    """Failed cycles in a row after which a promotion is parked until a person retries or rejects it."""
+    backoff: Annotated[tuple[Duration, ...], Field(examples=[["1min", "5min", "15min", "30min"]])] = _STEPS
+    """Waits after the first, second, … failed D-REAM cycle for promotions; the last one repeats."""
+
+
+class Promotions(_Section):
+    """Which promotions are valid."""
+
+    strict: Annotated[bool, Field(examples=[False])] = False
+    """Whether a parameter without bounds makes a promotion invalid."""
+    bounds: Annotated[dict[str, Bounds], Field(examples=["learning_rate = [1e-4, 0.1]"])] = {
+        "learning_rate": (1e-4, 0.1),
+        "batch_size": (1.0, 128.0),
+        "temperature": (0.1, 2.0),
+        "context_window": (1000.0, 32000.0),
+    }
+    """Lowest and highest accepted value of each parameter, both included. A table here replaces the default one."""
+
+    @model_validator(mode="after")
+    def _bounds_ascend(self) -> Promotions:
+        for name, (low, high) in self.bounds.items():
+            if low > high:
+                raise ValueError(f"bounds.{name}: the lowest value {low} is above the highest {high}")
+        return self
+
+
+class Intents(_Section):
+    """How requests in `intents/` are taken in."""
+
+    max_pending: Annotated[int, Field(ge=1, examples=[50])] = 50
+    """Intents that may wait; beyond it those of the lowest priority are dropped. `KLR_MAX_INTENT_QUEUE`."""
+    per_tick: Annotated[int, Field(ge=1, examples=[10])] = 10
+    """Intents handled by one tick, so that a flood can't make a tick long."""
+    expires_after: Annotated[PositiveDuration, Field(examples=["24h"])] = timedelta(hours=24)
+    """Age from which an intent is stale."""
+    dedup_within: Annotated[Duration, Field(examples=["1h"])] = timedelta(hours=1)
+    """Time within which an intent of the same content counts as the same one."""
+
+
+class Cycles(_Section):
+    """How the cycle runner treats any job."""
+
+    log_limit_bytes: Annotated[int, Field(ge=4096, examples=[67108864])] = 64 * 1024 * 1024
+    """Bytes of a cycle's output that are kept; the rest is dropped and a marker says so. 64 MiB."""
+    term_grace: Annotated[Duration, Field(examples=["10s"])] = timedelta(seconds=10)
+    """Time between SIGTERM and SIGKILL to a process tree that must end."""
+
+
+class Settings(_Section):
+    """All settings."""
+
+    orchestration_mode: Annotated[str, Field(examples=["enabled"])] = "disabled"
+    """Must be exactly `enabled` for a tick to do anything."""
+    state_dir: Annotated[AbsolutePath, Field(examples=["/var/lib/kloros"])]
+    """Folder of the store, locks, intents, cycles: `/var/lib/kloros`, for a plain user `$XDG_STATE_HOME/kloros`."""
+    promotions_dir: Annotated[AbsolutePath, Field(examples=["/var/lib/kloros/promotions"])]
+    """Folder where D-REAM leaves promotions; `promotions` in the state folder by default."""
+    acks_dir: Annotated[AbsolutePath, Field(examples=["/var/lib/kloros/promotions_ack"])]
+    """Folder of our answers to promotions; `promotions_ack` in the state folder by default."""
+    textfile: Annotated[AbsolutePath, Field(examples=["/var/lib/prometheus/node-exporter/kloros.prom"])] = (
+        "/var/lib/prometheus/node-exporter/kloros.prom"
+    )
+    """File for node_exporter's textfile collector; the default is the folder of Debian's package."""
+    launcher: Annotated[Literal["auto", "systemd", "detached"], Field(examples=["auto"])] = "auto"
+    """How cycles are started: by kloros-cycle.path, or as a process of its own; `auto` sees which there is."""
+    phase: Phase = Phase()
+    dream: Dream = Dream()
+    promotions: Promotions = Promotions()
+    intents: Intents = Intents()
+    cycles: Cycles = Cycles()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _folders_follow_the_state(cls, values: object) -> object:
+        if not isinstance(values, dict) or not isinstance(values.get("state_dir"), str):
+            return values
+        state_dir = values["state_dir"].rstrip("/")
+        folders = {"promotions_dir": f"{state_dir}/promotions", "acks_dir": f"{state_dir}/promotions_ack"}
+        return {**folders, **values, "state_dir": state_dir}

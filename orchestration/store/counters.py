@@ -1,0 +1,36 @@
+"""The counters and histograms behind the metrics: monotonic, and kept across one-shot processes.
+
+A series is a row keyed by metric name and label text exactly as the exposition format writes it (`job="phase"`), so
+that publishing them is a loop over rows. Label values come from enums only.
+Format: https://prometheus.io/docs/instrumenting/exposition_formats/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orchestration.store.port import Database
+
+
+def count(db: Database, name: str, by: float = 1.0, /, **labels: str) -> None:
+    """Add `by` (≥ 0) to the counter series of these labels, creating it at 0."""
+    db.run("counters.add", name=name, labels=label_text(labels), value=by)
+
+
+def observe(db: Database, name: str, value: float, /, *, buckets: Sequence[float], **labels: str) -> None:
+    """Record one value in a cumulative histogram with these ascending bucket bounds (`+Inf` is implied)."""
+    for bound in (*buckets, float("inf")):
+        within = 1.0 if value <= bound else 0.0
+        count(db, f"{name}_bucket", within, **labels, le=bound_text(bound))
+    count(db, f"{name}_sum", value, **labels)
+    count(db, f"{name}_count", 1.0, **labels)
+
+
+def label_text(labels: dict[str, str]) -> str:
+    """Write labels as the exposition format does, without the braces: `job="phase",result="lost"`."""
+    return ",".join(f'{name}="{value}"' for name, value in labels.items())
+
+
+def bound_text(bound: float) -> str:
+    """Write a bucket's upper bound as the exposition format does."""
+    return "+Inf" if bound == float("inf") else repr(float(bound))

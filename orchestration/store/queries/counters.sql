@@ -1,0 +1,8 @@
+-- name: counters.add
+-- Add to one series, creating it with its first value.
+INSERT INTO counters (name, labels, value) VALUES (:name, :labels, :value)
+ON CONFLICT (name, labels) DO UPDATE SET value = counters.value + excluded.value;
+
+-- name: counters.all
+-- Give every series in the order in which it is published.
+SELECT name, labels, value FROM counters ORDER BY name, labels;

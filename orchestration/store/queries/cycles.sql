@@ -1,0 +1,60 @@
+-- name: cycles.enqueue
+-- Queue one cycle under the next number; numbers are never used twice.
+INSERT INTO cycles (cycle, job, state, token, cause, origin, command, timeout_seconds, phase_date, queued_at)
+VALUES (
+    (SELECT coalesce(max(cycle), 0) + 1 FROM cycles),
+    :job, 'queued', :token, :cause, :origin, :command, :timeout_seconds, :phase_date, :queued_at
+);
+
+-- name: cycles.number_of
+-- Give the number that a queued token received.
+SELECT cycle FROM cycles WHERE token = :token;
+
+-- name: cycles.active
+-- Give the cycles that exclude every other: queued or running, oldest first.
+SELECT * FROM cycles WHERE state IN ('queued', 'running') ORDER BY cycle;
+
+-- name: cycles.unsettled
+-- Give the finished cycles whose consequences no tick has applied yet, oldest first.
+SELECT * FROM cycles
+WHERE settled_at IS NULL AND state NOT IN ('queued', 'running') ORDER BY cycle;
+
+-- name: cycles.get
+-- Give one cycle.
+SELECT * FROM cycles WHERE cycle = :cycle;
+
+-- name: cycles.recent
+-- Give the newest cycles.
+SELECT * FROM cycles ORDER BY cycle DESC LIMIT :limit;
+
+-- name: cycles.claim
+-- Take a queued cycle for a runner; changes no row when it is queued no more.
+UPDATE cycles SET state = 'running', started_at = :now, runner = :runner
+WHERE cycle = :cycle AND state = 'queued';
+
+-- name: cycles.finish
+-- End a cycle, provided it still stands where the event was allowed.
+UPDATE cycles SET state = :state, ended_at = :now, result = :result
+WHERE cycle = :cycle AND state = :expected;
+
+-- name: cycles.settle
+-- Note that the consequences of a finished cycle have been applied.
+UPDATE cycles SET settled_at = :now WHERE cycle = :cycle AND settled_at IS NULL;
+
+-- name: cycles.ask_cancel
+-- Ask the runner to end a cycle; the first asking counts.
+UPDATE cycles SET cancel_asked_at = :now
+WHERE cycle = :cycle AND state IN ('queued', 'running') AND cancel_asked_at IS NULL;
+
+-- name: cycles.ended_for_cause
+-- Give the newest ended cycles that one cause asked for, newest first.
+SELECT state, ended_at FROM cycles
+WHERE job = :job AND cause = :cause AND ended_at IS NOT NULL ORDER BY cycle DESC LIMIT :limit;
+
+-- name: cycles.of_date
+-- Give the PHASE cycles that answer one local date, newest first.
+SELECT * FROM cycles WHERE phase_date = :phase_date ORDER BY cycle DESC;
+
+-- name: cycles.last_succeeded
+-- Give the newest succeeded cycle of a job.
+SELECT * FROM cycles WHERE job = :job AND state = 'succeeded' ORDER BY cycle DESC LIMIT 1;

@@ -1,0 +1,30 @@
+-- name: ticks.append
+-- Store one tick under the next number.
+INSERT INTO ticks (tick_id, started_at, ended_at, boot_id, decision, exit_code, cycle, blocker, findings)
+VALUES (:tick_id, :started_at, :ended_at, :boot_id, :decision, :exit_code, :cycle, :blocker, :findings);
+
+-- name: ticks.number_of
+-- Give the number that a tick received.
+SELECT tick FROM ticks WHERE tick_id = :tick_id;
+
+-- name: ticks.recent
+-- Give the newest ticks.
+SELECT * FROM ticks ORDER BY tick DESC LIMIT :limit;
+
+-- name: ticks.after
+-- Give the ticks that follow a number, oldest first.
+SELECT * FROM ticks WHERE tick > :tick ORDER BY tick LIMIT :limit;
+
+-- name: ticks.get
+-- Give one tick by its id or its number.
+SELECT * FROM ticks WHERE tick_id = :tick_id OR CAST(tick AS TEXT) = :tick_id;
+
+-- name: ticks.last_before
+-- Give the newest tick that started before an instant.
+SELECT * FROM ticks WHERE started_at < :instant ORDER BY started_at DESC LIMIT 1;
+
+-- name: ticks.blockers
+-- Count why the ticks of a span started no PHASE, most frequent reason first.
+SELECT blocker, count(*) AS ticks FROM ticks
+WHERE started_at >= :since AND started_at < :until
+GROUP BY blocker ORDER BY count(*) DESC, blocker;

@@ -1,0 +1,141 @@
+"""The default store: one SQLite file in the state directory, no server.
+
+WAL with `synchronous=FULL`: a commit that returned is on disk (https://www.sqlite.org/pragma.html#pragma_synchronous).
+Transactions begin IMMEDIATE, so a writer waits at the start for at most `BUSY_SECONDS` and never fails halfway.
+A store that only reads opens without creating, locking or changing a byte.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+from orchestration.errors import KlorosError, StoreUnreachable, Unwritable
+from orchestration.store.port import Row, Value
+from orchestration.store.queries import sql
+
+BUSY_SECONDS = 10.0
+_MIGRATIONS = os.path.join(os.path.dirname(__file__), "migrations")
+SCHEMA_VERSION = 1
+_DISK_FAULTS = ("disk is full", "readonly database", "disk I/O error")
+
+
+class SqliteDatabase:
+    """A `Database` over one SQLite file."""
+
+    def __init__(self, path: str, *, read_only: bool = False) -> None:
+        """Open the file, creating and migrating it unless `read_only`.
+
+        Raises:
+            StoreUnreachable: the file can't be opened, is no database, or was written by a newer program.
+            Unwritable: the disk is full or the folder can't be written.
+        """
+        self.path = path
+        with _translated(path):
+            self._connection = sqlite3.connect(
+                _uri(path, read_only=read_only), uri=True, timeout=BUSY_SECONDS, isolation_level=None
+            )
+            self._connection.row_factory = sqlite3.Row
+            if not read_only:
+                self._connection.execute("PRAGMA synchronous = FULL")
+            self._migrate(read_only=read_only)
+
+    def copy_in_memory(self) -> SqliteDatabase:
+        """Return a store with the same content that lives in this process only, for trying a tick out."""
+        copy = SqliteDatabase(":memory:")
+        with _translated(self.path):
+            self._connection.backup(copy._connection)
+        return copy
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit everything inside together, or nothing."""
+        self._execute("BEGIN IMMEDIATE", {})
+        try:
+            yield
+        except BaseException:
+            self._connection.rollback()
+            raise
+        self._execute("COMMIT", {})
+
+    def rows(self, query: str, /, **parameters: Value) -> list[Row]:
+        """Return every row of the named query."""
+        return cast("list[Row]", self._execute(sql(query), parameters).fetchall())
+
+    def run(self, query: str, /, **parameters: Value) -> int:
+        """Carry out the named statement; return how many rows it changed."""
+        return self._execute(sql(query), parameters).rowcount
+
+    def close(self) -> None:
+        """Close the connection; the last one to close moves the log into the file."""
+        self._connection.close()
+
+    def _execute(self, text: str, parameters: dict[str, Value]) -> sqlite3.Cursor:
+        with _translated(self.path):
+            return self._connection.execute(text, parameters)
+
+    def _migrate(self, *, read_only: bool) -> None:
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if version > SCHEMA_VERSION:
+            raise StoreUnreachable(
+                f"{self.path} has schema version {version}; this program knows {SCHEMA_VERSION}",
+                hint="a newer release wrote it: run that release, or restore a backup made before the upgrade",
+            )
+        if version == SCHEMA_VERSION:
+            return
+        if read_only:
+            raise StoreUnreachable(f"{self.path} has no tables yet", hint="the first tick makes them")
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        with self.transaction():
+            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+            for number, text in _migrations():
+                if number > version:
+                    self._apply(number, text)
+
+    def _apply(self, number: int, text: str) -> None:
+        statement = ""
+        for line in text.splitlines(keepends=True):
+            statement += line
+            if sqlite3.complete_statement(statement):
+                self._connection.execute(statement)
+                statement = ""
+        self._connection.execute(f"PRAGMA user_version = {number}")
+
+
+def _uri(path: str, *, read_only: bool) -> str:
+    quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    if not read_only:
+        return f"file:{quoted}?mode=memory" if path == ":memory:" else f"file:{quoted}?mode=rwc"
+    # Opening a WAL database read-only makes two files beside it; with no log to read, "immutable" makes none.
+    log_exists = os.path.exists(f"{path}-wal")
+    return f"file:{quoted}?mode=ro" if log_exists else f"file:{quoted}?mode=ro&immutable=1"
+
+
+def _migrations() -> list[tuple[int, str]]:
+    found = []
+    for name in sorted(os.listdir(_MIGRATIONS)):
+        if name.endswith(".sql"):
+            with open(os.path.join(_MIGRATIONS, name), encoding="utf-8") as file:
+                found.append((int(name[:4]), file.read()))
+    return found
+
+
+@contextmanager
+def _translated(path: str) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _as_ours(error, path) from error
+
+
+def _as_ours(error: sqlite3.Error, path: str) -> KlorosError:
+    text = str(error)
+    folder = os.path.dirname(path)
+    if any(fault in text for fault in _DISK_FAULTS) or not os.access(folder, os.W_OK):
+        return Unwritable(f"{path}: {text}", hint=f"check free space and permissions: df -h {folder}; ls -ld {folder}")
+    return StoreUnreachable(
+        f"{path}: {text}", hint=f"check the file: sqlite3 {path} 'PRAGMA integrity_check'; klorosctl doctor"
+    )

@@ -1,0 +1,54 @@
+"""What a tick works with: the adapters that `wiring.py` built, and the names of the files in the state folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from orchestration.cycles.backoff import Backoff
+from orchestration.host.lock import FileLock
+from orchestration.phase.window import Window
+from orchestration.store.port import Database
+from orchestration.tick.observation import Policy
+
+if TYPE_CHECKING:
+    from orchestration.settings import Settings
+    from orchestration.tick.history import Tick
+
+
+class Kernel(NamedTuple):
+    """The world's handles for one process."""
+
+    settings: Settings
+    db: Database
+    start: Callable[[str], None]  # gets the entry `run_cycle` or `run_once` started, outside this process
+    publish: Callable[[Tick], None]  # puts a recorded tick into files for people and other programs
+    now: Callable[[], datetime]  # aware UTC
+    boot_id: str
+
+    @property
+    def lock(self) -> FileLock:
+        """The lock that makes ticks, and KLoROS's own tools, exclude each other."""
+        return FileLock(self.path("locks", "orchestrator.lock"))
+
+    @property
+    def runner_lock(self) -> FileLock:
+        """The lock that a cycle runner holds for as long as it lives."""
+        return FileLock(self.path("locks", "runner.lock"))
+
+    @property
+    def window(self) -> Window:
+        """The PHASE window of the settings."""
+        phase = self.settings.phase
+        return Window(phase.window_opens, phase.window_closes, phase.time_zone)
+
+    @property
+    def policy(self) -> Policy:
+        """What the settings say about deciding."""
+        return Policy(Backoff(self.settings.phase.backoff), Backoff(self.settings.dream.backoff))
+
+    def path(self, *names: str) -> str:
+        """Return a path in the state folder."""
+        return os.path.join(self.settings.state_dir, *names)

@@ -1,0 +1,38 @@
+"""Looks at the world and puts everything a decision may know into one `Observation`. Reads, changes nothing."""
+
+from __future__ import annotations
+
+import os
+
+from orchestration.cycles import ledger
+from orchestration.cycles.backoff import NO_FAILURES
+from orchestration.cycles.cycle import Cause, CycleState, JobName
+from orchestration.tick import calendar
+from orchestration.tick.kernel import Kernel
+from orchestration.tick.observation import Observation
+from orchestration.tick.take_in import Found
+
+MAINTENANCE_FILE = "maintenance_mode"
+
+
+def observe(kernel: Kernel, found: Found) -> Observation:
+    """Return what is on disk and in the store now."""
+    now = kernel.now()
+    window = kernel.window.containing(now)
+    attempts = [] if window is None else ledger.of_date(kernel.db, window.date)
+    return Observation(
+        now=now,
+        maintenance=os.path.exists(kernel.path(MAINTENANCE_FILE)),
+        active=next(iter(ledger.active(kernel.db)), None),
+        window=window,
+        next_window=kernel.window.next_after(now),
+        phase_done=any(attempt.state is CycleState.SUCCEEDED for attempt in attempts),
+        phase_failures=ledger.streak(attempts),
+        missed=calendar.missed(kernel, now),
+        promotions=found.promotions,
+        parked=found.parked,
+        dream_failures=(
+            ledger.failures_in_a_row(kernel.db, JobName.DREAM, Cause.PROMOTIONS) if found.promotions else NO_FAILURES
+        ),
+        intents=found.intents.pending,
+    )

@@ -1,0 +1,92 @@
+"""Clears away what dead processes left: cycles without a runner, foreign lock files, temporary files.
+
+Death is told by the kernel (a lock that is free, a pid with another start time or boot), never by age.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from orchestration.cycles import ledger
+from orchestration.cycles.cycle import Cycle, CycleEvent, CycleState, Result
+from orchestration.cycles.foreign_locks import reap_foreign_locks
+from orchestration.host import files
+from orchestration.host.journal import Event, Priority, log
+from orchestration.store.counters import count
+from orchestration.tick.kernel import Kernel
+
+_UNREADABLE = "locks.unreadable"
+_RUNNER_GONE = "its runner is gone: killed, crashed, or the host was restarted; how far it came is unknown"
+
+
+def reap(kernel: Kernel) -> None:
+    """Reap everything dead, and count it by kind.
+
+    Raises:
+        StoreUnreachable, Unwritable: nothing that was not reaped is counted.
+    """
+    for cycle in orphaned(kernel):
+        _end_leftovers(cycle)
+        lose(kernel, cycle)
+    reaped = {"foreign_lock": _foreign_locks(kernel), "temporary_file": _temporary_files(kernel)}
+    if any(reaped.values()):
+        with kernel.db.transaction():
+            for kind, number in reaped.items():
+                if number:
+                    count(kernel.db, "kloros_orchestrator_reaped_total", number, kind=kind)
+
+
+def orphaned(kernel: Kernel) -> list[Cycle]:
+    """Return the cycles that stand as running although no runner lives.
+
+    A runner holds its lock from before it claims until after it has recorded the end; so a cycle that was read as running
+    while the lock is free afterwards has no runner, or is recorded as ended by now, which `lose` then leaves alone.
+    """
+    running = [cycle for cycle in ledger.active(kernel.db) if cycle.state is CycleState.RUNNING]
+    return running if running and kernel.runner_lock.is_free() else []
+
+
+def lose(kernel: Kernel, cycle: Cycle) -> None:
+    """Record that a cycle's end is unknown."""
+    with kernel.db.transaction():
+        if ledger.finish(kernel.db, cycle, CycleEvent.LOSE, Result(reason=_RUNNER_GONE), now=kernel.now()):
+            count(kernel.db, "kloros_orchestrator_reaped_total", kind="cycle")
+
+
+def _end_leftovers(cycle: Cycle) -> None:
+    from orchestration.host.process import kill_marked
+
+    killed = kill_marked(cycle.token)
+    log(
+        Event.CYCLE_LOST,
+        f"cycle {cycle.cycle} ({cycle.job}) is lost: {_RUNNER_GONE}; {killed} processes of it ended",
+        priority=Priority.ERROR,
+        cycle=cycle.cycle,
+    )
+
+
+def _foreign_locks(kernel: Kernel) -> int:
+    known = kernel.db.rows("facts.get", name=_UNREADABLE)
+    told = json.loads(str(known[0]["value"])) if known else []
+    found = reap_foreign_locks(kernel.path("locks"), told=told)
+    for name in found.removed:
+        log(Event.LEFTOVER_REAPED, f"locks/{name} was removed: its process is dead and holds no lock", lock=name)
+    for name in found.news:
+        message = f"locks/{name} is left alone: it is of no known form, so nobody can tell whether its holder lives"
+        log(Event.LEFTOVER_REAPED, message, priority=Priority.WARNING, lock=name)
+    if list(found.unreadable) != told:
+        with kernel.db.transaction():
+            kernel.db.run("facts.set", name=_UNREADABLE, value=json.dumps(found.unreadable))
+    return len(found.removed)
+
+
+def _temporary_files(kernel: Kernel) -> int:
+    return sum(map(_sweep, (kernel.settings.state_dir, os.path.dirname(kernel.settings.textfile))))
+
+
+def _sweep(folder: str) -> int:
+    try:
+        return files.sweep(folder, os.listdir(folder))
+    except OSError:
+        return 0

@@ -1,0 +1,137 @@
+"""Applies what a finished cycle means, once: acks, baseline, failures, the PHASE's date.
+
+Files first, each of them idempotent, then one transaction that notes everything and marks the cycle settled. Killed in
+between, the next tick does the same again: an ack that exists stays, a baseline that has the cycle stays.
+Most ticks have nothing to settle, so what settling needs is imported only then.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from orchestration.cycles import ledger
+from orchestration.cycles.cycle import Cycle, CycleState, JobName
+from orchestration.host.journal import Event, log
+from orchestration.store.counters import count
+from orchestration.tick import calendar
+from orchestration.tick.kernel import Kernel
+
+if TYPE_CHECKING:
+    from orchestration.promotions.verdict import Answer
+
+
+def settle(kernel: Kernel) -> None:
+    """Settle every finished cycle that is not settled, oldest first."""
+    for cycle in ledger.unsettled(kernel.db):
+        answers = answered(kernel, cycle)
+        _write_files(kernel, cycle, answers)
+        with kernel.db.transaction():
+            note(kernel, cycle, answers)
+        log(Event.CYCLE_SETTLED, f"cycle {cycle.cycle} ({cycle.job}) {cycle.state}: settled", cycle=cycle.cycle)
+
+
+def answered(kernel: Kernel, cycle: Cycle) -> tuple[Answer, ...]:
+    """Return what a succeeded D-REAM cycle answers to its promotions; reads, changes nothing."""
+    if cycle.job is not JobName.DREAM or cycle.state is not CycleState.SUCCEEDED or not cycle.origin.promotions:
+        return ()
+    from orchestration.cycles import artifacts
+    from orchestration.promotions.verdict import conclude
+
+    folder = artifacts.cycle_dir(kernel.settings.state_dir, cycle.cycle)
+    return conclude(artifacts.read_handover(folder), artifacts.read_verdicts(folder))
+
+
+def note(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> None:
+    """Write all of it into the store. Must run inside a transaction."""
+    now = kernel.now()
+    if not ledger.settle(kernel.db, cycle.cycle, now=now):
+        return
+    if cycle.job is JobName.PHASE:
+        calendar.settle_phase(kernel, cycle, now)
+    for answer in answers:
+        _note_answer(kernel, cycle, answer)
+    if ledger.is_failure(cycle) and cycle.origin.promotions:
+        _note_failure(kernel, cycle)
+
+
+def _write_files(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> None:
+    from orchestration.cycles import artifacts
+
+    if answers:
+        _commit_baseline(kernel, cycle, answers)
+        _write_acks(kernel, cycle, answers)
+    artifacts.write_manifest(kernel.settings.state_dir, cycle)
+
+
+def _commit_baseline(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> None:
+    from orchestration.cycles import artifacts
+    from orchestration.promotions import baseline
+    from orchestration.promotions.verdict import accepted_of
+
+    handover = artifacts.read_handover(artifacts.cycle_dir(kernel.settings.state_dir, cycle.cycle))
+    path = baseline.baseline_path(kernel.settings.state_dir)
+    if baseline.commit(path, accepted_of(handover, answers), cycle=cycle.cycle, now=_ended_at(cycle)):
+        log(Event.BASELINE_REPLACED, f"cycle {cycle.cycle} set a new baseline", cycle=cycle.cycle)
+
+
+def _write_acks(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> None:
+    from orchestration.promotions.ack import Ack, write_ack
+
+    epoch, sha = last_phase(kernel)
+    for answer in answers:
+        ack = Ack(
+            stem=answer.stem,
+            promotion_id=answer.promotion_id,
+            accepted=answer.accepted,
+            reason=answer.reason,
+            phase_epoch=epoch,
+            phase_sha=sha,
+            cycle=cycle.cycle,
+            at=kernel.now(),
+        )
+        write_ack(kernel.settings.acks_dir, ack)
+
+
+def last_phase(kernel: Kernel) -> tuple[str, str]:
+    """Return epoch and report's SHA-256 of the last succeeded PHASE; empty before the first."""
+    phase = ledger.last_succeeded(kernel.db, JobName.PHASE)
+    if phase is None or phase.result is None:
+        return "", ""
+    return phase.result.epoch or "", phase.result.report_sha or ""
+
+
+def _note_answer(kernel: Kernel, cycle: Cycle, answer: Answer) -> None:
+    from orchestration.promotions import ledger as promotions
+
+    first = promotions.answer(
+        kernel.db,
+        answer.stem,
+        promotion_id=answer.promotion_id,
+        accepted=answer.accepted,
+        reason=answer.reason,
+        fitness=answer.fitness,
+        cycle=cycle.cycle,
+        at=kernel.now(),
+    )
+    if first:
+        count(kernel.db, "kloros_promotions_total", verdict="accepted" if answer.accepted else "rejected")
+
+
+def _note_failure(kernel: Kernel, cycle: Cycle) -> None:
+    from orchestration.promotions import ledger as promotions
+
+    promotions.fail(
+        kernel.db,
+        cycle.origin.promotions,
+        cycle=cycle.cycle,
+        reason=f"cycle {cycle.cycle} {cycle.state}: {'' if cycle.result is None else cycle.result.reason}",
+        park_after=kernel.settings.dream.park_after,
+        at=kernel.now(),
+    )
+
+
+def _ended_at(cycle: Cycle) -> datetime:
+    if cycle.ended_at is None:
+        raise ValueError(f"cycle {cycle.cycle} is {cycle.state} and has no end")
+    return cycle.ended_at

@@ -1,0 +1,140 @@
+"""Takes in what others left for us: promotions and intents, validated, with an answer at once for what is invalid.
+
+As everywhere, the store first, then the files of others: an intent is moved only after its fate is committed. A refused
+promotion is acked before it is noted, because the ack is the answer and writing it twice is impossible.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from orchestration.cycles.cycle import CycleNumber
+from orchestration.host.journal import Event, Priority, log
+from orchestration.intents import inbox
+from orchestration.intents.intent import Status
+from orchestration.promotions.scan import scan_unacked, stem_of
+from orchestration.store.counters import count
+from orchestration.tick.kernel import Kernel
+
+if TYPE_CHECKING:
+    from orchestration.promotions.reading import Candidate, Left, Refused
+
+
+class Found(NamedTuple):
+    """What lies in the two folders."""
+
+    promotions: tuple[str, ...]  # stems of the valid ones that wait
+    parked: tuple[str, ...]  # stems
+    intents: inbox.Sorted
+    valid: tuple[Candidate, ...] = ()
+    refused: tuple[Refused, ...] = ()
+    left: tuple[Left, ...] = ()
+
+
+def take_in(kernel: Kernel) -> Found:
+    """Look, answer what is invalid, and note it all in the store."""
+    found = look(kernel)
+    _refuse(kernel, found.refused)
+    for left in found.left:
+        log(
+            Event.PROMOTION_LEFT,
+            f"promotion {left.name} is left for a later tick: {left.reason}",
+            priority=Priority.WARNING,
+        )
+    return note(kernel, found)
+
+
+def look(kernel: Kernel) -> Found:
+    """Read the promotions that have no ack. Opens nothing when there is none, and changes nothing."""
+    settings = kernel.settings
+    scan = scan_unacked(kernel.db, promotions_dir=settings.promotions_dir, acks_dir=settings.acks_dir)
+    parked = tuple(stem_of(name) for name in scan.parked)
+    if not scan.waiting:
+        return Found((), parked, inbox.NOTHING)
+    from orchestration.promotions.reading import read_promotions
+
+    read = read_promotions(
+        settings.promotions_dir,
+        scan.waiting,
+        bounds=settings.promotions.bounds,
+        strict=settings.promotions.strict,
+        now=kernel.now(),
+        older_answers=scan.older_answers,
+    )
+    waiting = tuple(one.stem for one in read.candidates)
+    valid = read.candidates + read.answered
+    return Found(waiting, parked, inbox.NOTHING, valid=valid, refused=read.refused, left=read.left)
+
+
+def note(kernel: Kernel, found: Found) -> Found:
+    """Note in the store what was found, and decide on every intent that starts nothing."""
+    if not (found.valid or found.refused or _any_intents(kernel)):
+        return found
+    with kernel.db.transaction():
+        _note_promotions(kernel, found)
+        sorted_out = inbox.sort_out(kernel.path("intents"), kernel.db, kernel.now(), kernel.settings.intents)
+    return found._replace(intents=sorted_out)
+
+
+def note_started(kernel: Kernel, found: Found, name: str, cycle: CycleNumber) -> None:
+    """Note that an intent has its cycle. Must run inside the transaction that queues the cycle."""
+    intent = next(one for one in found.intents.pending if one.name == name)
+    inbox.conclude(kernel.db, intent, Status.PROCESSED, reason=f"started cycle {cycle}", now=kernel.now(), cycle=cycle)
+
+
+def file_away(kernel: Kernel, found: Found) -> None:
+    """Move the files of decided intents. Must follow the commit."""
+    if not (found.intents.verdicts or kernel.db.rows("intents.open")):
+        return
+    from orchestration.intents import filing
+
+    filing.file_away(kernel.path("intents"), kernel.settings.state_dir, kernel.db, found.intents)
+
+
+def _any_intents(kernel: Kernel) -> bool:
+    return bool(inbox.list_names(kernel.path("intents")) or kernel.db.rows("intents.open"))
+
+
+def _refuse(kernel: Kernel, refused: tuple[Refused, ...]) -> None:
+    if not refused:
+        return
+    from orchestration.promotions.ack import Ack, write_ack
+    from orchestration.tick.settle import last_phase
+
+    epoch, sha = last_phase(kernel)
+    for one in refused:
+        ack = Ack(
+            stem=one.stem,
+            promotion_id=one.stem,
+            accepted=False,
+            reason=one.reason,
+            phase_epoch=epoch,
+            phase_sha=sha,
+            cycle=None,
+            at=kernel.now(),
+        )
+        write_ack(kernel.settings.acks_dir, ack)
+        log(Event.PROMOTION_ACKED, f"promotion {one.stem} is refused: {one.reason}", priority=Priority.WARNING)
+
+
+def _note_promotions(kernel: Kernel, found: Found) -> None:
+    if not (found.valid or found.refused):
+        return
+    from orchestration.promotions import ledger
+
+    now = kernel.now()
+    for one in found.valid:
+        ledger.see(kernel.db, one.stem, promotion_id=one.promotion.id, fitness=one.promotion.fitness, at=now)
+    for refused in found.refused:
+        first = ledger.answer(
+            kernel.db,
+            refused.stem,
+            promotion_id=refused.stem,
+            accepted=False,
+            reason=refused.reason,
+            fitness=None,
+            cycle=None,
+            at=now,
+        )
+        if first:
+            count(kernel.db, "kloros_promotions_total", verdict="invalid")

@@ -1,0 +1,119 @@
+"""The tick: one short pass that looks at the world, decides, acts, records, and ends.
+
+Read `tick` and you have read the program. It holds its lock for the decision only; the work it starts runs outside, and a
+later tick settles it. Every stage looks at what is on disk and in the store now, so a tick that was missed, doubled or
+killed at any instruction changes nothing in the end.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from typing import NamedTuple, assert_never
+
+from orchestration.cycles import ledger
+from orchestration.cycles.cycle import CycleNumber, JobName, Origin
+from orchestration.cycles.job import job
+from orchestration.exits import Exit
+from orchestration.store.counters import count
+from orchestration.store.counters import observe as observe_value
+from orchestration.tick import calendar, history, take_in
+from orchestration.tick.decision import Decision, DreamCycle, Noop, Phase, blocking, decide, phase_blocker
+from orchestration.tick.history import Tick
+from orchestration.tick.kernel import Kernel
+from orchestration.tick.observation import Observation
+from orchestration.tick.observe import observe
+from orchestration.tick.reap import reap
+from orchestration.tick.settle import settle
+from orchestration.tick.take_in import Found
+
+DURATION_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 50.0)
+
+
+class Outcome(NamedTuple):
+    """What acting on the decision did."""
+
+    decision: str  # phase, dream_cycle, noop: the label of the metric
+    cycle: CycleNumber | None
+
+
+def tick(kernel: Kernel, tick_id: str) -> Tick:
+    """Do one tick and return its record.
+
+    Raises:
+        LockHeld: another tick is at work.
+        StoreUnreachable, Unwritable: nothing was decided; files wait for the next tick.
+    """
+    started_at = kernel.now()
+    with kernel.lock.held(tick_id):
+        reap(kernel)
+        settle(kernel)
+        found = take_in.take_in(kernel)
+        seen = observe(kernel, found)
+        decision = decide(seen, kernel.policy)
+        with kernel.db.transaction():
+            outcome = act(kernel, found, decision, tick_id)
+            calendar.account(kernel, seen.now)
+            record = _record(kernel, seen, decision, outcome, tick_id, started_at)
+        take_in.file_away(kernel, found)
+        launch(kernel)
+        kernel.publish(record)
+    return record
+
+
+def act(kernel: Kernel, found: Found, decision: Decision, tick_id: str) -> Outcome:
+    """Queue the cycle that was decided on, if any, with the intent that asked for it. Inside a transaction."""
+    match decision:
+        case Phase():
+            return Outcome("phase", _enqueue(kernel, found, decision, JobName.PHASE, tick_id))
+        case DreamCycle():
+            return Outcome("dream_cycle", _enqueue(kernel, found, decision, JobName.DREAM, tick_id))
+        case Noop():
+            return Outcome("noop", None)
+        case _:
+            assert_never(decision)
+
+
+def _enqueue(kernel: Kernel, found: Found, decision: Phase | DreamCycle, name: JobName, tick_id: str) -> CycleNumber:
+    promotions = decision.promotions if isinstance(decision, DreamCycle) else ()
+    cycle = ledger.enqueue(
+        kernel.db,
+        job=job(name, kernel.settings),
+        origin=Origin(decision.cause, tick_id, promotions, decision.topic, decision.intent),
+        token=os.urandom(16).hex(),
+        now=kernel.now(),
+        phase_date=decision.phase_date if isinstance(decision, Phase) else None,
+    )
+    if decision.intent:
+        take_in.note_started(kernel, found, decision.intent, cycle)
+    return cycle
+
+
+def _record(
+    kernel: Kernel, seen: Observation, decision: Decision, outcome: Outcome, tick_id: str, started_at: datetime
+) -> Tick:
+    record = Tick(
+        tick_id=tick_id,
+        started_at=started_at,
+        ended_at=kernel.now(),
+        boot_id=kernel.boot_id,
+        decision=outcome.decision,
+        exit=Exit.DONE,
+        cycle=outcome.cycle,
+        blocker=phase_blocker(seen, decision),
+        findings=history.plain(decision.findings),
+    )
+    record = history.append(kernel.db, record)
+    count(kernel.db, "kloros_orchestrator_ticks_total", decision=outcome.decision)
+    if isinstance(decision, Noop):
+        for finding in blocking(decision.findings):
+            count(kernel.db, "kloros_orchestrator_skipped_total", reason=finding.reason)
+    seconds = max(0.0, (record.ended_at - started_at).total_seconds())
+    observe_value(kernel.db, "kloros_orchestrator_tick_duration_seconds", seconds, buckets=DURATION_BUCKETS)
+    return record
+
+
+def launch(kernel: Kernel) -> None:
+    """Get a runner started for whatever is queued; asked again by every tick until one has claimed it."""
+    if any(cycle.started_at is None for cycle in ledger.active(kernel.db)):
+        kernel.start("run_cycle")

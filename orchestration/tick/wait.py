@@ -1,0 +1,85 @@
+"""`--wait`: stay until the cycle that a tick started has ended and is settled, and exit with its typed code."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from datetime import timedelta
+
+from orchestration.cycles import ledger
+from orchestration.cycles.cycle import FINISHED, Cycle, CycleNumber, CycleState, JobName
+from orchestration.errors import LockHeld, StoreUnreachable
+from orchestration.exits import Exit
+from orchestration.tick.history import Tick
+from orchestration.tick.kernel import Kernel
+from orchestration.tick.reap import orphaned, reap
+from orchestration.tick.settle import settle
+
+_EVERY = 0.2  # seconds between two looks at the store
+_CODES = {
+    (JobName.PHASE, CycleState.TIMED_OUT): Exit.PHASE_TIMED_OUT,
+    (JobName.DREAM, CycleState.TIMED_OUT): Exit.DREAM_TIMED_OUT,
+}
+_FAILED = {JobName.PHASE: Exit.PHASE_FAILED, JobName.DREAM: Exit.DREAM_FAILED}
+
+
+def wait(kernel: Kernel, record: Tick, *, as_json: bool) -> Exit:
+    """Wait for the cycle of this tick, if it started one; shows progress on a terminal."""
+    if record.cycle is None:
+        return record.exit
+    cycle = _until_settled(kernel, record.cycle)
+    _clear_line()
+    said = "" if cycle.result is None else cycle.result.reason
+    if as_json:
+        print(json.dumps({"cycle": cycle.cycle, "job": cycle.job, "state": cycle.state, "reason": said}))
+    else:
+        print(f"cycle {cycle.cycle} ({cycle.job}) {cycle.state}: {said}")
+    return exit_of(cycle)
+
+
+def exit_of(cycle: Cycle) -> Exit:
+    """Return the typed code of a finished cycle."""
+    if cycle.state is CycleState.SUCCEEDED:
+        return Exit.DONE
+    return _CODES.get((cycle.job, cycle.state), _FAILED[cycle.job])
+
+
+def _until_settled(kernel: Kernel, number: int) -> Cycle:
+    while True:
+        cycle = ledger.get(kernel.db, CycleNumber(number))
+        if cycle is None:
+            raise StoreUnreachable(f"cycle {number} has gone from the store", hint="was the store replaced meanwhile?")
+        if cycle.settled_at is not None:
+            return cycle
+        if cycle.state in FINISHED or orphaned(kernel):
+            _settle_if_free(kernel)
+        _progress(kernel, cycle)
+        time.sleep(_EVERY)
+
+
+def _settle_if_free(kernel: Kernel) -> None:
+    """Settle here and now, unless another tick is at it."""
+    try:
+        with kernel.lock.held("wait"):
+            reap(kernel)
+            settle(kernel)
+    except LockHeld:
+        pass
+
+
+def _progress(kernel: Kernel, cycle: Cycle) -> None:
+    if not sys.stderr.isatty():
+        return
+    elapsed = kernel.now() - (cycle.started_at or cycle.queued_at)
+    whole = timedelta(seconds=int(elapsed.total_seconds()))
+    columns = os.get_terminal_size(sys.stderr.fileno()).columns
+    line = f"cycle {cycle.cycle} ({cycle.job}) {cycle.state}, {whole} of {cycle.timeout}"
+    sys.stderr.write(f"\r{line[: columns - 1]}\033[K")
+    sys.stderr.flush()
+
+
+def _clear_line() -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\033[K")

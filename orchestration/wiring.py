@@ -1,0 +1,123 @@
+"""The composition root: the one place where adapters are built and given to the kernel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from orchestration import configuration
+from orchestration.errors import StoreUnreachable, Unwritable
+from orchestration.host import clock, process_identity
+from orchestration.store.sqlite import SqliteDatabase
+from orchestration.tick.history import Tick
+from orchestration.tick.kernel import Kernel
+
+if TYPE_CHECKING:
+    from orchestration.settings import Settings
+
+STORE = "kloros.db"
+
+
+def settings(environ: Mapping[str, str]) -> Settings:
+    """Return the settings: those of the last valid reading when nothing has changed since, else read anew.
+
+    Raises:
+        SettingsInvalid: with every fault.
+    """
+    return configuration.load_remembered(environ) or configuration.load(environ)
+
+
+def become_owner(state_dir: str) -> None:
+    """Let root act as the owner of the state folder, so that a manual `sudo` tick leaves no file that the timer can't write.
+
+    Does nothing for other users, and when the folder is root's own or absent.
+    """
+    if os.geteuid() != 0:
+        return
+    try:
+        owner = os.stat(state_dir)
+    except FileNotFoundError:
+        return
+    if owner.st_uid != 0:
+        os.setgroups(os.getgrouplist(_login(owner.st_uid), owner.st_gid))
+        os.setgid(owner.st_gid)
+        os.setuid(owner.st_uid)
+
+
+def _login(uid: int) -> str:
+    import pwd
+
+    return pwd.getpwuid(uid).pw_name
+
+
+@contextmanager
+def kernel(settings: Settings, environ: Mapping[str, str]) -> Iterator[Kernel]:
+    """Open the store, made if absent, and give a kernel that works on the real world.
+
+    Raises:
+        StoreUnreachable, Unwritable: the state folder or the store can't be used.
+    """
+    try:
+        os.makedirs(settings.state_dir, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise Unwritable(
+            f"{settings.state_dir} can't be made: {error.strerror}", hint="correct state_dir, or who may write there"
+        ) from error
+    db = SqliteDatabase(os.path.join(settings.state_dir, STORE))
+    try:
+        yield _kernel(settings, db, start=_starter(settings, environ), publish=_publisher(settings, db))
+    finally:
+        db.close()
+
+
+@contextmanager
+def detached_kernel(settings: Settings) -> Iterator[Kernel]:
+    """Give a kernel over a copy of the store in memory: for looking, trying out and explaining. It changes no byte."""
+    path = os.path.join(settings.state_dir, STORE)
+    if os.path.exists(path):
+        stored = SqliteDatabase(path, read_only=True)
+        try:
+            db = stored.copy_in_memory()
+        finally:
+            stored.close()
+    elif os.path.isdir(settings.state_dir) and not os.access(settings.state_dir, os.X_OK):
+        raise StoreUnreachable(f"{settings.state_dir} may not be entered", hint="run it as the folder's owner: sudo")
+    else:
+        db = SqliteDatabase(":memory:")
+    try:
+        yield _kernel(settings, db, start=lambda _entry: None, publish=lambda _tick: None)
+    finally:
+        db.close()
+
+
+def _kernel(
+    settings: Settings, db: SqliteDatabase, *, start: Callable[[str], None], publish: Callable[[Tick], None]
+) -> Kernel:
+    return Kernel(
+        settings=settings,
+        db=db,
+        start=start,
+        publish=publish,
+        now=clock.now,
+        boot_id=process_identity.boot_id(),
+    )
+
+
+def _starter(settings: Settings, environ: Mapping[str, str]) -> Callable[[str], None]:
+    def start(entry: str) -> None:
+        from orchestration.cycles.launch import launcher
+
+        launcher(settings, environ).start(entry)
+
+    return start
+
+
+def _publisher(settings: Settings, db: SqliteDatabase) -> Callable[[Tick], None]:
+    def publish(tick: Tick) -> None:
+        from orchestration.pulse.publish import publish as publish_all
+
+        publish_all(settings, db, tick)
+
+    return publish
