@@ -25,7 +25,6 @@ import fcntl
 import json
 import os
 import stat
-import time
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -159,17 +158,15 @@ def _remove(path: str, descriptor: int, content: bytes | None) -> bool:
 
 
 def _is_gone(holder: Holder) -> bool:
-    """Tell whether the process that wrote the file can't be running any more."""
-    boot = datetime.fromtimestamp(time.time() - time.clock_gettime(time.CLOCK_BOOTTIME), UTC)
-    if holder.noted < boot - _SLACK:
-        return True
-    if process_identity.was_running_at(holder.pid, holder.noted, slack=_SLACK):
-        return False
-    return process_identity.start_time(holder.pid) is not None or not _exists(holder.pid)
+    """Tell whether the process that wrote the file can't be running any more.
+
+    A file from before this boot needs no rule of its own: whoever has its pid now started later.
+    """
+    return not process_identity.was_running_at(holder.pid, holder.noted, slack=_SLACK) and not _is_hidden(holder.pid)
 
 
-def _exists(pid: int) -> bool:
-    """Tell whether a process that /proc did not show is there all the same.
+def _is_hidden(pid: int) -> bool:
+    """Tell whether a process is there that /proc does not show; then nothing is known of its start.
 
     `ProtectProc=invisible` hides the processes of other users (systemd.exec(5)), signal 0 still reaches them (kill(2)).
     A zombie is shown, and is dead.
