@@ -29,6 +29,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from orchestration.errors import Unwritable
 from orchestration.host import process_identity
 
 OURS = frozenset({"orchestrator.lock", "runner.lock"})
@@ -59,12 +60,14 @@ NOTHING = Reaped((), (), ())
 def reap_foreign_locks(locks_dir: str, *, told: Collection[str] = ()) -> Reaped:
     """Remove the lock files of dead KLoROS processes. `told` are the unreadable names of the pass before.
 
-    Raises: OSError when the folder itself can't be listed.
+    Raises: Unwritable when the folder is there and can't be listed.
     """
     try:
         names = [name for name in sorted(os.listdir(locks_dir)) if _is_foreign(name)]
     except FileNotFoundError:
         return NOTHING
+    except OSError as fault:
+        raise Unwritable(f"{locks_dir} can't be listed: {fault.strerror}", hint=f"ls -ld {locks_dir}") from fault
     if not names:
         return NOTHING
     removed, unreadable = [], []

@@ -108,6 +108,8 @@ def test_only_whole_json_names_are_listed(host: Host) -> None:
     (host.intents / "processed").mkdir()
     assert list_names(str(host.intents)) == ["a.json", "b.json"]
     assert list_names(str(host.intents / "absent")) == []
+    with pytest.raises(Unwritable, match="can't be listed"):
+        list_names(str(host.place("file", b"")))
 
 
 def test_an_empty_folder_is_nothing(host: Host) -> None:
