@@ -3,14 +3,14 @@
 Owns the two forms such files have and the proof that their holder is gone; never looks at our own locks.
 
 Forms, both from HomoYouDidnt/kloros: src/kloros/orchestration/state_manager.py writes `<name>.lock` as JSON with
-`name, pid, hostname, started_at` (epoch seconds, float) while it holds `flock` on the file, and leaves the file when it
-releases; src/kloros/orchestration/gpu_maintenance_lock.py creates `gpu_maintenance.lock` with the text
+`name, pid, hostname, started_at` (epoch seconds, float) while it holds `flock` on the file, and leaves the file when
+it releases; src/kloros/orchestration/gpu_maintenance_lock.py creates `gpu_maintenance.lock` with the text
 `holder:pid:time`, holds no kernel lock, and removes it.
 
-A file goes when all of this holds: it names this host; its process is gone, that is, no process has the pid, or the one
-that has it started after the file was written, or the file was written before this boot; nobody holds a kernel lock on
-it; and while we hold that lock ourselves, the name still leads to the same inode with the same content. Age alone proves
-nothing. What can't be read as one of the two forms stays and is told once.
+A file goes when all of this holds: it names this host; its process is gone, that is, no process has the pid, or the
+one that has it started after the file was written, or the file was written before this boot; nobody holds a kernel
+lock on it; and while we hold that lock ourselves, the name still leads to the same inode with the same content. Age
+alone proves nothing. What can't be read as one of the two forms stays and is told once.
 
 What can't be excluded: a KLoROS tool that opened the file before we removed it and locks it after, holds a lock on a
 file without a name (its own reaper has the same gap); and a clock set forward makes a living holder look younger than
@@ -117,7 +117,7 @@ def _holder(pid: int, host: str, seconds: float) -> Holder | None:
 
 
 def _reap(path: str) -> bool | None:
-    """Judge one file and remove it if its holder is dead: True removed, False left, None not readable as a lock file."""
+    """Judge one file, remove it if its holder is dead: True removed, False left, None not readable as a lock file."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
     try:
         descriptor = os.open(path, flags)

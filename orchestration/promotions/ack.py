@@ -1,8 +1,8 @@
 """Our answer to a promotion, as a file that is written once and never changed: `promotions_ack/<stem>_ack.json`.
 
-The fields are those KLoROS writes (HomoYouDidnt/kloros, src/kloros/orchestration/promotion_daemon.py at 878cac6,
-`create_ack`), plus `cycle`. `promotion_id` is the promotion's own id; KLoROS writes the stem there, which for its files
-is the same, and which is what a refused file without a readable id gets.
+The fields are those KLoROS writes (HomoYouDidnt/kloros, src/kloros/orchestration/promotion_daemon.py at
+878cac6, `create_ack`), plus `cycle`. `promotion_id` is the promotion's own id; KLoROS writes the stem there,
+which for its files is the same, and which is what a refused file without a readable id gets.
 """
 
 from __future__ import annotations

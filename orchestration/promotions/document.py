@@ -1,7 +1,8 @@
 """JSON that other programs wrote: a value that JSON really allows, or the reasons why it is none.
 
-Pure. Python's `json` accepts more than RFC 8259 does: NaN and the infinities, repeated keys, lone surrogates. Each of them
-would come back to us later as a comparison that is never true or as text that no file can hold, so each is refused here.
+Pure. Python's `json` accepts more than RFC 8259 does: NaN and the infinities, repeated keys, lone surrogates.
+Each of them would come back to us later as a comparison that is never true or as text that no file can hold,
+so each is refused here.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def shown(value: object) -> str:
 
 
 def is_text(value: str) -> bool:
-    """Tell whether a string can be written to a file: JSON's escapes allow halves of surrogate pairs, UTF-8 does not."""
+    """Tell whether a string can be written as UTF-8: JSON's escapes allow halves of surrogate pairs."""
     return not any("\ud800" <= character <= "\udfff" for character in value)
 
 

@@ -1,7 +1,7 @@
 """The public question of this package: which promotions has nobody answered yet?
 
-For other programs of the host (`from orchestration.promotions import scan_unacked_promotions`), under the host's own
-settings. It reads; it creates, remembers and locks nothing.
+For other programs of the host (`from orchestration.promotions import scan_unacked_promotions`), under the
+host's own settings. It reads; it creates, remembers and locks nothing.
 """
 
 from __future__ import annotations

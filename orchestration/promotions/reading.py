@@ -1,8 +1,9 @@
-"""Opens unacked promotion files and sorts them: fit for a trial, refused for a reason, left for a later tick, or answered.
+"""Opens unacked promotion files and sorts them: fit for a trial, refused, left for a later tick, or answered.
 
-A file is opened without following a link and without waiting, so a FIFO or a device can't hold up a tick. What can never
-become a promotion (a folder, a FIFO, a link out of the folder, wrong content) is refused; what may yet become readable
-(permissions, a link to nothing, a file in the writing) is left, with the reason, and looked at again by the next tick.
+A file is opened without following a link and without waiting, so a FIFO or a device can't hold up a tick.
+What can never become a promotion (a folder, a FIFO, a link out of the folder, wrong content) is refused; what
+may yet become readable (permissions, a link to nothing, a file in the writing) is left, with the reason, and
+looked at again by the next tick.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Which promotions have no ack: file names only, no file of either folder is opened for it.
 
-On the path of every quiet tick, so it is built around three C-level passes over the names: the promotions' names are
-turned into the names their acks would have by one `str.replace` over the joined text ('/' can't occur in a name), and the
-acks' names are taken out of that set. With 100,000 of each that costs less than two `os.scandir` passes.
+On the path of every quiet tick, so it is built around three C-level passes over the names: the promotions'
+names are turned into the names their acks would have by one `str.replace` over the joined text ('/' can't
+occur in a name), and the acks' names are taken out of that set. With 100,000 of each that costs less than two
+`os.scandir` passes.
 
 Acks have three forms (issue 2; KLoROS's `docs` on "ACK naming" and src/dream_promotion_applier.py, both in
 HomoYouDidnt/kloros at 878cac6):
@@ -68,7 +69,8 @@ def scan_unacked(db: Database | None, *, promotions_dir: str, acks_dir: str, rem
     names = json.dumps([stem_of(name) for name in listing.unacked])
     rows = db.rows("promotions.known", stems=names) if db else []
     known = {cast(str, row["stem"]): row for row in rows}
-    waiting, parked = [], []
+    waiting: list[str] = []
+    parked: list[str] = []
     for name in listing.unacked:
         stem = stem_of(name)
         row = known.get(stem)
@@ -140,8 +142,8 @@ def _older_answers(db: Database | None, acks_dir: str, names: list[str], *, reme
     new = {name: found for name in names if name not in known and (found := _opened(acks_dir, name)) is not None}
     if new and db and remember:
         db.run("promotions.remember_older_acks", acks=json.dumps(new))
-    found = (known.get(name) or new.get(name, "") for name in names)
-    return frozenset(answer_key(identity) for identity in found if identity)
+    answers = (known.get(name) or new.get(name) for name in names)
+    return frozenset(answer_key(identity) for identity in answers if identity)
 
 
 def _opened(acks_dir: str, name: str) -> str | None:

@@ -4,8 +4,9 @@
     unacked ──reject──► rejected          unacked ──park──► parked ──retry──► unacked
     parked ──reject──► rejected           accepted, rejected ──reopen──► unacked
 
-The ack file is the truth about `accepted` and `rejected`; the store remembers the state for people and for counting.
-`reopen` is what happened when somebody removed the ack file: a promotion without an ack is unacked, whatever we remember.
+The ack file is the truth about `accepted` and `rejected`; the store remembers the state for people and for
+counting. `reopen` is what happened when somebody removed the ack file: a promotion without an ack is unacked,
+whatever we remember.
 """
 
 from __future__ import annotations

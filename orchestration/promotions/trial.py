@@ -1,9 +1,10 @@
 """The default D-REAM job, `python -m orchestration.promotions.trial`: try each promotion and write `verdicts.json`.
 
-With a `[dream] trial` command, each promotion is measured against the baseline: the command is run with the baseline's
-parameters and with the promotion's (the baseline's with its changes on top) in turn, `trial_runs` times each, so that a
-machine that slows down meanwhile slows both. The medians are compared (`judgement`). Without the command a promotion is
-judged by the fitness it claims against the baseline's. With no baseline yet a valid promotion is accepted.
+With a `[dream] trial` command, each promotion is measured against the baseline: the command is run with the
+baseline's parameters and with the promotion's (the baseline's with its changes on top) in turn, `trial_runs`
+times each, so that a machine that slows down meanwhile slows both. The medians are compared (`judgement`).
+Without the command a promotion is judged by the fitness it claims against the baseline's. With no baseline
+yet a valid promotion is accepted.
 
 The trial command
   gets     KLR_PARAMETERS   path of a JSON object {name: number}
@@ -12,10 +13,11 @@ The trial command
   prints   as its last line on stdout a number, or {"fitness": number}; higher is better
   exits    0; stderr goes to the cycle's log
 
-A run that fails or prints something else is either the promotion's fault or the host's. The baseline tells them apart: if
-it can still be measured, the promotion is not accepted, with the reason; if not, the whole cycle fails and writes no
-verdicts, so that every promotion goes again later, and is parked rather than rejected when the host stays broken. With no
-baseline, another promotion that could be measured serves as the proof. One bad promotion so never holds up the others.
+A run that fails or prints something else is either the promotion's fault or the host's. The baseline tells
+them apart: if it can still be measured, the promotion is not accepted, with the reason; if not, the whole
+cycle fails and writes no verdicts, so that every promotion goes again later, and is parked rather than
+rejected when the host stays broken. With no baseline, another promotion that could be measured serves as the
+proof. One bad promotion so never holds up the others.
 """
 
 from __future__ import annotations

@@ -52,7 +52,10 @@ class Answer:
 
 
 def parse_verdicts(data: bytes) -> Verdicts | Malformed:
-    """Read `verdicts.json`. Any bytes give one or the other, never an exception; two verdicts on one promotion are none."""
+    """Read `verdicts.json`; two verdicts on one promotion are a fault.
+
+    Any bytes give one or the other, never an exception.
+    """
     value = parse_json(data, limit=None)
     if isinstance(value, Malformed):
         return value

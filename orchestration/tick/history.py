@@ -46,8 +46,8 @@ class Tick(NamedTuple):
         return held if self.decision in ("noop", SKIPPED) else held[-1:]
 
 
-def append(db: Database, tick: Tick) -> None:
-    """Store one tick."""
+def append(db: Database, tick: Tick) -> Tick:
+    """Store one tick; returns it with the number it was given."""
     db.run(
         "ticks.append",
         tick_id=tick.tick_id,
@@ -60,6 +60,7 @@ def append(db: Database, tick: Tick) -> None:
         blocker=tick.blocker,
         findings=json.dumps(tick.findings),
     )
+    return tick._replace(tick=cast("int", db.rows("ticks.number_of", tick_id=tick.tick_id)[0]["tick"]))
 
 
 def recent(db: Database, limit: int) -> list[Tick]:

@@ -103,7 +103,7 @@ def _record(
         blocker=phase_blocker(seen, decision),
         findings=history.plain(decision.findings),
     )
-    history.append(kernel.db, record)
+    record = history.append(kernel.db, record)
     count(kernel.db, "kloros_orchestrator_ticks_total", decision=outcome.decision)
     if isinstance(decision, Noop):
         for finding in blocking(decision.findings):
