@@ -38,7 +38,7 @@ def become_owner(state_dir: str) -> None:
         return
     try:
         owner = os.stat(state_dir)
-    except FileNotFoundError:
+    except OSError:
         return
     if owner.st_uid != 0:
         os.setgroups(os.getgrouplist(_login(owner.st_uid), owner.st_gid))
