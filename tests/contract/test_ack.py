@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from orchestration.promotions import ledger
-from orchestration.promotions.ack import Ack, write_ack
+from orchestration.promotions.ack import Ack, answered_elsewhere, write_ack
 from orchestration.promotions.state import PromotionState
 from orchestration.store.sqlite import SqliteDatabase
 
@@ -80,6 +80,25 @@ def test_of_many_writers_one_wins(tmp_path: Path) -> None:
 
 def test_the_longest_name_that_the_scan_lets_through_can_be_acked(tmp_path: Path) -> None:
     assert write_ack(str(tmp_path), replace(ACK, stem="x" * 246))
+
+
+@pytest.mark.parametrize(
+    ("existing", "elsewhere"),
+    [
+        (None, False),
+        ('{"promotion_id": "p", "cycle": 42}', False),
+        ('{"promotion_id": "p", "cycle": 41}', True),
+        ('{"promotion_id": "p", "cycle": null}', True),
+        ('{"promotion_id": "p"}', True),
+        ("[42]", True),
+        ("{", True),
+    ],
+)
+def test_an_answer_that_this_cycle_did_not_give_is_told_apart(tmp_path: Path, existing: str | None, elsewhere: bool) -> None:
+    if existing is not None:
+        (tmp_path / "p_ack.json").write_text(existing)
+
+    assert answered_elsewhere(str(tmp_path), "p", cycle=42) is elsewhere
 
 
 def see(db: SqliteDatabase, *stems: str) -> None:
