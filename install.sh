@@ -134,7 +134,9 @@ apt_install() {
         apt-get update -qq || warn "apt-get update failed; going on with the package lists that are here"
         apt_updated=yes
     fi
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
+    local output
+    output=$(DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" 2>&1) ||
+        { printf '%s\n' "$output" >&2 && return 1; }
 }
 
 # Have a Python that can make virtual environments, or say exactly how to get one.
@@ -177,7 +179,7 @@ make_environment() {
     "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --constraint "$lock" "$here" ||
         die 1 "pip could not install the program; its own words are above"
     if [[ $kind == journal ]] && ! "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
-        --constraint "$lock" systemd-python; then
+        --constraint "$lock" --use-pep517 systemd-python; then
         warn "systemd-python could not be compiled (its own words are above): the program works without it, but writes
    its log as JSON lines instead of journal fields. To have them, install gcc, pkg-config, libsystemd-dev and
    $python-dev, and run this again."

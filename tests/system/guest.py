@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from tests.system.layers import Stack, registry_environment, trusted_paths
+from tests.system.layers import Stack, bound_files, registry_environment
 
 T = TypeVar("T")
 CGROUPS = Path("/sys/fs/cgroup")
@@ -103,7 +103,7 @@ class Guest:
         join = "".join(f"echo $$ > {shlex.quote(str(cgroup))}/cgroup.procs; " for cgroup in cgroups)
         nspawn = ["systemd-nspawn", "--quiet", f"--directory={self._root}", "--boot", "--register=no", "--keep-unit",
                   "--console=pipe", f"--machine={self.name}", "--resolv-conf=replace-host",
-                  *(f"--bind-ro={path}" for path in trusted_paths())]  # fmt: skip
+                  *bound_files()]  # fmt: skip
         log = (self._scratch / "console.log").open("ab")
         self._nspawn = subprocess.Popen(
             ["/bin/sh", "-c", f"{join} exec {shlex.join(nspawn)}"],

@@ -11,6 +11,7 @@ here names a mirror.
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import fcntl
 import hashlib
@@ -18,11 +19,11 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-CACHE_VERSION = "1"
+CACHE_VERSION = "2"
 SUITE = "bookworm"
 ROOT = Path(__file__).parents[2]
 
@@ -30,7 +31,9 @@ ROOT = Path(__file__).parents[2]
 # No python3, no compiler, no pip: install.sh has to bring what it needs.
 BOOTABLE = ("systemd", "systemd-sysv", "dbus", "dbus-user-session", "libpam-systemd", "sudo", "logrotate")
 
-HOST_TRUST = ("/etc/ssl/certs", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates")
+HOST_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+# Not over the guest's own bundle, which its package ca-certificates would then be unable to install.
+GUEST_BUNDLE = "/srv/host-certificates.crt"
 
 
 def cache() -> Path:
@@ -104,29 +107,38 @@ def mounted(stack: Stack) -> Iterator[Path]:
 
 def in_root(root: Path, command: str, *, user: str = "root") -> subprocess.CompletedProcess[str]:
     """Run a shell command in a root that is not booted, with the host's network and trust; output captured."""
-    bound = [f"--bind-ro={path}" for path in trusted_paths()]
     return subprocess.run(
         ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--as-pid2", "--console=pipe",
-         f"--directory={root}", "--resolv-conf=replace-host", f"--user={user}", *bound,
+         f"--directory={root}", "--resolv-conf=replace-host", f"--user={user}", *bound_files(),
          *(f"--setenv={name}={value}" for name, value in registry_environment().items()),
          "/bin/bash", "-c", command],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 
-def trusted_paths() -> list[str]:
-    """Host files without which apt and pip can't reach their registries from inside."""
-    return [path for path in (*HOST_TRUST, "/etc/pip.conf") if Path(path).exists()]
+def bound_files() -> list[str]:
+    """nspawn options for the host files without which apt and pip can't reach their registries from inside."""
+    return [f"--bind-ro={HOST_BUNDLE}:{GUEST_BUNDLE}"] if Path(HOST_BUNDLE).exists() else []
 
 
 def registry_environment() -> dict[str, str]:
-    """The host's variables that say how registries are reached; local folders of wheels stay outside."""
-    wanted = {"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "http_proxy", "https_proxy", "no_proxy"}
+    """The host's ways to its registries as variables; its local folders of wheels stay outside."""
+    pip_settings = configparser.ConfigParser(interpolation=None)
+    pip_settings.read("/etc/pip.conf")
+    found = {f"PIP_{key.upper().replace('-', '_')}": value for key, value in _global(pip_settings).items()}
+    found.update((name, value) for name, value in os.environ.items() if name.startswith("PIP_") or name in _REACH)
     return {
-        name: value
-        for name, value in os.environ.items()
-        if (name in wanted or name.startswith("PIP_")) and name != "PIP_FIND_LINKS"
+        name: value.replace(HOST_BUNDLE, GUEST_BUNDLE)
+        for name, value in found.items()
+        if name not in ("PIP_FIND_LINKS", "PIP_CONSTRAINT", "PIP_REQUIRE_VIRTUALENV") and "file:" not in value
     }
+
+
+def _global(settings: configparser.ConfigParser) -> Mapping[str, str]:
+    return settings["global"] if settings.has_section("global") else {}
+
+
+_REACH = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "http_proxy", "https_proxy", "no_proxy")
 
 
 @contextlib.contextmanager
@@ -186,7 +198,7 @@ def _take_apt_settings(root: Path) -> None:
         (root / "etc/apt/sources.list").write_text("\n".join(dict.fromkeys(lines)) + "\n")
     reach = ["Acquire::http", "Acquire::https", "Acquire::Check-Valid-Until", "Acquire::Check-Date"]
     dumped = _run("apt-config", "dump", "--no-empty", *reach).stdout
-    (root / "etc/apt/apt.conf.d/90host").write_text(dumped + 'APT::Install-Recommends "false";\n')
+    (root / "etc/apt/apt.conf.d/90host").write_text(dumped + f'Acquire::https::CaInfo "{GUEST_BUNDLE}";\n')
 
 
 def _apt_targets() -> list[tuple[str, str, str]]:
