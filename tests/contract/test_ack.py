@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -71,11 +71,22 @@ def test_an_ack_that_exists_stays_as_it_is(tmp_path: Path) -> None:
 
 
 def test_of_many_writers_one_wins(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(1) as pool:
-        won = list(pool.map(lambda cycle: write_ack(str(tmp_path), replace(ACK, cycle=cycle)), range(8)))
+    gate_out, gate_in = os.pipe()
+    children = []
+    for cycle in range(8):
+        child = os.fork()
+        if child == 0:
+            os.read(gate_out, 1)  # all start together
+            os._exit(1 if write_ack(str(tmp_path), replace(ACK, cycle=cycle)) else 0)
+        children.append(child)
+    os.write(gate_in, b"x" * len(children))
+    won = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    os.close(gate_in)
+    os.close(gate_out)
 
-    assert won == [True] + [False] * 7
-    assert json.loads((tmp_path / "p_ack.json").read_text())["cycle"] == 0
+    assert sum(won) == 1
+    assert json.loads((tmp_path / "p_ack.json").read_text())["cycle"] == won.index(1)
+    assert [path.name for path in tmp_path.iterdir()] == ["p_ack.json"]
 
 
 def test_the_longest_name_that_the_scan_lets_through_can_be_acked(tmp_path: Path) -> None:
