@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from orchestration import configuration
 from orchestration.errors import StoreUnreachable, Unwritable
-from orchestration.host import clock, process_identity
+from orchestration.host import clock, process_identity, zones
 from orchestration.store.sqlite import SqliteDatabase
 from orchestration.tick.history import Tick
 from orchestration.tick.kernel import Kernel
@@ -95,6 +95,7 @@ def detached_kernel(settings: Settings) -> Iterator[Kernel]:
 def _kernel(
     settings: Settings, db: SqliteDatabase, *, start: Callable[[str], None], publish: Callable[[Tick], None]
 ) -> Kernel:
+    zones.find(settings.phase.time_zone)
     return Kernel(
         settings=settings,
         db=db,
