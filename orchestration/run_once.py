@@ -17,9 +17,9 @@ from orchestration.errors import KlorosError, LockHeld
 from orchestration.exits import Exit
 from orchestration.host import clock
 from orchestration.host.journal import Event, Priority, log
-from orchestration.store.counters import count
+from orchestration.store.counters import count, gauge
 from orchestration.tick import history
-from orchestration.tick.history import SKIPPED, Tick
+from orchestration.tick.history import SKIPPED, Refusal, Tick
 from orchestration.tick.kernel import Kernel
 from orchestration.tick.tick import tick
 
@@ -74,7 +74,7 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> Exit:
         try:
             record = tick(kernel, tick_id)
         except LockHeld as error:
-            _note_turned_away(kernel, tick_id, Exit.LOCK_HELD, "lock_held", error.message)
+            _note_turned_away(kernel, tick_id, Exit.LOCK_HELD, Refusal.LOCK_HELD, error.message)
             return Exit.LOCK_HELD
         if not configuration.is_remembered(settings):
             configuration.remember(settings, environ)
@@ -82,14 +82,14 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> Exit:
         return _wait(kernel, record, as_json=options.json) if options.wait else record.exit
 
 
-def gate(settings: Settings) -> tuple[Exit, str, str] | None:
+def gate(settings: Settings) -> tuple[Exit, Refusal, str] | None:
     """Return why no tick may run: exit, reason, evidence; None when one may."""
     if settings.orchestration_mode != "enabled":
         evidence = f"KLR_ORCHESTRATION_MODE is {settings.orchestration_mode!r}, not 'enabled'"
-        return Exit.DISABLED, "disabled", evidence
+        return Exit.DISABLED, Refusal.DISABLED, evidence
     path = os.path.join(settings.state_dir, KILL_SWITCH)
     if os.path.lexists(path):
-        return Exit.HALTED, "halted", f"{path} exists; klorosctl unhalt removes it"
+        return Exit.HALTED, Refusal.HALTED, f"{path} exists; klorosctl unhalt removes it"
     return None
 
 
@@ -99,7 +99,7 @@ def new_tick_id() -> str:
 
 
 def _turned_away(
-    settings: Settings, environ: Mapping[str, str], tick_id: str, exit_code: Exit, reason: str, evidence: str
+    settings: Settings, environ: Mapping[str, str], tick_id: str, exit_code: Exit, reason: Refusal, evidence: str
 ) -> Exit:
     """Account for a tick that may not run, where there is a store to do it in; never fail because of that."""
     if not os.path.exists(os.path.join(settings.state_dir, wiring.STORE)):
@@ -113,7 +113,7 @@ def _turned_away(
     return exit_code
 
 
-def _note_turned_away(kernel: Kernel, tick_id: str, exit_code: Exit, reason: str, evidence: str) -> None:
+def _note_turned_away(kernel: Kernel, tick_id: str, exit_code: Exit, reason: Refusal, evidence: str) -> None:
     now = kernel.now()
     record = Tick(
         tick_id=tick_id,
@@ -124,14 +124,15 @@ def _note_turned_away(kernel: Kernel, tick_id: str, exit_code: Exit, reason: str
         exit=exit_code,
         cycle=None,
         blocker=reason,
-        findings=(("gate", reason, evidence),),
+        findings=(("gate", str(reason), evidence),),
     )
     with kernel.db.transaction():
         history.append(kernel.db, record)
         count(kernel.db, "kloros_orchestrator_skipped_total", reason=reason)
         if exit_code is Exit.LOCK_HELD:
             count(kernel.db, "kloros_orchestrator_lock_contention_total")
-    kernel.publish(record)
+        gauge(kernel.db, "kloros_orchestrator_last_attempt_timestamp_seconds", now.timestamp())
+    kernel.publish()
     log(Event.TICK_REFUSED, evidence, tick_id=tick_id, reason=reason, exit=exit_code)
 
 

@@ -8,6 +8,7 @@ Most ticks have nothing to settle, so what settling needs is imported only then.
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from orchestration.cycles import ledger
@@ -19,6 +20,14 @@ from orchestration.tick.kernel import Kernel
 
 if TYPE_CHECKING:
     from orchestration.promotions.verdict import Answer
+
+
+class Answered(StrEnum):
+    """How a promotion was answered, as the metric names it."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    INVALID = "invalid"  # no promotion by its form: rejected without a cycle
 
 
 def settle(kernel: Kernel) -> None:
@@ -115,7 +124,8 @@ def _note_answer(kernel: Kernel, cycle: Cycle, answer: Answer) -> None:
         at=kernel.now(),
     )
     if first:
-        count(kernel.db, "kloros_promotions_total", verdict="accepted" if answer.accepted else "rejected")
+        verdict = Answered.ACCEPTED if answer.accepted else Answered.REJECTED
+        count(kernel.db, "kloros_promotions_total", verdict=verdict)
 
 
 def _note_failure(kernel: Kernel, cycle: Cycle) -> None:
