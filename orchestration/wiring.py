@@ -11,7 +11,6 @@ from orchestration import configuration
 from orchestration.errors import StoreUnreachable, Unwritable
 from orchestration.host import clock, process_identity, zones
 from orchestration.store.sqlite import SqliteDatabase
-from orchestration.tick.history import Tick
 from orchestration.tick.kernel import Kernel
 
 if TYPE_CHECKING:
@@ -87,14 +86,12 @@ def detached_kernel(settings: Settings) -> Iterator[Kernel]:
     else:
         db = SqliteDatabase(":memory:")
     try:
-        yield _kernel(settings, db, start=lambda _entry: None, publish=lambda _tick: None)
+        yield _kernel(settings, db, start=lambda _entry: None, publish=lambda: None)
     finally:
         db.close()
 
 
-def _kernel(
-    settings: Settings, db: SqliteDatabase, *, start: Callable[[str], None], publish: Callable[[Tick], None]
-) -> Kernel:
+def _kernel(settings: Settings, db: SqliteDatabase, *, start: Callable[[str], None], publish: Callable[[], None]) -> Kernel:
     zones.find(settings.phase.time_zone)
     return Kernel(
         settings=settings,
@@ -115,10 +112,10 @@ def _starter(settings: Settings, environ: Mapping[str, str]) -> Callable[[str], 
     return start
 
 
-def _publisher(settings: Settings, db: SqliteDatabase) -> Callable[[Tick], None]:
-    def publish(tick: Tick) -> None:
+def _publisher(settings: Settings, db: SqliteDatabase) -> Callable[[], None]:
+    def publish() -> None:
         from orchestration.pulse.publish import publish as publish_all
 
-        publish_all(settings, db, tick)
+        publish_all(settings, db)
 
     return publish

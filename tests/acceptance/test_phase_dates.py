@@ -42,7 +42,7 @@ class World:
             settings=self.settings,
             db=self.db,
             start=lambda _entry: None,
-            publish=lambda _tick: None,
+            publish=lambda: None,
             now=lambda: self.now,
             boot_id=self.boot_id,
         )
