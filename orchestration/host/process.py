@@ -253,9 +253,7 @@ class _Kept:
     def _not_started(self, at: str, number: int) -> CommandNotStarted:
         why = os.strerror(number)
         if at == "chdir":
-            return CommandNotStarted(
-                f"{self._cwd} can't be entered: {why}", hint="Make the folder, or correct it."
-            )
+            return CommandNotStarted(f"{self._cwd} can't be entered: {why}", hint="Make the folder, or correct it.")
         if at == "fork":
             return CommandNotStarted(
                 f"no process to be had for {self._argv[0]}: {why}",
