@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from orchestration import configuration
-from orchestration.errors import StoreUnreachable, Unwritable
+from orchestration.errors import StoreEmpty, StoreUnreachable, Unwritable
 from orchestration.host import clock, process_identity, zones
 from orchestration.store.sqlite import SqliteDatabase
 from orchestration.tick.kernel import Kernel
@@ -76,11 +76,7 @@ def detached_kernel(settings: Settings) -> Iterator[Kernel]:
     """Give a kernel over a copy of the store in memory: for looking, trying out and explaining. It changes no byte."""
     path = os.path.join(settings.state_dir, STORE)
     if os.path.exists(path):
-        stored = SqliteDatabase(path, read_only=True)
-        try:
-            db = stored.copy_in_memory()
-        finally:
-            stored.close()
+        db = _copy(path)
     elif os.path.isdir(settings.state_dir) and not os.access(settings.state_dir, os.X_OK):
         raise StoreUnreachable(f"{settings.state_dir} may not be entered", hint="run it as the folder's owner: sudo")
     else:
@@ -89,6 +85,17 @@ def detached_kernel(settings: Settings) -> Iterator[Kernel]:
         yield _kernel(settings, db, start=lambda _entry: None, publish=lambda: None)
     finally:
         db.close()
+
+
+def _copy(path: str) -> SqliteDatabase:
+    try:
+        stored = SqliteDatabase(path, read_only=True)
+    except StoreEmpty:
+        return SqliteDatabase(":memory:")
+    try:
+        return stored.copy_in_memory()
+    finally:
+        stored.close()
 
 
 def _kernel(settings: Settings, db: SqliteDatabase, *, start: Callable[[str], None], publish: Callable[[], None]) -> Kernel:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
 
-from orchestration.errors import KlorosError, StoreUnreachable, Unwritable
+from orchestration.errors import KlorosError, StoreEmpty, StoreUnreachable, Unwritable
 from orchestration.store.port import Row, Value
 from orchestration.store.queries import sql
 
@@ -87,7 +87,7 @@ class SqliteDatabase:
         if version == SCHEMA_VERSION:
             return
         if read_only:
-            raise StoreUnreachable(f"{self.path} has no tables yet", hint="the first tick makes them")
+            raise StoreEmpty(f"{self.path} has no tables yet", hint="the first tick makes them")
         self._connection.execute("PRAGMA journal_mode = WAL")
         with self.transaction():
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()

@@ -89,6 +89,11 @@ def last_before(db: Database, instant: datetime) -> Tick | None:
     return next(iter(_ticks(db.rows("ticks.last_before", instant=to_text(instant)))), None)
 
 
+def between(db: Database, since: datetime, until: datetime, limit: int) -> list[Tick]:
+    """Return the ticks that started in [since, until), newest first."""
+    return _ticks(db.rows("operator.ticks_between", since=to_text(since), until=to_text(until), limit=limit))
+
+
 def blockers(db: Database, since: datetime, until: datetime) -> list[tuple[str, int]]:
     """Count, most frequent first, why the ticks of [since, until) started no PHASE; and those that say nothing."""
     rows = db.rows("ticks.blockers", since=to_text(since), until=to_text(until))
