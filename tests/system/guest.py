@@ -84,7 +84,7 @@ class Guest:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         with contextlib.suppress(ProcessLookupError):
             self.kill9()
         for mount in (self._root, self._scratch):
