@@ -66,3 +66,7 @@ class Malformed(KlorosError):
 
 class CommandNotStarted(KlorosError):
     """A command could not be executed at all: not found, not executable, or no process to be had."""
+
+
+class CommandLost(KlorosError):
+    """A command's keeper was killed, so how the command ended is unknown; its tree was killed."""

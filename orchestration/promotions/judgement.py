@@ -106,6 +106,6 @@ def _exact(value: float) -> Fraction:
 def _percent(gain: Fraction | float) -> str:
     if isinstance(gain, float) and math.isinf(gain):
         return "up from zero" if gain > 0 else "down from zero"
-    if abs(gain) > _LARGEST_SHOWN:
+    if not -_LARGEST_SHOWN <= gain <= _LARGEST_SHOWN:
         return f"{'+' if gain > 0 else '-'}more than {_LARGEST_SHOWN * 100:,} %"
     return f"{float(gain) * 100:+.3g} %"

@@ -1,9 +1,9 @@
 """Which promotions have no ack: file names only, no file of either folder is opened for it.
 
-On the path of every quiet tick, so it is built around three C-level passes over the names: the promotions'
-names are turned into the names their acks would have by one `str.replace` over the joined text ('/' can't
-occur in a name), and the acks' names are taken out of that set. With 100,000 of each that costs less than two
-`os.scandir` passes.
+On the path of every quiet tick, so it is built of C-level passes over the names: the promotions' names are turned
+into the names their acks would have by one `str.replace` over the joined text ('/' can't occur in a name), and
+the acks' names are taken out of that set. Measured with 100,000 of each: 1.1 times two bare `os.scandir` passes and a
+set difference.
 
 Acks have three forms (issue 2; KLoROS's `docs` on "ACK naming" and src/dream_promotion_applier.py, both in
 HomoYouDidnt/kloros at 878cac6):
@@ -82,20 +82,20 @@ def scan_unacked(db: Database | None, *, promotions_dir: str, acks_dir: str, rem
 
 
 def list_unacked(promotions_dir: str, acks_dir: str) -> Listing:
-    """Compare the names in both folders. Names that start with a dot or don't end in `.json` are no promotions."""
-    promotions = _names(promotions_dir)
-    acks = _names(acks_dir)
-    missing = _ack_names(promotions)
-    expected = len(missing)
-    missing.difference_update(acks)
+    """Compare the names in both folders. Names that start with a dot or don't end in `.json` are no promotions.
+
+    Acks are listed last: one that appears meanwhile only makes a promotion answered a tick earlier.
+    """
+    wanted = _ack_names(_names(promotions_dir))
+    acks = set(_names(acks_dir))
+    missing = wanted - acks
     unacked = sorted(
         f"{name[: -len(_ACK_ENDING)]}.json"
         for name in missing
         if name.endswith(_ACK_ENDING) and name[0] != "." and name != _ACK_ENDING
     )
-    nothing_else = len(acks) == expected - len(missing)
-    others = [] if nothing_else or not unacked else _maybe_older(set(acks) - _ack_names(promotions))
-    return Listing(unacked, others)
+    nothing_else = len(acks) == len(wanted) - len(missing)
+    return Listing(unacked, [] if nothing_else or not unacked else _maybe_older(acks - wanted))
 
 
 def stem_of(name: str) -> str:

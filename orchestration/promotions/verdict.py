@@ -1,6 +1,6 @@
 """What a D-REAM cycle says of its promotions: `artifacts/verdicts.json`, and what follows from it.
 
-Pure. A promotion without a verdict is not accepted, and says so: what was not judged is never taken for good.
+Pure. Where there are verdicts, a promotion without one is not accepted, and says so.
 """
 
 from __future__ import annotations
@@ -73,13 +73,15 @@ def parse_verdicts(data: bytes) -> Verdicts | Malformed:
 def conclude(handover: Handover, verdicts: Verdicts | None) -> tuple[Answer, ...]:
     """Answer every promotion of a succeeded cycle, in the cycle's order.
 
-    `verdicts` is None when the cycle left no such file. Verdicts on promotions the cycle was not given are ignored. Of
-    accepted promotions that want different values for one parameter the fitter is accepted, the other is not.
+    A command that leaves no such file (`verdicts` is None) has accepted every promotion by succeeding, as KLoROS's own
+    does; one that leaves it must name each promotion that it accepts. Verdicts on promotions the cycle was not given are
+    ignored. Of accepted promotions that want different values for one parameter the fitter is accepted, the other is not.
     """
     by_stem = {verdict.promotion: verdict for verdict in verdicts.verdicts} if verdicts else {}
+    unnamed = (True, "the command succeeded and left no verdicts") if verdicts is None else (False, NO_VERDICT)
     answers = []
     for handed in handover.promotions:
-        verdict = by_stem.get(handed.stem, Verdict(promotion=handed.stem, accepted=False, reason=NO_VERDICT))
+        verdict = by_stem.get(handed.stem, Verdict(promotion=handed.stem, accepted=unnamed[0], reason=unnamed[1]))
         fitness = handed.fitness if verdict.fitness is None else verdict.fitness
         answers.append(
             Answer(

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from orchestration.cycles import foreign_locks
 from orchestration.cycles.foreign_locks import NOTHING, OURS, parse_holder, reap_foreign_locks
+from orchestration.errors import Unwritable
 
 HOST = os.uname().nodename
 BOOT = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -82,6 +83,8 @@ def test_no_folder_and_no_foreign_file_are_nothing(locks: Path) -> None:
     for name in ("orchestrator.lock", "runner.lock", ".x.lock", "notes.txt"):
         (locks / name).write_bytes(b"")
     assert reap_foreign_locks(str(locks)) is NOTHING
+    with pytest.raises(Unwritable, match="can't be listed"):
+        reap_foreign_locks(str(locks / "notes.txt"))
 
 
 @pytest.mark.parametrize("write", [write_json, write_text])

@@ -108,6 +108,8 @@ def test_only_whole_json_names_are_listed(host: Host) -> None:
     (host.intents / "processed").mkdir()
     assert list_names(str(host.intents)) == ["a.json", "b.json"]
     assert list_names(str(host.intents / "absent")) == []
+    with pytest.raises(Unwritable, match="can't be listed"):
+        list_names(str(host.place("file", b"")))
 
 
 def test_an_empty_folder_is_nothing(host: Host) -> None:
@@ -249,6 +251,12 @@ def test_content_that_is_no_intent_is_malformed(host: Host, content: bytes) -> N
     assert host.statuses() == {"1.json": "malformed"}
 
 
+def test_a_file_over_the_limit_is_malformed_even_if_its_beginning_is_an_intent(host: Host) -> None:
+    host.place("1.json", b'{"intent_type": "suggest_x"}' + b" " * 1024 * 1024)
+    (verdict,) = host.tick().verdicts
+    assert "larger" in verdict.reason
+
+
 def test_a_name_that_is_not_utf8_is_an_intent_like_any_other(host: Host) -> None:
     with open(os.fsencode(host.intents) + b"/1_\xff.json", "wb") as file:
         file.write(b'{"intent_type": "suggest_x"}')
@@ -311,13 +319,16 @@ def test_a_pending_file_that_somebody_took_away_is_forgotten(host: Host) -> None
 
 def test_a_folder_we_may_not_write_is_named_and_filing_goes_on_later(host: Host) -> None:
     host.drop("1.json", "suggest_x")
-    (host.intents / "processed").write_bytes(b"in the way")
+    host.drop("2.json", "run_scanner")
+    (host.intents / "processed").mkdir()
+    (host.intents / "processed" / "processed").write_bytes(b"in the way")
     found = host.decide()
     with pytest.raises(Unwritable, match="processed"):
         host.file(found)
-    (host.intents / "processed").unlink()
+    (host.intents / "processed" / "processed").unlink()
+    assert host.statuses() == {"1.json": "pending", "2.json": "unknown"}, "the others are not held up"
     host.tick(NOW + MINUTE)
-    assert host.statuses() == {"1.json": "processed"}
+    assert host.statuses() == {"1.json": "processed", "2.json": "unknown"}
     assert len(host.lines("suggestions.jsonl")) == 1
 
 

@@ -154,8 +154,10 @@ def test_each_promotion_gets_the_answer_its_verdict_says() -> None:
     assert accepted_of(handover("p", "q", "r"), answers) == (accepted("p", 0.9, a=0),)
 
 
-def test_without_any_verdicts_nothing_is_accepted() -> None:
-    assert [(one.accepted, one.reason) for one in conclude(handover("p"), None)] == [(False, "no verdict")]
+def test_a_command_that_leaves_no_verdicts_accepts_by_succeeding() -> None:
+    assert [(one.accepted, one.reason) for one in conclude(handover("p"), None)] == [
+        (True, "the command succeeded and left no verdicts")
+    ]
 
 
 def test_of_two_accepted_rivals_the_less_fit_is_answered_with_the_conflict() -> None:

@@ -132,8 +132,7 @@ def test_on_ordinary_days_edges_are_where_systemd_has_them(zone: str) -> None:
     moved = {(m.astimezone(where) + n * DAY).date() for m in transitions(zone) for n in (-1, 0, 1)}
     for year in (1995, 2012, 2033):
         oracle = {
-            hours: [*calendar(f"*-*-* {hours}", zone, year, 370)]
-            for hours in ("00:00", "01:30", "02:00", "03:00", "22:00")
+            hours: [*calendar(f"*-*-* {hours}", zone, year, 370)] for hours in ("00:00", "01:30", "02:00", "03:00", "22:00")
         }
         for hours in HOURS:
             that = window(hours, zone)
