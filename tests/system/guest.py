@@ -104,9 +104,12 @@ class Guest:
         nspawn = ["systemd-nspawn", "--quiet", f"--directory={self._root}", "--boot", "--register=no", "--keep-unit",
                   "--console=pipe", f"--machine={self.name}", "--resolv-conf=replace-host",
                   *bound_files()]  # fmt: skip
+        # Debian 12 has cgroup version 2 alone, whatever the host has (nspawn's documented environment).
+        environment = {**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
         log = (self._scratch / "console.log").open("ab")
         self._nspawn = subprocess.Popen(
             ["/bin/sh", "-c", f"{join} exec {shlex.join(nspawn)}"],
+            env=environment,
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
         log.close()
