@@ -36,10 +36,13 @@ def answered(kernel: Kernel, cycle: Cycle) -> tuple[Answer, ...]:
     if cycle.job is not JobName.DREAM or cycle.state is not CycleState.SUCCEEDED or not cycle.origin.promotions:
         return ()
     from orchestration.cycles import artifacts
-    from orchestration.promotions.verdict import conclude
+    from orchestration.promotions.ack import answered_elsewhere
+    from orchestration.promotions.verdict import conclude, without
 
     folder = artifacts.cycle_dir(kernel.settings.state_dir, cycle.cycle)
-    return conclude(artifacts.read_handover(folder), artifacts.read_verdicts(folder))
+    acks, stems = kernel.settings.acks_dir, cycle.origin.promotions
+    elsewhere = frozenset(stem for stem in stems if answered_elsewhere(acks, stem, cycle=cycle.cycle))
+    return conclude(without(artifacts.read_handover(folder), elsewhere), artifacts.read_verdicts(folder))
 
 
 def note(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> None:

@@ -181,11 +181,23 @@ def test_an_older_ack_answers_by_an_id_that_is_not_the_stem(host: Host) -> None:
 
     first = host.scan()
     found = host.read(*first.waiting, answers=first.older_answers)
-    assert [one.promotion.id for one in found.answered] == ["spica:7"]
+    assert [(one.stem, one.promotion_id) for one in found.answered] == [("spica.promotion", "spica:7")]
     assert found.candidates == ()
     ledger.see(host.db, "spica.promotion", promotion_id="spica:7", fitness=0.9, at=NOW)
 
     assert host.scan().waiting == []
+
+
+def test_an_older_ack_answers_a_promotion_of_an_older_format_too(host: Host) -> None:
+    content = {"promotion_id": "spica:7", "winner": {"params": {}}, "apply_map": {}}
+    (host.promotions / "spica.promotion.json").write_text(json.dumps(content))
+    host.ack("spica_7.ack.json", content='{"promotion_id": "spica:7"}')
+
+    first = host.scan()
+    found = host.read(*first.waiting, answers=first.older_answers)
+
+    assert [one.promotion_id for one in found.answered] == ["spica:7"]
+    assert found.refused == ()
 
 
 def test_parked_promotions_are_told_apart(host: Host) -> None:
@@ -313,7 +325,10 @@ def test_a_clock_that_jumped_back_keeps_no_malformed_file_for_ever(host: Host) -
 def test_a_complete_but_invalid_file_is_refused_however_fresh(host: Host) -> None:
     host.promote("p.json", fitness=-1)
 
-    assert host.read("p.json").refused[0].reason == "fitness: -1 is below 0"
+    (refused,) = host.read("p.json").refused
+
+    assert refused.reason == "fitness: -1 is below 0"
+    assert refused.promotion_id == "p"
 
 
 def test_a_file_that_we_may_not_read_is_left(host: Host) -> None:
