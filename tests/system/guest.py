@@ -131,13 +131,13 @@ class Guest:
         assert completed.code == 0 or not check, completed
         return completed
 
-    def spawn(self, command: str, *, user: str = "root") -> subprocess.Popen[str]:
+    def spawn(self, command: str, *, user: str = "root") -> subprocess.Popen[bytes]:
         """Start a shell command in the guest and return without waiting for it."""
         bash = ["/bin/bash", "-c", command]
         if user != "root":
             bash = ["runuser", "-u", user, "--", *bash]
         return subprocess.Popen(
-            [*self._enter(), *bash], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*self._enter(), *bash], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
 
     def path(self, inside: str) -> Path:
