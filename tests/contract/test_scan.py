@@ -170,7 +170,20 @@ def test_an_older_ack_that_was_removed_answers_nothing(host: Host) -> None:
     host.ack("20251021.json", "20251023.json", content='{"promotion_id": "old"}')
     host.scan()
     (host.acks / "20251021.json").unlink()
+    assert host.scan().waiting == []
     (host.acks / "20251023.json").unlink()
+    host.ack("20251024.json", content='{"promotion_id": "another"}')
+
+    assert host.scan().waiting == ["old.json"]
+
+
+def test_an_older_ack_that_is_no_file_answers_nothing_and_holds_up_nothing(host: Host, tmp_path: Path) -> None:
+    host.promote("old.json")
+    outside = tmp_path / "outside.json"
+    outside.write_text('{"promotion_id": "old"}')
+    (host.acks / "20251021.json").symlink_to(outside)
+    (host.acks / "20251022.json").mkdir()
+    os.mkfifo(host.acks / "20251023.json")
 
     assert host.scan().waiting == ["old.json"]
 
