@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from orchestration import configuration, wiring
 from orchestration.errors import KlorosError, LockHeld
@@ -45,8 +45,14 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
         return Exit.DEFECT
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """End with `Exit.USAGE`; argparse's own 2 would say "disabled"."""
+        self.exit(Exit.USAGE, f"{self.format_usage()}{self.prog}: {message}\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m orchestration.run_once",
         description="Do one tick: look, decide, start what is due, record, exit.",
         epilog="exit codes: 0 done, 2 disabled, 20 halted, 69 store, 70 defect, 74 disk, 75 lock held, 78 settings; "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from orchestration import configuration
 from orchestration.errors import StoreUnreachable, Unwritable
-from orchestration.host import clock, process_identity
+from orchestration.host import clock, process_identity, zones
 from orchestration.store.sqlite import SqliteDatabase
 from orchestration.tick.history import Tick
 from orchestration.tick.kernel import Kernel
@@ -38,7 +38,7 @@ def become_owner(state_dir: str) -> None:
         return
     try:
         owner = os.stat(state_dir)
-    except FileNotFoundError:
+    except OSError:
         return
     if owner.st_uid != 0:
         os.setgroups(os.getgrouplist(_login(owner.st_uid), owner.st_gid))
@@ -95,6 +95,7 @@ def detached_kernel(settings: Settings) -> Iterator[Kernel]:
 def _kernel(
     settings: Settings, db: SqliteDatabase, *, start: Callable[[str], None], publish: Callable[[Tick], None]
 ) -> Kernel:
+    zones.find(settings.phase.time_zone)
     return Kernel(
         settings=settings,
         db=db,
