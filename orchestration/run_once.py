@@ -45,14 +45,16 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
         return Exit.DEFECT
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """A parser for entries: wrong use ends with `Exit.USAGE`."""
+
     def error(self, message: str) -> NoReturn:
         """End with `Exit.USAGE`; argparse's own 2 would say "disabled"."""
         self.exit(Exit.USAGE, f"{self.format_usage()}{self.prog}: {message}\n")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m orchestration.run_once",
         description="Do one tick: look, decide, start what is due, record, exit.",
         epilog="exit codes: 0 done, 2 disabled, 20 halted, 69 store, 70 defect, 74 disk, 75 lock held, 78 settings; "
