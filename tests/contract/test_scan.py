@@ -10,10 +10,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestration.promotions import ledger
 from orchestration.promotions.reading import Sorted, read_promotions
-from orchestration.promotions.scan import Scan, list_unacked, scan_unacked
+from orchestration.promotions.scan import Scan, compare, list_unacked, scan_unacked
 from orchestration.store.sqlite import SqliteDatabase
 
 NOW = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
@@ -246,6 +248,21 @@ def test_a_quiet_scan_opens_nothing_and_asks_the_store_nothing(host: Host, opene
 
     assert host.scan().waiting == []
     assert opened == []
+
+
+NAMES = st.lists(
+    st.from_regex(r"\A(a|b|_ack|\.json|\.|\.ack|1|é){1,6}\Z").filter(lambda name: name not in (".", "..")), unique=True
+)
+
+
+@given(promotions=NAMES, acks=NAMES)
+def test_the_fast_comparison_is_the_plain_one(promotions: list[str], acks: list[str]) -> None:
+    plain = [name for name in promotions if name.endswith(".json") and not name.startswith(".")]
+
+    found = compare(promotions, acks)
+
+    assert found.unacked == sorted(name for name in plain if f"{name[:-5]}_ack.json" not in acks)
+    assert set(found.others) <= set(acks) - {f"{name[:-5]}_ack.json" for name in plain}
 
 
 @pytest.fixture
