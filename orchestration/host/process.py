@@ -74,9 +74,14 @@ class Completed:
         """Say whether the command ended by itself with exit code 0."""
         return self.returncode == 0 and not self.timed_out and not self.cancelled
 
+    @property
+    def signal_name(self) -> str | None:
+        """Name the signal that ended the command (`SIGKILL`), None when it exited."""
+        return None if self.signal is None else _name_of(self.signal)
+
     def describe(self) -> str:
         """Say in a few words how it ended."""
-        how = f"exit code {self.returncode}" if self.signal is None else f"killed by {_name_of(self.signal)}"
+        how = f"exit code {self.returncode}" if self.signal is None else f"killed by {self.signal_name}"
         if self.timed_out:
             return f"timed out after {self.wall.total_seconds():.1f} s ({how})"
         if self.cancelled:
