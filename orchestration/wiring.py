@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from orchestration import configuration
 from orchestration.errors import StoreEmpty, StoreUnreachable, Unwritable
-from orchestration.host import clock, process_identity
+from orchestration.host import clock, process_identity, zones
 from orchestration.store.sqlite import SqliteDatabase
-from orchestration.tick.history import Tick
 from orchestration.tick.kernel import Kernel
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ def detached_kernel(settings: Settings) -> Iterator[Kernel]:
     else:
         db = SqliteDatabase(":memory:")
     try:
-        yield _kernel(settings, db, start=lambda _entry: None, publish=lambda _tick: None)
+        yield _kernel(settings, db, start=lambda _entry: None, publish=lambda: None)
     finally:
         db.close()
 
@@ -99,9 +98,8 @@ def _copy(path: str) -> SqliteDatabase:
         stored.close()
 
 
-def _kernel(
-    settings: Settings, db: SqliteDatabase, *, start: Callable[[str], None], publish: Callable[[Tick], None]
-) -> Kernel:
+def _kernel(settings: Settings, db: SqliteDatabase, *, start: Callable[[str], None], publish: Callable[[], None]) -> Kernel:
+    zones.find(settings.phase.time_zone)
     return Kernel(
         settings=settings,
         db=db,
@@ -121,10 +119,10 @@ def _starter(settings: Settings, environ: Mapping[str, str]) -> Callable[[str], 
     return start
 
 
-def _publisher(settings: Settings, db: SqliteDatabase) -> Callable[[Tick], None]:
-    def publish(tick: Tick) -> None:
+def _publisher(settings: Settings, db: SqliteDatabase) -> Callable[[], None]:
+    def publish() -> None:
         from orchestration.pulse.publish import publish as publish_all
 
-        publish_all(settings, db, tick)
+        publish_all(settings, db)
 
     return publish

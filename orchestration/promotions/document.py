@@ -28,6 +28,8 @@ class Malformed:
 
     reasons: tuple[str, ...]
     unfinished: bool = False
+    identity: str | None = None
+    """What it calls itself, where that can be read in spite of the rest."""
 
     @property
     def reason(self) -> str:
@@ -64,9 +66,9 @@ def parse_json(data: bytes, *, limit: int | None = MAX_BYTES) -> object | Malfor
     return value
 
 
-def faults(errors: Iterable[tuple[Sequence[int | str], str]]) -> Malformed:
+def faults(errors: Iterable[tuple[Sequence[int | str], str]], *, identity: str | None = None) -> Malformed:
     """Make a `Malformed` of (location, sentence) pairs; the field's name comes first unless the sentence has it."""
-    return Malformed(reasons=tuple(_sentence(location, text) for location, text in errors))
+    return Malformed(reasons=tuple(_sentence(location, text) for location, text in errors), identity=identity)
 
 
 def shown(value: object) -> str:

@@ -101,7 +101,17 @@ def parse(data: bytes, *, bounds: Bounds, strict: bool = False) -> Promotion | M
     try:
         return Promotion.model_validate(value, context={"bounds": bounds, "strict": strict})
     except ValidationError as error:
-        return faults((fault["loc"], _said(fault["type"], fault["msg"])) for fault in error.errors(include_url=False))
+        said = ((fault["loc"], _said(fault["type"], fault["msg"])) for fault in error.errors(include_url=False))
+        return faults(said, identity=_identity(value))
+
+
+def _identity(value: dict[str, object]) -> str | None:
+    """Return the id of an invalid promotion; KLoROS's older files call it `promotion_id`."""
+    for field in ("id", "promotion_id"):
+        identity = value.get(field)
+        if isinstance(identity, str) and identity.isprintable() and 1 <= len(identity) <= MAX_ID_LENGTH:
+            return identity
+    return None
 
 
 def _said(kind: str, message: str) -> str:

@@ -96,6 +96,12 @@ def conclude(handover: Handover, verdicts: Verdicts | None) -> tuple[Answer, ...
     return tuple(_unless_lost(answer, lost.get(answer.stem)) for answer in answers)
 
 
+def without(handover: Handover, stems: frozenset[str]) -> Handover:
+    """Leave out promotions that somebody else has answered meanwhile: they neither win nor lose a conflict."""
+    left = tuple(handed for handed in handover.promotions if handed.stem not in stems)
+    return handover.model_copy(update={"promotions": left})
+
+
 def accepted_of(handover: Handover, answers: tuple[Answer, ...] | list[Answer]) -> tuple[Accepted, ...]:
     """Return what the baseline takes in."""
     changes = {handed.stem: handed.changes for handed in handover.promotions}

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from enum import StrEnum
 from typing import NamedTuple, cast
 
 from orchestration.exits import Exit
@@ -21,6 +22,16 @@ from orchestration.store.port import Database, Row
 from orchestration.tick.decision import CLEAR, Finding
 
 SKIPPED = "skipped"
+
+
+class Refusal(StrEnum):
+    """Why a tick was turned away before it looked at anything."""
+
+    DISABLED = "disabled"
+    HALTED = "halted"
+    LOCK_HELD = "lock_held"
+
+
 _TAIL_BYTES = 65536
 _MOST_ROWS = 1000
 

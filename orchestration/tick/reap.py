@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from enum import StrEnum
 
 from orchestration.cycles import ledger
 from orchestration.cycles.cycle import Cycle, CycleEvent, CycleState, Result
@@ -15,6 +16,15 @@ from orchestration.host import files
 from orchestration.host.journal import Event, Priority, log
 from orchestration.store.counters import count
 from orchestration.tick.kernel import Kernel
+
+
+class Leftover(StrEnum):
+    """What dead processes leave behind, as the metric names it."""
+
+    CYCLE = "cycle"
+    FOREIGN_LOCK = "foreign_lock"
+    TEMPORARY_FILE = "temporary_file"
+
 
 _UNREADABLE = "locks.unreadable"
 _RUNNER_GONE = "its runner is gone: killed, crashed, or the host was restarted; how far it came is unknown"
@@ -29,7 +39,7 @@ def reap(kernel: Kernel) -> None:
     for cycle in orphaned(kernel):
         _end_leftovers(cycle)
         lose(kernel, cycle)
-    reaped = {"foreign_lock": _foreign_locks(kernel), "temporary_file": _temporary_files(kernel)}
+    reaped = {Leftover.FOREIGN_LOCK: _foreign_locks(kernel), Leftover.TEMPORARY_FILE: _temporary_files(kernel)}
     if any(reaped.values()):
         with kernel.db.transaction():
             for kind, number in reaped.items():
@@ -51,7 +61,7 @@ def lose(kernel: Kernel, cycle: Cycle) -> None:
     """Record that a cycle's end is unknown."""
     with kernel.db.transaction():
         if ledger.finish(kernel.db, cycle, CycleEvent.LOSE, Result(reason=_RUNNER_GONE), now=kernel.now()):
-            count(kernel.db, "kloros_orchestrator_reaped_total", kind="cycle")
+            count(kernel.db, "kloros_orchestrator_reaped_total", kind=Leftover.CYCLE)
 
 
 def _end_leftovers(cycle: Cycle) -> None:

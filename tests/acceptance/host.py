@@ -55,7 +55,7 @@ class Host:
     def run(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Run an entry as its user would: `run("run_once", "--json")`."""
         return subprocess.run(
-            [PYTHON, "-m", f"orchestration.{arguments[0]}", *arguments[1:]],
+            self.command(*arguments),
             env=self.environ,
             capture_output=True,
             text=True,
@@ -63,6 +63,11 @@ class Host:
             timeout=timeout,
             stdin=subprocess.DEVNULL,
         )
+
+    @staticmethod
+    def command(entry: str, *arguments: str) -> list[str]:
+        """Return the command line of an entry."""
+        return [PYTHON, "-m", f"orchestration.{entry}", *arguments]
 
     def tick(self, *flags: str) -> subprocess.CompletedProcess[str]:
         """Do one tick."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from orchestration.promotions import ledger
-from orchestration.promotions.ack import Ack, write_ack
+from orchestration.promotions.ack import Ack, answered_elsewhere, write_ack
 from orchestration.promotions.state import PromotionState
 from orchestration.store.sqlite import SqliteDatabase
 
@@ -71,15 +71,45 @@ def test_an_ack_that_exists_stays_as_it_is(tmp_path: Path) -> None:
 
 
 def test_of_many_writers_one_wins(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(1) as pool:
-        won = list(pool.map(lambda cycle: write_ack(str(tmp_path), replace(ACK, cycle=cycle)), range(8)))
+    gate_out, gate_in = os.pipe()
+    children = []
+    for cycle in range(8):
+        child = os.fork()
+        if child == 0:
+            os.read(gate_out, 1)  # all start together
+            os._exit(1 if write_ack(str(tmp_path), replace(ACK, cycle=cycle)) else 0)
+        children.append(child)
+    os.write(gate_in, b"x" * len(children))
+    won = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    os.close(gate_in)
+    os.close(gate_out)
 
-    assert won == [True] + [False] * 7
-    assert json.loads((tmp_path / "p_ack.json").read_text())["cycle"] == 0
+    assert sum(won) == 1
+    assert json.loads((tmp_path / "p_ack.json").read_text())["cycle"] == won.index(1)
+    assert [path.name for path in tmp_path.iterdir()] == ["p_ack.json"]
 
 
 def test_the_longest_name_that_the_scan_lets_through_can_be_acked(tmp_path: Path) -> None:
     assert write_ack(str(tmp_path), replace(ACK, stem="x" * 246))
+
+
+@pytest.mark.parametrize(
+    ("existing", "elsewhere"),
+    [
+        (None, False),
+        ('{"promotion_id": "p", "cycle": 42}', False),
+        ('{"promotion_id": "p", "cycle": 41}', True),
+        ('{"promotion_id": "p", "cycle": null}', True),
+        ('{"promotion_id": "p"}', True),
+        ("[42]", True),
+        ("{", True),
+    ],
+)
+def test_an_answer_that_this_cycle_did_not_give_is_told_apart(tmp_path: Path, existing: str | None, elsewhere: bool) -> None:
+    if existing is not None:
+        (tmp_path / "p_ack.json").write_text(existing)
+
+    assert answered_elsewhere(str(tmp_path), "p", cycle=42) is elsewhere
 
 
 def see(db: SqliteDatabase, *stems: str) -> None:

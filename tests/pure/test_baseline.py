@@ -23,7 +23,7 @@ from orchestration.promotions.baseline import (
 )
 from orchestration.promotions.document import Malformed
 from orchestration.promotions.handover import Handed, Handover, parse_handover, to_bytes
-from orchestration.promotions.verdict import Verdicts, accepted_of, conclude, parse_verdicts
+from orchestration.promotions.verdict import Verdicts, accepted_of, conclude, parse_verdicts, without
 
 NOW = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
 
@@ -45,13 +45,13 @@ def test_different_parameters_of_one_cycle_go_in_together() -> None:
 
 
 def test_of_two_that_want_one_parameter_the_fitter_wins_in_any_order() -> None:
-    rivals = [accepted("p", 0.6, a=1, b=1), accepted("q", 0.7, a=2), accepted("r", 0.5, b=1)]
+    rivals = [accepted("p", 0.6, a=1, b=1), accepted("q", 0.7, a=2), accepted("r", 0.5, b=2)]
 
     for order in permutations(rivals):
         assert conflicts(order) == {
             "p": "conflict in one cycle: sets 'a' = 1 while the fitter 'q' sets 2",
         }
-        assert merged(None, order, cycle=1, now=NOW).parameters == {"a": 2, "b": 1}
+        assert merged(None, order, cycle=1, now=NOW).parameters == {"a": 2, "b": 2}
 
 
 def test_equals_in_fitness_are_settled_by_stem_and_equal_values_do_not_conflict() -> None:
@@ -170,6 +170,16 @@ def test_of_two_accepted_rivals_the_less_fit_is_answered_with_the_conflict() -> 
     assert not p.accepted
     assert p.reason == "conflict in one cycle: sets 'a' = 0 while the fitter 'q' sets 1"
     assert q.accepted
+
+
+def test_a_promotion_that_a_person_answered_meanwhile_wins_no_conflict() -> None:
+    said = verdicts(
+        {"promotion": "p", "accepted": True, "fitness": 0.8}, {"promotion": "q", "accepted": True, "fitness": 0.9}
+    )
+
+    (p,) = conclude(without(handover("p", "q"), frozenset({"q"})), said)
+
+    assert p.accepted
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,24 @@ def test_a_date_whose_hours_do_not_exist_has_an_empty_window(hours: str, zone: s
     assert that.next_after(empty.opens - timedelta(seconds=1)).date == empty.date + DAY
 
 
+@pytest.mark.parametrize(
+    ("hours", "zone", "now", "day"),
+    [
+        # 00:01 became 23:01 of the evening before, and the window of the new date had opened at the first 00:00
+        ("00:00-04:00", "America/St_Johns", "2010-11-07T02:45", "2010-11-07"),
+        # 01:00 on the 31st, in the window that opened on the 29th, for there was no 30th
+        ("22:00-02:00", "Pacific/Apia", "2011-12-30T11:00", "2011-12-29"),
+    ],
+)
+def test_a_window_is_found_though_the_local_date_is_far_from_its_own(hours: str, zone: str, now: str, day: str) -> None:
+    that, at = window(hours, zone), utc(now)
+    found = that.containing(at)
+    assert found is not None
+    assert found.date == date.fromisoformat(day)
+    assert that.last_closed(at).date == found.date - DAY
+    assert that.last_closed(found.closes).date == found.date
+
+
 def test_an_interval_is_half_open() -> None:
     interval = window("03:00-07:00", "UTC").on(date(2026, 1, 1))
     assert interval.contains(interval.opens)

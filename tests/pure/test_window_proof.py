@@ -1,7 +1,7 @@
 """Every local date from 1990 to 2037 has one PHASE or one recorded skip, in seven zones that move their clocks.
 
-The account kept here is the smallest one there can be: a date is done once its window was ticked in, and skipped once
-its window has closed without. `systemd-analyze calendar` is the oracle for ordinary days.
+The decision is the tick's own; the account kept here is the smallest one there can be: a date is done once a PHASE was
+decided for it, and skipped once its window has closed without. `systemd-analyze calendar` is the oracle for ordinary days.
 """
 
 from __future__ import annotations
@@ -15,8 +15,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from orchestration.cycles.backoff import NO_FAILURES, Backoff
 from orchestration.phase.window import Interval, Window
+from orchestration.tick.decision import Phase, decide
+from orchestration.tick.observation import Observation, Policy
 
+POLICY = Policy(phase_backoff=Backoff(()), dream_backoff=Backoff(()))
 FIRST, LAST = date(1990, 1, 1), date(2037, 12, 31)
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 ZONES = [
@@ -66,9 +70,27 @@ class Account:
             if closed.date not in self.ran[-2:]:
                 self.skipped.append(closed.date)
             self.settled = closed.date
-        running = self.window.containing(now)
-        if running and running.date not in self.ran[-2:]:
-            self.ran.append(running.date)
+        decision = decide(self.observe(now), POLICY)
+        if isinstance(decision, Phase) and decision.phase_date is not None:
+            self.ran.append(decision.phase_date)
+
+    def observe(self, now: datetime) -> Observation:
+        """See a world in which nothing but PHASE is due."""
+        held = self.window.containing(now)
+        return Observation(
+            now=now,
+            maintenance=False,
+            active=None,
+            window=held,
+            next_window=held or self.window.on(now.date()),
+            phase_done=held is not None and held.date in self.ran[-2:],
+            phase_failures=NO_FAILURES,
+            missed=None,
+            promotions=(),
+            parked=(),
+            dream_failures=NO_FAILURES,
+            intents=(),
+        )
 
 
 def span(first: datetime, last: datetime) -> Iterator[datetime]:
