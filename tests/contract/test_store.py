@@ -73,9 +73,13 @@ def test_what_was_committed_is_there_after_closing(reopen: Open) -> None:
 
 
 def test_a_transaction_that_raises_leaves_nothing(db: Database) -> None:
-    with pytest.raises(ZeroDivisionError), db.transaction():
-        queue(db)
-        raise ZeroDivisionError
+    def fail_halfway() -> None:
+        with db.transaction():
+            queue(db)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_halfway()
     assert ledger.recent(db, 10) == []
 
 
