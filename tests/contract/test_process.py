@@ -143,6 +143,13 @@ def test_a_command_may_use_the_grace_to_end_well(tmp_path: Path) -> None:
     assert _output(tmp_path).endswith("saved\n")
 
 
+def test_a_stopped_command_is_woken_to_end_well(tmp_path: Path) -> None:
+    script = "trap 'echo saved; exit 0' TERM; kill -STOP $$; while :; do sleep 0.01; done"
+    completed = _run(tmp_path, "sh", "-c", script, timeout=timedelta(seconds=0.3), grace=timedelta(seconds=60))
+    assert (completed.timed_out, completed.returncode) == (True, 0)
+    assert _output(tmp_path) == "saved\n"
+
+
 def test_after_the_grace_a_deaf_command_is_killed(tmp_path: Path) -> None:
     completed = _run(tmp_path, "sh", "-c", "trap '' TERM; while :; do sleep 1; done", timeout=timedelta(seconds=0.1))
     assert (completed.timed_out, completed.signal) == (True, 9)
