@@ -46,6 +46,10 @@ class StoreUnreachable(KlorosError):
     retryable = True
 
 
+class StoreEmpty(StoreUnreachable):
+    """There is a store without tables: the first tick has not made them, or was killed at it. Reads as no store."""
+
+
 class Unwritable(KlorosError):
     """A file or folder of ours can't be written: disk full, read-only, or not ours."""
 
@@ -66,3 +70,7 @@ class Malformed(KlorosError):
 
 class CommandNotStarted(KlorosError):
     """A command could not be executed at all: not found, not executable, or no process to be had."""
+
+
+class CommandLost(KlorosError):
+    """A command's keeper was killed, so how the command ended is unknown; its tree was killed."""

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from orchestration import configuration
-from orchestration.errors import StoreUnreachable, Unwritable
-from orchestration.host import clock, process_identity
-from orchestration.store.sqlite import SqliteDatabase
+from orchestration.errors import StoreEmpty, StoreUnreachable, Unwritable
+from orchestration.host import clock, process_identity, zones
+from orchestration.store.sqlite import SqliteDatabase, copy_of
 from orchestration.tick.kernel import Kernel
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def become_owner(state_dir: str) -> None:
         return
     try:
         owner = os.stat(state_dir)
-    except FileNotFoundError:
+    except OSError:
         return
     if owner.st_uid != 0:
         os.setgroups(os.getgrouplist(_login(owner.st_uid), owner.st_gid))
@@ -76,11 +76,7 @@ def detached_kernel(settings: Settings) -> Iterator[Kernel]:
     """Give a kernel over a copy of the store in memory: for looking, trying out and explaining. It changes no byte."""
     path = os.path.join(settings.state_dir, STORE)
     if os.path.exists(path):
-        stored = SqliteDatabase(path, read_only=True)
-        try:
-            db = stored.copy_in_memory()
-        finally:
-            stored.close()
+        db = _copy(path)
     elif os.path.isdir(settings.state_dir) and not os.access(settings.state_dir, os.X_OK):
         raise StoreUnreachable(f"{settings.state_dir} may not be entered", hint="run it as the folder's owner: sudo")
     else:
@@ -91,7 +87,15 @@ def detached_kernel(settings: Settings) -> Iterator[Kernel]:
         db.close()
 
 
+def _copy(path: str) -> SqliteDatabase:
+    try:
+        return copy_of(path)
+    except StoreEmpty:
+        return SqliteDatabase(":memory:")
+
+
 def _kernel(settings: Settings, db: SqliteDatabase, *, start: Callable[[str], None], publish: Callable[[], None]) -> Kernel:
+    zones.find(settings.phase.time_zone)
     return Kernel(
         settings=settings,
         db=db,

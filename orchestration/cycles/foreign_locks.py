@@ -3,14 +3,14 @@
 Owns the two forms such files have and the proof that their holder is gone; never looks at our own locks.
 
 Forms, both from HomoYouDidnt/kloros: src/kloros/orchestration/state_manager.py writes `<name>.lock` as JSON with
-`name, pid, hostname, started_at` (epoch seconds, float) while it holds `flock` on the file, and leaves the file when it
-releases; src/kloros/orchestration/gpu_maintenance_lock.py creates `gpu_maintenance.lock` with the text
+`name, pid, hostname, started_at` (epoch seconds, float) while it holds `flock` on the file, and leaves the file when
+it releases; src/kloros/orchestration/gpu_maintenance_lock.py creates `gpu_maintenance.lock` with the text
 `holder:pid:time`, holds no kernel lock, and removes it.
 
-A file goes when all of this holds: it names this host; its process is gone, that is, no process has the pid, or the one
-that has it started after the file was written, or the file was written before this boot; nobody holds a kernel lock on
-it; and while we hold that lock ourselves, the name still leads to the same inode with the same content. Age alone proves
-nothing. What can't be read as one of the two forms stays and is told once.
+A file goes when all of this holds: it names this host; its process is gone, that is, no process has the pid, or the
+one that has it started after the file was written, or the file was written before this boot; nobody holds a kernel
+lock on it; and while we hold that lock ourselves, the name still leads to the same inode with the same content. Age
+alone proves nothing. What can't be read as one of the two forms stays and is told once.
 
 What can't be excluded: a KLoROS tool that opened the file before we removed it and locks it after, holds a lock on a
 file without a name (its own reaper has the same gap); and a clock set forward makes a living holder look younger than
@@ -25,11 +25,11 @@ import fcntl
 import json
 import os
 import stat
-import time
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from orchestration.errors import Unwritable
 from orchestration.host import process_identity
 
 OURS = frozenset({"orchestrator.lock", "runner.lock"})
@@ -60,12 +60,14 @@ NOTHING = Reaped((), (), ())
 def reap_foreign_locks(locks_dir: str, *, told: Collection[str] = ()) -> Reaped:
     """Remove the lock files of dead KLoROS processes. `told` are the unreadable names of the pass before.
 
-    Raises: OSError when the folder itself can't be listed.
+    Raises: Unwritable when the folder is there and can't be listed.
     """
     try:
         names = [name for name in sorted(os.listdir(locks_dir)) if _is_foreign(name)]
     except FileNotFoundError:
         return NOTHING
+    except OSError as fault:
+        raise Unwritable(f"{locks_dir} can't be listed: {fault.strerror}", hint=f"ls -ld {locks_dir}") from fault
     if not names:
         return NOTHING
     removed, unreadable = [], []
@@ -117,7 +119,7 @@ def _holder(pid: int, host: str, seconds: float) -> Holder | None:
 
 
 def _reap(path: str) -> bool | None:
-    """Judge one file and remove it if its holder is dead: True removed, False left, None not readable as a lock file."""
+    """Judge one file, remove it if its holder is dead: True removed, False left, None not readable as a lock file."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
     try:
         descriptor = os.open(path, flags)
@@ -159,17 +161,15 @@ def _remove(path: str, descriptor: int, content: bytes | None) -> bool:
 
 
 def _is_gone(holder: Holder) -> bool:
-    """Tell whether the process that wrote the file can't be running any more."""
-    boot = datetime.fromtimestamp(time.time() - time.clock_gettime(time.CLOCK_BOOTTIME), UTC)
-    if holder.noted < boot - _SLACK:
-        return True
-    if process_identity.was_running_at(holder.pid, holder.noted, slack=_SLACK):
-        return False
-    return process_identity.start_time(holder.pid) is not None or not _exists(holder.pid)
+    """Tell whether the process that wrote the file can't be running any more.
+
+    A file from before this boot needs no rule of its own: whoever has its pid now started later.
+    """
+    return not process_identity.was_running_at(holder.pid, holder.noted, slack=_SLACK) and not _is_hidden(holder.pid)
 
 
-def _exists(pid: int) -> bool:
-    """Tell whether a process that /proc did not show is there all the same.
+def _is_hidden(pid: int) -> bool:
+    """Tell whether a process is there that /proc does not show; then nothing is known of its start.
 
     `ProtectProc=invisible` hides the processes of other users (systemd.exec(5)), signal 0 still reaches them (kill(2)).
     A zombie is shown, and is dead.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from orchestration.errors import Unwritable
@@ -119,7 +120,8 @@ def append_line(path: str, line: str, mode: int = 0o600) -> None:
                 _write_all(descriptor, data)
                 os.fdatasync(descriptor)
             except OSError:
-                os.ftruncate(descriptor, size)
+                with suppress(OSError):
+                    os.ftruncate(descriptor, size)
                 raise
         finally:
             os.close(descriptor)

@@ -137,12 +137,15 @@ def _describe(content: bytes) -> str:
     text = content.decode("utf-8", "replace").strip()
     try:
         record = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         record = None
     if isinstance(record, dict):
         who = record.get("holder", record.get("name", "somebody"))
         since = record.get("taken_at", record.get("started_at", "an unknown time"))
         host = record.get("host", record.get("hostname", "an unknown host"))
-        return f"{who}, pid {record.get('pid', 'unknown')} on {host} since {since}"
-    shown = "".join(character if character.isprintable() else " " for character in text)
-    return f"another process (the file says {shown[:200]!r})" if shown else "another process (the file is empty)"
+        return _printable(f"{who}, pid {record.get('pid', 'unknown')} on {host} since {since}")
+    return f"another process (the file {f'says {_printable(text)!r}' if text else 'is empty'})"
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text[:300])

@@ -122,7 +122,8 @@ def parse(content: bytes) -> Intent:
         raise Malformed(f"not UTF-8 at byte {fault.start}") from fault
     except ValidationError as fault:
         first = fault.errors(include_url=False, include_input=False)[0]
-        raise Malformed(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from fault
+        place = _UNPRINTABLE.sub(" ", ".".join(str(part) for part in first["loc"]))[:100]
+        raise Malformed(f"{place}: {_UNPRINTABLE.sub(' ', first['msg'])[:200]}") from fault
     except RecursionError as fault:
         raise Malformed("nested too deeply") from fault
     except ValueError as fault:

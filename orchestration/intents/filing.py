@@ -14,7 +14,7 @@ import json
 import os
 from typing import NamedTuple
 
-from orchestration.errors import KlorosError
+from orchestration.errors import KlorosError, Unwritable
 from orchestration.host import files
 from orchestration.intents.document import Intent
 from orchestration.intents.inbox import Sorted, key_of, list_names
@@ -55,12 +55,19 @@ def file_away(intents_dir: str, state_dir: str, db: Database, found: Sorted) -> 
             if row.name in present:
                 moved += _finish(intents_dir, present[row.name], state_dir, row, repeated=row.name not in fresh)
             closed.append(row)
-        except KlorosError as error:
-            fault = fault or error
+        except (KlorosError, OSError) as error:
+            fault = fault or _named(intents_dir, row, error)
     _close(db, closed)
     if fault is not None:
         raise fault
     return moved
+
+
+def _named(intents_dir: str, row: _Row, error: KlorosError | OSError) -> KlorosError:
+    if isinstance(error, KlorosError):
+        return error
+    target = os.path.join(intents_dir, "processed", row.status)
+    return Unwritable(f"{row.name} can't be moved to {target}: {error.strerror}", hint=f"look at it: ls -ld {target}")
 
 
 def _finish(intents_dir: str, entry: str, state_dir: str, row: _Row, *, repeated: bool) -> bool:

@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from orchestration.errors import Unwritable
 from orchestration.intents.intent import (
     STARTS,
     Category,
@@ -51,11 +52,16 @@ NOTHING = Sorted((), 0, ())
 
 
 def list_names(intents_dir: str) -> list[str]:
-    """List the names that may be intents, in order: `*.json` that begin with no dot. No folder, no names."""
+    """List the names that may be intents, in order: `*.json` that begin with no dot. No folder, no names.
+
+    Raises: Unwritable when the folder is there and can't be listed.
+    """
     try:
         names = os.listdir(intents_dir)
     except FileNotFoundError:
         return []
+    except OSError as fault:
+        raise Unwritable(f"{intents_dir} can't be listed: {fault.strerror}", hint=f"ls -ld {intents_dir}") from fault
     return sorted(name for name in names if name.endswith(".json") and not name.startswith("."))
 
 

@@ -18,7 +18,7 @@ from orchestration.intents.document import SIZE_LIMIT, Intent, parse
 
 _JUST_NOW = timedelta(seconds=1)
 _CLOCK_SLACK = timedelta(seconds=5)  # how far a tick's `now` may lag behind the file system's clock
-_UNREADABLE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO)
+_UNREADABLE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO, errno.EIO)
 
 
 class Dropped(NamedTuple):
@@ -34,7 +34,7 @@ class Dropped(NamedTuple):
 def read(folder: str, name: str, now: datetime) -> Dropped | None:
     """Read one entry; None when it is gone. `now` is aware UTC.
 
-    Raises: OSError for a fault of the file system (a later tick tries again).
+    Raises: OSError for a fault that is not the file's, as too many open files.
     """
     path = os.path.join(folder, name)
     try:

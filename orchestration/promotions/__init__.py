@@ -1,6 +1,7 @@
 """Candidates that D-REAM left for us, our answers to them, and the parameters we have accepted so far.
 
-Importing the package costs nothing: a quiet tick needs only `scan`, so the public function is found on first use.
+Importing the package costs nothing: a quiet tick needs only `scan`, so the public function is found on first
+use.
 """
 
 from __future__ import annotations

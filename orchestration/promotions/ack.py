@@ -1,8 +1,8 @@
 """Our answer to a promotion, as a file that is written once and never changed: `promotions_ack/<stem>_ack.json`.
 
-The fields are those KLoROS writes (HomoYouDidnt/kloros, src/kloros/orchestration/promotion_daemon.py at 878cac6,
-`create_ack`), plus `cycle`. `promotion_id` is the promotion's own id; KLoROS writes the stem there, which for its files
-is the same, and which is what a refused file without a readable id gets.
+The fields are those KLoROS writes (HomoYouDidnt/kloros, src/kloros/orchestration/promotion_daemon.py at
+878cac6, `create_ack`), plus `cycle`. `promotion_id` is the promotion's own id; KLoROS writes the stem there,
+which for its files is the same, and which is what a refused file without a readable id gets.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from orchestration.host import files
-from orchestration.promotions.scan import ack_name
+from orchestration.promotions.scan import ack_name, read_regular
+
+_MAX_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,21 @@ def write_ack(acks_dir: str, ack: Ack) -> bool:
     except OSError as error:
         raise files.unwritable(acks_dir, error) from error
     return files.create(os.path.join(acks_dir, ack_name(ack.stem)), content(ack), mode=0o640)
+
+
+def answered_elsewhere(acks_dir: str, stem: str, *, cycle: int) -> bool:
+    """Tell whether this promotion has an ack that the given cycle did not write: a person's, or an older program's.
+
+    Such a promotion is not this cycle's to answer any more, and its changes must not reach the baseline.
+    """
+    try:
+        data, _ = read_regular(os.path.join(acks_dir, ack_name(stem)), limit=_MAX_BYTES)
+        value = json.loads(data)
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, RecursionError):
+        return True  # it can't be ours: ours are there whole or not at all
+    return not isinstance(value, dict) or value.get("cycle") != cycle
 
 
 def content(ack: Ack) -> bytes:

@@ -1,8 +1,8 @@
 """The accepted parameters: one JSON file, `baseline/baseline.json`, replaced in one step.
 
-`fitness` is that of the fittest promotion of the cycle that set it. When one cycle accepts several promotions of different
-parameters, their joint fitness is not known until the next trial measures the baseline again; the trial never relies on
-the number kept here when it can measure.
+`fitness` is that of the fittest promotion of the cycle that set it. When one cycle accepts several promotions
+of different parameters, their joint fitness is not known until the next trial measures the baseline again;
+the trial never relies on the number kept here when it can measure.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Baseline(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, strict=True, allow_inf_nan=False)
 
-    version: Literal["v1"] = Field("v1", alias="schema")
+    version: Literal["v1"] = Field(default="v1", validation_alias="schema", serialization_alias="schema")
     parameters: dict[str, Number]
     fitness: float
     cycle: int

@@ -1,7 +1,8 @@
 """JSON that other programs wrote: a value that JSON really allows, or the reasons why it is none.
 
-Pure. Python's `json` accepts more than RFC 8259 does: NaN and the infinities, repeated keys, lone surrogates. Each of them
-would come back to us later as a comparison that is never true or as text that no file can hold, so each is refused here.
+Pure. Python's `json` accepts more than RFC 8259 does: NaN and the infinities, repeated keys, lone surrogates.
+Each of them would come back to us later as a comparison that is never true or as text that no file can hold,
+so each is refused here.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class Malformed:
 
     reasons: tuple[str, ...]
     unfinished: bool = False
+    identity: str | None = None
+    """What it calls itself, where that can be read in spite of the rest."""
 
     @property
     def reason(self) -> str:
@@ -63,9 +66,9 @@ def parse_json(data: bytes, *, limit: int | None = MAX_BYTES) -> object | Malfor
     return value
 
 
-def faults(errors: Iterable[tuple[Sequence[int | str], str]]) -> Malformed:
+def faults(errors: Iterable[tuple[Sequence[int | str], str]], *, identity: str | None = None) -> Malformed:
     """Make a `Malformed` of (location, sentence) pairs; the field's name comes first unless the sentence has it."""
-    return Malformed(reasons=tuple(_sentence(location, text) for location, text in errors))
+    return Malformed(reasons=tuple(_sentence(location, text) for location, text in errors), identity=identity)
 
 
 def shown(value: object) -> str:
@@ -75,7 +78,7 @@ def shown(value: object) -> str:
 
 
 def is_text(value: str) -> bool:
-    """Tell whether a string can be written to a file: JSON's escapes allow halves of surrogate pairs, UTF-8 does not."""
+    """Tell whether a string can be written as UTF-8: JSON's escapes allow halves of surrogate pairs."""
     return not any("\ud800" <= character <= "\udfff" for character in value)
 
 

@@ -1,7 +1,7 @@
 """The promotions of one cycle as the job gets them: the JSON file that `KLR_PROMOTIONS` names.
 
-Pure. It is written when the cycle starts and read again when its result is settled, so what is acked is what was tried,
-even if the promotion's own file was changed or removed meanwhile.
+Pure. It is written when the cycle starts and read again when its result is settled, so what is acked is what
+was tried, even if the promotion's own file was changed or removed meanwhile.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Handover(BaseModel):
 
     model_config = _FROZEN
 
-    version: Literal["v1"] = Field("v1", alias="schema")
+    version: Literal["v1"] = Field(default="v1", validation_alias="schema", serialization_alias="schema")
     cycle: int
     promotions: tuple[Handed, ...] = Field(strict=False)
 

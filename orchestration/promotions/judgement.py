@@ -1,8 +1,9 @@
 """Better, worse or neither: how a fitness is judged against the baseline's.
 
-Pure. Higher is better. The gain is relative to the size of the baseline's fitness, (new − old) / |old|, so that a rise is a
-gain with a negative baseline too. From a baseline of exactly 0 any rise is an infinite gain and any fall an infinite loss.
-The numbers are compared as the decimals they are written as: 0.102 against 0.1 is +2 % exactly, which it is not in binary.
+Pure. Higher is better. The gain is relative to the size of the baseline's fitness, (new - old) / |old|, so
+that a rise is a gain with a negative baseline too. From a baseline of exactly 0 any rise is an infinite gain
+and any fall an infinite loss. The numbers are compared as the decimals they are written as: 0.102 against 0.1
+is +2 % exactly, which it is not in binary.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
 from statistics import median
+
+_LARGEST_SHOWN = 10_000  # times; a larger gain is a baseline near zero, and its digits mean nothing
 
 
 class Standing(StrEnum):
@@ -39,9 +42,10 @@ class Judgement:
 
 
 def judge(old: float, new: float, *, accept_at: float, reject_below: float) -> Judgement:
-    """Compare a fitness with the baseline's; all four finite, `accept_at` ≥ 0 ≥ `reject_below` as fractions (0.02 is 2 %).
+    """Compare a fitness with the baseline's; all four are finite.
 
-    Accepted from `accept_at` on, that value included; worse below `reject_below`, that value not included.
+    `accept_at` ≥ 0 ≥ `reject_below` are fractions (0.02 is 2 %). Better from `accept_at` on, that value included;
+    worse below `reject_below`, that value not included.
     """
     gain = relative_gain(old, new)
     compared = f"fitness {new:.6g} against the baseline's {old:.6g}, {_percent(gain)}"
@@ -60,7 +64,7 @@ def judge_runs(old: list[float], new: list[float], *, accept_at: float, reject_b
 
 
 def relative_gain(old: float, new: float) -> Fraction | float:
-    """Return (new − old) / |old| exactly; ±infinity from a baseline of 0."""
+    """Return (new - old) / |old| exactly; ±infinity from a baseline of 0."""
     before, after = _exact(old), _exact(new)
     if before == 0:
         return Fraction(0) if after == 0 else math.copysign(math.inf, after)
@@ -102,4 +106,6 @@ def _exact(value: float) -> Fraction:
 def _percent(gain: Fraction | float) -> str:
     if isinstance(gain, float) and math.isinf(gain):
         return "up from zero" if gain > 0 else "down from zero"
+    if not -_LARGEST_SHOWN <= gain <= _LARGEST_SHOWN:
+        return f"{'+' if gain > 0 else '-'}more than {_LARGEST_SHOWN * 100:,} %"
     return f"{float(gain) * 100:+.3g} %"

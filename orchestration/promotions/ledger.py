@@ -1,7 +1,8 @@
 """What the store remembers of promotions: the table `promotions`.
 
-The ack file decides whether a promotion is answered (`scan`); this table adds what no file says: how often cycles with it
-failed, that it is parked, and what we answered and why. Safe to apply twice: answers and failures count once.
+The ack file decides whether a promotion is answered (`scan`); this table adds what no file says: how often
+cycles with it failed, that it is parked, and what we answered and why. Safe to apply twice: answers and
+failures count once.
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
 """A promotion: the parameters that D-REAM proposes, and the fitness it claims for them.
 
-Pure: bytes in, a `Promotion` or the reasons against it out. It knows neither files nor acks nor other promotions.
+Pure: bytes in, a `Promotion` or the reasons against it out. It knows neither files nor acks nor other
+promotions.
 
-The format is KLoROS's: `schema`, `id`, `timestamp`, `fitness`, `changes`, and the default bounds of four parameters
-(HomoYouDidnt/kloros, src/kloros/orchestration/promotion_daemon.py at 878cac6, `validate_promotion`). v1 and v2 carry the
-same fields. KLoROS lets further fields pass, so they are ignored here too; it also lets `true`, NaN and repeated keys
-pass, which we refuse. `timestamp` is written there as `datetime.now().isoformat()` and as `int(time.time())`
-(src/kloros/orchestration/winner_deployer.py at 0cadc88, src/dream_promotion_applier.py), so both forms are read; a local
-time without an offset can't be told from UTC and is taken as UTC. Nothing is decided by it.
+The format is KLoROS's: `schema`, `id`, `timestamp`, `fitness`, `changes`, and the default bounds of four
+parameters (HomoYouDidnt/kloros, src/kloros/orchestration/promotion_daemon.py at 878cac6,
+`validate_promotion`). v1 and v2 carry the same fields. KLoROS lets further fields pass, so they are ignored
+here too; it also lets `true`, NaN and repeated keys pass, which we refuse. `timestamp` is written there as
+`datetime.now().isoformat()` and as `int(time.time())` (src/kloros/orchestration/winner_deployer.py at
+0cadc88, src/dream_promotion_applier.py), so both forms are read; a local time without an offset can't be told
+from UTC and is taken as UTC. Nothing is decided by it.
 """
 
 from __future__ import annotations
@@ -99,7 +101,17 @@ def parse(data: bytes, *, bounds: Bounds, strict: bool = False) -> Promotion | M
     try:
         return Promotion.model_validate(value, context={"bounds": bounds, "strict": strict})
     except ValidationError as error:
-        return faults((fault["loc"], _said(fault["type"], fault["msg"])) for fault in error.errors(include_url=False))
+        said = ((fault["loc"], _said(fault["type"], fault["msg"])) for fault in error.errors(include_url=False))
+        return faults(said, identity=_identity(value))
+
+
+def _identity(value: dict[str, object]) -> str | None:
+    """Return the id of an invalid promotion; KLoROS's older files call it `promotion_id`."""
+    for field in ("id", "promotion_id"):
+        identity = value.get(field)
+        if isinstance(identity, str) and identity.isprintable() and 1 <= len(identity) <= MAX_ID_LENGTH:
+            return identity
+    return None
 
 
 def _said(kind: str, message: str) -> str:

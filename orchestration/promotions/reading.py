@@ -1,8 +1,9 @@
-"""Opens unacked promotion files and sorts them: fit for a trial, refused for a reason, left for a later tick, or answered.
+"""Opens unacked promotion files and sorts them: fit for a trial, refused, left for a later tick, or answered.
 
-A file is opened without following a link and without waiting, so a FIFO or a device can't hold up a tick. What can never
-become a promotion (a folder, a FIFO, a link out of the folder, wrong content) is refused; what may yet become readable
-(permissions, a link to nothing, a file in the writing) is left, with the reason, and looked at again by the next tick.
+A file is opened without following a link and without waiting, so a FIFO or a device can't hold up a tick.
+What can never become a promotion (a folder, a FIFO, a link out of the folder, wrong content) is refused; what
+may yet become readable (permissions, a link to nothing, a file in the writing) is left, with the reason, and
+looked at again by the next tick.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeAlias
 
 from orchestration.promotions.document import MAX_BYTES, Malformed
 from orchestration.promotions.promotion import Bounds, Promotion, parse
@@ -35,7 +37,20 @@ class Refused:
     """A file that is to be acked as rejected without a cycle."""
 
     stem: str
+    promotion_id: str
+    """Its own id where that can be read, else the stem."""
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """A file whose id an ack of an older form answers; valid or not, there is nothing left to do with it.
+
+    Once `ledger.see` has noted the id, the file is no longer opened.
+    """
+
+    stem: str
+    promotion_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +68,10 @@ class Sorted:
     candidates: tuple[Candidate, ...]
     refused: tuple[Refused, ...]
     left: tuple[Left, ...]
-    answered: tuple[Candidate, ...]
-    """Those whose id an ack of an older form answers. Once `ledger.see` knows the id, they are no longer opened."""
+    answered: tuple[Answered, ...]
+
+
+_Found: TypeAlias = Candidate | Refused | Left | Answered | None
 
 
 class _Unfit(Exception):
@@ -75,30 +92,32 @@ def read_promotions(
     older_answers: frozenset[str] = frozenset(),
 ) -> Sorted:
     """Read the named files of the promotions folder. Never raises for what is in them, and never waits."""
-    found: dict[type, list[Candidate | Refused | Left]] = {Candidate: [], Refused: [], Left: []}
-    answered: list[Candidate] = []
-    for name in names:
-        one = _read(folder, name, bounds=bounds, strict=strict, now=now)
-        if isinstance(one, Candidate) and answer_key(one.promotion.id) in older_answers:
-            answered.append(one)
-        elif one is not None:
-            found[type(one)].append(one)
+    read = [_read(folder, name, bounds=bounds, strict=strict, now=now) for name in names]
+    found = [_unless_answered(one, older_answers) for one in read]
     return Sorted(
-        candidates=tuple(one for one in found[Candidate] if isinstance(one, Candidate)),
-        refused=tuple(one for one in found[Refused] if isinstance(one, Refused)),
-        left=tuple(one for one in found[Left] if isinstance(one, Left)),
-        answered=tuple(answered),
+        candidates=tuple(one for one in found if isinstance(one, Candidate)),
+        refused=tuple(one for one in found if isinstance(one, Refused)),
+        left=tuple(one for one in found if isinstance(one, Left)),
+        answered=tuple(one for one in found if isinstance(one, Answered)),
     )
 
 
-def _read(folder: str, name: str, *, bounds: Bounds, strict: bool, now: datetime) -> Candidate | Refused | Left | None:
+def _unless_answered(one: _Found, older_answers: frozenset[str]) -> _Found:
+    if isinstance(one, Candidate) and answer_key(one.promotion.id) in older_answers:
+        return Answered(stem=one.stem, promotion_id=one.promotion.id)
+    if isinstance(one, Refused) and answer_key(one.promotion_id) in older_answers:
+        return Answered(stem=one.stem, promotion_id=one.promotion_id)
+    return one
+
+
+def _read(folder: str, name: str, *, bounds: Bounds, strict: bool, now: datetime) -> _Found:
     stem = stem_of(name)
     path = os.path.join(folder, name)
     try:
         _check_name(name)
         data, changed_at = read_regular(_target(folder, path), limit=MAX_BYTES)
     except _Unfit as error:
-        return Refused(stem=stem, reason=str(error))
+        return Refused(stem=stem, promotion_id=stem, reason=str(error))
     except _NotYet as error:
         return Left(name=name, reason=str(error))
     except FileNotFoundError:
@@ -114,7 +133,7 @@ def _read(folder: str, name: str, *, bounds: Bounds, strict: bool, now: datetime
 def _judge_malformed(stem: str, name: str, result: Malformed, *, age: float) -> Refused | Left:
     if result.unfinished and -_SETTLES_AFTER < age < _SETTLES_AFTER:
         return Left(name=name, reason=f"changed within the last second and can't be read yet: {result.reason}")
-    return Refused(stem=stem, reason=result.reason)
+    return Refused(stem=stem, promotion_id=result.identity or stem, reason=result.reason)
 
 
 def _check_name(name: str) -> None:

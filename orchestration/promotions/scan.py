@@ -1,8 +1,9 @@
 """Which promotions have no ack: file names only, no file of either folder is opened for it.
 
-On the path of every quiet tick, so it is built around three C-level passes over the names: the promotions' names are
-turned into the names their acks would have by one `str.replace` over the joined text ('/' can't occur in a name), and the
-acks' names are taken out of that set. With 100,000 of each that costs less than two `os.scandir` passes.
+On the path of every quiet tick, so it is built of C-level passes over the names: the promotions' names are turned
+into the names their acks would have by one `str.replace` over the joined text ('/' can't occur in a name), and
+the acks' names are taken out of that set. Measured with 100,000 of each: 1.1 times two bare `os.scandir` passes and a
+set difference.
 
 Acks have three forms (issue 2; KLoROS's `docs` on "ACK naming" and src/dream_promotion_applier.py, both in
 HomoYouDidnt/kloros at 878cac6):
@@ -68,7 +69,8 @@ def scan_unacked(db: Database | None, *, promotions_dir: str, acks_dir: str, rem
     names = json.dumps([stem_of(name) for name in listing.unacked])
     rows = db.rows("promotions.known", stems=names) if db else []
     known = {cast(str, row["stem"]): row for row in rows}
-    waiting, parked = [], []
+    waiting: list[str] = []
+    parked: list[str] = []
     for name in listing.unacked:
         stem = stem_of(name)
         row = known.get(stem)
@@ -80,20 +82,26 @@ def scan_unacked(db: Database | None, *, promotions_dir: str, acks_dir: str, rem
 
 
 def list_unacked(promotions_dir: str, acks_dir: str) -> Listing:
-    """Compare the names in both folders. Names that start with a dot or don't end in `.json` are no promotions."""
+    """Compare the names in both folders. Names that start with a dot or don't end in `.json` are no promotions.
+
+    Acks are listed last: one that appears meanwhile only makes a promotion answered a tick earlier.
+    """
     promotions = _names(promotions_dir)
-    acks = _names(acks_dir)
-    missing = _ack_names(promotions)
-    expected = len(missing)
-    missing.difference_update(acks)
+    return compare(promotions, _names(acks_dir))
+
+
+def compare(promotions: list[str], acks_present: list[str]) -> Listing:
+    """Compare two listings; pure."""
+    wanted = _ack_names(promotions)
+    acks = set(acks_present)
+    missing = wanted - acks
     unacked = sorted(
         f"{name[: -len(_ACK_ENDING)]}.json"
         for name in missing
         if name.endswith(_ACK_ENDING) and name[0] != "." and name != _ACK_ENDING
     )
-    nothing_else = len(acks) == expected - len(missing)
-    others = [] if nothing_else or not unacked else _maybe_older(set(acks) - _ack_names(promotions))
-    return Listing(unacked, others)
+    nothing_else = len(acks) == len(wanted) - len(missing)
+    return Listing(unacked, [] if nothing_else or not unacked else _maybe_older(acks - wanted))
 
 
 def stem_of(name: str) -> str:
@@ -140,8 +148,8 @@ def _older_answers(db: Database | None, acks_dir: str, names: list[str], *, reme
     new = {name: found for name in names if name not in known and (found := _opened(acks_dir, name)) is not None}
     if new and db and remember:
         db.run("promotions.remember_older_acks", acks=json.dumps(new))
-    found = (known.get(name) or new.get(name, "") for name in names)
-    return frozenset(answer_key(identity) for identity in found if identity)
+    answers = (known.get(name) or new.get(name) for name in names)
+    return frozenset(answer_key(identity) for identity in answers if identity)
 
 
 def _opened(acks_dir: str, name: str) -> str | None:

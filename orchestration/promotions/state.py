@@ -4,8 +4,9 @@
     unacked ──reject──► rejected          unacked ──park──► parked ──retry──► unacked
     parked ──reject──► rejected           accepted, rejected ──reopen──► unacked
 
-The ack file is the truth about `accepted` and `rejected`; the store remembers the state for people and for counting.
-`reopen` is what happened when somebody removed the ack file: a promotion without an ack is unacked, whatever we remember.
+The ack file is the truth about `accepted` and `rejected`; the store remembers the state for people and for
+counting. `reopen` is what happened when somebody removed the ack file: a promotion without an ack is unacked,
+whatever we remember.
 """
 
 from __future__ import annotations
@@ -58,3 +59,11 @@ def after(state: PromotionState, event: PromotionEvent) -> PromotionState | None
 def failed(failures_before: int, *, park_after: int) -> PromotionEvent:
     """Say whether one more failed cycle is a plain failure or parks the promotion (`park_after` ≥ 1 in a row)."""
     return PromotionEvent.PARK if failures_before + 1 >= park_after else PromotionEvent.FAIL
+
+
+class AckVerdict(StrEnum):
+    """How a promotion was answered, as the metric names it."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    INVALID = "invalid"  # no promotion by its form: rejected without a cycle

@@ -1,21 +1,25 @@
 """The default D-REAM job, `python -m orchestration.promotions.trial`: try each promotion and write `verdicts.json`.
 
-With a `[dream] trial` command, each promotion is measured against the baseline: the command is run with the baseline's
-parameters and with the promotion's (the baseline's with its changes on top) in turn, `trial_runs` times each, so that a
-machine that slows down meanwhile slows both. The medians are compared (`judgement`). Without the command a promotion is
-judged by the fitness it claims against the baseline's. With no baseline yet a valid promotion is accepted.
+With a `[dream] trial` command, each promotion is measured against the baseline: the command is run with the
+baseline's parameters and with the promotion's (the baseline's with its changes on top) in turn, `trial_runs`
+times each, so that a machine that slows down meanwhile slows both. The medians are compared (`judgement`).
+Without the command a promotion is judged by the fitness it claims against the baseline's. With no baseline
+yet a valid promotion is accepted.
 
 The trial command
   gets     KLR_PARAMETERS   path of a JSON object {name: number}
            KLR_TRIAL_RUN    1 to `trial_runs`: the same for both sides of a comparison, so a good seed
            and the cycle's whole environment (KLR_CYCLE, KLR_CYCLE_DIR, …)
-  prints   as its last line on stdout a number, or {"fitness": number}; higher is better
-  exits    0; stderr goes to the cycle's log
+  prints   as the last line of its output (stdout and stderr are one here) a number, or {"fitness": number};
+           higher is better
+  exits    0
+What each run got and printed stays in the cycle's folder under `artifacts/trials/`.
 
-A run that fails or prints something else is either the promotion's fault or the host's. The baseline tells them apart: if
-it can still be measured, the promotion is not accepted, with the reason; if not, the whole cycle fails and writes no
-verdicts, so that every promotion goes again later, and is parked rather than rejected when the host stays broken. With no
-baseline, another promotion that could be measured serves as the proof. One bad promotion so never holds up the others.
+A run that fails or prints something else is either the promotion's fault or the host's. The baseline tells
+them apart: if it can still be measured, the promotion is not accepted, with the reason; if not, the whole
+cycle fails and writes no verdicts, so that every promotion goes again later, and is parked rather than
+rejected when the host stays broken. With no baseline, another promotion that could be measured serves as the
+proof. One bad promotion so never holds up the others.
 """
 
 from __future__ import annotations
@@ -37,11 +41,11 @@ from orchestration.promotions.document import Malformed
 from orchestration.promotions.handover import Handed, parse_handover
 from orchestration.promotions.judgement import Judgement, Standing, fitness_of, judge, judge_runs
 from orchestration.promotions.promotion import Number
-from orchestration.settings import Dream
+from orchestration.settings import Dream, Settings
 
 Parameters: TypeAlias = Mapping[str, Number]
 Measure: TypeAlias = Callable[[str, Parameters, int], float]
-"""Run the trial once: what for (a word for file names and the log), its parameters, the number of the run."""
+"""Run the trial once: where it is recorded (`0001/baseline`), its parameters, the number of the run."""
 
 
 class HandoverInvalid(KlorosError):
@@ -74,11 +78,15 @@ def main() -> int:
         promotions = _handed(_variable("KLR_PROMOTIONS"))
         baseline = read_baseline(os.environ.get("KLR_BASELINE") or baseline_path(settings.state_dir))
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        judgements = try_all(promotions, baseline, settings.dream, measure=_measure(settings.dream, folder))
+        measure = trial_measure(settings, os.path.join(folder, "trials"))
+        judgements = try_all(promotions, baseline, settings.dream, measure=measure)
         files.replace(os.path.join(folder, "verdicts.json"), verdicts_content(judgements), mode=0o640)
     except KlorosError as error:
-        print(f"failed: {error}", flush=True)
+        _say(f"failed: {error}")
         return error.exit
+    except OSError as error:
+        _say(f"failed: {error}")
+        return Exit.UNWRITABLE
     return Exit.DONE
 
 
@@ -92,9 +100,9 @@ def try_all(
     """
     _say(_introduction(promotions, baseline, dream))
     results: dict[str, Judgement | Failed] = {}
-    for handed in promotions:
+    for number, handed in enumerate(promotions, start=1):
         _say(f"{handed.stem}: {_assignments(handed.changes)}")
-        results[handed.stem] = _try_one(handed, baseline, dream, measure)
+        results[handed.stem] = _try_one(handed, f"{number:04}", baseline, dream, measure)
         _say(f"{handed.stem}: {results[handed.stem].reason}")
     failures = [stem for stem, result in results.items() if isinstance(result, Failed)]
     if failures and baseline is None and len(failures) == len(results):
@@ -119,20 +127,20 @@ def verdicts_content(judgements: Mapping[str, Judgement]) -> bytes:
     return json.dumps({"schema": "v1", "verdicts": verdicts}, indent=2).encode() + b"\n"
 
 
-def _try_one(handed: Handed, baseline: Baseline | None, dream: Dream, measure: Measure) -> Judgement | Failed:
+def _try_one(handed: Handed, place: str, baseline: Baseline | None, dream: Dream, measure: Measure) -> Judgement | Failed:
     if not dream.trial:
         return _judge_claim(handed, baseline, dream)
     if baseline is None:
-        return _first(handed, dream, measure)
+        return _first(handed, place, dream, measure)
     proposed = {**baseline.parameters, **handed.changes}
     old: list[float] = []
     new: list[float] = []
     for run in range(1, dream.trial_runs + 1):
-        old.append(_measure_baseline(baseline, run, measure))
+        old.append(_measure_baseline(baseline, place, run, measure))
         try:
-            new.append(measure(handed.stem, proposed, run))
+            new.append(measure(f"{place}/promotion", proposed, run))
         except RunFailed as error:
-            _measure_baseline(baseline, run, measure)
+            _measure_baseline(baseline, place, run, measure)
             return Failed(reason=f"its trial failed in run {run}: {error}")
     _say(f"  baseline  {_series(old)}")
     _say(f"  promotion {_series(new)}")
@@ -146,9 +154,9 @@ def _judge_claim(handed: Handed, baseline: Baseline | None, dream: Dream) -> Jud
     return judge(baseline.fitness, handed.fitness, accept_at=dream.accept_at, reject_below=dream.reject_below)
 
 
-def _first(handed: Handed, dream: Dream, measure: Measure) -> Judgement | Failed:
+def _first(handed: Handed, place: str, dream: Dream, measure: Measure) -> Judgement | Failed:
     try:
-        runs = [measure(handed.stem, handed.changes, run) for run in range(1, dream.trial_runs + 1)]
+        runs = [measure(f"{place}/promotion", handed.changes, run) for run in range(1, dream.trial_runs + 1)]
     except RunFailed as error:
         return Failed(reason=f"its trial failed: {error}")
     _say(f"  promotion {_series(runs)}")
@@ -157,9 +165,9 @@ def _first(handed: Handed, dream: Dream, measure: Measure) -> Judgement | Failed
     return Judgement(standing=Standing.BETTER, fitness=fitness, reason=reason)
 
 
-def _measure_baseline(baseline: Baseline, run: int, measure: Measure) -> float:
+def _measure_baseline(baseline: Baseline, place: str, run: int, measure: Measure) -> float:
     try:
-        return measure("baseline", baseline.parameters, run)
+        return measure(f"{place}/baseline", baseline.parameters, run)
     except RunFailed as error:
         raise TrialBroken(
             f"the trial can't measure the baseline's own parameters: {error}",
@@ -173,22 +181,38 @@ def _final(result: Judgement | Failed) -> Judgement:
     return result
 
 
-def _measure(dream: Dream, folder: str) -> Measure:
-    """Return a measure that starts the trial command; each run's parameters stay in the cycle's artifacts."""
+def trial_measure(settings: Settings, folder: str) -> Measure:
+    """Return a measure that starts the `[dream] trial` command and records each run under `folder`."""
 
-    def measure(what: str, parameters: Parameters, run: int) -> float:
-        path = os.path.join(folder, f"parameters_{what[:200]}.json")
+    def measure(place: str, parameters: Parameters, run: int) -> float:
+        path = os.path.join(folder, f"{place}.json")
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         files.replace(path, json.dumps(dict(parameters), indent=2).encode() + b"\n", mode=0o640)
-        env = {**os.environ, "KLR_PARAMETERS": path, "KLR_TRIAL_RUN": str(run)}
-        done = process.run(dream.trial, env=env, timeout=dream.timeout)
-        if done.returncode != 0:
-            raise RunFailed(f"{dream.trial[0]} ended with {done.returncode}")
-        try:
-            return fitness_of(done.stdout.decode("utf-8", errors="replace"))
-        except ValueError as error:
-            raise RunFailed(str(error)) from error
+        output = os.path.join(folder, f"{place}_{run:03}.log")
+        ended = process.run(
+            settings.dream.trial,
+            env={**os.environ, "KLR_PARAMETERS": path, "KLR_TRIAL_RUN": str(run)},
+            cwd=os.getcwd(),
+            output=output,
+            output_limit=settings.cycles.log_limit_bytes,
+            timeout=settings.dream.timeout,
+            grace=settings.cycles.term_grace,
+        )
+        return _fitness(ended, output)
 
     return measure
+
+
+def _fitness(ended: process.Completed, output: str) -> float:
+    with open(output, "rb") as file:
+        text = file.read().decode("utf-8", errors="replace")
+    if not ended.succeeded:
+        last = text.strip().rpartition("\n")[2]
+        raise RunFailed(f"{ended.describe()}, its last line {last[-200:]!a}; see {output}")
+    try:
+        return fitness_of(text)
+    except ValueError as error:
+        raise RunFailed(f"{error}; see {output}") from error
 
 
 def _handed(path: str) -> tuple[Handed, ...]:

@@ -1,6 +1,6 @@
 """What a D-REAM cycle says of its promotions: `artifacts/verdicts.json`, and what follows from it.
 
-Pure. A promotion without a verdict is not accepted, and says so: what was not judged is never taken for good.
+Pure. Where there are verdicts, a promotion without one is not accepted, and says so.
 """
 
 from __future__ import annotations
@@ -52,7 +52,10 @@ class Answer:
 
 
 def parse_verdicts(data: bytes) -> Verdicts | Malformed:
-    """Read `verdicts.json`. Any bytes give one or the other, never an exception; two verdicts on one promotion are none."""
+    """Read `verdicts.json`; two verdicts on one promotion are a fault.
+
+    Any bytes give one or the other, never an exception.
+    """
     value = parse_json(data, limit=None)
     if isinstance(value, Malformed):
         return value
@@ -70,13 +73,15 @@ def parse_verdicts(data: bytes) -> Verdicts | Malformed:
 def conclude(handover: Handover, verdicts: Verdicts | None) -> tuple[Answer, ...]:
     """Answer every promotion of a succeeded cycle, in the cycle's order.
 
-    `verdicts` is None when the cycle left no such file. Verdicts on promotions the cycle was not given are ignored. Of
-    accepted promotions that want different values for one parameter the fitter is accepted, the other is not.
+    A command that leaves no such file (`verdicts` is None) has accepted every promotion by succeeding, as KLoROS's own
+    does; one that leaves it must name each promotion that it accepts. Verdicts on promotions the cycle was not given are
+    ignored. Of accepted promotions that want different values for one parameter the fitter is accepted, the other is not.
     """
     by_stem = {verdict.promotion: verdict for verdict in verdicts.verdicts} if verdicts else {}
+    unnamed = (True, "the command succeeded and left no verdicts") if verdicts is None else (False, NO_VERDICT)
     answers = []
     for handed in handover.promotions:
-        verdict = by_stem.get(handed.stem, Verdict(promotion=handed.stem, accepted=False, reason=NO_VERDICT))
+        verdict = by_stem.get(handed.stem, Verdict(promotion=handed.stem, accepted=unnamed[0], reason=unnamed[1]))
         fitness = handed.fitness if verdict.fitness is None else verdict.fitness
         answers.append(
             Answer(
@@ -89,6 +94,12 @@ def conclude(handover: Handover, verdicts: Verdicts | None) -> tuple[Answer, ...
         )
     lost = conflicts(accepted_of(handover, answers))
     return tuple(_unless_lost(answer, lost.get(answer.stem)) for answer in answers)
+
+
+def without(handover: Handover, stems: frozenset[str]) -> Handover:
+    """Leave out promotions that somebody else has answered meanwhile: they neither win nor lose a conflict."""
+    left = tuple(handed for handed in handover.promotions if handed.stem not in stems)
+    return handover.model_copy(update={"promotions": left})
 
 
 def accepted_of(handover: Handover, answers: tuple[Answer, ...] | list[Answer]) -> tuple[Accepted, ...]:

@@ -18,6 +18,7 @@ from orchestration import __version__
 from orchestration.cycles import ledger
 from orchestration.cycles.cycle import FINISHED, CycleState, JobName
 from orchestration.intents.intent import FINAL
+from orchestration.promotions.state import AckVerdict
 from orchestration.store.counters import bound_text, label_text
 from orchestration.store.instants import from_text_or_none
 from orchestration.store.port import Database
@@ -26,7 +27,6 @@ from orchestration.tick.calendar import DateResult
 from orchestration.tick.decision import SKIPPING
 from orchestration.tick.history import Refusal
 from orchestration.tick.reap import Leftover
-from orchestration.tick.settle import Answered
 
 Values: TypeAlias = dict[tuple[str, str], float]
 """What stands behind the metrics: the value of each series, by name and label text."""
@@ -126,7 +126,7 @@ FAMILIES = (
         "counter",
         "Promotions answered, by verdict; invalid ones are rejected without a cycle.",
         "verdict",
-        Answered,
+        AckVerdict,
     ),
     _plain("kloros_intents_pending", "gauge", "Intents that wait in the inbox."),
     _labelled("kloros_intents_total", "counter", "Intents that got their final status, by status.", "status", FINAL),

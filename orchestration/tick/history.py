@@ -57,8 +57,8 @@ class Tick(NamedTuple):
         return held if self.decision in ("noop", SKIPPED) else held[-1:]
 
 
-def append(db: Database, tick: Tick) -> None:
-    """Store one tick."""
+def append(db: Database, tick: Tick) -> Tick:
+    """Store one tick; returns it with the number it was given."""
     db.run(
         "ticks.append",
         tick_id=tick.tick_id,
@@ -71,6 +71,7 @@ def append(db: Database, tick: Tick) -> None:
         blocker=tick.blocker,
         findings=json.dumps(tick.findings),
     )
+    return tick._replace(tick=cast("int", db.rows("ticks.number_of", tick_id=tick.tick_id)[0]["tick"]))
 
 
 def recent(db: Database, limit: int) -> list[Tick]:
@@ -86,6 +87,11 @@ def get(db: Database, tick_id: str) -> Tick | None:
 def last_before(db: Database, instant: datetime) -> Tick | None:
     """Return the newest tick that started before an instant."""
     return next(iter(_ticks(db.rows("ticks.last_before", instant=to_text(instant)))), None)
+
+
+def between(db: Database, since: datetime, until: datetime, limit: int) -> list[Tick]:
+    """Return the ticks that started in [since, until), newest first."""
+    return _ticks(db.rows("operator.ticks_between", since=to_text(since), until=to_text(until), limit=limit))
 
 
 def blockers(db: Database, since: datetime, until: datetime) -> list[tuple[str, int]]:

@@ -8,26 +8,18 @@ Most ticks have nothing to settle, so what settling needs is imported only then.
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from orchestration.cycles import ledger
 from orchestration.cycles.cycle import Cycle, CycleState, JobName
 from orchestration.host.journal import Event, log
+from orchestration.promotions.state import AckVerdict
 from orchestration.store.counters import count
 from orchestration.tick import calendar
 from orchestration.tick.kernel import Kernel
 
 if TYPE_CHECKING:
     from orchestration.promotions.verdict import Answer
-
-
-class Answered(StrEnum):
-    """How a promotion was answered, as the metric names it."""
-
-    ACCEPTED = "accepted"
-    REJECTED = "rejected"
-    INVALID = "invalid"  # no promotion by its form: rejected without a cycle
 
 
 def settle(kernel: Kernel) -> None:
@@ -45,10 +37,13 @@ def answered(kernel: Kernel, cycle: Cycle) -> tuple[Answer, ...]:
     if cycle.job is not JobName.DREAM or cycle.state is not CycleState.SUCCEEDED or not cycle.origin.promotions:
         return ()
     from orchestration.cycles import artifacts
-    from orchestration.promotions.verdict import conclude
+    from orchestration.promotions.ack import answered_elsewhere
+    from orchestration.promotions.verdict import conclude, without
 
     folder = artifacts.cycle_dir(kernel.settings.state_dir, cycle.cycle)
-    return conclude(artifacts.read_handover(folder), artifacts.read_verdicts(folder))
+    acks, stems = kernel.settings.acks_dir, cycle.origin.promotions
+    elsewhere = frozenset(stem for stem in stems if answered_elsewhere(acks, stem, cycle=cycle.cycle))
+    return conclude(without(artifacts.read_handover(folder), elsewhere), artifacts.read_verdicts(folder))
 
 
 def note(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> None:
@@ -124,7 +119,7 @@ def _note_answer(kernel: Kernel, cycle: Cycle, answer: Answer) -> None:
         at=kernel.now(),
     )
     if first:
-        verdict = Answered.ACCEPTED if answer.accepted else Answered.REJECTED
+        verdict = AckVerdict.ACCEPTED if answer.accepted else AckVerdict.REJECTED
         count(kernel.db, "kloros_promotions_total", verdict=verdict)
 
 

@@ -13,12 +13,13 @@ from orchestration.host.journal import Event, Priority, log
 from orchestration.intents import inbox
 from orchestration.intents.intent import Status
 from orchestration.promotions.scan import scan_unacked, stem_of
+from orchestration.promotions.state import AckVerdict
 from orchestration.store.counters import count
 from orchestration.tick.kernel import Kernel
-from orchestration.tick.settle import Answered, last_phase
+from orchestration.tick.settle import last_phase
 
 if TYPE_CHECKING:
-    from orchestration.promotions.reading import Candidate, Left, Refused
+    from orchestration.promotions.reading import Answered, Candidate, Left, Refused
 
 
 class Found(NamedTuple):
@@ -30,6 +31,7 @@ class Found(NamedTuple):
     valid: tuple[Candidate, ...] = ()
     refused: tuple[Refused, ...] = ()
     left: tuple[Left, ...] = ()
+    answered: tuple[Answered, ...] = ()
 
 
 def take_in(kernel: Kernel) -> Found:
@@ -63,13 +65,12 @@ def look(kernel: Kernel) -> Found:
         older_answers=scan.older_answers,
     )
     waiting = tuple(one.stem for one in read.candidates)
-    valid = read.candidates + read.answered
-    return Found(waiting, parked, inbox.NOTHING, valid=valid, refused=read.refused, left=read.left)
+    return Found(waiting, parked, inbox.NOTHING, read.candidates, read.refused, read.left, read.answered)
 
 
 def note(kernel: Kernel, found: Found) -> Found:
     """Note in the store what was found, and decide on every intent that starts nothing."""
-    if not (found.valid or found.refused or _any_intents(kernel)):
+    if not (found.valid or found.refused or found.answered or _any_intents(kernel)):
         return found
     with kernel.db.transaction():
         _note_promotions(kernel, found)
@@ -105,7 +106,7 @@ def _refuse(kernel: Kernel, refused: tuple[Refused, ...]) -> None:
     for one in refused:
         ack = Ack(
             stem=one.stem,
-            promotion_id=one.stem,
+            promotion_id=one.promotion_id,
             accepted=False,
             reason=one.reason,
             phase_epoch=epoch,
@@ -118,18 +119,20 @@ def _refuse(kernel: Kernel, refused: tuple[Refused, ...]) -> None:
 
 
 def _note_promotions(kernel: Kernel, found: Found) -> None:
-    if not (found.valid or found.refused):
+    if not (found.valid or found.refused or found.answered):
         return
     from orchestration.promotions import ledger
 
     now = kernel.now()
     for one in found.valid:
         ledger.see(kernel.db, one.stem, promotion_id=one.promotion.id, fitness=one.promotion.fitness, at=now)
+    for answered in found.answered:
+        ledger.see(kernel.db, answered.stem, promotion_id=answered.promotion_id, fitness=None, at=now)
     for refused in found.refused:
         first = ledger.answer(
             kernel.db,
             refused.stem,
-            promotion_id=refused.stem,
+            promotion_id=refused.promotion_id,
             accepted=False,
             reason=refused.reason,
             fitness=None,
@@ -137,4 +140,4 @@ def _note_promotions(kernel: Kernel, found: Found) -> None:
             at=now,
         )
         if first:
-            count(kernel.db, "kloros_promotions_total", verdict=Answered.INVALID)
+            count(kernel.db, "kloros_promotions_total", verdict=AckVerdict.INVALID)

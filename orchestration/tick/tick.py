@@ -15,7 +15,9 @@ from typing import NamedTuple, assert_never
 from orchestration.cycles import ledger
 from orchestration.cycles.cycle import CycleNumber, JobName, Origin
 from orchestration.cycles.job import job
+from orchestration.errors import KlorosError
 from orchestration.exits import Exit
+from orchestration.host.journal import Event, Priority, log
 from orchestration.store.counters import count, gauge
 from orchestration.store.counters import observe as observe_value
 from orchestration.tick import calendar, history, take_in
@@ -66,9 +68,9 @@ def tick(kernel: Kernel, tick_id: str) -> Tick:
             record = _record(kernel, seen, decision, outcome, tick_id, started_at)
             _note_gauges(kernel, found, record)
         take_in.file_away(kernel, found)
-        launch(kernel)
+        launched = launch(kernel)
         kernel.publish()
-    return record
+    return record if launched else record._replace(exit=Exit.FAILED)
 
 
 def act(kernel: Kernel, found: Found, decision: Decision, tick_id: str) -> Outcome:
@@ -113,7 +115,7 @@ def _record(
         blocker=phase_blocker(seen, decision),
         findings=history.plain(decision.findings),
     )
-    history.append(kernel.db, record)
+    record = history.append(kernel.db, record)
     count(kernel.db, "kloros_orchestrator_ticks_total", decision=outcome.decision)
     if isinstance(decision, Noop):
         for finding in blocking(decision.findings):
@@ -131,7 +133,13 @@ def _note_gauges(kernel: Kernel, found: Found, record: Tick) -> None:
     gauge(kernel.db, "kloros_promotions_parked", len(found.parked))
 
 
-def launch(kernel: Kernel) -> None:
+def launch(kernel: Kernel) -> bool:
     """Get a runner started for whatever is queued; asked again by every tick until one has claimed it."""
-    if any(cycle.started_at is None for cycle in ledger.active(kernel.db)):
+    if not any(cycle.started_at is None for cycle in ledger.active(kernel.db)):
+        return True
+    try:
         kernel.start("run_cycle")
+    except KlorosError as error:
+        log(Event.LAUNCH_FAILED, f"no runner could be started, the next tick tries again: {error}", priority=Priority.ERROR)
+        return False
+    return True

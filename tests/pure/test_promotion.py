@@ -158,6 +158,22 @@ def test_odd_json_is_refused(data: bytes) -> None:
     assert isinstance(parse(data, bounds={}), Malformed)
 
 
+@pytest.mark.parametrize(
+    ("fields", "identity"),
+    [
+        ({**VALID, "fitness": -1}, "dream:run_7"),
+        ({"promotion_id": "spica:7", "winner": {}}, "spica:7"),
+        ({**VALID, "id": "a\nb"}, None),
+        ({}, None),
+    ],
+)
+def test_an_invalid_one_still_says_what_it_calls_itself(fields: dict[str, object], identity: str | None) -> None:
+    result = read(fields)
+
+    assert isinstance(result, Malformed)
+    assert result.identity == identity
+
+
 def test_all_faults_are_told_at_once() -> None:
     said = reason(read({**VALID, "schema": "v9", "fitness": -1, "changes": {"batch_size": 0, "learning_rate": 1}}))
 

@@ -3,6 +3,10 @@
 INSERT INTO ticks (tick_id, started_at, ended_at, boot_id, decision, exit_code, cycle, blocker, findings)
 VALUES (:tick_id, :started_at, :ended_at, :boot_id, :decision, :exit_code, :cycle, :blocker, :findings);
 
+-- name: ticks.number_of
+-- Give the number that a tick received.
+SELECT tick FROM ticks WHERE tick_id = :tick_id;
+
 -- name: ticks.recent
 -- Give the newest ticks.
 SELECT * FROM ticks ORDER BY tick DESC LIMIT :limit;

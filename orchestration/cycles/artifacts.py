@@ -1,0 +1,195 @@
+"""A cycle's folder, `cycles/cycle_00042/`: what is in it, where, and how it is read back.
+
+    manifest.json        the store's row, for people and other programs; made from the row alone, so it can be
+    made again promotions.json      D-REAM: what was handed to the command logs/output.log      both streams
+    of the command artifacts/           what the command leaves: report.json (PHASE), verdicts.json (D-REAM),
+    anything else
+
+Owns names and reading; refuses to judge.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Final
+
+from orchestration.cycles.cycle import Cycle, CycleNumber, folder_name
+from orchestration.errors import Malformed
+from orchestration.host import files
+from orchestration.host.files import unwritable
+from orchestration.host.journal import Event, Priority, log
+from orchestration.store.instants import to_text
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from orchestration.promotions.handover import Handover
+    from orchestration.promotions.verdict import Verdicts
+    from orchestration.settings import Settings
+
+_SCHEMA: Final = "v1"
+_LIMIT: Final = 64 * 1024 * 1024  # bytes of a file that we read whole
+
+
+def cycle_dir(state_dir: str, cycle: CycleNumber) -> str:
+    """Return a cycle's folder."""
+    return os.path.join(state_dir, "cycles", folder_name(cycle))
+
+
+def output_path(folder: str) -> str:
+    """Return where the command's output is kept."""
+    return os.path.join(folder, "logs", "output.log")
+
+
+def report_path(folder: str) -> str:
+    """Return where a PHASE leaves its report."""
+    return os.path.join(folder, "artifacts", "report.json")
+
+
+def verdicts_path(folder: str) -> str:
+    """Return where a D-REAM cycle may leave its verdicts."""
+    return os.path.join(folder, "artifacts", "verdicts.json")
+
+
+def handover_path(folder: str) -> str:
+    """Return where a D-REAM cycle finds its promotions."""
+    return os.path.join(folder, "promotions.json")
+
+
+def make_folder(state_dir: str, cycle: CycleNumber) -> str:
+    """Make the folder of a cycle that starts now, and return it.
+
+    One of the same number that is there already (the store was set back to an older copy) is put aside as
+    `.1`, `.2`…, so that nothing of another run is ever taken for this one's.
+
+    Raises:
+        Unwritable: disk full, read-only or not ours.
+    """
+    folder = cycle_dir(state_dir, cycle)
+    if os.path.lexists(folder):
+        aside = files.move_no_replace(folder, os.path.dirname(folder), f"{folder_name(cycle)}.1")
+        log(Event.LEFTOVER_REAPED, f"{folder} was there before its cycle; it is {aside} now", cycle=cycle)
+    try:
+        for name in ("logs", "artifacts"):
+            os.makedirs(os.path.join(folder, name), mode=0o700)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    return folder
+
+
+def write_manifest(state_dir: str, cycle: Cycle) -> None:
+    """Write the manifest as the row says; the same row gives the same bytes.
+
+    Raises:
+        Unwritable: disk full, read-only or not ours.
+    """
+    folder = cycle_dir(state_dir, cycle.cycle)
+    path = os.path.join(folder, "manifest.json")
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    files.replace(path, json.dumps(_manifest(cycle), indent=2).encode() + b"\n", 0o640)
+
+
+def hand_over(cycle: Cycle, folder: str, settings: Settings, *, now: datetime) -> None:
+    """Write what a D-REAM command is given to try: those of the cycle's promotions that can still be read and are valid.
+
+    Raises:
+        Malformed: the cycle has promotions, and none of them can be tried any more.
+        Unwritable: disk full, read-only or not ours.
+    """
+    from orchestration.promotions.handover import hand_over, to_bytes
+    from orchestration.promotions.reading import read_promotions
+
+    stems = cycle.origin.promotions
+    found = read_promotions(
+        settings.promotions_dir,
+        [f"{stem}.json" for stem in stems],
+        bounds=settings.promotions.bounds,
+        strict=settings.promotions.strict,
+        now=now,
+    )
+    if stems and not found.candidates:
+        raise Malformed(f"none of the cycle's {len(stems)} promotions can be read any more: {', '.join(stems[:5])}")
+    files.replace(handover_path(folder), to_bytes(hand_over(cycle.cycle, found.candidates)), 0o640)
+
+
+def read_handover(folder: str) -> Handover:
+    """Read what was handed to a D-REAM command; none of it when the file is gone or broken.
+
+    Then nothing of the cycle can be answered, and its promotions go again: a missing file must not stop every
+    later tick.
+    """
+    from orchestration.promotions.handover import Handover, parse_handover
+
+    content = _read(handover_path(folder))
+    read = None if content is None else parse_handover(content)
+    if isinstance(read, Handover):
+        return read
+    why = "it is missing" if read is None else read.reason
+    log(Event.PROMOTION_LEFT, f"{handover_path(folder)}: {why}", priority=Priority.WARNING)
+    return Handover(cycle=0, promotions=())
+
+
+def check_verdicts(folder: str) -> Verdicts | None:
+    """Read the verdicts that a D-REAM command left; None when it left none.
+
+    Raises:
+        Malformed: there are some, and they can't be understood; says why.
+    """
+    from orchestration.promotions.document import Malformed as Unreadable
+    from orchestration.promotions.verdict import parse_verdicts
+
+    path = verdicts_path(folder)
+    if not os.path.lexists(path):
+        return None
+    content = _read(path)
+    if content is None:
+        raise Malformed(f"{path} is no file that can be read, or is longer than {_LIMIT} bytes")
+    read = parse_verdicts(content)
+    if isinstance(read, Unreadable):
+        raise Malformed(f"{path}: {read.reason}")
+    return read
+
+
+def read_verdicts(folder: str) -> Verdicts | None:
+    """Read verdicts that were in order when the cycle ended; None when there are none, or none any more."""
+    try:
+        return check_verdicts(folder)
+    except Malformed as error:
+        log(Event.PROMOTION_LEFT, f"changed since its cycle ended: {error.message}", priority=Priority.ERROR)
+        return None
+
+
+def _read(path: str) -> bytes | None:
+    from orchestration.promotions.scan import read_regular
+
+    try:
+        content, _ = read_regular(path, limit=_LIMIT)
+    except OSError:
+        return None
+    return content if len(content) <= _LIMIT else None
+
+
+def _manifest(cycle: Cycle) -> dict[str, object]:
+    return {
+        "schema": _SCHEMA,
+        "cycle": cycle.cycle,
+        "job": cycle.job,
+        "state": cycle.state,
+        "origin": cycle.origin._asdict(),
+        "command": list(cycle.command),
+        "timeout_seconds": cycle.timeout.total_seconds(),
+        "phase_date": None if cycle.phase_date is None else cycle.phase_date.isoformat(),
+        "queued_at": to_text(cycle.queued_at),
+        "started_at": _text(cycle.started_at),
+        "ended_at": _text(cycle.ended_at),
+        "runner": cycle.runner,
+        "result": None if cycle.result is None else cycle.result._asdict(),
+    }
+
+
+def _text(instant: datetime | None) -> str | None:
+    return None if instant is None else to_text(instant)

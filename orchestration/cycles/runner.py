@@ -1,0 +1,214 @@
+"""The runner: claims queued cycles, one at a time, and sees each through to a result in the store.
+
+Owns the order of things; `host/process` runs the command, `cycles/judgement` says what its end means. It
+holds `locks/runner.lock` from before it claims until the end is recorded, so a cycle that is `running` while
+that lock is free has no runner (design rule 3). The result is committed to the store first; the manifest is
+then written from the row, and the next tick repairs one that is missing (design rule 8).
+
+What ends a cycle otherwise than by its command:
+- `klorosctl cancel`: seen in the store within half a second; the tree is ended, the cycle is `cancelled`;
+- SIGTERM, SIGINT or SIGHUP to the runner (systemctl stop, shutdown, Ctrl-C): the same, and the cycle is
+  `cancelled`, not `lost`: we ended it ourselves and know that it did not finish. Nothing more is claimed;
+- SIGKILL of the runner, or a reboot: the keeper ends the tree; how far the command came is unknown, so
+  whoever looks next (a tick or a runner) records `lost`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from orchestration.cycles import artifacts, environment, judgement, ledger
+from orchestration.cycles.cycle import Cycle, CycleEvent, CycleState, JobName, Result
+from orchestration.errors import CommandLost, KlorosError, LockHeld, StoreUnreachable
+from orchestration.host import clock, process, process_identity
+from orchestration.host.journal import Event, Priority, log
+from orchestration.store.counters import count
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from types import FrameType
+
+    from orchestration.host.lock import FileLock
+    from orchestration.settings import Settings
+    from orchestration.store.port import Database
+
+_ATTEMPTS: Final = 5  # at the lock: a tick that probes it holds it for some microseconds
+_NAP_MS: Final = 50
+_STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_LOST: Final = "its runner is gone: killed, crashed, or the host was restarted; how far it came is unknown"
+
+
+class Runner:
+    """One runner; `run` is its whole life."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        db: Database,
+        *,
+        lock: FileLock,
+        environ: Mapping[str, str],
+        start: Callable[[str], None],
+    ) -> None:
+        """Take the runner's world: `lock` is `locks/runner.lock`, `start` starts an entry (a launcher's verb)."""
+        self._settings = settings
+        self._db = db
+        self._lock = lock
+        self._environ = environ
+        self._start = start
+        self._stop: signal.Signals | None = None
+
+    def run(self) -> int:
+        """Run every queued cycle; come back when none is queued, another runner is at it, or we are asked to stop.
+
+        Returns:
+            How many cycles this runner has ended.
+
+        Raises:
+            StoreUnreachable, Unwritable: a running cycle is then `lost` for whoever looks next.
+        """
+        ended = 0
+        with self._stopping():
+            while self._stop is None and self._is_work():
+                try:
+                    with self._held():
+                        ended += self._drain()
+                except LockHeld as error:
+                    log(Event.RUNNER_IDLE, f"another runner is at work: {error.message}")
+                    break
+                # Queued between our last look and the lock's release, with its starter turned away: look
+                # again.
+        return ended
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        for attempt in range(_ATTEMPTS):
+            try:
+                with self._lock.held("runner"):
+                    yield
+                return
+            except LockHeld:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                select.poll().poll(_NAP_MS)
+
+    @contextmanager
+    def _stopping(self) -> Iterator[None]:
+        def note(number: int, _frame: FrameType | None) -> None:
+            self._stop = signal.Signals(number)
+
+        before = {number: signal.signal(number, note) for number in _STOPS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _is_work(self) -> bool:
+        return any(cycle.state is CycleState.QUEUED for cycle in ledger.active(self._db))
+
+    def _drain(self) -> int:
+        for cycle in ledger.active(self._db):
+            if cycle.state is CycleState.RUNNING:
+                self._lose(cycle)
+        ended = 0
+        while self._stop is None and (claimed := self._claim()):
+            self._see_through(claimed)
+            ended += 1
+        return ended
+
+    def _claim(self) -> Cycle | None:
+        with self._db.transaction():
+            return ledger.claim_next(self._db, runner=_record(), now=clock.now())
+
+    def _lose(self, cycle: Cycle) -> None:
+        killed = process.kill_marked(cycle.token)
+        with self._db.transaction():
+            if ledger.finish(self._db, cycle, CycleEvent.LOSE, Result(reason=_LOST), now=clock.now()):
+                count(self._db, "kloros_orchestrator_reaped_total", kind="cycle")
+        told = f"cycle {cycle.cycle} ({cycle.job}) is lost: {_LOST}; {killed} processes of it ended"
+        log(Event.CYCLE_LOST, told, priority=Priority.ERROR, cycle=cycle.cycle)
+
+    def _see_through(self, cycle: Cycle) -> None:
+        log(Event.CYCLE_STARTED, f"cycle {cycle.cycle} ({cycle.job}) started", cycle=cycle.cycle, job=cycle.job)
+        event, result = self._end_of(cycle)
+        with self._db.transaction():
+            ledger.finish(self._db, cycle, event, result, now=clock.now())
+        finished = ledger.get(self._db, cycle.cycle)
+        assert finished is not None, f"cycle {cycle.cycle} has gone from the store"
+        log(
+            Event.CYCLE_ENDED,
+            f"cycle {cycle.cycle} ({cycle.job}) {finished.state}: {result.reason}",
+            priority=Priority.NOTICE if finished.state is CycleState.SUCCEEDED else Priority.WARNING,
+            cycle=cycle.cycle,
+            job=cycle.job,
+            state=finished.state,
+        )
+        self._follow_up(finished)
+
+    def _follow_up(self, finished: Cycle) -> None:
+        """Write the manifest and start a tick; the next tick does either again if this fails."""
+        try:
+            artifacts.write_manifest(self._settings.state_dir, finished)
+            if self._stop is None:
+                self._start("run_once")
+        except KlorosError as error:
+            log(Event.LAUNCH_FAILED, error.message, priority=Priority.WARNING, cycle=finished.cycle)
+
+    def _end_of(self, cycle: Cycle) -> judgement.End:
+        if cycle.cancel_asked_at is not None:
+            return judgement.End(CycleEvent.CANCEL, Result(reason="cancelled before it started"))
+        try:
+            folder = artifacts.make_folder(self._settings.state_dir, cycle.cycle)
+            artifacts.write_manifest(self._settings.state_dir, cycle)
+            extra = self._prepare(cycle, folder)
+            completed = self._run(cycle, folder, extra)
+        except CommandLost as error:
+            return judgement.End(CycleEvent.LOSE, Result(reason=error.message))
+        except StoreUnreachable:
+            raise
+        except KlorosError as error:
+            return judgement.End(CycleEvent.FAIL, Result(reason=str(error)))
+        return judgement.judge(cycle, completed, folder=folder, signals_dir=self._path("signals"), stopped_by=self._stop)
+
+    def _prepare(self, cycle: Cycle, folder: str) -> dict[str, str]:
+        """Put in place what the command is to find; return the variables that name it."""
+        if cycle.job is JobName.PHASE:
+            signals_dir = self._path("signals")
+            os.makedirs(signals_dir, mode=0o700, exist_ok=True)
+            return environment.of_phase(cycle, epoch=judgement.epoch_of(cycle), signals_dir=signals_dir)
+        handover = artifacts.handover_path(folder)
+        artifacts.hand_over(cycle, folder, self._settings, now=clock.now())
+        return environment.of_dream(cycle, handover=handover, baseline=self._path("baseline", "baseline.json"))
+
+    def _run(self, cycle: Cycle, folder: str, extra: Mapping[str, str]) -> process.Completed:
+        return process.run(
+            cycle.command,
+            env=environment.of_command(cycle, self._environ, state_dir=self._settings.state_dir, folder=folder, extra=extra),
+            cwd=os.getcwd(),
+            output=artifacts.output_path(folder),
+            output_limit=self._settings.cycles.log_limit_bytes,
+            timeout=cycle.timeout,
+            grace=self._settings.cycles.term_grace,
+            should_stop=lambda: self._stop is not None or self._cancel_asked(cycle),
+        )
+
+    def _cancel_asked(self, cycle: Cycle) -> bool:
+        try:
+            now = ledger.get(self._db, cycle.cycle)
+        except StoreUnreachable:
+            return False  # busy or away for the moment: the command is no worse for it, and we ask again
+        return now is not None and now.cancel_asked_at is not None
+
+    def _path(self, *names: str) -> str:
+        return os.path.join(self._settings.state_dir, *names)
+
+
+def _record() -> str:
+    own = process_identity.current()
+    return json.dumps({**own._asdict(), "host": os.uname().nodename})

@@ -1,0 +1,75 @@
+"""The layer on which `install.sh` has run: the one real, bare installation of a test run.
+
+Owns: what of the repository goes into a guest, and the kept record of how the installation went. The layer is keyed by
+all of that content, so a run on unchanged sources takes the layer of an earlier one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.system import layers
+from tests.system.guest import Completed, Guest, booted
+
+SOURCE = "/root/kloros"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installed:
+    """A bootable stack with the program on it, and what the installation printed and took."""
+
+    stack: layers.Stack
+    output: str
+    seconds: float
+
+
+def tracked_files() -> list[Path]:
+    """Every file that a fresh clone of this work tree would have, tests and docs' prose excepted."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=layers.ROOT, capture_output=True, text=True, check=True,
+    ).stdout.split("\0")  # fmt: skip
+    wanted = ("orchestration/", "systemd/", "docs/examples/", ".ci/", "install.sh", "pyproject.toml", "README.md")
+    return [Path(name) for name in sorted(listed) if name.startswith(wanted) and (layers.ROOT / name).is_file()]
+
+
+def copy_source(target: Path) -> None:
+    """Lay the work tree's files into a guest's folder, as a clone would."""
+    for name in tracked_files():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(layers.ROOT / name, target / name)
+
+
+def run_installer(guest: Guest, *options: str, check: bool = True) -> Completed:
+    """Run install.sh in a guest that has the source."""
+    return guest.sh(f"cd {SOURCE} && ./install.sh {' '.join(options)} 2>&1", timeout=400, check=check)
+
+
+def installed_layer() -> Installed:
+    """Install on a bare bootable guest, once per content of the source."""
+    below = layers.bootable()
+    content = hashlib.sha256(below.lowerdir.encode())
+    for name in tracked_files():
+        content.update(f"\0{name}\0".encode() + (layers.ROOT / name).read_bytes())
+    folder = layers.cache() / f"installed-{content.hexdigest()[:12]}"
+    with layers.built_once(folder) as scratch:
+        if scratch is not None:
+            disk = scratch / "disk"
+            disk.mkdir(mode=0o755)
+            with booted(below, "kloros-install") as guest:
+                copy_source(guest.path(SOURCE))
+                began = time.monotonic()
+                ended = run_installer(guest)
+                record = {"output": ended.out, "seconds": time.monotonic() - began}
+                guest.take_disk(disk)
+            (scratch / "record.json").write_text(json.dumps(record))
+    record = json.loads((folder / "record.json").read_text())
+    return Installed(stack=below.under(folder / "disk"), **record)
+
+
