@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from orchestration import configuration
 from orchestration.errors import StoreEmpty, StoreUnreachable, Unwritable
 from orchestration.host import clock, process_identity, zones
-from orchestration.store.sqlite import SqliteDatabase
+from orchestration.store.sqlite import SqliteDatabase, copy_of
 from orchestration.tick.kernel import Kernel
 
 if TYPE_CHECKING:
@@ -89,13 +89,9 @@ def detached_kernel(settings: Settings) -> Iterator[Kernel]:
 
 def _copy(path: str) -> SqliteDatabase:
     try:
-        stored = SqliteDatabase(path, read_only=True)
+        return copy_of(path)
     except StoreEmpty:
         return SqliteDatabase(":memory:")
-    try:
-        return stored.copy_in_memory()
-    finally:
-        stored.close()
 
 
 def _kernel(settings: Settings, db: SqliteDatabase, *, start: Callable[[str], None], publish: Callable[[], None]) -> Kernel:

@@ -106,7 +106,7 @@ class Console:
                 settings=self.settings,
                 db=db,
                 start=lambda _entry: None,
-                publish=lambda _tick: None,
+                publish=lambda: None,
                 now=lambda: self.now,
                 boot_id=process_identity.boot_id(),
             )

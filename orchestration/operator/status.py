@@ -17,9 +17,9 @@ from orchestration.operator.console import Console, json_option
 from orchestration.operator.records import cycle_json, cycle_rows, elapsed
 from orchestration.operator.screen import span
 from orchestration.promotions.scan import scan_unacked
-from orchestration.run_once import KILL_SWITCH
 from orchestration.tick import calendar, history
 from orchestration.tick.calendar import PhaseDate
+from orchestration.tick.gate import KILL_SWITCH
 from orchestration.tick.history import Tick
 from orchestration.tick.kernel import Kernel
 from orchestration.tick.observe import MAINTENANCE_FILE

@@ -40,7 +40,7 @@ def explain(console: Console, *, at: str | None) -> None:
 
     With --at: what a tick at that instant would decide, with the files and cycles of now.
     """
-    from orchestration.run_once import gate
+    from orchestration.tick.gate import gate
 
     zone = console.settings.phase.time_zone
     instant = console.now if at is None else read_instant(at, zone)

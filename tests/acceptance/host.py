@@ -130,7 +130,7 @@ class Host:
 
     def counter(self, name: str, labels: str = "") -> float:
         """Return the value of one counter series, 0 when it does not exist."""
-        found = self.rows(f"SELECT value FROM counters WHERE name = '{name}' AND labels = '{labels}'")  # noqa: S608
+        found = self.rows(f"SELECT value FROM counters WHERE name = '{name}' AND labels = '{labels}'")
         return float(found[0][0]) if found else 0.0
 
     def snapshot(self) -> dict[str, tuple[bytes, int]]:

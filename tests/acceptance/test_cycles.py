@@ -33,14 +33,14 @@ def alive(pid: int) -> bool:
 
 
 def finished(host: Host, cycle: int) -> bool:
-    return bool(host.rows(f"SELECT 1 FROM cycles WHERE cycle = {cycle} AND settled_at IS NOT NULL"))  # noqa: S608
+    return bool(host.rows(f"SELECT 1 FROM cycles WHERE cycle = {cycle} AND settled_at IS NOT NULL"))
 
 
 def state(host: Host, cycle: int) -> str:
-    return str(host.rows(f"SELECT state FROM cycles WHERE cycle = {cycle}")[0][0])  # noqa: S608
+    return str(host.rows(f"SELECT state FROM cycles WHERE cycle = {cycle}")[0][0])
 
 
-@pytest.fixture()
+@pytest.fixture
 def dream(host: Host, tmp_path: Path) -> Callable[..., None]:
     """Give D-REAM a command of these shell lines."""
 
@@ -50,7 +50,7 @@ def dream(host: Host, tmp_path: Path) -> Callable[..., None]:
     return set_command
 
 
-@pytest.fixture()
+@pytest.fixture
 def phase(host: Host, tmp_path: Path) -> Callable[..., None]:
     """Open the window now, and give PHASE a command of these shell lines."""
 
