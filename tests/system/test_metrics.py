@@ -22,11 +22,9 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def test_node_exporter_serves_what_a_tick_wrote(guest: Guest, operator: Operator) -> None:
+def test_node_exporter_installed_after_us_serves_what_a_tick_wrote(guest: Guest, operator: Operator) -> None:
     operator.without_timer().configure("")
     guest.sh("apt-get update -qq && apt-get install -qq -y --no-install-recommends prometheus-node-exporter", timeout=300)
-    # As at every boot, and as install.sh does: kloros may write there now.
-    guest.sh("systemd-tmpfiles --create /etc/tmpfiles.d/kloros.conf", check=False)
     guest.sh(f"systemctl start {TICK}")
     assert guest.sh(f"stat -c '%U %a' {TEXTFILE}").out == "kloros 644\n"
     port = free_port()

@@ -17,11 +17,12 @@ systemctl daemon-reload
 @pytest.mark.parametrize("how", ["klorosctl disable", DROP_IN, DISABLE_BY_SED], ids=["klorosctl", "drop-in", "sed"])
 def test_disabled_ticks_do_nothing_and_fail_nothing(how: str, guest: Guest, operator: Operator) -> None:
     operator.without_timer().configure("")
-    guest.sh(how)
-    name = operator.drop("suggest_something")
-    before = len(operator.starts_of(TICK))
     guest.sh(f"systemctl start {TICK}")
-    until(lambda: len(operator.starts_of(TICK)) > before, what="a tick")
+    guest.sh(how)
+    count = len(operator.ticks())
+    name = operator.drop("suggest_something")
+    until(lambda: len(operator.ticks()) > count, what="a tick is turned away, and recorded")
+    until(lambda: operator.state_of(TICK) == "inactive", what="it has ended")
     assert operator.property_of(TICK, "ExecMainStatus") == "2"
     assert operator.property_of(TICK, "Result") == "success"
     assert guest.path(f"{STATE}/intents/{name}").exists()

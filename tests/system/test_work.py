@@ -19,8 +19,8 @@ command = ["sh", "-c", "mkdir -p $KLR_CYCLE_DIR/artifacts && echo '{}' >$KLR_CYC
 def test_a_phase_in_its_window(guest: Guest, operator: Operator) -> None:
     operator.without_timer().configure(PHASE, window_opens_in=timedelta(minutes=-5))
     guest.sh(f"systemctl start {TICK}")
-    manifest = until(lambda: (m := operator.manifest(1)) and m["state"] == "succeeded" and m, what="the PHASE succeeds")
-    assert manifest["job"] == "phase"
+    manifest = operator.ended_cycle(1)
+    assert (manifest["job"], manifest["state"]) == ("phase", "succeeded")
     signals = list(guest.path(f"{STATE}/signals").iterdir())
     assert [oct(path.stat().st_mode & 0o7777) for path in signals] == ["0o640"]
     signal = json.loads(signals[0].read_text())
@@ -28,7 +28,8 @@ def test_a_phase_in_its_window(guest: Guest, operator: Operator) -> None:
     assert signal["sha256"] == hashlib.sha256(guest.path(signal["report"]).read_bytes()).hexdigest()
 
     # The tick that follows at once, without the timer, settles it and starts no second PHASE for this date.
-    last = until(lambda: (t := operator.ticks()) and t[-1]["decision"] == "noop" and t[-1], what="a tick follows")
+    until(lambda: operator.ticks()[-1]["decision"] == "noop", what="a tick follows")
+    last = operator.ticks()[-1]
     assert "phase_done_today" in [found["reason"] for found in last["reasons"]]
     assert operator.manifest(2) is None
 
@@ -36,8 +37,7 @@ def test_a_phase_in_its_window(guest: Guest, operator: Operator) -> None:
 def test_the_default_phase_runs_the_doctor_inside_the_cycle_unit(guest: Guest, operator: Operator) -> None:
     operator.without_timer().configure("", window_opens_in=timedelta(minutes=-5))
     guest.sh(f"systemctl start {TICK}")
-    ended = ("succeeded", "failed", "timed_out", "lost")
-    manifest = until(lambda: (m := operator.manifest(1)) and m["state"] in ended and m, what="the PHASE ends", within=60)
+    manifest = operator.ended_cycle(1, within=60)
     output = guest.path(f"{STATE}/cycles/cycle_00001/logs/output.log").read_text()
     assert manifest["state"] == "succeeded", output
 
@@ -103,8 +103,8 @@ def test_a_failing_unit_is_an_alert(guest: Guest, operator: Operator) -> None:
     assert entry["PRIORITY"] == "3"
     assert entry["KLOROS_UNIT"] == TICK
     assert entry["MESSAGE"] == f"unit {TICK} failed (exit-code, exit status 78)"
-    lines = until(
-        lambda: (p := guest.path(f"{STATE}/alerts.jsonl")).exists() and p.read_text().splitlines(), what="alerts.jsonl"
-    )
+    alerts = guest.path(f"{STATE}/alerts.jsonl")
+    until(lambda: alerts.exists() and alerts.read_text(), what="alerts.jsonl")
+    lines = alerts.read_text().splitlines()
     alert = json.loads(lines[-1])
     assert (alert["unit"], alert["exit_status"]) == (TICK, "78")
