@@ -6,14 +6,13 @@ Death is told by the kernel (a lock that is free, a pid with another start time 
 from __future__ import annotations
 
 import json
-import os
 
 from orchestration.cycles import ledger
 from orchestration.cycles.cycle import Cycle, CycleEvent, CycleState, Result
 from orchestration.cycles.foreign_locks import reap_foreign_locks
-from orchestration.host import files
 from orchestration.host.journal import Event, Priority, log
 from orchestration.store.counters import count
+from orchestration.tick import litter
 from orchestration.tick.kernel import Kernel
 
 _UNREADABLE = "locks.unreadable"
@@ -29,7 +28,7 @@ def reap(kernel: Kernel) -> None:
     for cycle in orphaned(kernel):
         _end_leftovers(cycle)
         lose(kernel, cycle)
-    reaped = {"foreign_lock": _foreign_locks(kernel), "temporary_file": _temporary_files(kernel)}
+    reaped = {"foreign_lock": _foreign_locks(kernel), "temporary_file": litter.sweep(kernel)}
     if any(reaped.values()):
         with kernel.db.transaction():
             for kind, number in reaped.items():
@@ -79,14 +78,3 @@ def _foreign_locks(kernel: Kernel) -> int:
         with kernel.db.transaction():
             kernel.db.run("facts.set", name=_UNREADABLE, value=json.dumps(found.unreadable))
     return len(found.removed)
-
-
-def _temporary_files(kernel: Kernel) -> int:
-    return sum(map(_sweep, (kernel.settings.state_dir, os.path.dirname(kernel.settings.textfile))))
-
-
-def _sweep(folder: str) -> int:
-    try:
-        return files.sweep(folder, os.listdir(folder))
-    except OSError:
-        return 0
