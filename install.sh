@@ -79,6 +79,7 @@ set_places_system() {
     config=/etc/kloros/orchestrator.toml
     unit_folder=/etc/systemd/system
     link=/usr/local/bin/klorosctl
+    metrics=/var/lib/prometheus/node-exporter # of Debian's package prometheus-node-exporter
 }
 
 set_places_user() {
@@ -265,8 +266,8 @@ install_system() {
     install -D -m 0644 "$here/systemd/tmpfiles.d/kloros.conf" /etc/tmpfiles.d/kloros.conf
     install -D -m 0644 "$here/systemd/logrotate/kloros" /etc/logrotate.d/kloros
     systemd-sysusers /etc/sysusers.d/kloros.conf
-    # The line for node_exporter's folder complains where the file system has no ACLs; the rest has been done then.
-    systemd-tmpfiles --create /etc/tmpfiles.d/kloros.conf || warn "systemd-tmpfiles: see above"
+    systemd-tmpfiles --create /etc/tmpfiles.d/kloros.conf
+    open_metrics_folder
     install_config
     mkdir -p "$(dirname "$link")"
     ln -sfn "$base/bin/klorosctl" "$link"
@@ -282,6 +283,20 @@ install_system() {
     start_units "$first"
     remove_old_versions
     next_steps "" "sudo "
+}
+
+# Let the group kloros leave kloros.prom in node_exporter's folder. By dpkg's own list of overrides, because it also
+# counts when that package is installed after us, and because systemd-tmpfiles refuses the path (its parent is owned by
+# another user than root).
+open_metrics_folder() {
+    dpkg-statoverride --list "$metrics" >/dev/null || dpkg-statoverride --update --add root kloros 0775 "$metrics"
+}
+
+close_metrics_folder() {
+    [[ $(dpkg-statoverride --list "$metrics") == "root kloros 775 "* ]] || return 0
+    dpkg-statoverride --quiet --remove "$metrics"
+    rm -f "$metrics/kloros.prom"
+    [[ ! -d $metrics ]] || { chgrp root "$metrics" && chmod 0755 "$metrics"; }
 }
 
 # Enable on the first installation only: what an operator has switched off since then stays off.
@@ -328,6 +343,7 @@ uninstall_system() {
     for unit in "${units[@]}"; do rm -f "$unit_folder/$unit"; done
     rm -f "$link" /etc/sysusers.d/kloros.conf /etc/tmpfiles.d/kloros.conf /etc/logrotate.d/kloros
     rm -rf "$base"
+    close_metrics_folder
     systemctl daemon-reload 2>/dev/null || true
     systemctl reset-failed 'kloros-*' 2>/dev/null || true
     if [[ $purge == no ]]; then
@@ -336,9 +352,7 @@ uninstall_system() {
         return
     fi
     rm -rf "$state" "$(dirname "$config")" "$unit_folder"/kloros-*.d
-    rm -f /var/lib/prometheus/node-exporter/kloros.prom /var/lib/systemd/timers/stamp-kloros-orchestrator.timer
-    command -v setfacl >/dev/null && [[ -d /var/lib/prometheus/node-exporter ]] &&
-        setfacl -x user:kloros /var/lib/prometheus/node-exporter
+    rm -f /var/lib/systemd/timers/stamp-kloros-orchestrator.timer
     ! id kloros >/dev/null 2>&1 || userdel kloros
     say "Removed, with state, settings and the user kloros."
 }
