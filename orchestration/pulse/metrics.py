@@ -151,7 +151,7 @@ def read(db: Database) -> Values:
     values["kloros_build_info", label_text({"version": __version__})] = 1.0
     (now,) = db.rows("pulse.now")
     for job in JobName:
-        values["kloros_cycle_active", label_text({"job": job})] = float(now[f"{job}_active"] or 0)
+        values["kloros_cycle_active", label_text({"job": job})] = float(bool(now[f"{job}_active"]))
     values["kloros_intents_pending", ""] = float(now["intents_pending"] or 0)
     succeeded_at = from_text_or_none(cast("str | None", now["phase_succeeded_at"]))
     if succeeded_at is not None:

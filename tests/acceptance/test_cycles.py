@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import time
@@ -314,3 +315,23 @@ def test_wait_with_json_prints_the_tick_and_then_the_cycle(host: Host, dream: Ca
     tick, cycle = (json.loads(line) for line in done.stdout.splitlines())
     assert tick["cycle"] == cycle["cycle"] == 1
     assert cycle["state"] == "succeeded"
+
+
+def test_waiting_shows_progress_on_a_terminal(host: Host, dream: Callable[..., None], tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    dream(f"read _ < {gate}")
+    host.promote("p")
+    screen, terminal = pty.openpty()
+    waiting = subprocess.Popen(
+        host.command("run_once", "--wait"), env=host.environ, stdin=terminal, stdout=terminal, stderr=terminal
+    )
+    os.close(terminal)
+    shown = b""
+    while b"cycle 1 (dream) running, 0:00:00 of 0:30:00" not in shown:
+        shown += os.read(screen, 1024)
+    gate.write_text("go\n")
+    while b"cycle 1 (dream) succeeded: exit code 0" not in shown:
+        shown += os.read(screen, 1024)
+    assert waiting.wait() == Exit.DONE
+    os.close(screen)

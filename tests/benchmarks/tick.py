@@ -159,6 +159,7 @@ def _big(folder: str) -> Side:
     _run(tick)
     fill = [sys.executable, os.path.join(HERE, "big_store.py"), f"{state_dir}/kloros.db", str(TICKS), str(CYCLES)]
     subprocess.run(fill, check=True)
+    os.unlink(f"{state_dir}/history.jsonl")  # rotated away; with it, each tick would first write 1,000 of these ticks
     return tick
 
 
