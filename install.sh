@@ -8,6 +8,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 lock=$here/.ci/requirements.txt
+os_release=/etc/os-release
 units=(kloros-orchestrator.service kloros-orchestrator.timer kloros-orchestrator.path
     kloros-cycle.service kloros-cycle.path kloros-alert@.service)
 started_units=(kloros-orchestrator.timer kloros-orchestrator.path kloros-cycle.path)
@@ -78,6 +79,7 @@ set_places_system() {
     config=/etc/kloros/orchestrator.toml
     unit_folder=/etc/systemd/system
     link=/usr/local/bin/klorosctl
+    metrics=/var/lib/prometheus/node-exporter # of Debian's package prometheus-node-exporter
 }
 
 set_places_user() {
@@ -113,7 +115,7 @@ choose_python() {
 need_supported_system() {
     local ID="" VERSION_ID="" PRETTY_NAME="this system" supported=no
     # shellcheck source=/dev/null
-    [[ ! -r /etc/os-release ]] || . /etc/os-release
+    [[ ! -r $os_release ]] || . "$os_release"
     case $ID in
         debian) [[ -n $VERSION_ID && ${VERSION_ID%%.*} -lt 12 ]] || supported=yes ;;
         ubuntu) [[ ${VERSION_ID%%.*} -lt 22 ]] || supported=yes ;;
@@ -185,6 +187,8 @@ make_environment() {
    $python-dev, and run this again."
         : >"$folder/.without-journal"
     fi
+    # It came with the environment, nothing needs it, and its hook costs every start of Python a millisecond.
+    "$folder/bin/python" -m pip uninstall --quiet --yes setuptools 2>/dev/null || true
     # The units see this folder read-only: what is not compiled now would be compiled again by every tick.
     "$folder/bin/python" -m compileall -q "$folder/lib" >/dev/null || true
 }
@@ -262,8 +266,8 @@ install_system() {
     install -D -m 0644 "$here/systemd/tmpfiles.d/kloros.conf" /etc/tmpfiles.d/kloros.conf
     install -D -m 0644 "$here/systemd/logrotate/kloros" /etc/logrotate.d/kloros
     systemd-sysusers /etc/sysusers.d/kloros.conf
-    # The line for node_exporter's folder complains where the file system has no ACLs; the rest has been done then.
-    systemd-tmpfiles --create /etc/tmpfiles.d/kloros.conf || warn "systemd-tmpfiles: see above"
+    systemd-tmpfiles --create /etc/tmpfiles.d/kloros.conf
+    open_metrics_folder
     install_config
     mkdir -p "$(dirname "$link")"
     ln -sfn "$base/bin/klorosctl" "$link"
@@ -279,6 +283,20 @@ install_system() {
     start_units "$first"
     remove_old_versions
     next_steps "" "sudo "
+}
+
+# Let the group kloros leave kloros.prom in node_exporter's folder. By dpkg's own list of overrides, because it also
+# counts when that package is installed after us, and because systemd-tmpfiles refuses the path (its parent is owned by
+# another user than root).
+open_metrics_folder() {
+    dpkg-statoverride --list "$metrics" >/dev/null || dpkg-statoverride --update --add root kloros 0775 "$metrics"
+}
+
+close_metrics_folder() {
+    [[ $(dpkg-statoverride --list "$metrics") == "root kloros 775 "* ]] || return 0
+    dpkg-statoverride --quiet --remove "$metrics"
+    rm -f "$metrics/kloros.prom"
+    [[ ! -d $metrics ]] || { chgrp root "$metrics" && chmod 0755 "$metrics"; }
 }
 
 # Enable on the first installation only: what an operator has switched off since then stays off.
@@ -325,6 +343,7 @@ uninstall_system() {
     for unit in "${units[@]}"; do rm -f "$unit_folder/$unit"; done
     rm -f "$link" /etc/sysusers.d/kloros.conf /etc/tmpfiles.d/kloros.conf /etc/logrotate.d/kloros
     rm -rf "$base"
+    close_metrics_folder
     systemctl daemon-reload 2>/dev/null || true
     systemctl reset-failed 'kloros-*' 2>/dev/null || true
     if [[ $purge == no ]]; then
@@ -333,9 +352,7 @@ uninstall_system() {
         return
     fi
     rm -rf "$state" "$(dirname "$config")" "$unit_folder"/kloros-*.d
-    rm -f /var/lib/prometheus/node-exporter/kloros.prom /var/lib/systemd/timers/stamp-kloros-orchestrator.timer
-    command -v setfacl >/dev/null && [[ -d /var/lib/prometheus/node-exporter ]] &&
-        setfacl -x user:kloros /var/lib/prometheus/node-exporter
+    rm -f /var/lib/systemd/timers/stamp-kloros-orchestrator.timer
     ! id kloros >/dev/null 2>&1 || userdel kloros
     say "Removed, with state, settings and the user kloros."
 }
@@ -393,8 +410,96 @@ uninstall_user() {
 
 # --- a look at it ------------------------------------------------------------------------------------------------
 
+# Needs no systemd and no root (beyond packages). Everything is in one folder that can be removed.
 try() {
-    die 1 "not yet"
+    local folder=$here/.try python version example environment
+    example=$here/docs/examples
+    mkdir -p "$folder" 2>/dev/null && [[ -w $folder ]] || folder=$(mktemp -d -t kloros-try-XXXXXX)
+
+    step "1. Setting up in $folder"
+    need_python
+    version=$(version_name)
+    environment=$folder/versions/$version
+    if [[ ! -e $environment/.complete ]]; then
+        rm -rf "$folder/versions"
+        mkdir -p "$folder/versions"
+        make_environment "$environment" plain
+        : >"$environment/.complete"
+    fi
+    rm -rf "$folder/state" "$folder/example"
+    cp -r "$example" "$folder/example"
+    try_state "$folder/state" "$folder/example"
+    say "program    $version, in its own virtual environment"
+    say "settings   $folder/example/orchestrator.toml"
+    say "state      $folder/state, fresh"
+    export KLR_CONFIG=$folder/example/orchestrator.toml KLR_STATE_DIR=$folder/state
+    export KLR_TEXTFILE=$folder/state/kloros.prom KLR_LAUNCHER=detached KLR_ORCHESTRATION_MODE=enabled
+    export PATH=$environment/bin:$PATH
+    try_cycle "$folder/state"
+    try_next "$folder" "$environment"
 }
 
-main "$@"
+try_state() {
+    local state=$1 example=$2 folder
+    for folder in "${folders[@]}"; do install -d -m 0700 "$state/$folder"; done
+    cp "$example"/promotions/*.json "$state/promotions/"
+    cp "$example/baseline.json" "$state/baseline/baseline.json"
+}
+
+try_cycle() {
+    local state=$1 round
+    step "2. Three promotions wait for an answer; the baseline is what they are measured against"
+    say "baseline: $(tr -d '\n ' <"$state/baseline/baseline.json")"
+    shown klorosctl promotions list
+
+    step "3. What would a tick do now, and why?"
+    shown klorosctl explain
+
+    step "4. Ticks: the trial is run five times with the baseline and with each promotion"
+    # One for the cycle, one to settle it; one more in the one minute a day in which the example has its PHASE window.
+    for round in 1 2 3 4; do
+        shown klorosctl tick --wait || warn "tick $round ended with $?"
+        [[ $(find "$state/promotions_ack" -name '*.json' | wc -l) -lt 3 ]] || break
+    done
+
+    step "5. Every promotion has its answer"
+    for round in "$state"/promotions_ack/*.json; do
+        say "$(basename "$round")"
+        cat "$round"
+        say ""
+    done
+    say "The baseline is now: $(tr -d '\n ' <"$state/baseline/baseline.json")"
+    shown klorosctl show 1
+
+    step "6. Nothing is left to do, so the next tick is a NOOP, with its reasons"
+    shown klorosctl tick
+    shown klorosctl explain
+}
+
+shown() {
+    printf '\n$ %s\n' "$*"
+    "$@"
+}
+
+try_next() {
+    cat <<END
+
+== It works. What to type next
+
+To look further at this trial:
+  export KLR_CONFIG=$KLR_CONFIG KLR_STATE_DIR=$KLR_STATE_DIR KLR_TEXTFILE=$KLR_TEXTFILE
+  export KLR_LAUNCHER=detached PATH=$2/bin:\$PATH
+  klorosctl status
+  klorosctl logs 1
+  klorosctl forecast --days 7
+  klorosctl intents add curiosity_demo --priority 5 --reason "see what an intent does" && klorosctl tick --wait
+
+To have it tick every minute:
+  sudo ./install.sh       for the whole host
+  ./install.sh --user     for you alone
+To remove this trial:  rm -r $1
+END
+}
+
+# Sourced, it only defines; the tests take single steps from it.
+[[ ${BASH_SOURCE[0]} != "$0" ]] || main "$@"

@@ -2,3 +2,5 @@
 
 Read `tick/tick.py` first; the rest of the program is what that one function calls.
 """
+
+__version__ = "0.1.0"

@@ -46,6 +46,10 @@ class StoreUnreachable(KlorosError):
     retryable = True
 
 
+class StoreEmpty(StoreUnreachable):
+    """There is a store without tables: the first tick has not made them, or was killed at it. Reads as no store."""
+
+
 class Unwritable(KlorosError):
     """A file or folder of ours can't be written: disk full, read-only, or not ours."""
 

@@ -12,10 +12,11 @@ import sys
 from typing import TYPE_CHECKING
 
 from orchestration import wiring
+from orchestration.command_line import Parser
 from orchestration.errors import KlorosError
 from orchestration.exits import Exit
 from orchestration.host.journal import Event, Priority, log
-from orchestration.run_once import Parser, gate
+from orchestration.tick.gate import gate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

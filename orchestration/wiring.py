@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from orchestration import configuration
-from orchestration.errors import StoreUnreachable, Unwritable
+from orchestration.errors import StoreEmpty, StoreUnreachable, Unwritable
 from orchestration.host import clock, process_identity, zones
-from orchestration.store.sqlite import SqliteDatabase
-from orchestration.tick.history import Tick
+from orchestration.store.sqlite import SqliteDatabase, copy_of
 from orchestration.tick.kernel import Kernel
 
 if TYPE_CHECKING:
@@ -77,24 +76,25 @@ def detached_kernel(settings: Settings) -> Iterator[Kernel]:
     """Give a kernel over a copy of the store in memory: for looking, trying out and explaining. It changes no byte."""
     path = os.path.join(settings.state_dir, STORE)
     if os.path.exists(path):
-        stored = SqliteDatabase(path, read_only=True)
-        try:
-            db = stored.copy_in_memory()
-        finally:
-            stored.close()
+        db = _copy(path)
     elif os.path.isdir(settings.state_dir) and not os.access(settings.state_dir, os.X_OK):
         raise StoreUnreachable(f"{settings.state_dir} may not be entered", hint="run it as the folder's owner: sudo")
     else:
         db = SqliteDatabase(":memory:")
     try:
-        yield _kernel(settings, db, start=lambda _entry: None, publish=lambda _tick: None)
+        yield _kernel(settings, db, start=lambda _entry: None, publish=lambda: None)
     finally:
         db.close()
 
 
-def _kernel(
-    settings: Settings, db: SqliteDatabase, *, start: Callable[[str], None], publish: Callable[[Tick], None]
-) -> Kernel:
+def _copy(path: str) -> SqliteDatabase:
+    try:
+        return copy_of(path)
+    except StoreEmpty:
+        return SqliteDatabase(":memory:")
+
+
+def _kernel(settings: Settings, db: SqliteDatabase, *, start: Callable[[str], None], publish: Callable[[], None]) -> Kernel:
     zones.find(settings.phase.time_zone)
     return Kernel(
         settings=settings,
@@ -115,10 +115,10 @@ def _starter(settings: Settings, environ: Mapping[str, str]) -> Callable[[str], 
     return start
 
 
-def _publisher(settings: Settings, db: SqliteDatabase) -> Callable[[Tick], None]:
-    def publish(tick: Tick) -> None:
+def _publisher(settings: Settings, db: SqliteDatabase) -> Callable[[], None]:
+    def publish() -> None:
         from orchestration.pulse.publish import publish as publish_all
 
-        publish_all(settings, db, tick)
+        publish_all(settings, db)
 
     return publish

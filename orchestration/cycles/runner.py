@@ -190,7 +190,7 @@ class Runner:
         return process.run(
             cycle.command,
             env=environment.of_command(cycle, self._environ, state_dir=self._settings.state_dir, folder=folder, extra=extra),
-            cwd=os.getcwd(),
+            cwd=cycle.working_dir or folder,
             output=artifacts.output_path(folder),
             output_limit=self._settings.cycles.log_limit_bytes,
             timeout=cycle.timeout,

@@ -45,13 +45,14 @@ def unwritable(path: str, error: OSError) -> Exception:
     return Unwritable(f"{path} can't be written: {error.strerror}", hint=_ADVICE[error.errno])
 
 
-def replace(path: str, data: bytes, mode: int = 0o600) -> None:
+def replace(path: str, data: bytes, mode: int = 0o600, *, durable: bool = True) -> None:
     """Put `data` at `path` in one step, over whatever file is there; readers see the old or the new.
 
     Args:
         path: where; its folder must exist.
         data: the whole content.
         mode: permission bits, whatever the umask.
+        durable: whether it must survive a power cut; False for a copy that is made again anyway.
 
     Raises:
         Unwritable: disk full, read-only, not ours, or no such folder; the old content is still there.
@@ -60,12 +61,13 @@ def replace(path: str, data: bytes, mode: int = 0o600) -> None:
     temporary = os.path.join(folder, _temporary_name(name))
     try:
         try:
-            _write_new(temporary, data, mode)
+            _write_new(temporary, data, mode, durable=durable)
             os.rename(temporary, path)
         except OSError:
             _unlink(temporary)
             raise
-        _sync_folder(folder)
+        if durable:
+            _sync_folder(folder)
     except OSError as error:
         raise unwritable(path, error) from error
 
@@ -189,13 +191,14 @@ def _owner_of(name: str) -> tuple[int, int] | None:
     return int(pid), int(ticks)
 
 
-def _write_new(path: str, data: bytes, mode: int) -> None:
+def _write_new(path: str, data: bytes, mode: int, *, durable: bool = True) -> None:
     _unlink(path)  # ours by name: a write of this very process that failed half-way
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         os.fchmod(descriptor, mode)
         _write_all(descriptor, data)
-        os.fsync(descriptor)
+        if durable:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

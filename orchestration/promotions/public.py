@@ -11,7 +11,7 @@ from pathlib import Path
 
 from orchestration import configuration
 from orchestration.promotions.scan import Scan, scan_unacked
-from orchestration.store.sqlite import SqliteDatabase
+from orchestration.store.sqlite import copy_of
 
 
 def scan_unacked_promotions() -> list[Path]:
@@ -33,7 +33,7 @@ def scan_unacked_promotions() -> list[Path]:
 def _scan(store: str, promotions_dir: str, acks_dir: str) -> Scan:
     if not os.path.exists(store):
         return scan_unacked(None, promotions_dir=promotions_dir, acks_dir=acks_dir, remember=False)
-    db = SqliteDatabase(store, read_only=True)
+    db = copy_of(store)
     try:
         return scan_unacked(db, promotions_dir=promotions_dir, acks_dir=acks_dir, remember=False)
     finally:

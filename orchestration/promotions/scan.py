@@ -86,8 +86,14 @@ def list_unacked(promotions_dir: str, acks_dir: str) -> Listing:
 
     Acks are listed last: one that appears meanwhile only makes a promotion answered a tick earlier.
     """
-    wanted = _ack_names(_names(promotions_dir))
-    acks = set(_names(acks_dir))
+    promotions = _names(promotions_dir)
+    return compare(promotions, _names(acks_dir))
+
+
+def compare(promotions: list[str], acks_present: list[str]) -> Listing:
+    """Compare two listings; pure."""
+    wanted = _ack_names(promotions)
+    acks = set(acks_present)
     missing = wanted - acks
     unacked = sorted(
         f"{name[: -len(_ACK_ENDING)]}.json"

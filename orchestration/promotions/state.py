@@ -59,3 +59,11 @@ def after(state: PromotionState, event: PromotionEvent) -> PromotionState | None
 def failed(failures_before: int, *, park_after: int) -> PromotionEvent:
     """Say whether one more failed cycle is a plain failure or parks the promotion (`park_after` ≥ 1 in a row)."""
     return PromotionEvent.PARK if failures_before + 1 >= park_after else PromotionEvent.FAIL
+
+
+class AckVerdict(StrEnum):
+    """How a promotion was answered, as the metric names it."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    INVALID = "invalid"  # no promotion by its form: rejected without a cycle

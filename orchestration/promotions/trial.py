@@ -82,8 +82,11 @@ def main() -> int:
         judgements = try_all(promotions, baseline, settings.dream, measure=measure)
         files.replace(os.path.join(folder, "verdicts.json"), verdicts_content(judgements), mode=0o640)
     except KlorosError as error:
-        print(f"failed: {error}", flush=True)
+        _say(f"failed: {error}")
         return error.exit
+    except OSError as error:
+        _say(f"failed: {error}")
+        return Exit.UNWRITABLE
     return Exit.DONE
 
 

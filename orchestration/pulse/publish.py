@@ -1,21 +1,88 @@
-"""Puts a recorded tick where people and other programs look: `history.jsonl`, `latest.json`, the metrics textfile."""
+"""Brings the files for people and other programs up to the store: `history.jsonl`, `latest.json`, the metrics.
+
+They are copies. Whoever writes them reads the store inside the same transaction, which keeps others from it: a tick
+that was turned away can't put an older copy over the one of the tick that ran meanwhile. A copy that a power cut takes
+is made again a minute later, so none but the history is synced.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+from datetime import datetime
 from typing import TYPE_CHECKING
 
+from orchestration.cycles import ledger
+from orchestration.cycles.cycle import ACTIVE, Cycle
+from orchestration.exits import Exit
 from orchestration.host import files
+from orchestration.phase.window import Window
+from orchestration.pulse import metrics, textfile
+from orchestration.store.instants import to_text
 from orchestration.store.port import Database
 from orchestration.tick import history
+from orchestration.tick.decision import Reason
 from orchestration.tick.history import Tick
 
 if TYPE_CHECKING:
     from orchestration.settings import Settings
 
+_CYCLES_SHOWN = 5
 
-def publish(settings: Settings, db: Database, tick: Tick) -> None:
-    """Bring every file for readers up to the store."""
+
+def publish(settings: Settings, db: Database) -> None:
+    """Bring every file for readers up to the store.
+
+    Raises:
+        Unwritable: the state folder can't be written; a textfile that can't is only told.
+    """
     history.mirror(db, os.path.join(settings.state_dir, "history.jsonl"))
-    files.replace(os.path.join(settings.state_dir, "latest.json"), json.dumps(history.as_json(tick)).encode(), mode=0o640)
+    with db.transaction():
+        values = metrics.read(db)
+        _write_latest(settings, db, values)
+        textfile.write(db, settings.textfile, metrics.exposition(values))
+
+
+def _write_latest(settings: Settings, db: Database, values: metrics.Values) -> None:
+    for tick in history.recent(db, 1):
+        content = json.dumps(latest(settings, tick, ledger.recent(db, _CYCLES_SHOWN), values)) + "\n"
+        files.replace(os.path.join(settings.state_dir, "latest.json"), content.encode(), mode=0o640, durable=False)
+
+
+def latest(settings: Settings, tick: Tick, cycles: list[Cycle], values: metrics.Values) -> dict[str, object]:
+    """Describe how things stood after this tick, the store's newest; the form is in docs/reference/files.md."""
+    return {
+        "schema": "v1",
+        **history.as_json(tick),
+        "mode": _mode(tick),
+        "active_cycle": next((_cycle(cycle) for cycle in cycles if cycle.state in ACTIVE), None),
+        "next_window": _next_window(settings, tick.ended_at),
+        "queues": metrics.queues(values),
+        "cycles": [_cycle(cycle) for cycle in cycles],
+    }
+
+
+def _mode(tick: Tick) -> str:
+    if tick.exit is Exit.DISABLED:
+        return "disabled"
+    if tick.exit is Exit.HALTED:
+        return "halted"
+    return "maintenance" if any(reason == Reason.MAINTENANCE_MODE for _, reason, _ in tick.findings) else "enabled"
+
+
+def _next_window(settings: Settings, now: datetime) -> dict[str, object]:
+    window = Window(settings.phase.window_opens, settings.phase.window_closes, settings.phase.time_zone).next_after(now)
+    return {"date": window.date.isoformat(), "opens_at": to_text(window.opens), "closes_at": to_text(window.closes)}
+
+
+def _cycle(cycle: Cycle) -> dict[str, object]:
+    return {
+        "cycle": cycle.cycle,
+        "job": cycle.job,
+        "state": cycle.state,
+        "cause": cycle.origin.cause,
+        "queued_at": to_text(cycle.queued_at),
+        "started_at": cycle.started_at and to_text(cycle.started_at),
+        "ended_at": cycle.ended_at and to_text(cycle.ended_at),
+        "reason": "" if cycle.result is None else cycle.result.reason,
+    }

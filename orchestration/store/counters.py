@@ -1,4 +1,4 @@
-"""The counters and histograms behind the metrics: monotonic, and kept across one-shot processes.
+"""The numbers behind the metrics, kept across one-shot processes: counters and histograms, which only grow, and gauges.
 
 A series is a row keyed by metric name and label text exactly as the exposition format writes it (`job="phase"`), so
 that publishing them is a loop over rows. Label values come from enums only.
@@ -24,6 +24,11 @@ def observe(db: Database, name: str, value: float, /, *, buckets: Sequence[float
         count(db, f"{name}_bucket", within, **labels, le=bound_text(bound))
     count(db, f"{name}_sum", value, **labels)
     count(db, f"{name}_count", 1.0, **labels)
+
+
+def gauge(db: Database, name: str, value: float, /) -> None:
+    """Note what a gauge stands at, for those that no table tells."""
+    db.run("counters.set", name=name, labels="", value=float(value))
 
 
 def label_text(labels: dict[str, str]) -> str:

@@ -2,7 +2,7 @@
 
 WAL with `synchronous=FULL`: a commit that returned is on disk (https://www.sqlite.org/pragma.html#pragma_synchronous).
 Transactions begin IMMEDIATE, so a writer waits at the start for at most `BUSY_SECONDS` and never fails halfway.
-A store that only reads opens without creating, locking or changing a byte.
+Who only looks opens it read-only; who may not change a byte works on `copy_of` it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
 
-from orchestration.errors import KlorosError, StoreUnreachable, Unwritable
+from orchestration.errors import KlorosError, StoreEmpty, StoreUnreachable, Unwritable
 from orchestration.store.port import Row, Value
 from orchestration.store.queries import sql
 
 BUSY_SECONDS = 10.0
+_COPY_ATTEMPTS = 20
 _MIGRATIONS = os.path.join(os.path.dirname(__file__), "migrations")
 SCHEMA_VERSION = 1
 _DISK_FAULTS = ("disk is full", "readonly database", "disk I/O error")
@@ -29,6 +30,8 @@ class SqliteDatabase:
     def __init__(self, path: str, *, read_only: bool = False) -> None:
         """Open the file, creating and migrating it unless `read_only`.
 
+        A reader too needs write access to the folder: while it is open, SQLite keeps two files beside a WAL database.
+
         Raises:
             StoreUnreachable: the file can't be opened, is no database, or was written by a newer program.
             Unwritable: the disk is full or the folder can't be written.
@@ -36,19 +39,11 @@ class SqliteDatabase:
         self.path = path
         with _translated(path):
             self._connection = sqlite3.connect(
-                _uri(path, read_only=read_only), uri=True, timeout=BUSY_SECONDS, isolation_level=None
+                _uri(path, "rw" if read_only else "rwc"), uri=True, timeout=BUSY_SECONDS, isolation_level=None
             )
             self._connection.row_factory = sqlite3.Row
-            if not read_only:
-                self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.execute("PRAGMA query_only = ON" if read_only else "PRAGMA synchronous = FULL")
             self._migrate(read_only=read_only)
-
-    def copy_in_memory(self) -> SqliteDatabase:
-        """Return a store with the same content that lives in this process only, for trying a tick out."""
-        copy = SqliteDatabase(":memory:")
-        with _translated(self.path):
-            self._connection.backup(copy._connection)
-        return copy
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -87,7 +82,7 @@ class SqliteDatabase:
         if version == SCHEMA_VERSION:
             return
         if read_only:
-            raise StoreUnreachable(f"{self.path} has no tables yet", hint="the first tick makes them")
+            raise StoreEmpty(f"{self.path} has no tables yet", hint="the first tick makes them")
         self._connection.execute("PRAGMA journal_mode = WAL")
         with self.transaction():
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
@@ -105,13 +100,58 @@ class SqliteDatabase:
         self._connection.execute(f"PRAGMA user_version = {number}")
 
 
-def _uri(path: str, *, read_only: bool) -> str:
+def copy_of(path: str) -> SqliteDatabase:
+    """Return a store with the same content that lives in this process only; changes no byte on disk.
+
+    Raises:
+        StoreEmpty: there are no tables yet.
+        StoreUnreachable: it can't be read, or was written to during every attempt.
+    """
+    for _ in range(_COPY_ATTEMPTS):
+        before = _identity(path)
+        try:
+            copy = _copied(path)
+        except (StoreUnreachable, Unwritable):
+            if _identity(path) == before:
+                raise
+            continue
+        if _identity(path) == before:
+            return copy
+        copy.close()
+    raise StoreUnreachable(f"{path} is being written to without pause", hint="try again")
+
+
+def _copied(path: str) -> SqliteDatabase:
+    # Opening a WAL database makes two files beside it, unless it is declared immutable: true while nobody has it open.
+    uri = _uri(path, "ro") if os.path.exists(f"{path}-wal") else f"{_uri(path, 'ro')}&immutable=1"
+    with _translated(path):
+        source = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS)
+        try:
+            if source.execute("PRAGMA user_version").fetchone() == (0,):
+                raise StoreEmpty(f"{path} has no tables yet", hint="the first tick makes them")
+            memory = SqliteDatabase(":memory:")
+            source.backup(memory._connection)
+        finally:
+            source.close()
+    memory._migrate(read_only=False)
+    return memory
+
+
+def _identity(path: str) -> list[tuple[int, int, int] | None]:
+    return [_stat(path), _stat(f"{path}-wal")]
+
+
+def _stat(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return (found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def _uri(path: str, mode: str) -> str:
     quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-    if not read_only:
-        return f"file:{quoted}?mode=memory" if path == ":memory:" else f"file:{quoted}?mode=rwc"
-    # Opening a WAL database read-only makes two files beside it; with no log to read, "immutable" makes none.
-    log_exists = os.path.exists(f"{path}-wal")
-    return f"file:{quoted}?mode=ro" if log_exists else f"file:{quoted}?mode=ro&immutable=1"
+    return f"file:{quoted}?mode={'memory' if path == ':memory:' else mode}"
 
 
 def _migrations() -> list[tuple[int, str]]:

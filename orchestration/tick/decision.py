@@ -51,6 +51,19 @@ CLEAR = frozenset({Reason.NO_MAINTENANCE, Reason.NO_ACTIVE_CYCLE, Reason.NO_MISS
 """Findings that hold nothing up; they are left out where reasons for a NOOP are listed."""
 
 
+SKIPPING = (
+    Reason.MAINTENANCE_MODE,
+    Reason.CYCLE_ACTIVE,
+    Reason.OUTSIDE_PHASE_WINDOW,
+    Reason.PHASE_DONE_TODAY,
+    Reason.BACKING_OFF,
+    Reason.NO_UNACKED_PROMOTIONS,
+    Reason.PARKED,
+    Reason.NO_INTENTS,
+)
+"""Findings that can be among the reasons of a NOOP; the others start something or are clear."""
+
+
 class Finding(NamedTuple):
     """What one rule saw: the reason for machines, the evidence for people (UTC times)."""
 

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from enum import StrEnum
 from typing import NamedTuple, cast
 
 from orchestration.exits import Exit
@@ -21,6 +22,16 @@ from orchestration.store.port import Database, Row
 from orchestration.tick.decision import CLEAR, Finding
 
 SKIPPED = "skipped"
+
+
+class Refusal(StrEnum):
+    """Why a tick was turned away before it looked at anything."""
+
+    DISABLED = "disabled"
+    HALTED = "halted"
+    LOCK_HELD = "lock_held"
+
+
 _TAIL_BYTES = 65536
 _MOST_ROWS = 1000
 
@@ -76,6 +87,11 @@ def get(db: Database, tick_id: str) -> Tick | None:
 def last_before(db: Database, instant: datetime) -> Tick | None:
     """Return the newest tick that started before an instant."""
     return next(iter(_ticks(db.rows("ticks.last_before", instant=to_text(instant)))), None)
+
+
+def between(db: Database, since: datetime, until: datetime, limit: int) -> list[Tick]:
+    """Return the ticks that started in [since, until), newest first."""
+    return _ticks(db.rows("operator.ticks_between", since=to_text(since), until=to_text(until), limit=limit))
 
 
 def blockers(db: Database, since: datetime, until: datetime) -> list[tuple[str, int]]:

@@ -15,7 +15,6 @@ from orchestration.tick.observation import Policy
 
 if TYPE_CHECKING:
     from orchestration.settings import Settings
-    from orchestration.tick.history import Tick
 
 
 class Kernel(NamedTuple):
@@ -24,7 +23,7 @@ class Kernel(NamedTuple):
     settings: Settings
     db: Database
     start: Callable[[str], None]  # gets the entry `run_cycle` or `run_once` started, outside this process
-    publish: Callable[[Tick], None]  # puts a recorded tick into files for people and other programs
+    publish: Callable[[], None]  # brings the files for people and other programs up to the store
     now: Callable[[], datetime]  # aware UTC
     boot_id: str
 

@@ -6,6 +6,7 @@ Death is told by the kernel (a lock that is free, a pid with another start time 
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 
 from orchestration.cycles import ledger
 from orchestration.cycles.cycle import Cycle, CycleEvent, CycleState, Result
@@ -14,6 +15,15 @@ from orchestration.host.journal import Event, Priority, log
 from orchestration.store.counters import count
 from orchestration.tick import litter
 from orchestration.tick.kernel import Kernel
+
+
+class Leftover(StrEnum):
+    """What dead processes leave behind, as the metric names it."""
+
+    CYCLE = "cycle"
+    FOREIGN_LOCK = "foreign_lock"
+    TEMPORARY_FILE = "temporary_file"
+
 
 _UNREADABLE = "locks.unreadable"
 _RUNNER_GONE = "its runner is gone: killed, crashed, or the host was restarted; how far it came is unknown"
@@ -28,7 +38,7 @@ def reap(kernel: Kernel) -> None:
     for cycle in orphaned(kernel):
         _end_leftovers(cycle)
         lose(kernel, cycle)
-    reaped = {"foreign_lock": _foreign_locks(kernel), "temporary_file": litter.sweep(kernel)}
+    reaped = {Leftover.FOREIGN_LOCK: _foreign_locks(kernel), Leftover.TEMPORARY_FILE: litter.sweep(kernel)}
     if any(reaped.values()):
         with kernel.db.transaction():
             for kind, number in reaped.items():
@@ -50,7 +60,7 @@ def lose(kernel: Kernel, cycle: Cycle) -> None:
     """Record that a cycle's end is unknown."""
     with kernel.db.transaction():
         if ledger.finish(kernel.db, cycle, CycleEvent.LOSE, Result(reason=_RUNNER_GONE), now=kernel.now()):
-            count(kernel.db, "kloros_orchestrator_reaped_total", kind="cycle")
+            count(kernel.db, "kloros_orchestrator_reaped_total", kind=Leftover.CYCLE)
 
 
 def _end_leftovers(cycle: Cycle) -> None:

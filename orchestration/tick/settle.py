@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from orchestration.cycles import ledger
 from orchestration.cycles.cycle import Cycle, CycleState, JobName
 from orchestration.host.journal import Event, log
+from orchestration.promotions.state import AckVerdict
 from orchestration.store.counters import count
 from orchestration.tick import calendar
 from orchestration.tick.kernel import Kernel
@@ -118,7 +119,8 @@ def _note_answer(kernel: Kernel, cycle: Cycle, answer: Answer) -> None:
         at=kernel.now(),
     )
     if first:
-        count(kernel.db, "kloros_promotions_total", verdict="accepted" if answer.accepted else "rejected")
+        verdict = AckVerdict.ACCEPTED if answer.accepted else AckVerdict.REJECTED
+        count(kernel.db, "kloros_promotions_total", verdict=verdict)
 
 
 def _note_failure(kernel: Kernel, cycle: Cycle) -> None:

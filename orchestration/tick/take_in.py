@@ -14,8 +14,10 @@ from orchestration.host.journal import Event, Priority, log
 from orchestration.intents import inbox
 from orchestration.intents.intent import Status
 from orchestration.promotions.scan import scan_unacked, stem_of
+from orchestration.promotions.state import AckVerdict
 from orchestration.store.counters import count
 from orchestration.tick.kernel import Kernel
+from orchestration.tick.settle import last_phase
 
 if TYPE_CHECKING:
     from orchestration.promotions.reading import Answered, Candidate, Left, Refused
@@ -101,7 +103,6 @@ def _refuse(kernel: Kernel, refused: tuple[Refused, ...]) -> None:
     if not refused:
         return
     from orchestration.promotions.ack import Ack, write_ack
-    from orchestration.tick.settle import last_phase
 
     epoch, sha = last_phase(kernel)
     for one in refused:
@@ -141,4 +142,4 @@ def _note_promotions(kernel: Kernel, found: Found) -> None:
             at=now,
         )
         if first:
-            count(kernel.db, "kloros_promotions_total", verdict="invalid")
+            count(kernel.db, "kloros_promotions_total", verdict=AckVerdict.INVALID)

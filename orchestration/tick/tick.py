@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import os
 from datetime import datetime
+from enum import StrEnum
 from typing import NamedTuple, assert_never
 
 from orchestration.cycles import ledger
 from orchestration.cycles.cycle import CycleNumber, JobName, Origin
 from orchestration.cycles.job import job
+from orchestration.errors import KlorosError
 from orchestration.exits import Exit
-from orchestration.store.counters import count
+from orchestration.host.journal import Event, Priority, log
+from orchestration.store.counters import count, gauge
 from orchestration.store.counters import observe as observe_value
 from orchestration.tick import calendar, history, take_in
 from orchestration.tick.decision import Decision, DreamCycle, Noop, Phase, blocking, decide, phase_blocker
@@ -30,10 +33,18 @@ from orchestration.tick.take_in import Found
 DURATION_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 50.0)
 
 
+class Decided(StrEnum):
+    """What a tick did, in one word: in the store, the files and the metrics."""
+
+    PHASE = "phase"
+    DREAM_CYCLE = "dream_cycle"
+    NOOP = "noop"
+
+
 class Outcome(NamedTuple):
     """What acting on the decision did."""
 
-    decision: str  # phase, dream_cycle, noop: the label of the metric
+    decision: Decided
     cycle: CycleNumber | None
 
 
@@ -55,21 +66,22 @@ def tick(kernel: Kernel, tick_id: str) -> Tick:
             outcome = act(kernel, found, decision, tick_id)
             calendar.account(kernel, seen.now)
             record = _record(kernel, seen, decision, outcome, tick_id, started_at)
+            _note_gauges(kernel, found, record)
         take_in.file_away(kernel, found)
-        launch(kernel)
-        kernel.publish(record)
-    return record
+        launched = launch(kernel)
+        kernel.publish()
+    return record if launched else record._replace(exit=Exit.FAILED)
 
 
 def act(kernel: Kernel, found: Found, decision: Decision, tick_id: str) -> Outcome:
     """Queue the cycle that was decided on, if any, with the intent that asked for it. Inside a transaction."""
     match decision:
         case Phase():
-            return Outcome("phase", _enqueue(kernel, found, decision, JobName.PHASE, tick_id))
+            return Outcome(Decided.PHASE, _enqueue(kernel, found, decision, JobName.PHASE, tick_id))
         case DreamCycle():
-            return Outcome("dream_cycle", _enqueue(kernel, found, decision, JobName.DREAM, tick_id))
+            return Outcome(Decided.DREAM_CYCLE, _enqueue(kernel, found, decision, JobName.DREAM, tick_id))
         case Noop():
-            return Outcome("noop", None)
+            return Outcome(Decided.NOOP, None)
         case _:
             assert_never(decision)
 
@@ -113,7 +125,21 @@ def _record(
     return record
 
 
-def launch(kernel: Kernel) -> None:
+def _note_gauges(kernel: Kernel, found: Found, record: Tick) -> None:
+    at = record.ended_at.timestamp()
+    gauge(kernel.db, "kloros_orchestrator_last_tick_timestamp_seconds", at)
+    gauge(kernel.db, "kloros_orchestrator_last_attempt_timestamp_seconds", at)
+    gauge(kernel.db, "kloros_promotions_unacked", len(found.promotions) + len(found.left))
+    gauge(kernel.db, "kloros_promotions_parked", len(found.parked))
+
+
+def launch(kernel: Kernel) -> bool:
     """Get a runner started for whatever is queued; asked again by every tick until one has claimed it."""
-    if any(cycle.started_at is None for cycle in ledger.active(kernel.db)):
+    if not any(cycle.started_at is None for cycle in ledger.active(kernel.db)):
+        return True
+    try:
         kernel.start("run_cycle")
+    except KlorosError as error:
+        log(Event.LAUNCH_FAILED, f"no runner could be started, the next tick tries again: {error}", priority=Priority.ERROR)
+        return False
+    return True

@@ -9,6 +9,6 @@ import pytest
 from tests.acceptance.host import Host
 
 
-@pytest.fixture()
+@pytest.fixture
 def host(tmp_path: Path) -> Host:
     return Host(tmp_path)

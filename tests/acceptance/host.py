@@ -55,7 +55,7 @@ class Host:
     def run(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Run an entry as its user would: `run("run_once", "--json")`."""
         return subprocess.run(
-            [PYTHON, "-m", f"orchestration.{arguments[0]}", *arguments[1:]],
+            self.command(*arguments),
             env=self.environ,
             capture_output=True,
             text=True,
@@ -63,6 +63,11 @@ class Host:
             timeout=timeout,
             stdin=subprocess.DEVNULL,
         )
+
+    @staticmethod
+    def command(entry: str, *arguments: str) -> list[str]:
+        """Return the command line of an entry."""
+        return [PYTHON, "-m", f"orchestration.{entry}", *arguments]
 
     def tick(self, *flags: str) -> subprocess.CompletedProcess[str]:
         """Do one tick."""
@@ -125,7 +130,7 @@ class Host:
 
     def counter(self, name: str, labels: str = "") -> float:
         """Return the value of one counter series, 0 when it does not exist."""
-        found = self.rows(f"SELECT value FROM counters WHERE name = '{name}' AND labels = '{labels}'")  # noqa: S608
+        found = self.rows(f"SELECT value FROM counters WHERE name = '{name}' AND labels = '{labels}'")
         return float(found[0][0]) if found else 0.0
 
     def snapshot(self) -> dict[str, tuple[bytes, int]]:

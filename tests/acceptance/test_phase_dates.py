@@ -42,7 +42,7 @@ class World:
             settings=self.settings,
             db=self.db,
             start=lambda _entry: None,
-            publish=lambda _tick: None,
+            publish=lambda: None,
             now=lambda: self.now,
             boot_id=self.boot_id,
         )
@@ -86,7 +86,7 @@ def new_york(day: int, hour: int, minute: int = 0) -> datetime:
     return datetime(2026, 6, day, hour, minute, tzinfo=ZoneInfo("America/New_York")).astimezone(UTC)
 
 
-@pytest.fixture()
+@pytest.fixture
 def world(tmp_path: Path) -> World:
     world = World(tmp_path, Phase(), new_york(9, 12))
     world.tick(world.now)

@@ -153,6 +153,13 @@ def test_with_no_baseline_yet_a_promotion_is_accepted(cycle: Cycle, measured: bo
     assert reason.startswith("no baseline yet")
 
 
+def test_a_cycle_with_a_topic_and_no_promotions_succeeds(cycle: Cycle) -> None:
+    cycle.trial("raise SystemExit('never run')")
+
+    assert cycle.run(KLR_TOPIC="idle_reflection").returncode == 0
+    assert cycle.verdicts() == {}
+
+
 FAILS_AT_13 = PEAK + "\nif p['x'] == 13: raise SystemExit('out of memory')\n"
 PRINTS_GARBAGE_AT_13 = PEAK + "\nif p['x'] == 13: print('done')\n"
 KILLED_AT_13 = PEAK + "\nif p['x'] == 13: os.kill(os.getpid(), 9)\n"

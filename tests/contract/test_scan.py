@@ -10,10 +10,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestration.promotions import ledger
 from orchestration.promotions.reading import Sorted, read_promotions
-from orchestration.promotions.scan import Scan, list_unacked, scan_unacked
+from orchestration.promotions.scan import Scan, compare, list_unacked, scan_unacked
 from orchestration.store.sqlite import SqliteDatabase
 
 NOW = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
@@ -170,7 +172,20 @@ def test_an_older_ack_that_was_removed_answers_nothing(host: Host) -> None:
     host.ack("20251021.json", "20251023.json", content='{"promotion_id": "old"}')
     host.scan()
     (host.acks / "20251021.json").unlink()
+    assert host.scan().waiting == []
     (host.acks / "20251023.json").unlink()
+    host.ack("20251024.json", content='{"promotion_id": "another"}')
+
+    assert host.scan().waiting == ["old.json"]
+
+
+def test_an_older_ack_that_is_no_file_answers_nothing_and_holds_up_nothing(host: Host, tmp_path: Path) -> None:
+    host.promote("old.json")
+    outside = tmp_path / "outside.json"
+    outside.write_text('{"promotion_id": "old"}')
+    (host.acks / "20251021.json").symlink_to(outside)
+    (host.acks / "20251022.json").mkdir()
+    os.mkfifo(host.acks / "20251023.json")
 
     assert host.scan().waiting == ["old.json"]
 
@@ -233,6 +248,21 @@ def test_a_quiet_scan_opens_nothing_and_asks_the_store_nothing(host: Host, opene
 
     assert host.scan().waiting == []
     assert opened == []
+
+
+NAMES = st.lists(
+    st.from_regex(r"\A(a|b|_ack|\.json|\.|\.ack|1|é){1,6}\Z").filter(lambda name: name not in (".", "..")), unique=True
+)
+
+
+@given(promotions=NAMES, acks=NAMES)
+def test_the_fast_comparison_is_the_plain_one(promotions: list[str], acks: list[str]) -> None:
+    plain = [name for name in promotions if name.endswith(".json") and not name.startswith(".")]
+
+    found = compare(promotions, acks)
+
+    assert found.unacked == sorted(name for name in plain if f"{name[:-5]}_ack.json" not in acks)
+    assert set(found.others) <= set(acks) - {f"{name[:-5]}_ack.json" for name in plain}
 
 
 @pytest.fixture

@@ -14,23 +14,23 @@ from orchestration.cycles import ledger
 from orchestration.cycles.backoff import Failures
 from orchestration.cycles.cycle import Cause, Cycle, CycleEvent, CycleNumber, CycleState, JobName, Origin, Result
 from orchestration.cycles.job import Job
-from orchestration.errors import StoreUnreachable, Unwritable
+from orchestration.errors import KlorosError, StoreUnreachable, Unwritable
 from orchestration.store.counters import count, observe
 from orchestration.store.instants import from_text, to_text
 from orchestration.store.port import Database
-from orchestration.store.sqlite import SqliteDatabase
+from orchestration.store.sqlite import SqliteDatabase, copy_of
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
-DREAM = Job(JobName.DREAM, ("true",), timedelta(minutes=30))
+DREAM = Job(JobName.DREAM, ("true",), "", timedelta(minutes=30))
 Open = Callable[[], Database]
 
 
-@pytest.fixture()
+@pytest.fixture
 def reopen(tmp_path: Path) -> Open:
     return lambda: SqliteDatabase(str(tmp_path / "kloros.db"))
 
 
-@pytest.fixture()
+@pytest.fixture
 def db(reopen: Open) -> Iterator[Database]:
     opened = reopen()
     yield opened
@@ -73,9 +73,13 @@ def test_what_was_committed_is_there_after_closing(reopen: Open) -> None:
 
 
 def test_a_transaction_that_raises_leaves_nothing(db: Database) -> None:
-    with pytest.raises(ZeroDivisionError), db.transaction():
-        queue(db)
-        raise ZeroDivisionError
+    def fail_halfway() -> None:
+        with db.transaction():
+            queue(db)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_halfway()
     assert ledger.recent(db, 10) == []
 
 
@@ -206,16 +210,39 @@ class TestSqliteFile:
         with pytest.raises(Unwritable, match="absent"):
             SqliteDatabase(str(tmp_path / "absent" / "kloros.db"))
 
-    def test_reading_changes_no_byte_and_makes_no_file(self, tmp_path: Path, reopen: Open) -> None:
+    def test_a_copy_changes_no_byte_and_makes_no_file(self, tmp_path: Path, reopen: Open) -> None:
         db = reopen()
         with db.transaction():
             queue(db)
         db.close()
         before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.iterdir()}
-        reader = SqliteDatabase(str(tmp_path / "kloros.db"), read_only=True)
-        copy = reader.copy_in_memory()
-        reader.close()
+        copy = copy_of(str(tmp_path / "kloros.db"))
         queue(copy, "only in memory")
         assert len(ledger.recent(copy, 10)) == 2
         copy.close()
         assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.iterdir()} == before
+
+    def test_a_copy_made_while_others_write_is_whole(self, tmp_path: Path) -> None:
+        path = str(tmp_path / "kloros.db")
+        SqliteDatabase(path).close()
+        writer = get_context("spawn").Process(target=_enqueue_many, args=(path, 0))
+        writer.start()
+        while writer.is_alive():
+            copy = copy_of(path)
+            assert copy.rows("facts.get", name="absent") == []
+            numbers = sorted(cycle.cycle for cycle in ledger.recent(copy, 1000))
+            assert numbers == list(range(1, len(numbers) + 1))
+            copy.close()
+        writer.join()
+        assert writer.exitcode == 0
+
+    def test_a_reader_sees_every_commit_and_can_write_nothing(self, tmp_path: Path, reopen: Open) -> None:
+        db = reopen()
+        reader = SqliteDatabase(str(tmp_path / "kloros.db"), read_only=True)
+        with db.transaction():
+            queue(db)
+        assert len(ledger.recent(reader, 10)) == 1
+        with pytest.raises(KlorosError):
+            queue(reader, "u")
+        reader.close()
+        db.close()

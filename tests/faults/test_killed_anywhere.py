@@ -96,7 +96,7 @@ def phased(world: World) -> None:
     world.decided()
     world.set(**world.window(opens_in=-timedelta(hours=1), lasts=timedelta(hours=4)))
     day = (datetime.now(UTC) - timedelta(hours=1)).date()
-    job = Job(JobName.PHASE, ("true",), timedelta(minutes=1))
+    job = Job(JobName.PHASE, ("true",), "", timedelta(minutes=1))
     with world.store() as db, db.transaction():
         ledger.enqueue(db, job=job, origin=Origin(Cause.WINDOW, "t"), token="aa", now=clock.now(), phase_date=day)
         cycle = ledger.claim_next(db, runner="{}", now=clock.now())

@@ -45,13 +45,13 @@ def test_different_parameters_of_one_cycle_go_in_together() -> None:
 
 
 def test_of_two_that_want_one_parameter_the_fitter_wins_in_any_order() -> None:
-    rivals = [accepted("p", 0.6, a=1, b=1), accepted("q", 0.7, a=2), accepted("r", 0.5, b=1)]
+    rivals = [accepted("p", 0.6, a=1, b=1), accepted("q", 0.7, a=2), accepted("r", 0.5, b=2)]
 
     for order in permutations(rivals):
         assert conflicts(order) == {
             "p": "conflict in one cycle: sets 'a' = 1 while the fitter 'q' sets 2",
         }
-        assert merged(None, order, cycle=1, now=NOW).parameters == {"a": 2, "b": 1}
+        assert merged(None, order, cycle=1, now=NOW).parameters == {"a": 2, "b": 2}
 
 
 def test_equals_in_fitness_are_settled_by_stem_and_equal_values_do_not_conflict() -> None:

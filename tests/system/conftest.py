@@ -1,4 +1,4 @@
-"""Guests for the tests of this tier."""
+"""Guests for the tests of this tier. One boots in a third of a second, so that no two tests share one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 
 from tests.system import layers
 from tests.system.guest import Guest, booted
-from tests.system.installation import installed_layer
+from tests.system.installation import Installed, installed_layer
+from tests.system.operator import Operator
 
 
 @pytest.fixture(scope="session")
@@ -20,14 +21,19 @@ def can_boot() -> None:
 
 
 @pytest.fixture(scope="session")
-def installed(can_boot: None) -> Iterator[Guest]:
-    """One guest with the program installed, shared by the tests of a worker that leave it working."""
-    with booted(installed_layer().stack, "kloros-shared") as guest:
+def installed(can_boot: None) -> Installed:
+    """The disk of a guest on which install.sh has run, and the record of that run."""
+    return installed_layer()
+
+
+@pytest.fixture
+def guest(installed: Installed) -> Iterator[Guest]:
+    """A freshly booted guest with the program installed."""
+    with booted(installed.stack, "kloros") as guest:
         yield guest
 
 
 @pytest.fixture
-def own_guest(can_boot: None) -> Iterator[Guest]:
-    """A guest with the program installed that a test may ruin."""
-    with booted(installed_layer().stack, "kloros-own") as guest:
-        yield guest
+def operator(guest: Guest) -> Operator:
+    """Somebody who works on that guest."""
+    return Operator(guest)

@@ -84,7 +84,7 @@ class Guest:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         with contextlib.suppress(ProcessLookupError):
             self.kill9()
         for mount in (self._root, self._scratch):
@@ -104,9 +104,12 @@ class Guest:
         nspawn = ["systemd-nspawn", "--quiet", f"--directory={self._root}", "--boot", "--register=no", "--keep-unit",
                   "--console=pipe", f"--machine={self.name}", "--resolv-conf=replace-host",
                   *bound_files()]  # fmt: skip
+        # Debian 12 has cgroup version 2 alone, whatever the host has (nspawn's documented environment).
+        environment = {**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
         log = (self._scratch / "console.log").open("ab")
         self._nspawn = subprocess.Popen(
             ["/bin/sh", "-c", f"{join} exec {shlex.join(nspawn)}"],
+            env=environment,
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
         log.close()
@@ -128,13 +131,13 @@ class Guest:
         assert completed.code == 0 or not check, completed
         return completed
 
-    def spawn(self, command: str, *, user: str = "root") -> subprocess.Popen[str]:
+    def spawn(self, command: str, *, user: str = "root") -> subprocess.Popen[bytes]:
         """Start a shell command in the guest and return without waiting for it."""
         bash = ["/bin/bash", "-c", command]
         if user != "root":
             bash = ["runuser", "-u", user, "--", *bash]
         return subprocess.Popen(
-            [*self._enter(), *bash], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*self._enter(), *bash], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
 
     def path(self, inside: str) -> Path:

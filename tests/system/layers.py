@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-CACHE_VERSION = "2"
+CACHE_VERSION = "3"
 SUITE = "bookworm"
 ROOT = Path(__file__).parents[2]
 
@@ -93,6 +93,8 @@ def bootable() -> Stack:
                 # A journal that survives the guest's death, as on Debian's own images.
                 (root / "var/log/journal").mkdir(exist_ok=True)
                 (root / "etc/machine-id").write_text("")
+                (root / "etc/hostname").write_text("guest\n")
+                (root / "etc/hosts").write_text("127.0.0.1 localhost\n127.0.1.1 guest\n")
                 # Two timers that download packages in the middle of a test.
                 _in_root(root, "systemctl mask apt-daily.timer apt-daily-upgrade.timer")
     return below.under(folder)

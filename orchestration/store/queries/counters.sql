@@ -6,3 +6,8 @@ ON CONFLICT (name, labels) DO UPDATE SET value = counters.value + excluded.value
 -- name: counters.all
 -- Give every series in the order in which it is published.
 SELECT name, labels, value FROM counters ORDER BY name, labels;
+
+-- name: counters.set
+-- Put one gauge at a value.
+INSERT INTO counters (name, labels, value) VALUES (:name, :labels, :value)
+ON CONFLICT (name, labels) DO UPDATE SET value = excluded.value;

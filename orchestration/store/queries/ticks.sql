@@ -17,7 +17,8 @@ SELECT * FROM ticks WHERE tick > :tick ORDER BY tick LIMIT :limit;
 
 -- name: ticks.get
 -- Give one tick by its id or its number.
-SELECT * FROM ticks WHERE tick_id = :tick_id OR CAST(tick AS TEXT) = :tick_id;
+SELECT * FROM ticks WHERE tick_id = :tick_id
+   OR tick = CASE WHEN :tick_id NOT LIKE '%-%' THEN CAST(:tick_id AS INTEGER) END;
 
 -- name: ticks.last_before
 -- Give the newest tick that started before an instant.

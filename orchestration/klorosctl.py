@@ -1,0 +1,149 @@
+"""What an operator types: `klorosctl status`, `klorosctl explain`, `klorosctl doctor`, and the rest.
+
+Owns the list of commands, and how a command's end becomes an exit code and a message. Every command is a module in
+`operator/`, imported only when it is called, so that `klorosctl status` is quick.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+
+import click
+
+from orchestration.errors import KlorosError, Unwritable, Usage
+from orchestration.exits import Exit
+from orchestration.operator.console import Console
+
+NAME = "klorosctl"
+COMMANDS: Mapping[str, str] = {
+    "status": "status",
+    "tick": "ticking",
+    "explain": "ticking",
+    "forecast": "forecast",
+    "history": "history",
+    "show": "cycles",
+    "logs": "logs",
+    "cancel": "cycles",
+    "enable": "mode",
+    "disable": "mode",
+    "halt": "switches",
+    "unhalt": "switches",
+    "maintenance": "switches",
+    "promotions": "promotions",
+    "intents": "intents",
+    "doctor": "doctor",
+    "config": "config",
+    "completion": "completion",
+}
+"""Every command and the module of `orchestration.operator` that has it, in the order of the help."""
+
+EPILOG = (
+    "Exit codes: 0 done · 1 failed · 2 disabled · 20 halted · 64 usage, or no such id · 69 store unreachable · "
+    "70 a defect of ours · 74 disk full or not writable · 75 another tick holds the lock · 78 settings invalid; "
+    "`tick --wait` also 10/11 PHASE failed/timed out, 12/13 D-REAM failed/timed out."
+)
+
+
+class Program(click.Group):
+    """The group of all commands, each found when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order in which an operator needs them."""
+        return list(COMMANDS)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command of the first word; a wrong one is answered with those that are near."""
+        if args and args[0] not in COMMANDS and not ctx.resilient_parsing:
+            near = difflib.get_close_matches(args[0], COMMANDS, n=3, cutoff=0.5) or list(COMMANDS)
+            raise Usage(f"there is no command {args[0]!r}", hint=f"there is {', '.join(near)}; {NAME} --help")
+        return super().resolve_command(ctx, args)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import a command's module."""
+        if name not in COMMANDS:
+            return None
+        command = getattr(import_module(f"orchestration.operator.{COMMANDS[name]}"), name)
+        return command if isinstance(command, click.Command) else None
+
+
+@click.group(cls=Program, name=NAME, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--user", is_flag=True, help="Mean your own systemd units, also as root (like systemctl --user).")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=lambda *given: _version(*given),
+    help="Print the version.",
+)
+@click.pass_context
+def program(ctx: click.Context, *, user: bool) -> None:
+    """Look at the KLoROS orchestrator, and steer it.
+
+    Every command takes --json. Times are shown in the PHASE window's zone and in UTC. What only looks changes no
+    byte. As root, commands act as the owner of the state folder.
+    """
+    ctx.obj = Console(os.environ, user_units=user or None)
+
+
+def _version(ctx: click.Context, _parameter: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"{NAME} {version('kloros-orchestration')}")
+        ctx.exit()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the entry; returns the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = program.main(given or ["--help"], prog_name=NAME, standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        return _misused(error)
+    except (KeyboardInterrupt, click.Abort):
+        return 130  # 128 + SIGINT, as shells write it
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader has gone, as `klorosctl history | head` does
+        return Exit.DONE
+    except KlorosError as error:
+        return _failed(error)
+    except OSError as error:
+        return _failed(_refused(error))
+    except Exception:
+        import traceback
+
+        click.echo(f"{traceback.format_exc()}{NAME}: a defect of ours; please report the lines above", err=True)
+        return Exit.DEFECT
+    return code if isinstance(code, int) else Exit.DONE
+
+
+def _failed(error: KlorosError) -> int:
+    message = f"{NAME}: {error.message}"
+    click.echo(f"{message}\n  {error.hint}" if error.hint else message, err=True)
+    return error.exit
+
+
+def _refused(error: OSError) -> KlorosError:
+    where = f"{error.filename}: " if error.filename else ""
+    hint = f"run it as the folder's owner: sudo {NAME} …" if isinstance(error, PermissionError) else f"{NAME} doctor"
+    return Unwritable(f"{where}{error.strerror or error}", hint=hint)
+
+
+def _misused(error: click.ClickException) -> int:
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError" and context is not None:
+        click.echo(context.get_help(), err=True)
+        return Exit.USAGE
+    path = NAME if context is None else context.command_path
+    click.echo(f"{NAME}: {error.format_message()}\n  {path} --help", err=True)
+    return Exit.USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

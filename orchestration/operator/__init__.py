@@ -1,0 +1,1 @@
+"""The commands of `klorosctl`, one module for those that belong together."""

@@ -1,0 +1,230 @@
+"""`klorosctl show` and `klorosctl cancel`: one cycle, everything about it, and its end by a person."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Iterator
+from typing import Any, cast
+
+import click
+
+from orchestration.cycles import artifacts, ledger
+from orchestration.cycles.cycle import Cycle, CycleEvent, CycleNumber, CycleState, Result
+from orchestration.errors import KlorosError, Usage
+from orchestration.host.lock import FileLock
+from orchestration.operator.console import Console, json_option
+from orchestration.operator.records import cycle_json, elapsed, took
+from orchestration.operator.screen import size, span
+from orchestration.tick.kernel import Kernel
+
+_TAIL_LINES = 10
+_TAIL_BYTES = 16384
+_FILES = 50
+
+
+def number_argument(command: Any) -> Any:
+    """Give a command the argument N, the number of a cycle."""
+
+    def complete(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+        with Console(os.environ).looking() as kernel:
+            numbers = [str(cycle.cycle) for cycle in ledger.recent(kernel.db, 50)]
+        return [number for number in numbers if number.startswith(incomplete)]
+
+    return click.argument("number", metavar="N", shell_complete=complete)(command)
+
+
+def find(kernel: Kernel, number: str) -> Cycle:
+    """Return the cycle of this number; `cycle_00042` means it too.
+
+    Raises:
+        Usage: there is none; the hint says which there are.
+    """
+    text = number.removeprefix("cycle_")
+    found = ledger.get(kernel.db, CycleNumber(int(text))) if text.isascii() and text.isdigit() and len(text) < 16 else None
+    if found is not None:
+        return found
+    newest = ledger.recent(kernel.db, 1)
+    there = f"there are 1 to {newest[0].cycle}; klorosctl history --cycles lists them" if newest else "there is none yet"
+    raise Usage(f"there is no cycle {number!r}", hint=there)
+
+
+def folder_of(console: Console, cycle: Cycle) -> str:
+    """Return the cycle's folder."""
+    return artifacts.cycle_dir(console.settings.state_dir, cycle.cycle)
+
+
+@click.command()
+@number_argument
+@json_option
+@click.pass_obj
+def show(console: Console, *, number: str) -> None:
+    """Show everything about cycle N: cause, command, times, result, files, the end of its output."""
+    with console.looking() as kernel:
+        cycle = find(kernel, number)
+        folder = folder_of(console, cycle)
+        files, answers = _files(folder), _answers(kernel, cycle)
+        tail = _tail(artifacts.output_path(folder))
+        document = {**cycle_json(cycle), "folder": folder, "files": files, "answers": answers, "output_tail": tail}
+        console.answer(document, lambda: _lines(console, cycle, folder, files, answers, tail))
+
+
+def _answers(kernel: Kernel, cycle: Cycle) -> list[dict[str, Any]]:
+    rows = kernel.db.rows("operator.answered_by", cycle=cycle.cycle)
+    return [{name: row[name] for name in ("stem", "state", "fitness", "reason")} for row in rows]
+
+
+def _files(folder: str) -> list[dict[str, Any]]:
+    found = []
+    for at, _, names in sorted(os.walk(folder)):
+        for name in sorted(names):
+            path = os.path.join(at, name)
+            found.append({"path": os.path.relpath(path, folder), "bytes": os.lstat(path).st_size})
+    return found[:_FILES]
+
+
+def _tail(path: str) -> list[str]:
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            return file.read().decode("utf-8", "backslashreplace").splitlines()[-_TAIL_LINES:]
+    except OSError:
+        return []
+
+
+def _lines(
+    console: Console, cycle: Cycle, folder: str, files: list[dict[str, Any]], answers: list[dict[str, Any]], tail: list[str]
+) -> Iterator[str]:
+    screen = console.screen
+    yield screen.heading(f"Cycle {cycle.cycle}") + f"  {cycle.job}  {screen.state(cycle.state)}"
+    yield ""
+    yield from _result_lines(console, cycle)
+    yield from _origin_lines(console, cycle)
+    yield from _time_lines(console, cycle)
+    yield from screen.field("Command", shlex.join(cycle.command))
+    if cycle.runner:
+        yield from screen.field("Runner", _runner(cycle.runner))
+    yield from screen.field("Folder", folder if files else f"{folder} (not there)")
+    if files:
+        yield from screen.field("Files", *(f"{file['path']}  {size(file['bytes'])}" for file in files))
+    if answers:
+        yield ""
+        rows = [(a["state"], _number(a["fitness"]), a["stem"], a["reason"]) for a in answers]
+        yield from screen.table(("ANSWER", "FITNESS", "PROMOTION", "REASON"), rows)
+    if tail:
+        yield ""
+        yield screen.heading(f"The end of its output (all of it: klorosctl logs {cycle.cycle})")
+        yield from (f"  {line}" for text in tail for line in screen.wrap(text))
+
+
+def _runner(record: str) -> str:
+    try:
+        found = json.loads(record)
+        return f"pid {found['pid']} on {found['host']}"
+    except (ValueError, KeyError, TypeError):
+        return record
+
+
+def _number(value: object) -> str:
+    return "" if value is None else f"{cast(float, value):g}"
+
+
+def _result_lines(console: Console, cycle: Cycle) -> Iterator[str]:
+    field = console.screen.field
+    result = cycle.result
+    if result is None:
+        yield from field("Standing", elapsed(cycle, console.now))
+        return
+    how = f"exit code {result.exit_code}" if result.exit_code is not None else ""
+    if result.signal:
+        how = f"signal {result.signal}"
+    yield from field("Result", result.reason, *([how] if how not in result.reason else []))
+    used = [
+        f"wall {span(result.wall_seconds)}" if result.wall_seconds is not None else "",
+        f"CPU {span(result.cpu_seconds)}" if result.cpu_seconds is not None else "",
+        f"peak memory {size(result.peak_bytes)}" if result.peak_bytes is not None else "",
+        "output was cut at its limit" if result.output_truncated else "",
+    ]
+    if any(used):
+        yield from field("Used", ", ".join(filter(None, used)))
+    if result.epoch:
+        yield from field("Epoch", result.epoch)
+    if result.report:
+        yield from field("Report", result.report, f"sha256 {result.report_sha}")
+
+
+def _origin_lines(console: Console, cycle: Cycle) -> Iterator[str]:
+    field, origin = console.screen.field, cycle.origin
+    date = "" if cycle.phase_date is None else f", for the PHASE of {cycle.phase_date}"
+    yield from field("Cause", f"{origin.cause}{date}", f"tick {origin.tick_id}")
+    if origin.intent:
+        yield from field("Intent", origin.intent)
+    if origin.topic:
+        yield from field("Topic", origin.topic)
+    if origin.promotions:
+        yield from field("Promotions", *origin.promotions)
+
+
+def _time_lines(console: Console, cycle: Cycle) -> Iterator[str]:
+    instants = {
+        "Queued": cycle.queued_at,
+        "Started": cycle.started_at,
+        "Asked end": cycle.cancel_asked_at,
+        "Ended": cycle.ended_at,
+        "Settled": cycle.settled_at,
+    }
+    for name, instant in instants.items():
+        if instant is not None:
+            yield from console.screen.field(name, console.times.both(instant))
+    if cycle.started_at is not None:
+        yield from console.screen.field("Took", f"{took(cycle, console.now)}, deadline {span(cycle.timeout)}")
+
+
+@click.command()
+@number_argument
+@json_option
+@click.pass_obj
+def cancel(console: Console, *, number: str) -> int:
+    """End cycle N: a queued one at once, a running one by asking its runner."""
+    with console.looking() as kernel:
+        cycle = find(kernel, number)
+    if cycle.ended_at is not None:
+        raise KlorosError(
+            f"cycle {cycle.cycle} has ended: {cycle.state}, {console.times.ago(cycle.ended_at)}",
+            hint=f"nothing to cancel; klorosctl show {cycle.cycle}",
+        )
+    with console.acting() as kernel:
+        said = _cancel(console, kernel, cycle)
+    cycle_now = said.pop("cycle")
+    console.answer({"cycle": cycle_now, **said}, lambda: console.screen.wrap(said["message"]))
+    return 0
+
+
+def _cancel(console: Console, kernel: Kernel, cycle: Cycle) -> dict[str, Any]:
+    """Cancel it where it stands now; whichever change of state came first, counts."""
+    name = f"cycle {cycle.cycle}"
+    with kernel.db.transaction():
+        cycle = ledger.get(kernel.db, cycle.cycle) or cycle
+        if cycle.state is CycleState.QUEUED:
+            result = Result(reason=f"cancelled by {console.actor} before it started")
+            done = ledger.finish(kernel.db, cycle, CycleEvent.CANCEL, result, now=kernel.now())
+        else:
+            done = ledger.ask_cancel(kernel.db, cycle.cycle, now=kernel.now())
+    if cycle.state is CycleState.QUEUED:
+        outcome, message = "cancelled", f"{name} is cancelled; it had not started."
+    elif cycle.ended_at is not None:
+        outcome, message = "ended", f"{name} ended meanwhile: {cycle.state}."
+    elif FileLock(console.path("locks", "runner.lock")).is_free():
+        outcome, message = "lost", f"{name} has no runner any more: the next tick records it as lost and ends what it left."
+    elif done:
+        grace = span(console.settings.cycles.term_grace)
+        outcome = "asked"
+        message = (
+            f"{name} is asked to end: SIGTERM to all of its processes, SIGKILL {grace} later. klorosctl show {cycle.cycle}"
+        )
+    else:
+        outcome, message = "asked_before", f"{name} was asked before; klorosctl show {cycle.cycle}"
+    if done:
+        console.note("cancel", f"cancels {name} ({cycle.state})", cycle=cycle.cycle)
+    return {"cycle": cycle.cycle, "outcome": outcome, "message": message}

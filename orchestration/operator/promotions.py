@@ -1,0 +1,310 @@
+"""`klorosctl promotions`: what waits, what was answered, and a person's own answer."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import click
+
+from orchestration.cycles import ledger as cycles
+from orchestration.errors import KlorosError, LockHeld, Usage
+from orchestration.host import clock
+from orchestration.operator.console import Console, json_option, unknown
+from orchestration.promotions import ledger
+from orchestration.promotions.ledger import Remembered
+from orchestration.promotions.scan import ack_name, scan_unacked, stem_of
+from orchestration.store.counters import count
+from orchestration.tick.kernel import Kernel
+from orchestration.tick.settle import last_phase
+
+_LOCK_PATIENCE = timedelta(seconds=10)
+_LOCK_PAUSE = 0.05  # seconds; a tick holds its lock for some hundredths
+
+
+class Listed(NamedTuple):
+    """One promotion that has no ack."""
+
+    stem: str
+    state: str  # unacked, parked; refused: the next tick acks it as invalid; unreadable: left for a later tick
+    fitness: float | None
+    failures: int
+    remark: str
+
+
+@click.group()
+def promotions() -> None:
+    """Look at promotions, and answer them."""
+
+
+def _stem_argument(command: Any) -> Any:
+    def complete(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+        console = Console(os.environ)
+        with console.looking() as kernel:
+            return [stem for stem in _known_stems(console, kernel) if stem.startswith(incomplete)]
+
+    return click.argument("stem", shell_complete=complete)(command)
+
+
+@promotions.command("list")
+@click.option("--limit", type=click.IntRange(0, 100_000), default=10, show_default=True, help="So many answered ones.")
+@json_option
+@click.pass_obj
+def list_(console: Console, *, limit: int) -> None:
+    """List the promotions without an answer, and the last ones that have one."""
+    with console.looking() as kernel:
+        waiting = _waiting(console, kernel)
+        answered = [one for one in ledger.recent(kernel.db, limit=limit) if one.state in ("accepted", "rejected")]
+        document = {"waiting": [one._asdict() for one in waiting], "answered": [_remembered(one) for one in answered]}
+        console.answer(document, lambda: _list_lines(console, waiting, answered))
+
+
+def _waiting(console: Console, kernel: Kernel) -> list[Listed]:
+    from orchestration.promotions.reading import read_promotions
+
+    settings = console.settings
+    scan = scan_unacked(kernel.db, promotions_dir=settings.promotions_dir, acks_dir=settings.acks_dir, remember=False)
+    read = read_promotions(
+        settings.promotions_dir,
+        scan.waiting,
+        bounds=settings.promotions.bounds,
+        strict=settings.promotions.strict,
+        now=console.now,
+        older_answers=scan.older_answers,
+    )
+    known = ledger.known(kernel.db, [stem_of(name) for name in scan.waiting + scan.parked])
+    found = [_listed(one.stem, "unacked", one.promotion.fitness, known.get(one.stem)) for one in read.candidates]
+    found += [_listed(stem_of(name), "parked", None, known.get(stem_of(name))) for name in scan.parked]
+    found += [Listed(one.stem, "refused", None, 0, one.reason) for one in read.refused]
+    found += [Listed(stem_of(one.name), "unreadable", None, 0, one.reason) for one in read.left]
+    return sorted(found)
+
+
+def _listed(stem: str, state: str, fitness: float | None, known: Remembered | None) -> Listed:
+    if known is None:
+        return Listed(stem, state, fitness, 0, "new")
+    return Listed(stem, state, known.fitness if fitness is None else fitness, known.failures, known.reason)
+
+
+def _remembered(one: Remembered) -> dict[str, Any]:
+    return one._asdict()
+
+
+def _list_lines(console: Console, waiting: list[Listed], answered: list[Remembered]) -> Iterator[str]:
+    screen = console.screen
+    if waiting:
+        rows = [(w.state, _shown(w.fitness), str(w.failures or ""), w.stem, w.remark) for w in waiting]
+        yield from screen.table(("WAITING", "FITNESS", "FAILURES", "PROMOTION", "REMARK"), rows)
+    else:
+        yield f"Every promotion in {console.settings.promotions_dir} has its answer."
+    if answered:
+        yield ""
+        done = [
+            (one.state, _shown(one.fitness), str(one.cycle or ""), console.times.ago(one.changed_at), one.stem, one.reason)
+            for one in answered
+        ]
+        yield from screen.table(("ANSWER", "FITNESS", "CYCLE", "WHEN", "PROMOTION", "REASON"), done)
+    if any(one.state == "parked" for one in waiting):
+        yield ""
+        yield "Parked ones wait for you: klorosctl promotions retry|reject PROMOTION"
+
+
+def _shown(fitness: float | None) -> str:
+    return "" if fitness is None else f"{fitness:g}"
+
+
+@promotions.command()
+@_stem_argument
+@json_option
+@click.pass_obj
+def show(console: Console, *, stem: str) -> None:
+    """Show a promotion: its file, where it stands, its ack."""
+    with console.looking() as kernel:
+        stem = _find(console, kernel, stem)
+        listed = next((one for one in _waiting(console, kernel) if one.stem == stem), None)
+        known = ledger.known(kernel.db, [stem]).get(stem)
+        file, ack = _text(_file(console, stem)), _text(_ack(console, stem))
+        document = {
+            "stem": stem,
+            "state": _state(listed, known, ack),
+            "remark": "" if listed is None else listed.remark,
+            "remembered": None if known is None else _remembered(known),
+            "file": {"path": _file(console, stem), "text": file},
+            "ack": {"path": _ack(console, stem), "text": ack},
+        }
+        console.answer(document, lambda: _show_lines(console, document, known))
+
+
+def _state(listed: Listed | None, known: Remembered | None, ack: str | None) -> str:
+    if listed is not None:
+        return listed.state
+    if known is not None and known.state in ("accepted", "rejected"):
+        return known.state
+    return "answered" if ack is not None else "answered by an older ack"
+
+
+def _show_lines(console: Console, document: dict[str, Any], known: Remembered | None) -> Iterator[str]:
+    screen = console.screen
+    yield f"{screen.heading(document['stem'])}  {screen.state(document['state'])}"
+    if document["remark"]:
+        yield from screen.field("Remark", document["remark"])
+    if known is not None:
+        yield from screen.field("First seen", console.times.both(known.first_seen_at))
+        yield from screen.field("Changed", console.times.both(known.changed_at))
+        if known.failures:
+            yield from screen.field("Failures", f"{known.failures} cycles in a row, last cycle {known.cycle}")
+        elif known.cycle is not None:
+            yield from screen.field("Cycle", f"{known.cycle}: klorosctl show {known.cycle}")
+    for name in ("file", "ack"):
+        part = document[name]
+        yield ""
+        yield screen.heading(part["path"]) + ("" if part["text"] is not None else "  (not there)")
+        for line in (part["text"] or "").splitlines()[:60]:
+            yield from screen.wrap(line, first="  ", rest="    ")
+
+
+@promotions.command()
+@_stem_argument
+@json_option
+@click.pass_obj
+def retry(console: Console, *, stem: str) -> None:
+    """Let a parked promotion go again."""
+    with console.looking() as kernel:
+        stem = _find(console, kernel, stem)
+    with console.acting() as kernel:
+        with kernel.db.transaction():
+            done = ledger.retry(kernel.db, stem, at=kernel.now())
+        known = ledger.known(kernel.db, [stem]).get(stem)
+    if not done:
+        state = "not tried yet" if known is None else known.state
+        raise KlorosError(f"promotion {stem} is not parked, it is {state}", hint=f"klorosctl promotions show {stem}")
+    console.note("promotions retry", f"lets promotion {stem} go again", promotion=stem)
+    message = f"{stem} is unacked again; the next D-REAM cycle takes it. See: klorosctl explain"
+    console.answer({"promotion": stem, "state": "unacked"}, lambda: console.screen.wrap(message))
+
+
+@promotions.command()
+@_stem_argument
+@click.option("--reason", required=True, help="Why; it stands in the ack.")
+@json_option
+@click.pass_obj
+def reject(console: Console, *, stem: str, reason: str) -> None:
+    """Answer an unacked or parked promotion with no: writes its ack."""
+    from orchestration.promotions.ack import Ack, write_ack
+
+    if not reason.strip():
+        raise Usage("--reason is empty", hint="say why: whoever reads the ack wants to know")
+    with console.looking() as kernel:
+        stem = _find(console, kernel, stem)
+    with console.acting() as kernel, _no_tick(kernel):
+        _refuse_answered(console, kernel, stem)
+        known = ledger.known(kernel.db, [stem]).get(stem)
+        identity = known.promotion_id if known is not None else _own_id(console, stem)
+        epoch, sha = last_phase(kernel)
+        ack = Ack(
+            stem=stem,
+            promotion_id=identity,
+            accepted=False,
+            reason=reason,
+            phase_epoch=epoch,
+            phase_sha=sha,
+            cycle=None,
+            at=kernel.now(),
+        )
+        write_ack(console.settings.acks_dir, ack)
+        _note_answer(kernel, ack)
+    console.note("promotions reject", f"rejects promotion {stem}: {reason}", promotion=stem)
+    path = _ack(console, stem)
+    document = {"promotion": stem, "state": "rejected", "reason": reason, "ack": path}
+    console.answer(document, lambda: [f"{stem} is rejected.", f"  written: {path}", f"Undo: rm {path}"])
+
+
+def _note_answer(kernel: Kernel, ack: Any) -> None:
+    with kernel.db.transaction():
+        first = ledger.answer(
+            kernel.db,
+            ack.stem,
+            promotion_id=ack.promotion_id,
+            accepted=False,
+            reason=ack.reason,
+            fitness=None,
+            cycle=None,
+            at=ack.at,
+        )
+        if first:
+            count(kernel.db, "kloros_promotions_total", verdict="rejected")
+
+
+def _refuse_answered(console: Console, kernel: Kernel, stem: str) -> None:
+    """Refuse what has its answer, and what a cycle is about to answer: it may have set a baseline with it."""
+    for cycle in (*cycles.active(kernel.db), *cycles.unsettled(kernel.db)):
+        if stem in cycle.origin.promotions:
+            hint = f"wait for it, or: klorosctl cancel {cycle.cycle}"
+            raise KlorosError(f"cycle {cycle.cycle} is trying promotion {stem} ({cycle.state})", hint=hint)
+    settings = console.settings
+    scan = scan_unacked(kernel.db, promotions_dir=settings.promotions_dir, acks_dir=settings.acks_dir, remember=False)
+    if f"{stem}.json" not in (*scan.waiting, *scan.parked):
+        raise KlorosError(f"promotion {stem} has its answer already", hint=f"klorosctl promotions show {stem}")
+
+
+@contextmanager
+def _no_tick(kernel: Kernel) -> Iterator[None]:
+    """Hold the tick's lock for the block, so that no tick decides on what we are answering; waits for one at work."""
+    deadline = clock.monotonic() + _LOCK_PATIENCE.total_seconds()
+    while True:
+        try:
+            with kernel.lock.held("klorosctl"):
+                yield
+                return
+        except LockHeld:
+            if clock.monotonic() > deadline:
+                raise
+            time.sleep(_LOCK_PAUSE)
+
+
+def _own_id(console: Console, stem: str) -> str:
+    """Return the id that the file gives itself; the stem when it gives none that can be read."""
+    from orchestration.promotions.promotion import Promotion, parse
+
+    text = _text(_file(console, stem))
+    read = parse((text or "").encode("utf-8", "surrogateescape"), bounds={})
+    return read.id if isinstance(read, Promotion) else stem
+
+
+def _find(console: Console, kernel: Kernel, given: str) -> str:
+    stem = given.removesuffix(".json")
+    known = _known_stems(console, kernel)
+    if stem not in known:
+        raise unknown("promotion", stem, known)
+    return stem
+
+
+def _known_stems(console: Console, kernel: Kernel) -> list[str]:
+    try:
+        names = os.listdir(console.settings.promotions_dir)
+    except FileNotFoundError:
+        names = []
+    files = {stem_of(name) for name in names if name.endswith(".json") and not name.startswith(".")}
+    return sorted(files | {one.stem for one in ledger.recent(kernel.db, limit=1000)})
+
+
+def _file(console: Console, stem: str) -> str:
+    return os.path.join(console.settings.promotions_dir, f"{stem}.json")
+
+
+def _ack(console: Console, stem: str) -> str:
+    return os.path.join(console.settings.acks_dir, ack_name(stem))
+
+
+def _text(path: str) -> str | None:
+    from orchestration.promotions.document import MAX_BYTES
+    from orchestration.promotions.scan import read_regular
+
+    try:
+        return read_regular(path, limit=MAX_BYTES)[0].decode("utf-8", "surrogateescape")
+    except OSError:
+        return None

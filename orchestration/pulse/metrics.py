@@ -1,0 +1,178 @@
+"""The metrics of the tick: their names, kinds and help, and every series that exists before anything has happened.
+
+Owns the text that node_exporter's textfile collector reads; refuses to know where it is written and when. Values come
+from the store alone, so any process at any moment writes the same text. A series whose labels are known beforehand is
+there at 0 from the first tick on: `rate()` then sees its first increase, and `absent()` means that nothing writes.
+
+Written directly, for importing prometheus_client costs more than a whole quiet tick; the tests read it back with
+prometheus_client's parser and `promtool check metrics`.
+Format: https://prometheus.io/docs/instrumenting/exposition_formats/ (text, version 0.0.4)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeAlias, cast
+
+from orchestration import __version__
+from orchestration.cycles import ledger
+from orchestration.cycles.cycle import FINISHED, CycleState, JobName
+from orchestration.intents.intent import FINAL
+from orchestration.promotions.state import AckVerdict
+from orchestration.store.counters import bound_text, label_text
+from orchestration.store.instants import from_text_or_none
+from orchestration.store.port import Database
+from orchestration.tick import tick
+from orchestration.tick.calendar import DateResult
+from orchestration.tick.decision import SKIPPING
+from orchestration.tick.history import Refusal
+from orchestration.tick.reap import Leftover
+
+Values: TypeAlias = dict[tuple[str, str], float]
+"""What stands behind the metrics: the value of each series, by name and label text."""
+
+
+class Family(NamedTuple):
+    """One metric: what `# HELP` and `# TYPE` say, and its series that are known beforehand."""
+
+    name: str
+    kind: str  # counter, gauge, histogram
+    help: str
+    series: tuple[tuple[str, str], ...]  # name and label text, in the order of publishing
+
+
+def _plain(name: str, kind: str, text: str) -> Family:
+    return Family(name, kind, text, ((name, ""),))
+
+
+def _labelled(name: str, kind: str, text: str, label: str, values: Iterable[str]) -> Family:
+    return Family(name, kind, text, tuple((name, label_text({label: value})) for value in values))
+
+
+def _histogram(name: str, text: str, buckets: Sequence[float], labels: Iterable[dict[str, str]]) -> Family:
+    series: list[tuple[str, str]] = []
+    for of in labels:
+        series += ((f"{name}_bucket", label_text({**of, "le": bound_text(bound)})) for bound in (*buckets, float("inf")))
+        series += ((f"{name}_sum", label_text(of)), (f"{name}_count", label_text(of)))
+    return Family(name, "histogram", text, tuple(series))
+
+
+def _cycle_results() -> tuple[tuple[str, str], ...]:
+    finished = [state for state in CycleState if state in FINISHED]
+    return tuple(("kloros_cycles_total", label_text({"job": job, "result": state})) for job in JobName for state in finished)
+
+
+FAMILIES = (
+    Family(
+        "kloros_build_info",
+        "gauge",
+        "Always 1; the label says which version writes this.",
+        (("kloros_build_info", label_text({"version": __version__})),),
+    ),
+    _labelled(
+        "kloros_orchestrator_ticks_total",
+        "counter",
+        "Ticks that decided, by decision.",
+        "decision",
+        tick.Decided,
+    ),
+    _labelled(
+        "kloros_orchestrator_skipped_total",
+        "counter",
+        "Reasons for which a tick started nothing or was turned away; one NOOP may have several.",
+        "reason",
+        (*SKIPPING, *Refusal),
+    ),
+    _plain(
+        "kloros_orchestrator_lock_contention_total",
+        "counter",
+        "Ticks that were turned away because another held the lock.",
+    ),
+    _labelled(
+        "kloros_orchestrator_reaped_total",
+        "counter",
+        "Leftovers of dead processes that were cleared away, by kind.",
+        "kind",
+        Leftover,
+    ),
+    _histogram(
+        "kloros_orchestrator_tick_duration_seconds",
+        "Time that deciding took, from the start of a tick to its record.",
+        tick.DURATION_BUCKETS,
+        [{}],
+    ),
+    _plain(
+        "kloros_orchestrator_last_tick_timestamp_seconds",
+        "gauge",
+        "When a tick last decided anything, NOOP included; 0 before the first.",
+    ),
+    _plain(
+        "kloros_orchestrator_last_attempt_timestamp_seconds",
+        "gauge",
+        "When a tick last came as far as the store, turned away or not; 0 before the first.",
+    ),
+    Family("kloros_cycles_total", "counter", "Cycles that ended, by job and result.", _cycle_results()),
+    _histogram(
+        "kloros_cycle_duration_seconds",
+        "Time from claim to end of a cycle, by job.",
+        ledger.DURATION_BUCKETS,
+        [{"job": job} for job in JobName],
+    ),
+    _labelled("kloros_cycle_active", "gauge", "1 while a cycle of the job is queued or runs, else 0.", "job", JobName),
+    _plain("kloros_promotions_unacked", "gauge", "Promotions without an ack that are not parked."),
+    _plain("kloros_promotions_parked", "gauge", "Promotions that failed too often and wait for a person."),
+    _labelled(
+        "kloros_promotions_total",
+        "counter",
+        "Promotions answered, by verdict; invalid ones are rejected without a cycle.",
+        "verdict",
+        AckVerdict,
+    ),
+    _plain("kloros_intents_pending", "gauge", "Intents that wait in the inbox."),
+    _labelled("kloros_intents_total", "counter", "Intents that got their final status, by status.", "status", FINAL),
+    _plain(
+        "kloros_phase_last_success_timestamp_seconds",
+        "gauge",
+        "When a PHASE last succeeded; 0 before the first.",
+    ),
+    _labelled(
+        "kloros_phase_dates_total",
+        "counter",
+        "Local dates accounted for, by what became of their PHASE.",
+        "result",
+        DateResult,
+    ),
+)
+
+
+def read(db: Database) -> Values:
+    """Read every number as the store has it now."""
+    values = {(str(row["name"]), str(row["labels"])): cast("float", row["value"]) for row in db.rows("counters.all")}
+    values["kloros_build_info", label_text({"version": __version__})] = 1.0
+    (now,) = db.rows("pulse.now")
+    for job in JobName:
+        values["kloros_cycle_active", label_text({"job": job})] = float(bool(now[f"{job}_active"]))
+    values["kloros_intents_pending", ""] = float(now["intents_pending"] or 0)
+    succeeded_at = from_text_or_none(cast("str | None", now["phase_succeeded_at"]))
+    if succeeded_at is not None:
+        values["kloros_phase_last_success_timestamp_seconds", ""] = succeeded_at.timestamp()
+    return values
+
+
+def exposition(values: Values) -> str:
+    """Write every metric."""
+    lines: list[str] = []
+    for family in FAMILIES:
+        lines += (f"# HELP {family.name} {family.help}", f"# TYPE {family.name} {family.kind}")
+        lines += (_line(name, labels, values.get((name, labels), 0.0)) for name, labels in family.series)
+    return "\n".join(lines) + "\n"
+
+
+def queues(values: Values) -> dict[str, int]:
+    """Count what waits, as the gauges do."""
+    names = ("promotions_unacked", "promotions_parked", "intents_pending")
+    return {name: int(values.get((f"kloros_{name}", ""), 0)) for name in names}
+
+
+def _line(name: str, labels: str, value: float) -> str:
+    return f"{name}{{{labels}}} {value!r}" if labels else f"{name} {value!r}"

@@ -1,0 +1,160 @@
+"""The units against systemd's own checkers, against `Exit`, and against the settings' defaults."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from orchestration.configuration import SYSTEM_STATE_DIR
+from orchestration.exits import Exit
+from orchestration.host.journal import MESSAGE_IDS
+from orchestration.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+SYSTEMD = ROOT / "systemd"
+UNITS = sorted(path for path in SYSTEMD.iterdir() if path.suffix in (".service", ".path", ".timer"))
+SERVICES = [path for path in UNITS if path.suffix == ".service"]
+DEFAULTS = Settings.model_validate({"state_dir": SYSTEM_STATE_DIR})
+CONFINEMENT = re.compile(r"Protect|Private|Restrict|IPAddress|Device|Memory|SystemCallFilter|Capability|Remove|Lock|NoNew")
+
+
+def directives(unit: Path) -> dict[str, list[str]]:
+    """Every directive of a unit file with its values in order."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for line in unit.read_text().replace("\\\n", " ").splitlines():
+        if not line.startswith(("#", "[")) and "=" in line:
+            key, value = line.split("=", 1)
+            found[key].append(value.strip())
+    return found
+
+
+def unit(name: str) -> dict[str, list[str]]:
+    return directives(SYSTEMD / name)
+
+
+def analyze(*arguments: str, units: Path) -> str:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed (Debian package systemd)")
+    ended = subprocess.run(
+        ["systemd-analyze", *arguments],
+        env={"PATH": os.environ["PATH"], "SYSTEMD_UNIT_PATH": f"{units}:", "XDG_RUNTIME_DIR": str(units)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return ended.stdout + ended.stderr + (f"exit {ended.returncode}" if ended.returncode else "")
+
+
+def with_our_python(folder: Path, text_of: dict[str, str]) -> list[str]:
+    """Lay units into a folder with an interpreter that exists here, since verify looks for it."""
+    for name, text in text_of.items():
+        (folder / name).write_text(re.sub(r"=\S+/bin/python ", f"={sys.executable} ", text))
+    return [str(folder / name) for name in text_of]
+
+
+def test_systemd_finds_no_fault_in_any_unit(tmp_path: Path) -> None:
+    paths = with_our_python(tmp_path, {path.name: path.read_text() for path in UNITS})
+    assert analyze("verify", "--man=no", *paths, units=tmp_path) == ""
+
+
+def test_units_for_one_person_have_no_fault_either(tmp_path: Path) -> None:
+    made = {path.name: _for_one_person(path, home="/home/ada") for path in UNITS}
+    paths = with_our_python(tmp_path, made)
+    assert analyze("verify", "--user", "--man=no", *paths, units=tmp_path) == ""
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_units_for_one_person_need_nothing_of_the_host(path: Path) -> None:
+    made = _for_one_person(path, home="/home/ada")
+    orders = "\n".join(line for line in made.splitlines() if not line.startswith("#"))
+    for foreign in ("/opt/", "/var/lib", "/etc/", "User=", "Group=", "StateDirectory", "Protect", "Private"):
+        assert foreign not in orders
+
+
+def _for_one_person(path: Path, *, home: str) -> str:
+    script = f'source "{ROOT}/install.sh"; set_places_user; user_unit "{path}"'
+    return subprocess.run(
+        ["bash", "-c", script], env={"HOME": home, "PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True
+    ).stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "highest"),
+    [("kloros-orchestrator.service", 0.7), ("kloros-alert@.service", 0.5), ("kloros-cycle.service", 3.3)],
+)
+def test_services_are_as_confined_as_they_were(name: str, highest: float) -> None:
+    said = analyze("security", "--offline=yes", str(SYSTEMD / name), units=SYSTEMD)
+    score = re.search(r"Overall exposure level for .*: ([\d.]+)", said)
+    assert score, said
+    assert float(score[1]) <= highest, said
+
+
+def test_each_relaxation_of_the_cycle_unit_says_why() -> None:
+    strict, lax = unit("kloros-orchestrator.service"), unit("kloros-cycle.service")
+    text = (SYSTEMD / "kloros-cycle.service").read_text()
+    comments = "\n".join(line for line in text.splitlines() if line.startswith("#"))
+    for key in filter(CONFINEMENT.match, strict):
+        if lax.get(key) != strict[key]:
+            assert f"{key}=" in comments, f"{key}= differs without a word"
+
+
+@pytest.mark.parametrize("name", ["kloros-orchestrator.service", "kloros-cycle.service"])
+def test_success_is_what_exit_says(name: str) -> None:
+    numbers = {int(number) for value in unit(name)["SuccessExitStatus"] for number in value.split()}
+    assert numbers == {Exit.DISABLED, Exit.LOCK_HELD}
+
+
+def test_a_tick_ends_before_the_next_one_is_due() -> None:
+    tick = unit("kloros-orchestrator.service")
+    assert int(tick["TimeoutStartSec"][0]) < 60
+    assert tick["Type"] == ["oneshot"]
+
+
+def test_operators_find_the_mode_as_their_notes_have_it() -> None:
+    assert "KLR_ORCHESTRATION_MODE=enabled" in unit("kloros-orchestrator.service")["Environment"]
+
+
+def test_the_timer_neither_dies_nor_skips_the_repeated_hour() -> None:
+    timer = unit("kloros-orchestrator.timer")
+    assert timer["OnCalendar"] == ["*-*-* *:*:00 UTC"]
+    assert timer["AccuracySec"] == ["1s"]
+    assert not {"OnUnitActiveSec", "OnUnitInactiveSec", "OnBootSec"} & timer.keys()
+
+
+def test_stopping_the_cycle_unit_outlasts_the_runners_grace() -> None:
+    assert int(unit("kloros-cycle.service")["TimeoutStopSec"][0]) > DEFAULTS.cycles.term_grace.total_seconds()
+
+
+def test_no_burst_can_fail_a_unit() -> None:
+    for path in ("kloros-orchestrator.path", "kloros-cycle.path"):
+        assert unit(path)["TriggerLimitIntervalSec"] == ["0"]
+    for service in SERVICES:
+        assert directives(service)["StartLimitIntervalSec"] == ["0"], service.name
+
+
+def test_paths_of_the_units_are_the_settings_defaults() -> None:
+    state = DEFAULTS.state_dir
+    assert unit("kloros-orchestrator.path")["PathChanged"] == [f"{state}/intents", DEFAULTS.promotions_dir]
+    assert unit("kloros-orchestrator.path")["PathExists"] == [f"{state}/kick/tick"]
+    assert unit("kloros-cycle.path")["PathExists"] == [f"{state}/kick/cycle"]
+    for service in SERVICES:
+        assert directives(service)["WorkingDirectory"] == [state], service.name
+    assert unit("kloros-orchestrator.service")["ReadWritePaths"] == [f"-{os.path.dirname(DEFAULTS.textfile)}"]
+
+
+def test_state_folders_are_their_owners_alone() -> None:
+    rows = [line.split() for line in (SYSTEMD / "tmpfiles.d/kloros.conf").read_text().splitlines() if line.startswith("d")]
+    assert {(mode, user, group, age) for _, _, mode, user, group, age in rows} == {("0700", "kloros", "kloros", "-")}
+    named = {os.path.relpath(path, DEFAULTS.state_dir) for _, path, *_ in rows}
+    assert {"locks", "kick", "intents", "intents/processed", "signals", "promotions", "promotions_ack"} <= named
+
+
+def test_the_alerts_message_id_is_its_own() -> None:
+    found = re.findall(r"MESSAGE_ID=([0-9a-f]{32})", (SYSTEMD / "kloros-alert@.service").read_text())
+    assert len(found) == 1
+    assert found[0] not in MESSAGE_IDS.values()
