@@ -173,6 +173,7 @@ def _manifest(cycle: Cycle) -> dict[str, object]:
         "state": cycle.state,
         "origin": cycle.origin._asdict(),
         "command": list(cycle.command),
+        "working_dir": cycle.working_dir,
         "timeout_seconds": cycle.timeout.total_seconds(),
         "phase_date": None if cycle.phase_date is None else cycle.phase_date.isoformat(),
         "queued_at": to_text(cycle.queued_at),

@@ -335,3 +335,18 @@ def test_waiting_shows_progress_on_a_terminal(host: Host, dream: Callable[..., N
         shown += os.read(screen, 1024)
     assert waiting.wait() == Exit.DONE
     os.close(screen)
+
+
+def test_a_command_runs_in_its_cycles_folder_or_where_the_settings_say(
+    host: Host, dream: Callable[..., None], tmp_path: Path
+) -> None:
+    dream("pwd", **NO_BACKOFF)
+    host.intend("curiosity_here")
+    host.tick("--wait")
+    until(lambda: finished(host, 1))
+    folder = host.state / "cycles" / "cycle_00001"
+    assert (folder / "logs" / "output.log").read_text() == f"{folder}\n"
+    host.set(KLR_DREAM_WORKING_DIR=str(tmp_path))
+    host.intend("curiosity_there")
+    host.tick("--wait")
+    assert (host.state / "cycles" / "cycle_00002" / "logs" / "output.log").read_text() == f"{tmp_path}\n"

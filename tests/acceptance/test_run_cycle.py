@@ -93,7 +93,7 @@ class World:
         with self.db.transaction():
             return ledger.enqueue(
                 self.db,
-                job=Job(job, command, timeout),
+                job=Job(job, command, "", timeout),
                 origin=origin,
                 token=os.urandom(8).hex(),
                 now=clock.now(),

@@ -4,7 +4,7 @@ A process changes the world by system calls alone (SQLite's shared memory apart,
 has died). So killing it before a call that changes nothing anybody could see, a read or a wait, is the same as killing it
 before the next call that does change something, and to kill it before each of those is to kill it at every instruction.
 `strace` counts the calls of each name from the moment it attaches, so a run is first recorded and then killed once at each
-changing call of the record; of the first tick of all, the smallest, at every call whatever it does.
+changing call of the record; the first tick of all and a quiet one, the smallest, at every call whatever it does.
 
 After each kill the next ticks must lead to the very story of a run that was not killed (design rule 4), every file must
 be whole even before them, and nothing of the dead run may remain.
@@ -15,10 +15,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -97,7 +96,7 @@ def phased(world: World) -> None:
     world.decided()
     world.set(**world.window(opens_in=-timedelta(hours=1), lasts=timedelta(hours=4)))
     day = (datetime.now(UTC) - timedelta(hours=1)).date()
-    job = Job(JobName.PHASE, ("true",), timedelta(minutes=1))
+    job = Job(JobName.PHASE, ("true",), "", timedelta(minutes=1))
     with world.store() as db, db.transaction():
         ledger.enqueue(db, job=job, origin=Origin(Cause.WINDOW, "t"), token="aa", now=clock.now(), phase_date=day)
         cycle = ledger.claim_next(db, runner="{}", now=clock.now())
@@ -122,35 +121,19 @@ def dead(world: World) -> None:
 WORLDS: tuple[Callable[[World], None], ...] = (nothing, quiet, queue, asked, succeeded, failed, dates, phased, dead)
 
 
-@pytest.fixture(scope="module")
-def warm() -> Iterator[Warm]:
-    with Warm() as warm:
-        yield warm
-
-
-@pytest.fixture()
-def memory(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a file system in memory: for a kill as good as any, and quick to sync."""
-    shared = Path("/dev/shm")
-    with TemporaryDirectory(dir=shared if shared.is_dir() else tmp_path, prefix="kloros-faults-") as folder:
-        yield Path(folder)
-
-
 @pytest.mark.parametrize("share", range(SHARES))
 @pytest.mark.parametrize("prepare", WORLDS, ids=lambda prepare: prepare.__name__)
 def test_killed_at_every_changing_call_the_next_ticks_reach_the_same_end(
     prepare: Callable[[World], None], share: int, warm: Warm, memory: Path
 ) -> None:
-    world = World(memory)
-    if prepare is not nothing:
-        (world.state / "kick").mkdir(parents=True)
+    world = World(memory, kicks=prepare is not nothing)
     prepare(world)
     world.keep()
     points, story = _reference(world, warm)
-    chosen = changing(points)
-    assert len(chosen) > 10
-    for point in chosen[share::SHARES]:
-        _kill_and_follow(world, warm, point, story)
+    chosen = points if prepare in (nothing, quiet) else changing(points)
+    assert len(chosen) > 50
+    killed = [_kill_and_follow(world, warm, point, story) for point in chosen[share::SHARES]]
+    assert sum(killed) > 0.9 * len(killed)  # a run may make a call or two fewer than the recorded one
 
 
 def _reference(world: World, warm: Warm) -> tuple[list[Point], dict[str, object]]:
@@ -159,30 +142,24 @@ def _reference(world: World, warm: Warm) -> tuple[list[Point], dict[str, object]
     points = warm.traced("run_once", world.environ, world.output, world.home / "trace")
     for _ in range(FOLLOWING):
         assert warm.run("run_once", world.environ, world.output) == 0, world.output.read_text()
-    _assert_always(world)
+    world.assert_always()
     return points, world.story()
 
 
-def _kill_and_follow(world: World, warm: Warm, point: Point, story: dict[str, object]) -> None:
+def _kill_and_follow(world: World, warm: Warm, point: Point, story: dict[str, object]) -> bool:
     world.put_back()
     try:
-        warm.killed("run_once", world.environ, world.output, point)
+        killed = warm.killed("run_once", world.environ, world.output, point)
         world.assert_whole()
         for _ in range(FOLLOWING):
             assert warm.run("run_once", world.environ, world.output) == 0, world.output.read_text()
             world.assert_whole()
-        _assert_always(world)
+        world.assert_always()
         assert world.story() == story
+        return killed
     except AssertionError as fault:
         fault.add_note(f"killed before {point.name} number {point.count}: {point.text}")
         raise
-
-
-def _assert_always(world: World) -> None:
-    world.assert_whole()
-    world.assert_no_litter()
-    world.assert_accounted()
-    assert world.processes() == []
 
 
 def _intents(world: World) -> None:

@@ -22,10 +22,12 @@ _ONCE = ("kloros_cycles_total", "kloros_promotions_total", "kloros_intents_total
 class World(Host):
     """A host with a launcher that only leaves a kick."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, kicks: bool = True, backoff: str = "1h") -> None:
         super().__init__(home)
+        if kicks:
+            (self.state / "kick").mkdir(parents=True)
         self.set(KLR_LAUNCHER="systemd")
-        self.configure('[dream]\nbackoff = ["1h"]\n[phase]\nbackoff = ["1h"]\n')
+        self.configure(f'[dream]\nbackoff = ["{backoff}"]\n[phase]\nbackoff = ["{backoff}"]\n')
         self.output = home / "output"
         self._kept = home / "kept"
 
@@ -88,6 +90,13 @@ class World(Host):
             number = sum(row["decision"] == decision for row in self.table("ticks"))
             assert counted.get(f'decision="{decision}"', 0) == number
         assert json.loads((self.state / "latest.json").read_text())["tick_id"] == stored[-1]
+
+    def assert_always(self) -> None:
+        """All of that, and nothing runs any more."""
+        self.assert_whole()
+        self.assert_no_litter()
+        self.assert_accounted()
+        assert self.processes() == []
 
     def story(self) -> dict[str, object]:
         """Tell what the state has come to, less times, ids, and the ticks it took."""
