@@ -10,6 +10,9 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from prometheus_client.metrics_core import Metric
@@ -18,6 +21,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from orchestration.cycles.cycle import FINISHED, JobName
 from orchestration.intents.intent import FINAL
 from orchestration.pulse import metrics, textfile
+from orchestration.pulse.publish import publish
+from orchestration.settings import Settings
 from orchestration.store.counters import count, gauge, observe
 from orchestration.store.sqlite import SqliteDatabase
 from orchestration.tick.calendar import DateResult
@@ -232,26 +237,51 @@ for _ in range(times):
         count(db, "kloros_orchestrator_lock_contention_total")
     publish(settings, db)
 """
+CONTENTION = "kloros_orchestrator_lock_contention_total"
 
 
 def test_writers_at_once_leave_whole_files_and_no_counter_ever_goes_back(db: SqliteDatabase, tmp_path: Path) -> None:
-    """An older copy over a newer one would be a counter reset to Prometheus."""
     writers, times = 4, 40
-    command = [sys.executable, "-c", WRITER, str(tmp_path), str(times)]
-    running = [subprocess.Popen(command) for _ in range(writers)]
-    path = tmp_path / "kloros.prom"
+    running = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), str(times)]) for _ in range(writers)]
+    path, whole = tmp_path / "kloros.prom", len(text_of(db).splitlines())
     seen: list[float] = []
     deadline = time.monotonic() + 60
     while any(writer.poll() is None for writer in running):
         assert time.monotonic() < deadline
         if path.exists():
             text = path.read_text()
-            assert text.startswith("# HELP")
-            assert text.endswith("\n")
-            assert len(text.splitlines()) == len(text_of(db).splitlines())
-            line = next(one for one in text.splitlines() if one.startswith("kloros_orchestrator_lock_contention_total "))
-            seen.append(float(line.split()[1]))
+            assert (len(text.splitlines()), text[-1]) == (whole, "\n")
+            seen.append(contention(text))
     assert [writer.wait() for writer in running] == [0] * writers
     assert seen == sorted(seen)
-    assert len(set(seen)) > writers
-    assert f"kloros_orchestrator_lock_contention_total {float(writers * times)}" in path.read_text()
+    assert contention(path.read_text()) == writers * times
+
+
+def contention(text: str) -> float:
+    return float(next(line for line in text.splitlines() if line.startswith(f"{CONTENTION} ")).split()[1])
+
+
+class Overtaken(SimpleNamespace):
+    """Settings of a publisher that another one tries to overtake between its reading and its writing."""
+
+    @property
+    def textfile(self) -> str:
+        if not self.others:
+            self.others.append(Thread(target=self.overtake))
+            self.others[0].start()
+            self.others[0].join(timeout=0.5)  # ends at once if it can overtake
+        return str(self.path)
+
+    def overtake(self) -> None:
+        other = SqliteDatabase(f"{self.state_dir}/kloros.db")
+        count(other, CONTENTION)
+        publish(cast("Settings", self), other)
+        other.close()
+
+
+def test_an_older_copy_never_takes_the_place_of_a_newer_one(db: SqliteDatabase, tmp_path: Path) -> None:
+    """To Prometheus that would be a counter reset: `rate()` would count everything once more."""
+    settings = Overtaken(state_dir=str(tmp_path), path=tmp_path / "kloros.prom", others=[])
+    publish(cast("Settings", settings), db)
+    settings.others[0].join()
+    assert contention((tmp_path / "kloros.prom").read_text()) == 1
