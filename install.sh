@@ -79,6 +79,7 @@ set_places_system() {
     config=/etc/kloros/orchestrator.toml
     unit_folder=/etc/systemd/system
     link=/usr/local/bin/klorosctl
+    metrics=/var/lib/prometheus/node-exporter # of Debian's package prometheus-node-exporter
 }
 
 set_places_user() {
@@ -177,9 +178,9 @@ make_environment() {
     local folder=$1 kind=$2
     rm -rf "$folder"
     "$python" -m venv "$folder"
-    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --constraint "$lock" "$here" ||
+    "$folder/bin/python" -m pip install -qq --disable-pip-version-check --no-input --constraint "$lock" "$here" ||
         die 1 "pip could not install the program; its own words are above"
-    if [[ $kind == journal ]] && ! "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
+    if [[ $kind == journal ]] && ! "$folder/bin/python" -m pip install -qq --disable-pip-version-check --no-input \
         --constraint "$lock" --use-pep517 systemd-python; then
         warn "systemd-python could not be compiled (its own words are above): the program works without it, but writes
    its log as JSON lines instead of journal fields. To have them, install gcc, pkg-config, libsystemd-dev and
@@ -187,7 +188,7 @@ make_environment() {
         : >"$folder/.without-journal"
     fi
     # It came with the environment, nothing needs it, and its hook costs every start of Python a millisecond.
-    "$folder/bin/python" -m pip uninstall --quiet --yes setuptools 2>/dev/null || true
+    "$folder/bin/python" -m pip uninstall -qq --yes setuptools 2>/dev/null || true
     # The units see this folder read-only: what is not compiled now would be compiled again by every tick.
     "$folder/bin/python" -m compileall -q "$folder/lib" >/dev/null || true
 }
@@ -265,8 +266,8 @@ install_system() {
     install -D -m 0644 "$here/systemd/tmpfiles.d/kloros.conf" /etc/tmpfiles.d/kloros.conf
     install -D -m 0644 "$here/systemd/logrotate/kloros" /etc/logrotate.d/kloros
     systemd-sysusers /etc/sysusers.d/kloros.conf
-    # The line for node_exporter's folder complains where the file system has no ACLs; the rest has been done then.
-    systemd-tmpfiles --create /etc/tmpfiles.d/kloros.conf || warn "systemd-tmpfiles: see above"
+    systemd-tmpfiles --create /etc/tmpfiles.d/kloros.conf
+    open_metrics_folder
     install_config
     mkdir -p "$(dirname "$link")"
     ln -sfn "$base/bin/klorosctl" "$link"
@@ -282,6 +283,20 @@ install_system() {
     start_units "$first"
     remove_old_versions
     next_steps "" "sudo "
+}
+
+# Let the group kloros leave kloros.prom in node_exporter's folder. By dpkg's own list of overrides, because it also
+# counts when that package is installed after us, and because systemd-tmpfiles refuses the path (its parent is owned by
+# another user than root).
+open_metrics_folder() {
+    dpkg-statoverride --list "$metrics" >/dev/null || dpkg-statoverride --update --add root kloros 0775 "$metrics"
+}
+
+close_metrics_folder() {
+    [[ $(dpkg-statoverride --list "$metrics") == "root kloros 775 "* ]] || return 0
+    dpkg-statoverride --quiet --remove "$metrics"
+    rm -f "$metrics/kloros.prom"
+    [[ ! -d $metrics ]] || { chgrp root "$metrics" && chmod 0755 "$metrics"; }
 }
 
 # Enable on the first installation only: what an operator has switched off since then stays off.
@@ -328,6 +343,7 @@ uninstall_system() {
     for unit in "${units[@]}"; do rm -f "$unit_folder/$unit"; done
     rm -f "$link" /etc/sysusers.d/kloros.conf /etc/tmpfiles.d/kloros.conf /etc/logrotate.d/kloros
     rm -rf "$base"
+    close_metrics_folder
     systemctl daemon-reload 2>/dev/null || true
     systemctl reset-failed 'kloros-*' 2>/dev/null || true
     if [[ $purge == no ]]; then
@@ -336,9 +352,7 @@ uninstall_system() {
         return
     fi
     rm -rf "$state" "$(dirname "$config")" "$unit_folder"/kloros-*.d
-    rm -f /var/lib/prometheus/node-exporter/kloros.prom /var/lib/systemd/timers/stamp-kloros-orchestrator.timer
-    command -v setfacl >/dev/null && [[ -d /var/lib/prometheus/node-exporter ]] &&
-        setfacl -x user:kloros /var/lib/prometheus/node-exporter
+    rm -f /var/lib/systemd/timers/stamp-kloros-orchestrator.timer
     ! id kloros >/dev/null 2>&1 || userdel kloros
     say "Removed, with state, settings and the user kloros."
 }
@@ -391,6 +405,7 @@ uninstall_user() {
         return
     fi
     rm -rf "$state" "$(dirname "$config")" "$unit_folder"/kloros-*.d
+    rm -f "${XDG_DATA_HOME:-$HOME/.local/share}/systemd/timers/stamp-kloros-orchestrator.timer"
     say "Removed, with state and settings."
 }
 
@@ -418,11 +433,12 @@ try() {
     say "program    $version, in its own virtual environment"
     say "settings   $folder/example/orchestrator.toml"
     say "state      $folder/state, fresh"
-    export KLR_CONFIG=$folder/example/orchestrator.toml KLR_STATE_DIR=$folder/state
-    export KLR_TEXTFILE=$folder/state/kloros.prom KLR_LAUNCHER=detached KLR_ORCHESTRATION_MODE=enabled
-    export PATH=$environment/bin:$PATH
+    try_command "$folder" "$environment" >"$folder/klorosctl"
+    chmod +x "$folder/klorosctl"
+    say "command    $folder/klorosctl, which knows these places"
+    export PATH=$folder:$PATH
     try_cycle "$folder/state"
-    try_next "$folder" "$environment"
+    try_next "$folder"
 }
 
 try_state() {
@@ -462,23 +478,33 @@ try_cycle() {
     shown klorosctl explain
 }
 
+# klorosctl for this trial alone: whatever else is installed or set, it acts on this folder.
+try_command() {
+    cat <<END
+#!/bin/sh
+export KLR_CONFIG='$1/example/orchestrator.toml' KLR_STATE_DIR='$1/state' KLR_TEXTFILE='$1/state/kloros.prom'
+export KLR_LAUNCHER=detached KLR_ORCHESTRATION_MODE=enabled PATH='$2/bin':"\$PATH"
+exec '$2/bin/klorosctl' "\$@"
+END
+}
+
 shown() {
     printf '\n$ %s\n' "$*"
     "$@"
 }
 
 try_next() {
+    local command=$1/klorosctl
+    [[ $1 != "$PWD/.try" ]] || command=.try/klorosctl
     cat <<END
 
 == It works. What to type next
 
-To look further at this trial:
-  export KLR_CONFIG=$KLR_CONFIG KLR_STATE_DIR=$KLR_STATE_DIR KLR_TEXTFILE=$KLR_TEXTFILE
-  export KLR_LAUNCHER=detached PATH=$2/bin:\$PATH
-  klorosctl status
-  klorosctl logs 1
-  klorosctl forecast --days 7
-  klorosctl intents add curiosity_demo --priority 5 --reason "see what an intent does" && klorosctl tick --wait
+  $command status
+  $command logs 1
+  $command forecast --days 7
+  $command intents add curiosity_demo --priority 5 --reason "see what an intent does"
+  $command tick --wait
 
 To have it tick every minute:
   sudo ./install.sh       for the whole host

@@ -6,6 +6,7 @@ Owns the list of commands, and how a command's end becomes an exit code and a me
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from importlib import import_module
 
 import click
 
-from orchestration.errors import KlorosError, Unwritable
+from orchestration.errors import KlorosError, Unwritable, Usage
 from orchestration.exits import Exit
 from orchestration.operator.console import Console
 
@@ -54,6 +55,13 @@ class Program(click.Group):
         """Return the commands in the order in which an operator needs them."""
         return list(COMMANDS)
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command of the first word; a wrong one is answered with those that are near."""
+        if args and args[0] not in COMMANDS and not ctx.resilient_parsing:
+            near = difflib.get_close_matches(args[0], COMMANDS, n=3, cutoff=0.5) or list(COMMANDS)
+            raise Usage(f"there is no command {args[0]!r}", hint=f"there is {', '.join(near)}; {NAME} --help")
+        return super().resolve_command(ctx, args)
+
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Import a command's module."""
         if name not in COMMANDS:
@@ -64,7 +72,14 @@ class Program(click.Group):
 
 @click.group(cls=Program, name=NAME, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--user", is_flag=True, help="Mean your own systemd units, also as root (like systemctl --user).")
-@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=lambda *given: _version(*given))
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=lambda *given: _version(*given),
+    help="Print the version.",
+)
 @click.pass_context
 def program(ctx: click.Context, *, user: bool) -> None:
     """Look at the KLoROS orchestrator, and steer it.

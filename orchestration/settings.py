@@ -49,6 +49,7 @@ Duration = Annotated[timedelta, BeforeValidator(_duration), Field(ge=timedelta(0
 PositiveDuration = Annotated[timedelta, BeforeValidator(_duration), Field(gt=timedelta(0))]
 Command = tuple[str, ...]
 AbsolutePath = Annotated[str, Field(pattern=r"^/")]
+WorkingDir = Annotated[str, Field(pattern=r"^(/.*)?$", examples=["/opt/app"])]
 Bounds = tuple[float, float]
 
 _STEPS = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15), timedelta(minutes=30))
@@ -83,6 +84,8 @@ class Phase(_Section):
     """What to do about a window that closed without a PHASE: record it as skipped, or also run it once, now."""
     command: Annotated[Command, Field(examples=[["python3", "-m", "src.phase.run_all_domains"]])] = ()
     """The program and its arguments; empty means our own, which runs `[phase.domains]`."""
+    working_dir: WorkingDir = ""
+    """Folder in which the command runs; empty means the cycle's own, which is the same however a tick was started."""
     timeout: Annotated[PositiveDuration, Field(examples=["1h"])] = timedelta(hours=1)
     """Longest run of a PHASE, in seconds or with a unit; after it the whole process tree is ended."""
     backoff: Annotated[tuple[Duration, ...], Field(examples=[["1min", "5min", "15min", "30min"]])] = _STEPS
@@ -102,6 +105,8 @@ class Dream(_Section):
 
     command: Annotated[Command, Field(examples=[["python3", "-m", "src.dream.run"]])] = ()
     """The program and its arguments; empty means our own, which runs `trial` for each promotion."""
+    working_dir: WorkingDir = ""
+    """Folder in which the command runs; empty means the cycle's own, which is the same however a tick was started."""
     timeout: Annotated[PositiveDuration, Field(examples=["30min"])] = timedelta(minutes=30)
     """Longest run of a D-REAM cycle, in seconds or with a unit; after it the whole process tree is ended."""
     trial: Annotated[Command, Field(examples=[["python3", "/opt/app/trial.py"]])] = ()

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final
 from orchestration.cycles.cycle import Cycle, CycleNumber, folder_name
 from orchestration.errors import Malformed
 from orchestration.host import files
-from orchestration.host.files import unwritable
 from orchestration.host.journal import Event, Priority, log
 from orchestration.store.instants import to_text
 
@@ -70,11 +69,8 @@ def make_folder(state_dir: str, cycle: CycleNumber) -> str:
     if os.path.lexists(folder):
         aside = files.move_no_replace(folder, os.path.dirname(folder), f"{folder_name(cycle)}.1")
         log(Event.LEFTOVER_REAPED, f"{folder} was there before its cycle; it is {aside} now", cycle=cycle)
-    try:
-        for name in ("logs", "artifacts"):
-            os.makedirs(os.path.join(folder, name), mode=0o700)
-    except OSError as error:
-        raise unwritable(folder, error) from error
+    for name in ("logs", "artifacts"):
+        files.make_folder(os.path.join(folder, name))
     return folder
 
 
@@ -85,12 +81,8 @@ def write_manifest(state_dir: str, cycle: Cycle) -> None:
         Unwritable: disk full, read-only or not ours.
     """
     folder = cycle_dir(state_dir, cycle.cycle)
-    path = os.path.join(folder, "manifest.json")
-    try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise unwritable(folder, error) from error
-    files.replace(path, json.dumps(_manifest(cycle), indent=2).encode() + b"\n", 0o640)
+    files.make_folder(folder)
+    files.replace(os.path.join(folder, "manifest.json"), json.dumps(_manifest(cycle), indent=2).encode() + b"\n", 0o640)
 
 
 def hand_over(cycle: Cycle, folder: str, settings: Settings, *, now: datetime) -> None:
@@ -181,6 +173,7 @@ def _manifest(cycle: Cycle) -> dict[str, object]:
         "state": cycle.state,
         "origin": cycle.origin._asdict(),
         "command": list(cycle.command),
+        "working_dir": cycle.working_dir,
         "timeout_seconds": cycle.timeout.total_seconds(),
         "phase_date": None if cycle.phase_date is None else cycle.phase_date.isoformat(),
         "queued_at": to_text(cycle.queued_at),

@@ -114,6 +114,7 @@ class Cycle(NamedTuple):
     token: str
     origin: Origin
     command: tuple[str, ...]
+    working_dir: str  # "" for the cycle's own folder
     timeout: timedelta
     phase_date: date | None
     queued_at: datetime

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, NamedTuple, assert_never
 from orchestration.cycles.cycle import JobName
 
 if TYPE_CHECKING:
-    from orchestration.settings import Settings
+    from orchestration.settings import Dream, Phase, Settings
 
 _DEFAULT_MODULES = {JobName.PHASE: "orchestration.phase.domains", JobName.DREAM: "orchestration.promotions.trial"}
 
 
 class Job(NamedTuple):
-    """A command without a shell, and the time it may take."""
+    """A command without a shell, where it runs ("" for the cycle's own folder), and the time it may take."""
 
     name: JobName
     command: tuple[str, ...]
+    working_dir: str
     timeout: timedelta
 
 
@@ -26,9 +27,10 @@ def job(name: JobName, settings: Settings) -> Job:
     """Return the job of this name; an empty command in the settings means our own program for it."""
     match name:
         case JobName.PHASE:
-            command, timeout = settings.phase.command, settings.phase.timeout
+            section: Phase | Dream = settings.phase
         case JobName.DREAM:
-            command, timeout = settings.dream.command, settings.dream.timeout
+            section = settings.dream
         case _:
             assert_never(name)
-    return Job(name, command or (sys.executable, "-m", _DEFAULT_MODULES[name]), timeout)
+    command = section.command or (sys.executable, "-m", _DEFAULT_MODULES[name])
+    return Job(name, command, section.working_dir, section.timeout)

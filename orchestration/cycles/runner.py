@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final
 from orchestration.cycles import artifacts, environment, judgement, ledger
 from orchestration.cycles.cycle import Cycle, CycleEvent, CycleState, JobName, Result
 from orchestration.errors import CommandLost, KlorosError, LockHeld, StoreUnreachable
-from orchestration.host import clock, process, process_identity
+from orchestration.host import clock, files, process, process_identity
 from orchestration.host.journal import Event, Priority, log
 from orchestration.store.counters import count
 
@@ -180,7 +180,7 @@ class Runner:
         """Put in place what the command is to find; return the variables that name it."""
         if cycle.job is JobName.PHASE:
             signals_dir = self._path("signals")
-            os.makedirs(signals_dir, mode=0o700, exist_ok=True)
+            files.make_folder(signals_dir)
             return environment.of_phase(cycle, epoch=judgement.epoch_of(cycle), signals_dir=signals_dir)
         handover = artifacts.handover_path(folder)
         artifacts.hand_over(cycle, folder, self._settings, now=clock.now())
@@ -190,7 +190,7 @@ class Runner:
         return process.run(
             cycle.command,
             env=environment.of_command(cycle, self._environ, state_dir=self._settings.state_dir, folder=folder, extra=extra),
-            cwd=os.getcwd(),
+            cwd=cycle.working_dir or folder,
             output=artifacts.output_path(folder),
             output_limit=self._settings.cycles.log_limit_bytes,
             timeout=cycle.timeout,
@@ -212,3 +212,4 @@ class Runner:
 def _record() -> str:
     own = process_identity.current()
     return json.dumps({**own._asdict(), "host": os.uname().nodename})
+

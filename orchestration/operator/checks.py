@@ -17,8 +17,8 @@ from orchestration.operator.console import Console
 from orchestration.operator.screen import span
 from orchestration.operator.status import STALE_AFTER
 from orchestration.promotions.scan import scan_unacked
-from orchestration.run_once import KILL_SWITCH
 from orchestration.tick import history
+from orchestration.tick.gate import KILL_SWITCH
 from orchestration.tick.kernel import Kernel
 from orchestration.tick.observe import MAINTENANCE_FILE
 

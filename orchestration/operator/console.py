@@ -17,7 +17,7 @@ import click
 
 from orchestration import wiring
 from orchestration.errors import StoreEmpty, Usage
-from orchestration.host import clock, process_identity
+from orchestration.host import clock, process_identity, zones
 from orchestration.operator.screen import Screen, Times
 from orchestration.operator.units import Units
 from orchestration.store.sqlite import SqliteDatabase
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from orchestration.settings import Settings
 
 MODE = "KLR_ORCHESTRATION_MODE"
-_PLACES = ("KLR_CONFIG", "KLR_STATE_DIR")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -40,18 +39,16 @@ class Console:
         """Take the caller's variables; `user_units` None means by who calls: root has the host's, others their own."""
         self.caller = dict(environ)
         self.as_json = False
-        self.units = Units.of(self.caller, user=user_units)
+        units = Units.of(self.caller, user=user_units)
+        # Units of another installation than the one the caller names are none of ours, least of all to change.
+        self.units = units if units.ticks_for(self.caller) else units._replace(folders=())
         self.actor = _actor(self.caller)
         self.screen = Screen.of_stdout(self.caller)
 
     @cached_property
     def from_unit(self) -> dict[str, tuple[str, str]]:
-        """The variables that the installed unit gives: value, and the file that says so; none when it is not ours."""
-        given = {name: found for name, found in self.units.environment().items() if name.startswith("KLR_")}
-        for place in _PLACES:
-            if place in self.caller and given.get(place, ("",))[0] != self.caller[place]:
-                return {}  # the caller looks at another installation than the one the unit runs
-        return given
+        """The variables that the installed unit gives ticks: value, and the file that says so."""
+        return {name: found for name, found in self.units.environment().items() if name.startswith("KLR_")}
 
     @cached_property
     def environ(self) -> dict[str, str]:
@@ -71,6 +68,7 @@ class Console:
     @cached_property
     def times(self) -> Times:
         """How instants are written: in the window's zone and in UTC."""
+        zones.find(self.settings.phase.time_zone)
         return Times(self.settings.phase.time_zone, self.now)
 
     def mode_source(self) -> str:
@@ -100,6 +98,7 @@ class Console:
     def looking(self) -> Iterator[Kernel]:
         """Give a kernel over the store, read only, or over an empty one when there is none."""
         self.become_owner()
+        zones.find(self.settings.phase.time_zone)
         db = self._store()
         try:
             yield Kernel(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from collections.abc import Iterator
@@ -9,8 +10,8 @@ from typing import Any, cast
 
 import click
 
-from orchestration.cycles import ledger
-from orchestration.cycles.cycle import Cycle, CycleEvent, CycleNumber, CycleState, Result, folder_name
+from orchestration.cycles import artifacts, ledger
+from orchestration.cycles.cycle import Cycle, CycleEvent, CycleNumber, CycleState, Result
 from orchestration.errors import KlorosError, Usage
 from orchestration.host.lock import FileLock
 from orchestration.operator.console import Console, json_option
@@ -51,7 +52,7 @@ def find(kernel: Kernel, number: str) -> Cycle:
 
 def folder_of(console: Console, cycle: Cycle) -> str:
     """Return the cycle's folder."""
-    return console.path("cycles", folder_name(cycle.cycle))
+    return artifacts.cycle_dir(console.settings.state_dir, cycle.cycle)
 
 
 @click.command()
@@ -64,7 +65,7 @@ def show(console: Console, *, number: str) -> None:
         cycle = find(kernel, number)
         folder = folder_of(console, cycle)
         files, answers = _files(folder), _answers(kernel, cycle)
-        tail = _tail(os.path.join(folder, "logs", "output.log"))
+        tail = _tail(artifacts.output_path(folder))
         document = {**cycle_json(cycle), "folder": folder, "files": files, "answers": answers, "output_tail": tail}
         console.answer(document, lambda: _lines(console, cycle, folder, files, answers, tail))
 
@@ -103,7 +104,7 @@ def _lines(
     yield from _time_lines(console, cycle)
     yield from screen.field("Command", shlex.join(cycle.command))
     if cycle.runner:
-        yield from screen.field("Runner", cycle.runner)
+        yield from screen.field("Runner", _runner(cycle.runner))
     yield from screen.field("Folder", folder if files else f"{folder} (not there)")
     if files:
         yield from screen.field("Files", *(f"{file['path']}  {size(file['bytes'])}" for file in files))
@@ -115,6 +116,14 @@ def _lines(
         yield ""
         yield screen.heading(f"The end of its output (all of it: klorosctl logs {cycle.cycle})")
         yield from (f"  {line}" for text in tail for line in screen.wrap(text))
+
+
+def _runner(record: str) -> str:
+    try:
+        found = json.loads(record)
+        return f"pid {found['pid']} on {found['host']}"
+    except (ValueError, KeyError, TypeError):
+        return record
 
 
 def _number(value: object) -> str:
@@ -130,7 +139,7 @@ def _result_lines(console: Console, cycle: Cycle) -> Iterator[str]:
     how = f"exit code {result.exit_code}" if result.exit_code is not None else ""
     if result.signal:
         how = f"signal {result.signal}"
-    yield from field("Result", result.reason, *([how] if how else []))
+    yield from field("Result", result.reason, *([how] if how not in result.reason else []))
     used = [
         f"wall {span(result.wall_seconds)}" if result.wall_seconds is not None else "",
         f"CPU {span(result.cpu_seconds)}" if result.cpu_seconds is not None else "",

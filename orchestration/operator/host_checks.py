@@ -77,7 +77,9 @@ def units(console: Console) -> Iterator[Check]:
     """Check that the installed units are those of this version, are loaded, and that the watching ones are active."""
     installed = console.units
     if not installed.fragment():
-        yield Check("units", Level.WARNING, "none are installed: a tick comes only when somebody asks", "./install.sh")
+        yield Check(
+            "units", Level.WARNING, "none tick for this installation: a tick comes only when somebody asks", "./install.sh"
+        )
         return
     reinstall = f"run ./install.sh{' --user' if installed.user else ''} of this version again"
     missing = [unit for unit in ALL if not installed.fragment(unit)]

@@ -14,7 +14,7 @@ from typing import IO
 
 import click
 
-from orchestration.cycles import ledger
+from orchestration.cycles import artifacts, ledger
 from orchestration.cycles.cycle import FINISHED, Cycle
 from orchestration.errors import KlorosError
 from orchestration.operator.console import Console, json_option
@@ -34,7 +34,7 @@ def logs(console: Console, *, number: str, follow: bool) -> None:
     """Print the output of cycle N, both streams as written. With --json: one object a line."""
     with console.looking() as kernel:
         cycle = find(kernel, number)
-    path = os.path.join(folder_of(console, cycle), "logs", "output.log")
+    path = artifacts.output_path(folder_of(console, cycle))
     waits = follow and cycle.state not in FINISHED
     if not waits and not os.path.exists(path):
         why = "it has not started yet" if cycle.started_at is None else f"it is {cycle.state}"

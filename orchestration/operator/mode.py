@@ -111,4 +111,4 @@ def _in_file(console: Console, mode: str) -> list[str]:
         hint = "run it as the file's owner (sudo), or name a file of your own: export KLR_CONFIG=…"
         raise Unwritable(error.message, hint=hint) from error
     where = f"{path}: {line}"
-    return [f"no units are installed here; {'written' if changed else 'it stood there already'} in {where}"]
+    return [f"no systemd unit ticks for this installation; {'written' if changed else 'it stood there already'} in {where}"]

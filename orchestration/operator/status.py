@@ -167,7 +167,10 @@ def _no_tick(console: Console, seen: Seen) -> tuple[str, str]:
         return "no tick yet: orchestration is disabled", "klorosctl enable, then klorosctl tick"
     if console.units.fragment():
         return "no tick yet: the timer starts one each minute", "now: klorosctl tick    why not: klorosctl doctor"
-    return "no tick yet, and no units are installed here", "do one now: klorosctl tick    look first: klorosctl explain"
+    return (
+        "no tick yet, and no systemd unit ticks for this installation",
+        "do one now: klorosctl tick    look first: klorosctl explain",
+    )
 
 
 def _active_lines(console: Console, seen: Seen) -> Iterator[str]:

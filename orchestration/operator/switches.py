@@ -9,7 +9,7 @@ import click
 from orchestration.errors import Unwritable
 from orchestration.host import files
 from orchestration.operator.console import Console, json_option
-from orchestration.run_once import KILL_SWITCH
+from orchestration.tick.gate import KILL_SWITCH
 from orchestration.tick.observe import MAINTENANCE_FILE
 
 

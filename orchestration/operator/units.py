@@ -12,6 +12,8 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from orchestration.configuration import DEFAULT_CONFIG
+
 SERVICE = "kloros-orchestrator.service"
 TIMER = "kloros-orchestrator.timer"
 ALL = (
@@ -77,6 +79,16 @@ class Units(NamedTuple):
                     found.clear()
                 found |= {name: (text, path) for name, text in _assignments(value)}
         return found
+
+    def ticks_for(self, environ: Mapping[str, str]) -> bool:
+        """Tell whether the unit ticks for the settings and the state that these variables name, if they name any."""
+        fragment = self.fragment()
+        if fragment is None:
+            return False
+        given = self.environment()
+        here = next(_values(fragment, section="Service", key="WorkingDirectory"), "")
+        places = {"KLR_CONFIG": DEFAULT_CONFIG, "KLR_STATE_DIR": here}
+        return all(environ.get(name) in (None, given.get(name, (usual,))[0]) for name, usual in places.items())
 
     def systemctl(self, *arguments: str) -> tuple[int, str]:
         """Ask systemd; returns its exit status and what it said. 127 when there is no systemctl."""

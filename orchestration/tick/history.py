@@ -103,7 +103,8 @@ def blockers(db: Database, since: datetime, until: datetime) -> list[tuple[str, 
 def mirror(db: Database, path: str) -> None:
     """Bring `history.jsonl` up to the store, whole lines only.
 
-    A file that is new goes on where the rotated one beside it (`history.jsonl.1`) ended, or begins with the last tick.
+    A file that is new goes on where the rotated one beside it (`history.jsonl.1`) ended. Without one it begins with the
+    newest ticks there are: on a new host all of them, since the very first may have died before it came here.
 
     Raises:
         Unwritable: disk full, read-only or not ours.
@@ -112,9 +113,14 @@ def mirror(db: Database, path: str) -> None:
         if not alone:
             return  # another tick is at it and finds our row in the store
         written = _last_number(path) or _last_number(f"{path}.1")
-        rows = db.rows("ticks.after", tick=written, limit=_MOST_ROWS) if written else db.rows("ticks.recent", limit=1)
-        for tick in _ticks(rows):
-            files.append_line(path, json.dumps(as_json(tick)))
+        rows = (
+            db.rows("ticks.after", tick=written, limit=_MOST_ROWS)
+            if written
+            else reversed(db.rows("ticks.recent", limit=_MOST_ROWS))
+        )
+        lines = [json.dumps(as_json(tick)) for tick in _ticks(rows)]
+        if lines:
+            files.append_line(path, "\n".join(lines))
 
 
 @contextmanager

@@ -6,15 +6,14 @@ Death is told by the kernel (a lock that is free, a pid with another start time 
 from __future__ import annotations
 
 import json
-import os
 from enum import StrEnum
 
 from orchestration.cycles import ledger
 from orchestration.cycles.cycle import Cycle, CycleEvent, CycleState, Result
 from orchestration.cycles.foreign_locks import reap_foreign_locks
-from orchestration.host import files
 from orchestration.host.journal import Event, Priority, log
 from orchestration.store.counters import count
+from orchestration.tick import litter
 from orchestration.tick.kernel import Kernel
 
 
@@ -39,7 +38,7 @@ def reap(kernel: Kernel) -> None:
     for cycle in orphaned(kernel):
         _end_leftovers(cycle)
         lose(kernel, cycle)
-    reaped = {Leftover.FOREIGN_LOCK: _foreign_locks(kernel), Leftover.TEMPORARY_FILE: _temporary_files(kernel)}
+    reaped = {Leftover.FOREIGN_LOCK: _foreign_locks(kernel), Leftover.TEMPORARY_FILE: litter.sweep(kernel)}
     if any(reaped.values()):
         with kernel.db.transaction():
             for kind, number in reaped.items():
@@ -89,14 +88,3 @@ def _foreign_locks(kernel: Kernel) -> int:
         with kernel.db.transaction():
             kernel.db.run("facts.set", name=_UNREADABLE, value=json.dumps(found.unreadable))
     return len(found.removed)
-
-
-def _temporary_files(kernel: Kernel) -> int:
-    return sum(map(_sweep, (kernel.settings.state_dir, os.path.dirname(kernel.settings.textfile))))
-
-
-def _sweep(folder: str) -> int:
-    try:
-        return files.sweep(folder, os.listdir(folder))
-    except OSError:
-        return 0

@@ -1,7 +1,8 @@
 """Takes in what others left for us: promotions and intents, validated, with an answer at once for what is invalid.
 
-As everywhere, the store first, then the files of others: an intent is moved only after its fate is committed. A refused
-promotion is acked before it is noted, because the ack is the answer and writing it twice is impossible.
+As everywhere, the store first, then the files: an intent is moved only after its fate is committed, and a refused
+promotion is noted before it is acked, because nobody looks at it again once it has its ack. Killed in between, the next
+tick refuses it again, which the store counts once.
 """
 
 from __future__ import annotations
@@ -35,16 +36,17 @@ class Found(NamedTuple):
 
 
 def take_in(kernel: Kernel) -> Found:
-    """Look, answer what is invalid, and note it all in the store."""
+    """Look, note it all in the store, and answer what is invalid."""
     found = look(kernel)
-    _refuse(kernel, found.refused)
     for left in found.left:
         log(
             Event.PROMOTION_LEFT,
             f"promotion {left.name} is left for a later tick: {left.reason}",
             priority=Priority.WARNING,
         )
-    return note(kernel, found)
+    found = note(kernel, found)
+    _refuse(kernel, found.refused)
+    return found
 
 
 def look(kernel: Kernel) -> Found:

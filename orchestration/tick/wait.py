@@ -74,7 +74,7 @@ def _progress(kernel: Kernel, cycle: Cycle) -> None:
         return
     elapsed = kernel.now() - (cycle.started_at or cycle.queued_at)
     whole = timedelta(seconds=int(elapsed.total_seconds()))
-    columns = os.get_terminal_size(sys.stderr.fileno()).columns
+    columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
     line = f"cycle {cycle.cycle} ({cycle.job}) {cycle.state}, {whole} of {cycle.timeout}"
     sys.stderr.write(f"\r{line[: columns - 1]}\033[K")
     sys.stderr.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import time
@@ -314,3 +315,38 @@ def test_wait_with_json_prints_the_tick_and_then_the_cycle(host: Host, dream: Ca
     tick, cycle = (json.loads(line) for line in done.stdout.splitlines())
     assert tick["cycle"] == cycle["cycle"] == 1
     assert cycle["state"] == "succeeded"
+
+
+def test_waiting_shows_progress_on_a_terminal(host: Host, dream: Callable[..., None], tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    dream(f"read _ < {gate}")
+    host.promote("p")
+    screen, terminal = pty.openpty()
+    waiting = subprocess.Popen(
+        host.command("run_once", "--wait"), env=host.environ, stdin=terminal, stdout=terminal, stderr=terminal
+    )
+    os.close(terminal)
+    shown = b""
+    while b"cycle 1 (dream) running, 0:00:00 of 0:30:00" not in shown:
+        shown += os.read(screen, 1024)
+    gate.write_text("go\n")
+    while b"cycle 1 (dream) succeeded: exit code 0" not in shown:
+        shown += os.read(screen, 1024)
+    assert waiting.wait() == Exit.DONE
+    os.close(screen)
+
+
+def test_a_command_runs_in_its_cycles_folder_or_where_the_settings_say(
+    host: Host, dream: Callable[..., None], tmp_path: Path
+) -> None:
+    dream("pwd", **NO_BACKOFF)
+    host.intend("curiosity_here")
+    host.tick("--wait")
+    until(lambda: finished(host, 1))
+    folder = host.state / "cycles" / "cycle_00001"
+    assert (folder / "logs" / "output.log").read_text() == f"{folder}\n"
+    host.set(KLR_DREAM_WORKING_DIR=str(tmp_path))
+    host.intend("curiosity_there")
+    host.tick("--wait")
+    assert (host.state / "cycles" / "cycle_00002" / "logs" / "output.log").read_text() == f"{tmp_path}\n"

@@ -21,7 +21,7 @@ from orchestration.store.port import Database
 from orchestration.store.sqlite import SqliteDatabase, copy_of
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
-DREAM = Job(JobName.DREAM, ("true",), timedelta(minutes=30))
+DREAM = Job(JobName.DREAM, ("true",), "", timedelta(minutes=30))
 Open = Callable[[], Database]
 
 

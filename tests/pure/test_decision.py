@@ -46,6 +46,7 @@ def cycle(state: CycleState = CycleState.RUNNING, job: JobName = JobName.DREAM) 
         token="t",
         origin=Origin(Cause.PROMOTIONS, "tick"),
         command=("true",),
+        working_dir="",
         timeout=timedelta(seconds=1),
         phase_date=None,
         queued_at=INSIDE,

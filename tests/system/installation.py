@@ -71,5 +71,3 @@ def installed_layer() -> Installed:
             (scratch / "record.json").write_text(json.dumps(record))
     record = json.loads((folder / "record.json").read_text())
     return Installed(stack=below.under(folder / "disk"), **record)
-
-

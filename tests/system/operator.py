@@ -111,6 +111,15 @@ class Operator:
         found: dict[str, Any] | None = json.loads(path.read_text()) if path.exists() else None
         return found
 
+    def ended_cycle(self, number: int, *, within: float = 30) -> dict[str, Any]:
+        """Wait until a cycle has ended, and return its manifest."""
+
+        def manifest() -> dict[str, Any] | None:
+            found = self.manifest(number)
+            return found if found and found["state"] not in ("queued", "running") else None
+
+        return until(manifest, what=f"cycle {number} ends", within=within)
+
     def state_of(self, unit: str) -> str:
         """`active`, `activating`, `inactive`, `failed`…"""
         return self.guest.sh(f"systemctl is-active {unit}", check=False).out.strip()

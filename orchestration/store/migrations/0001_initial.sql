@@ -22,6 +22,7 @@ CREATE TABLE cycles (
     cause             TEXT    NOT NULL,  -- window, missed_window, promotions, intent
     origin            TEXT    NOT NULL,  -- JSON: what asked for it, see cycles/cycle.py
     command           TEXT    NOT NULL,  -- JSON list
+    working_dir       TEXT    NOT NULL DEFAULT '',  -- '' for the cycle's own folder
     timeout_seconds   REAL    NOT NULL,
     phase_date        TEXT,              -- the local date that a PHASE answers
     queued_at         TEXT    NOT NULL,

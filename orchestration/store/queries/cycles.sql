@@ -1,9 +1,9 @@
 -- name: cycles.enqueue
 -- Queue one cycle under the next number; numbers are never used twice.
-INSERT INTO cycles (cycle, job, state, token, cause, origin, command, timeout_seconds, phase_date, queued_at)
+INSERT INTO cycles (cycle, job, state, token, cause, origin, command, working_dir, timeout_seconds, phase_date, queued_at)
 VALUES (
     (SELECT coalesce(max(cycle), 0) + 1 FROM cycles),
-    :job, 'queued', :token, :cause, :origin, :command, :timeout_seconds, :phase_date, :queued_at
+    :job, 'queued', :token, :cause, :origin, :command, :working_dir, :timeout_seconds, :phase_date, :queued_at
 );
 
 -- name: cycles.number_of
