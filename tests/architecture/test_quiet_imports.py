@@ -44,7 +44,8 @@ OURS = words("""
     orchestration.store.queries orchestration.store.sqlite
     orchestration.tick orchestration.tick.calendar orchestration.tick.decision orchestration.tick.gate
     orchestration.tick.history orchestration.tick.kernel orchestration.tick.litter orchestration.tick.observation
-    orchestration.tick.observe orchestration.tick.reap orchestration.tick.settle orchestration.tick.take_in orchestration.tick.tick
+    orchestration.tick.observe orchestration.tick.reap orchestration.tick.settle orchestration.tick.take_in
+    orchestration.tick.tick
 """)
 
 TOO_DEAR = words("""
