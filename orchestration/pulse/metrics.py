@@ -145,6 +145,10 @@ FAMILIES = (
 )
 
 
+_FORESEEN = frozenset(series for family in FAMILIES for series in family.series)
+"""The store may hold more: labels that a release before or after this one counted."""
+
+
 def read(db: Database) -> Values:
     """Read every number as the store has it now."""
     values = {(str(row["name"]), str(row["labels"])): cast("float", row["value"]) for row in db.rows("counters.all")}
@@ -162,9 +166,12 @@ def read(db: Database) -> Values:
 def exposition(values: Values) -> str:
     """Write every metric."""
     lines: list[str] = []
+    unforeseen = sorted(values.keys() - _FORESEEN)
     for family in FAMILIES:
+        names = {name for name, _ in family.series}
         lines += (f"# HELP {family.name} {family.help}", f"# TYPE {family.name} {family.kind}")
         lines += (_line(name, labels, values.get((name, labels), 0.0)) for name, labels in family.series)
+        lines += (_line(name, labels, values[name, labels]) for name, labels in unforeseen if name in names)
     return "\n".join(lines) + "\n"
 
 
