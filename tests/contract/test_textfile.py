@@ -28,7 +28,7 @@ from orchestration.store.sqlite import SqliteDatabase
 from orchestration.tick.calendar import DateResult
 from orchestration.tick.decision import CLEAR, SKIPPING, Reason
 from orchestration.tick.history import Refusal
-from orchestration.tick.reap import Leftover
+from orchestration.cycles.orphan import Leftover
 from orchestration.tick.tick import DURATION_BUCKETS, Decided
 
 NAMED_BY_THE_ISSUE = {
