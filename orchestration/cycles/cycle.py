@@ -78,6 +78,7 @@ class Cause(StrEnum):
     MISSED_WINDOW = "missed_window"
     PROMOTIONS = "promotions"
     INTENT = "intent"
+    DIRECT = "direct"  # a person or a script, by `run_cycle --cycle`
 
 
 class Origin(NamedTuple):
@@ -88,6 +89,7 @@ class Origin(NamedTuple):
     promotions: tuple[str, ...] = ()  # stems, in the order given to the command
     topic: str = ""
     intent: str = ""  # file name of the intent
+    resumes: bool = False  # goes on with the artifacts of an earlier run of this number
 
 
 class Result(NamedTuple):

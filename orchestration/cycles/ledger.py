@@ -34,11 +34,22 @@ _LONGEST_STREAK = 50
 
 
 def enqueue(
-    db: Database, *, job: Job, origin: Origin, token: str, now: datetime, phase_date: date | None = None
+    db: Database,
+    *,
+    job: Job,
+    origin: Origin,
+    token: str,
+    now: datetime,
+    phase_date: date | None = None,
+    number: CycleNumber | None = None,
 ) -> CycleNumber:
-    """Queue a cycle and return its number. `token` is random and unique; it marks the cycle's processes."""
+    """Queue a cycle and return its number: the next one, or `number`, which must be free.
+
+    `token` is random and unique; it marks the cycle's processes.
+    """
     db.run(
         "cycles.enqueue",
+        number=number,
         job=job.name,
         token=token,
         cause=origin.cause,
@@ -97,6 +108,12 @@ def settle(db: Database, cycle: CycleNumber, *, now: datetime) -> bool:
 def ask_cancel(db: Database, cycle: CycleNumber, *, now: datetime) -> bool:
     """Ask for a queued or running cycle to be ended; False when it is neither, or was asked before."""
     return bool(db.run("cycles.ask_cancel", cycle=cycle, now=to_text(now)))
+
+
+def forget(db: Database, cycle: CycleNumber) -> None:
+    """Free the number of a finished cycle that is run again; its folder and manifest are kept aside."""
+    db.run("cycles.forget", cycle=cycle)
+    db.run("products.forget", cycle=cycle)
 
 
 def active(db: Database) -> list[Cycle]:

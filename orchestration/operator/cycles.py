@@ -52,7 +52,7 @@ def find(kernel: Kernel, number: str) -> Cycle:
 
 def folder_of(console: Console, cycle: Cycle) -> str:
     """Return the cycle's folder."""
-    return artifacts.cycle_dir(console.settings.state_dir, cycle.cycle)
+    return artifacts.cycle_dir(console.settings.cycles_dir, cycle.cycle)
 
 
 @click.command()

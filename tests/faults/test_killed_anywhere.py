@@ -101,7 +101,7 @@ def phased(world: World) -> None:
         ledger.enqueue(db, job=job, origin=Origin(Cause.WINDOW, "t"), token="aa", now=clock.now(), phase_date=day)
         cycle = ledger.claim_next(db, runner="{}", now=clock.now())
     assert cycle is not None
-    artifacts.make_folder(str(world.state), cycle.cycle)
+    artifacts.make_folder(str(world.state / "cycles"), cycle.cycle)
     _end(world, cycle, CycleEvent.SUCCEED)
 
 
@@ -187,7 +187,7 @@ def _run_dream(world: World, stems: tuple[str, ...]) -> tuple[Cycle, str]:
     with world.store() as db, db.transaction():
         cycle = ledger.claim_next(db, runner="{}", now=clock.now())
     assert cycle is not None
-    folder = artifacts.make_folder(str(world.state), cycle.cycle)
+    folder = artifacts.make_folder(str(world.state / "cycles"), cycle.cycle)
     artifacts.hand_over(cycle, folder, configuration.load(world.environ), now=clock.now())
     (world.state / "kick" / "cycle").unlink(missing_ok=True)
     return cycle, folder

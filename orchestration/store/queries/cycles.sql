@@ -1,8 +1,8 @@
 -- name: cycles.enqueue
--- Queue one cycle under the next number; numbers are never used twice.
+-- Queue one cycle under the number given, else under the next one; a number that is taken is refused.
 INSERT INTO cycles (cycle, job, state, token, cause, origin, command, working_dir, timeout_seconds, phase_date, queued_at)
 VALUES (
-    (SELECT coalesce(max(cycle), 0) + 1 FROM cycles),
+    coalesce(:number, (SELECT coalesce(max(cycle), 0) + 1 FROM cycles)),
     :job, 'queued', :token, :cause, :origin, :command, :working_dir, :timeout_seconds, :phase_date, :queued_at
 );
 
@@ -36,6 +36,10 @@ WHERE cycle = :cycle AND state = 'queued';
 -- End a cycle, provided it still stands where the event was allowed.
 UPDATE cycles SET state = :state, ended_at = :now, result = :result
 WHERE cycle = :cycle AND state = :expected;
+
+-- name: cycles.forget
+-- Free the number of a finished cycle.
+DELETE FROM cycles WHERE cycle = :cycle AND state NOT IN ('queued', 'running');
 
 -- name: cycles.settle
 -- Note that the consequences of a finished cycle have been applied.
