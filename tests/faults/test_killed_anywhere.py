@@ -158,7 +158,7 @@ def _kill_and_follow(world: World, warm: Warm, point: Point, story: dict[str, ob
         assert world.story() == story
         return killed
     except AssertionError as fault:
-        fault.add_note(f"killed before {point.name} number {point.count}: {point.text}")
+        fault.add_note(f"killed before {point.name} number {point.number}: {point.text}")
         raise
 
 
