@@ -73,8 +73,8 @@ def test_it_is_the_default_phase(host: Host) -> None:
 def test_a_folder_that_is_none_is_an_error(host: Host) -> None:
     host.state.mkdir()
     (host.state / "intents").write_text("not a folder")
-    found = worst(doctor(host, code=1), "folder")
-    assert str(host.state / "intents") in found["evidence"]
+    found = doctor(host, code=1)["folder"][0]
+    assert found["evidence"] == f"{host.state / 'intents'}: is no folder"
     assert "ls -ld" in found["advice"]
 
 
@@ -92,8 +92,7 @@ def test_a_store_that_is_no_database_is_an_error(host: Host) -> None:
 
 
 def test_a_runner_that_never_comes_is_an_error(host: Host) -> None:
-    (host.state / "kick").mkdir(parents=True)
-    host.set(KLR_LAUNCHER="systemd")
+    host.stepwise()
     host.promote("candidate")
     host.decided()
     assert worst(doctor(host), "runner")["level"] == "ok"
@@ -134,8 +133,10 @@ def test_an_old_textfile_is_told(host: Host) -> None:
 
 def test_parked_promotions_are_told(host: Host) -> None:
     host.set(KLR_DREAM_COMMAND="false", KLR_DREAM_PARK_AFTER="1")
+    host.stepwise()
     host.promote("stubborn")
-    host.tick("--wait")
+    host.decided()
+    host.run_queued()
     found = worst(doctor(host), "promotions")
     assert (found["level"], "promotions list" in found["advice"]) == ("warning", True)
 

@@ -59,7 +59,9 @@ def on_terminal(host: Host, *arguments: str, columns: int = 80, **variables: str
 def lively(host: Host) -> Host:
     host.set(KLR_PHASE_TIME_ZONE="America/Argentina/ComodRivadavia")
     host.promote("a-promotion-with-a-rather-long-name-that-takes-much-of-the-line")
-    assert host.tick("--wait").returncode == 0
+    host.stepwise()
+    host.decided()
+    host.run_queued()
     host.promote("another-promotion-with-a-rather-long-name", fitness=-1)
     host.intend("curiosity_about_something_with_a_long_name", priority=9)
     host.run("klorosctl", "halt", "--reason", "because of a reason that is itself so long that it must be broken somewhere")
