@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from orchestration import wiring
-from orchestration.errors import StoreEmpty, Usage
+from orchestration.errors import StoreEmpty, StoreUnreachable, Usage
 from orchestration.host import clock, process_identity, zones
 from orchestration.operator.screen import Screen, Times
 from orchestration.operator.units import Units
@@ -119,6 +119,9 @@ class Console:
             return SqliteDatabase(path, read_only=True)
         except (FileNotFoundError, NotADirectoryError, StoreEmpty):
             return SqliteDatabase(":memory:")
+        except PermissionError as error:
+            hint = "run it as the folder's owner: sudo klorosctl …"
+            raise StoreUnreachable(f"{path}: {error.strerror}", hint=hint) from error
 
     @contextmanager
     def trying(self) -> Iterator[Kernel]:

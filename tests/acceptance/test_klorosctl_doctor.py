@@ -125,7 +125,7 @@ def test_an_old_textfile_is_told(host: Host) -> None:
     assert worst(doctor(host), "textfile")["level"] == "ok"
     old = datetime.now(UTC).timestamp() - 600
     os.utime(host.textfile, (old, old))
-    assert "10min old" in worst(doctor(host), "textfile")["evidence"]
+    assert "is 10min" in worst(doctor(host), "textfile")["evidence"]
     host.configure('\n[phase]\nmissed = "skip"\n')
     host.set(KLR_TEXTFILE="/nowhere/at/all/kloros.prom")
     assert "is not there" in worst(doctor(host), "textfile")["evidence"]
