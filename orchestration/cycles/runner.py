@@ -203,4 +203,3 @@ class Runner:
 def _record() -> str:
     own = process_identity.current()
     return json.dumps({**own._asdict(), "host": os.uname().nodename})
-

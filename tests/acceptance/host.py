@@ -150,7 +150,7 @@ class Host:
             for path in sorted(self.home.rglob("*"))
         }
 
-    def files(self) -> dict[str, tuple[bytes, int]]:
+    def file_contents(self) -> dict[str, tuple[bytes, int]]:
         """Return content and change time of every file; a reader of the store may have made and removed some meanwhile."""
         return {name: found for name, found in self.snapshot().items() if (self.home / name).is_file()}
 

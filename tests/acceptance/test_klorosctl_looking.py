@@ -82,10 +82,10 @@ def test_it_answers_for_a_store_without_tables(host: Host, command: list[str]) -
 def test_it_changes_no_byte(busy: Host, command: list[str]) -> None:
     name = next((busy.state / "intents").glob("*.json")).name
     command = [word.replace("{intent}", name) for word in command]
-    before = busy.files()
+    before = busy.file_contents()
     assert said(busy, *command)
     assert busy.run("klorosctl", *command, "--json").returncode == 0
-    assert busy.files() == before
+    assert busy.file_contents() == before
 
 
 def test_before_the_first_tick_status_says_what_to_do(host: Host) -> None:

@@ -33,7 +33,7 @@ OURS = words("""
     orchestration
     orchestration.configuration orchestration.errors orchestration.exits orchestration.wiring
     orchestration.cycles orchestration.cycles.backoff orchestration.cycles.cycle orchestration.cycles.foreign_locks
-    orchestration.cycles.job orchestration.cycles.ledger
+    orchestration.cycles.job orchestration.cycles.ledger orchestration.cycles.orphan
     orchestration.host orchestration.host.clock orchestration.host.files orchestration.host.journal
     orchestration.host.lock orchestration.host.process_identity orchestration.host.zones
     orchestration.intents orchestration.intents.inbox orchestration.intents.intent
@@ -43,8 +43,9 @@ OURS = words("""
     orchestration.store orchestration.store.counters orchestration.store.instants orchestration.store.port
     orchestration.store.queries orchestration.store.sqlite
     orchestration.tick orchestration.tick.calendar orchestration.tick.decision orchestration.tick.gate
-    orchestration.tick.history orchestration.tick.kernel orchestration.tick.observation orchestration.tick.observe
-    orchestration.tick.reap orchestration.tick.settle orchestration.tick.take_in orchestration.tick.tick
+    orchestration.tick.history orchestration.tick.kernel orchestration.tick.litter orchestration.tick.observation
+    orchestration.tick.observe orchestration.tick.reap orchestration.tick.settle orchestration.tick.take_in
+    orchestration.tick.tick
 """)
 
 TOO_DEAR = words("""
