@@ -78,6 +78,11 @@ def test_a_folder_that_is_none_is_an_error(host: Host) -> None:
     assert "ls -ld" in found["advice"]
 
 
+def test_a_state_folder_that_is_none_is_one_fault(host: Host) -> None:
+    host.state.write_text("not a folder")
+    assert [check["evidence"] for check in doctor(host, code=1)["folder"]] == [f"{host.state}: is no folder"]
+
+
 def test_invalid_settings_are_an_error_that_lists_them(host: Host) -> None:
     host.set(KLR_PHASE_TIME_ZONE="Mars/Olympus", KLR_DREAM_TIMEOUT="soon")
     found = worst(doctor(host, code=1), "settings")

@@ -75,6 +75,12 @@ def test_it_fits_eighty_columns(lively: Host, command: list[str]) -> None:
     assert [line for line in lines if len(line) > 80 and not UNBREAKABLE.search(line)] == []
 
 
+def test_a_column_that_would_not_fit_goes_below_its_row(host: Host) -> None:
+    host.intend("curiosity_gaps")
+    lines = ESCAPE.sub("", on_terminal(host, "intents", "list")).splitlines()
+    assert max(map(len, lines)) <= 80
+
+
 def test_names_are_not_broken(lively: Host) -> None:
     name = next((lively.state / "intents").glob("*.json")).name
     assert name in on_terminal(lively, "intents", "list")
