@@ -73,6 +73,8 @@ class Console:
 
     def mode_source(self) -> str:
         """Name what sets the mode: a variable of the caller, a unit's file, the TOML file, or nobody."""
+        import tomllib
+
         from orchestration import configuration
 
         if MODE in self.caller:
@@ -81,9 +83,9 @@ class Console:
             return self.from_unit[MODE][1]
         path = configuration.config_path(self.environ)
         try:
-            with open(path, encoding="utf-8") as file:
-                return path if "orchestration_mode" in file.read() else "the default"
-        except OSError:
+            with open(path, "rb") as file:
+                return path if "orchestration_mode" in tomllib.load(file) else "the default"
+        except (OSError, ValueError):
             return "the default"
 
     def path(self, *names: str) -> str:

@@ -156,12 +156,13 @@ def _loaded(installed: Units) -> Iterator[Check]:
         yield Check("timer", Level.WARNING, f"systemd does not answer: {said}", f"systemctl {user}status {WATCHING[0]}")
         return
     states = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in said.split("\n\n")]
-    stale = [state["Id"] for state in states if state.get("NeedDaemonReload") == "yes"]
+    stale = [state.get("Id", "") for state in states if state.get("NeedDaemonReload") == "yes"]
     if stale:
         yield Check(
             "units", Level.WARNING, f"changed on disk, not read: {', '.join(stale)}", f"systemctl {user}daemon-reload"
         )
-    idle = [state["Id"] for state in states if state["Id"] in WATCHING and state.get("ActiveState") != "active"]
+    active = {state.get("Id") for state in states if state.get("ActiveState") == "active"}
+    idle = [unit for unit in WATCHING if unit not in active]
     if WATCHING[0] in idle:
         yield Check("timer", Level.ERROR, f"not active: {', '.join(idle)}", f"systemctl {user}enable --now {' '.join(idle)}")
     elif idle:
