@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeAlias, cast
 from orchestration import __version__
 from orchestration.cycles import ledger
 from orchestration.cycles.cycle import FINISHED, CycleState, JobName
+from orchestration.cycles.orphan import Leftover
 from orchestration.intents.intent import FINAL
 from orchestration.promotions.state import AckVerdict
 from orchestration.store.counters import bound_text, label_text
@@ -24,7 +25,6 @@ from orchestration.tick import tick
 from orchestration.tick.calendar import DateResult
 from orchestration.tick.decision import SKIPPING
 from orchestration.tick.history import Refusal
-from orchestration.tick.reap import Leftover
 
 Values: TypeAlias = dict[tuple[str, str], float]
 """What stands behind the metrics: the value of each series, by name and label text."""

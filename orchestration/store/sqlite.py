@@ -174,8 +174,23 @@ def _translated(path: str) -> Iterator[None]:
 def _as_ours(error: sqlite3.Error, path: str) -> KlorosError:
     text = str(error)
     folder = os.path.dirname(path)
-    if any(fault in text for fault in _DISK_FAULTS) or not os.access(folder, os.W_OK):
-        return Unwritable(f"{path}: {text}", hint=f"check free space and permissions: df -h {folder}; ls -ld {folder}")
+    room, full = _room(folder)
+    if full or any(fault in text for fault in _DISK_FAULTS) or not os.access(folder, os.W_OK):
+        hint = f"check free space and permissions: df -h {folder}; df -i {folder}; ls -ld {folder}"
+        return Unwritable(f"{path}: {text}{room}", hint=hint)
     return StoreUnreachable(
         f"{path}: {text}", hint=f"check the file: sqlite3 {path} 'PRAGMA integrity_check'; klorosctl doctor"
     )
+
+
+def _room(folder: str) -> tuple[str, bool]:
+    """Say how much room there is, and whether none is left: SQLite has other names for some full disks.
+
+    A file system that makes inodes as it needs them gives 0 for their number (btrfs).
+    """
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return "", False
+    text = f" ({found.f_bavail * found.f_frsize} bytes and {found.f_favail} inodes free)"
+    return text, found.f_bavail == 0 or (found.f_files > 0 and found.f_favail == 0)

@@ -167,7 +167,7 @@ def test_what_ends_badly_says_how(world: World) -> None:
     failed = world.queue_script("exit 7")
     killed = world.queue_script("kill -9 $$")
     missing = world.queue("no-such-program")
-    late = world.queue_script("echo $$ > pid; sleep 600", timeout=timedelta(seconds=0.2))
+    late = world.queue_script("sleep 600", timeout=timedelta(seconds=0.2))
     assert world.run() == Exit.DONE
     assert world.end(failed) == (CycleState.FAILED, "exit code 7")
     assert world.end(killed) == (CycleState.FAILED, "killed by SIGKILL")

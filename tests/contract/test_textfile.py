@@ -19,6 +19,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from orchestration.cycles.cycle import FINISHED, JobName
+from orchestration.cycles.orphan import Leftover
 from orchestration.intents.intent import FINAL
 from orchestration.pulse import metrics, textfile
 from orchestration.pulse.publish import publish
@@ -28,7 +29,6 @@ from orchestration.store.sqlite import SqliteDatabase
 from orchestration.tick.calendar import DateResult
 from orchestration.tick.decision import CLEAR, SKIPPING, Reason
 from orchestration.tick.history import Refusal
-from orchestration.tick.reap import Leftover
 from orchestration.tick.tick import DURATION_BUCKETS, Decided
 
 NAMED_BY_THE_ISSUE = {

@@ -19,7 +19,7 @@ def warm() -> Iterator[Warm]:
         yield warm
 
 
-@pytest.fixture()
+@pytest.fixture
 def memory(tmp_path: Path) -> Iterator[Path]:
     """A folder on a file system in memory: for a kill as good as any, and quick to sync."""
     shared = Path("/dev/shm")

@@ -53,8 +53,8 @@ def test_a_runner_killed_at_any_changing_call_leaves_no_process_and_the_work_is_
     world.keep()
     world.put_back()
     points = warm.traced("run_cycle", world.environ, world.output, world.home / "trace")
-    _follow(world, warm)
-    cycles, story = _end(world)
+    follow(world, warm)
+    cycles, story = end(world)
     assert cycles == ["succeeded"]
     chosen = changing(points)
     assert len(chosen) > 50
@@ -67,17 +67,17 @@ def _kill_and_follow(world: World, warm: Warm, point: Point, story: dict[str, An
     try:
         killed = warm.killed("run_cycle", world.environ, world.output, point)
         world.assert_whole()
-        _follow(world, warm)
-        cycles, ended = _end(world)
+        follow(world, warm)
+        cycles, ended = end(world)
         assert cycles in (["succeeded"], ["lost", "succeeded"])
         assert ended == story
         return killed
     except AssertionError as fault:
-        fault.add_note(f"killed before {point.name} number {point.count}: {point.text}")
+        fault.add_note(f"killed before {point.name} number {point.number}: {point.text}")
         raise
 
 
-def _follow(world: World, warm: Warm) -> None:
+def follow(world: World, warm: Warm) -> None:
     """Tick, run what is queued, tick, tick; no process outlives the first tick that finds its runner gone."""
     if (world.state / "locks" / "runner.lock").exists():  # whoever ends the tree of a dead runner holds on to its lock
         subprocess.run(["flock", "-w", "20", world.state / "locks" / "runner.lock", "true"], check=True)
@@ -87,7 +87,7 @@ def _follow(world: World, warm: Warm) -> None:
         assert world.processes() == []
 
 
-def _end(world: World) -> tuple[list[str], dict[str, Any]]:
+def end(world: World) -> tuple[list[str], dict[str, Any]]:
     """Tell what the state has come to: how the cycles ended, and all that must not depend on how many it took."""
     world.assert_always()
     story: dict[str, Any] = world.story()
