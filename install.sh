@@ -79,6 +79,7 @@ set_places_system() {
     config=/etc/kloros/orchestrator.toml
     unit_folder=/etc/systemd/system
     link=/usr/local/bin/klorosctl
+    share=/usr/local/share
     metrics=/var/lib/prometheus/node-exporter # of Debian's package prometheus-node-exporter
 }
 
@@ -89,6 +90,7 @@ set_places_user() {
     config=${XDG_CONFIG_HOME:-$HOME/.config}/kloros/orchestrator.toml
     unit_folder=${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user
     link=$HOME/.local/bin/klorosctl
+    share=${XDG_DATA_HOME:-$HOME/.local/share}
     [[ $base$state$config =~ ^[A-Za-z0-9_./@:+-]+$ ]] ||
         die 1 "your home's path has characters that a systemd unit would need escaped: $HOME"
 }
@@ -226,6 +228,31 @@ lead_to() {
     mv -f "$2.new" "$2"
 }
 
+# What makes klorosctl at home in a shell: its man page and completions, where each shell looks for them by itself.
+install_shell_files() {
+    local shell
+    install -D -m 0644 "$here/docs/man/klorosctl.1" "$share/man/man1/klorosctl.1"
+    for shell in bash zsh fish; do
+        mkdir -p "$(dirname "$(completion_of $shell)")"
+        "$base/bin/klorosctl" completion $shell >"$(completion_of $shell)" 2>/dev/null ||
+            { rm -f "$(completion_of $shell)" && warn "no completion for $shell: klorosctl completion $shell failed"; }
+    done
+}
+
+completion_of() {
+    case $1 in
+        bash) echo "$share/bash-completion/completions/klorosctl" ;;
+        zsh) echo "$share/zsh/site-functions/_klorosctl" ;;
+        fish) echo "$share/fish/vendor_completions.d/klorosctl.fish" ;;
+    esac
+}
+
+remove_shell_files() {
+    local shell
+    rm -f "$share/man/man1/klorosctl.1"
+    for shell in bash zsh fish; do rm -f "$(completion_of $shell)"; done
+}
+
 # Remove versions that nothing leads to and no process runs from.
 remove_old_versions() {
     local folder
@@ -273,6 +300,7 @@ install_system() {
     install_config
     mkdir -p "$(dirname "$link")"
     ln -sfn "$base/bin/klorosctl" "$link"
+    install_shell_files
     step "Units"
     [[ ! -e $unit_folder/kloros-orchestrator.timer ]] || first=no
     ! grep -qs '^Environment=KLR_ORCHESTRATION_MODE=disabled' "$unit_folder/kloros-orchestrator.service" ||
@@ -343,6 +371,7 @@ uninstall_system() {
         systemctl disable --quiet --now "$unit" 2>/dev/null || true
     done
     for unit in "${units[@]}"; do rm -f "$unit_folder/$unit"; done
+    remove_shell_files
     rm -f "$link" /etc/sysusers.d/kloros.conf /etc/tmpfiles.d/kloros.conf /etc/logrotate.d/kloros
     rm -rf "$base"
     close_metrics_folder
@@ -372,6 +401,7 @@ install_user() {
     install_config
     mkdir -p "$(dirname "$link")" "$unit_folder"
     ln -sfn "$base/bin/klorosctl" "$link"
+    install_shell_files
     step "Units"
     [[ ! -e $unit_folder/kloros-orchestrator.timer ]] || first=no
     for unit in "${units[@]}"; do user_unit "$here/systemd/$unit" >"$unit_folder/$unit"; done
@@ -398,6 +428,7 @@ uninstall_user() {
         systemctl --user disable --quiet --now "$unit" 2>/dev/null || true
     done
     for unit in "${units[@]}"; do rm -f "$unit_folder/$unit"; done
+    remove_shell_files
     rm -f "$link"
     rm -rf "$base"
     systemctl --user daemon-reload 2>/dev/null || true
