@@ -35,13 +35,13 @@ class Point(NamedTuple):
 class Warm:
     """A process that forks runs of an entry; see `warm.py`."""
 
-    def __init__(self) -> None:
+    def __init__(self, **environ: str) -> None:
         self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("warm.py"))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": _REPOSITORY, "PYTHONDONTWRITEBYTECODE": "1"},
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": _REPOSITORY, "PYTHONDONTWRITEBYTECODE": "1", **environ},
         )
 
     def __enter__(self) -> Self:
