@@ -178,9 +178,9 @@ make_environment() {
     local folder=$1 kind=$2
     rm -rf "$folder"
     "$python" -m venv "$folder"
-    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --constraint "$lock" "$here" ||
+    "$folder/bin/python" -m pip install -qq --disable-pip-version-check --no-input --constraint "$lock" "$here" ||
         die 1 "pip could not install the program; its own words are above"
-    if [[ $kind == journal ]] && ! "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
+    if [[ $kind == journal ]] && ! "$folder/bin/python" -m pip install -qq --disable-pip-version-check --no-input \
         --constraint "$lock" --use-pep517 systemd-python; then
         warn "systemd-python could not be compiled (its own words are above): the program works without it, but writes
    its log as JSON lines instead of journal fields. To have them, install gcc, pkg-config, libsystemd-dev and
@@ -188,7 +188,7 @@ make_environment() {
         : >"$folder/.without-journal"
     fi
     # It came with the environment, nothing needs it, and its hook costs every start of Python a millisecond.
-    "$folder/bin/python" -m pip uninstall --quiet --yes setuptools 2>/dev/null || true
+    "$folder/bin/python" -m pip uninstall -qq --yes setuptools 2>/dev/null || true
     # The units see this folder read-only: what is not compiled now would be compiled again by every tick.
     "$folder/bin/python" -m compileall -q "$folder/lib" >/dev/null || true
 }
@@ -405,6 +405,7 @@ uninstall_user() {
         return
     fi
     rm -rf "$state" "$(dirname "$config")" "$unit_folder"/kloros-*.d
+    rm -f "${XDG_DATA_HOME:-$HOME/.local/share}/systemd/timers/stamp-kloros-orchestrator.timer"
     say "Removed, with state and settings."
 }
 
@@ -432,11 +433,12 @@ try() {
     say "program    $version, in its own virtual environment"
     say "settings   $folder/example/orchestrator.toml"
     say "state      $folder/state, fresh"
-    export KLR_CONFIG=$folder/example/orchestrator.toml KLR_STATE_DIR=$folder/state
-    export KLR_TEXTFILE=$folder/state/kloros.prom KLR_LAUNCHER=detached KLR_ORCHESTRATION_MODE=enabled
-    export PATH=$environment/bin:$PATH
+    try_command "$folder" "$environment" >"$folder/klorosctl"
+    chmod +x "$folder/klorosctl"
+    say "command    $folder/klorosctl, which knows these places"
+    export PATH=$folder:$PATH
     try_cycle "$folder/state"
-    try_next "$folder" "$environment"
+    try_next "$folder"
 }
 
 try_state() {
@@ -476,23 +478,33 @@ try_cycle() {
     shown klorosctl explain
 }
 
+# klorosctl for this trial alone: whatever else is installed or set, it acts on this folder.
+try_command() {
+    cat <<END
+#!/bin/sh
+export KLR_CONFIG='$1/example/orchestrator.toml' KLR_STATE_DIR='$1/state' KLR_TEXTFILE='$1/state/kloros.prom'
+export KLR_LAUNCHER=detached KLR_ORCHESTRATION_MODE=enabled PATH='$2/bin':"\$PATH"
+exec '$2/bin/klorosctl' "\$@"
+END
+}
+
 shown() {
     printf '\n$ %s\n' "$*"
     "$@"
 }
 
 try_next() {
+    local command=$1/klorosctl
+    [[ $1 != "$PWD/.try" ]] || command=.try/klorosctl
     cat <<END
 
 == It works. What to type next
 
-To look further at this trial:
-  export KLR_CONFIG=$KLR_CONFIG KLR_STATE_DIR=$KLR_STATE_DIR KLR_TEXTFILE=$KLR_TEXTFILE
-  export KLR_LAUNCHER=detached PATH=$2/bin:\$PATH
-  klorosctl status
-  klorosctl logs 1
-  klorosctl forecast --days 7
-  klorosctl intents add curiosity_demo --priority 5 --reason "see what an intent does" && klorosctl tick --wait
+  $command status
+  $command logs 1
+  $command forecast --days 7
+  $command intents add curiosity_demo --priority 5 --reason "see what an intent does"
+  $command tick --wait
 
 To have it tick every minute:
   sudo ./install.sh       for the whole host

@@ -48,8 +48,21 @@ EPILOG = (
 )
 
 
+class _ReaderGone(Exception):
+    """Who read our output has stopped reading, as `klorosctl history | head` does. No failure of ours."""
+
+
 class Program(click.Group):
     """The group of all commands, each found when it is asked for."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; a reader that has gone must not reach click, which would make it a failure."""
+        try:
+            code: object = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError as error:
+            raise _ReaderGone from error
+        return code
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order in which an operator needs them."""
@@ -103,13 +116,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = program.main(given or ["--help"], prog_name=NAME, standalone_mode=False)
-        sys.stdout.flush()
     except click.ClickException as error:
         return _misused(error)
     except (KeyboardInterrupt, click.Abort):
         return 130  # 128 + SIGINT, as shells write it
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader has gone, as `klorosctl history | head` does
+    except _ReaderGone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be flushed goes nowhere
         return Exit.DONE
     except KlorosError as error:
         return _failed(error)

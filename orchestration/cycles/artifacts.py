@@ -10,6 +10,7 @@ Owns names and reading; refuses to judge.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from typing import TYPE_CHECKING, Final
@@ -17,7 +18,6 @@ from typing import TYPE_CHECKING, Final
 from orchestration.cycles.cycle import Cycle, CycleNumber, folder_name
 from orchestration.errors import Malformed
 from orchestration.host import files
-from orchestration.host.files import unwritable
 from orchestration.host.journal import Event, Priority, log
 from orchestration.store.instants import to_text
 
@@ -70,11 +70,8 @@ def make_folder(state_dir: str, cycle: CycleNumber) -> str:
     if os.path.lexists(folder):
         aside = files.move_no_replace(folder, os.path.dirname(folder), f"{folder_name(cycle)}.1")
         log(Event.LEFTOVER_REAPED, f"{folder} was there before its cycle; it is {aside} now", cycle=cycle)
-    try:
-        for name in ("logs", "artifacts"):
-            os.makedirs(os.path.join(folder, name), mode=0o700)
-    except OSError as error:
-        raise unwritable(folder, error) from error
+    for name in ("logs", "artifacts"):
+        files.make_folder(os.path.join(folder, name))
     return folder
 
 
@@ -85,12 +82,8 @@ def write_manifest(state_dir: str, cycle: Cycle) -> None:
         Unwritable: disk full, read-only or not ours.
     """
     folder = cycle_dir(state_dir, cycle.cycle)
-    path = os.path.join(folder, "manifest.json")
-    try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise unwritable(folder, error) from error
-    files.replace(path, json.dumps(_manifest(cycle), indent=2).encode() + b"\n", 0o640)
+    files.make_folder(folder)
+    files.replace(os.path.join(folder, "manifest.json"), json.dumps(_manifest(cycle), indent=2).encode() + b"\n", 0o640)
 
 
 def hand_over(cycle: Cycle, folder: str, settings: Settings, *, now: datetime) -> None:
@@ -133,34 +126,51 @@ def read_handover(folder: str) -> Handover:
     return Handover(cycle=0, promotions=())
 
 
-def check_verdicts(folder: str) -> Verdicts | None:
-    """Read the verdicts that a D-REAM command left; None when it left none.
+def check_verdicts(folder: str) -> str | None:
+    """Return the SHA-256 (hexadecimal) of the verdicts that a D-REAM command left; None when it left none.
 
     Raises:
         Malformed: there are some, and they can't be understood; says why.
     """
+    if not os.path.lexists(verdicts_path(folder)):
+        return None
+    _, digest = _parsed_verdicts(folder)
+    return digest
+
+
+def read_verdicts(folder: str, digest: str | None) -> Verdicts | None:
+    """Return the verdicts that had this digest when their cycle ended; None when it ended without any.
+
+    Verdicts that have been changed or removed since then say nothing on any promotion: they are reported, and empty.
+    """
+    from orchestration.promotions.verdict import Verdicts
+
+    if digest is None:
+        return None
+    try:
+        read, found = _parsed_verdicts(folder)
+        if found == digest:
+            return read
+        why = "its content is another"
+    except Malformed as error:
+        why = error.message
+    told = f"{verdicts_path(folder)} was changed after its cycle had ended: {why}"
+    log(Event.PROMOTION_LEFT, told, priority=Priority.ERROR)
+    return Verdicts(schema="v1", verdicts=())
+
+
+def _parsed_verdicts(folder: str) -> tuple[Verdicts, str]:
     from orchestration.promotions.document import Malformed as Unreadable
     from orchestration.promotions.verdict import parse_verdicts
 
     path = verdicts_path(folder)
-    if not os.path.lexists(path):
-        return None
     content = _read(path)
     if content is None:
         raise Malformed(f"{path} is no file that can be read, or is longer than {_LIMIT} bytes")
     read = parse_verdicts(content)
     if isinstance(read, Unreadable):
         raise Malformed(f"{path}: {read.reason}")
-    return read
-
-
-def read_verdicts(folder: str) -> Verdicts | None:
-    """Read verdicts that were in order when the cycle ended; None when there are none, or none any more."""
-    try:
-        return check_verdicts(folder)
-    except Malformed as error:
-        log(Event.PROMOTION_LEFT, f"changed since its cycle ended: {error.message}", priority=Priority.ERROR)
-        return None
+    return read, hashlib.sha256(content).hexdigest()
 
 
 def _read(path: str) -> bytes | None:

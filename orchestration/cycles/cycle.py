@@ -101,8 +101,8 @@ class Result(NamedTuple):
     peak_bytes: int | None = None
     output_truncated: bool = False
     epoch: str | None = None  # PHASE only
-    report: str | None = None  # PHASE only: absolute path
-    report_sha: str | None = None  # PHASE only: SHA-256, hexadecimal
+    report: str | None = None  # absolute path of what the command left to be read: a PHASE's report, D-REAM's verdicts
+    report_sha: str | None = None  # its SHA-256 when the cycle ended, hexadecimal
 
 
 class Cycle(NamedTuple):

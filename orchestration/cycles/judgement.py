@@ -80,8 +80,9 @@ def _with_report(cycle: Cycle, folder: str, result: Result) -> Result:
 
 def _verified(cycle: Cycle, completed: Completed, folder: str, signals_dir: str, result: Result) -> Result:
     if cycle.job is JobName.DREAM:
-        artifacts.check_verdicts(folder)
-        return result
+        digest = artifacts.check_verdicts(folder)
+        path = None if digest is None else artifacts.verdicts_path(folder)
+        return result._replace(report=path, report_sha=digest)
     from orchestration.phase.signal import settle_signal
 
     signal = settle_signal(

@@ -22,12 +22,11 @@ import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from orchestration.cycles import artifacts, environment, judgement, ledger
+from orchestration.cycles import artifacts, environment, judgement, ledger, orphan
 from orchestration.cycles.cycle import Cycle, CycleEvent, CycleState, JobName, Result
 from orchestration.errors import CommandLost, KlorosError, LockHeld, StoreUnreachable
-from orchestration.host import clock, process, process_identity
+from orchestration.host import clock, files, process, process_identity
 from orchestration.host.journal import Event, Priority, log
-from orchestration.store.counters import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
 _ATTEMPTS: Final = 5  # at the lock: a tick that probes it holds it for some microseconds
 _NAP_MS: Final = 50
 _STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_LOST: Final = "its runner is gone: killed, crashed, or the host was restarted; how far it came is unknown"
 
 
 class Runner:
@@ -115,7 +113,8 @@ class Runner:
     def _drain(self) -> int:
         for cycle in ledger.active(self._db):
             if cycle.state is CycleState.RUNNING:
-                self._lose(cycle)
+                orphan.end_processes(cycle)
+                orphan.record_lost(self._db, cycle, now=clock.now())
         ended = 0
         while self._stop is None and (claimed := self._claim()):
             self._see_through(claimed)
@@ -125,14 +124,6 @@ class Runner:
     def _claim(self) -> Cycle | None:
         with self._db.transaction():
             return ledger.claim_next(self._db, runner=_record(), now=clock.now())
-
-    def _lose(self, cycle: Cycle) -> None:
-        killed = process.kill_marked(cycle.token)
-        with self._db.transaction():
-            if ledger.finish(self._db, cycle, CycleEvent.LOSE, Result(reason=_LOST), now=clock.now()):
-                count(self._db, "kloros_orchestrator_reaped_total", kind="cycle")
-        told = f"cycle {cycle.cycle} ({cycle.job}) is lost: {_LOST}; {killed} processes of it ended"
-        log(Event.CYCLE_LOST, told, priority=Priority.ERROR, cycle=cycle.cycle)
 
     def _see_through(self, cycle: Cycle) -> None:
         log(Event.CYCLE_STARTED, f"cycle {cycle.cycle} ({cycle.job}) started", cycle=cycle.cycle, job=cycle.job)
@@ -180,7 +171,7 @@ class Runner:
         """Put in place what the command is to find; return the variables that name it."""
         if cycle.job is JobName.PHASE:
             signals_dir = self._path("signals")
-            os.makedirs(signals_dir, mode=0o700, exist_ok=True)
+            files.make_folder(signals_dir)
             return environment.of_phase(cycle, epoch=judgement.epoch_of(cycle), signals_dir=signals_dir)
         handover = artifacts.handover_path(folder)
         artifacts.hand_over(cycle, folder, self._settings, now=clock.now())

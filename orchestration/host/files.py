@@ -34,6 +34,7 @@ _ADVICE: Final = {
     errno.EISDIR: "A folder stands where the file belongs: move it away.",
     errno.ENAMETOOLONG: "Use a shorter name.",
     errno.EFBIG: "Raise the limit on file size (ulimit -f).",
+    errno.EEXIST: "A file stands where the folder belongs: move it away.",
     errno.ELOOP: "Symbolic links lead in a circle there: remove one.",
 }
 
@@ -95,6 +96,18 @@ def create(path: str, data: bytes, mode: int = 0o600) -> bool:
     except OSError as error:
         raise unwritable(path, error) from error
     return True
+
+
+def make_folder(path: str, mode: int = 0o700) -> None:
+    """Make a folder with its parents; one that is there is left as it is.
+
+    Raises:
+        Unwritable: disk full, read-only, not ours, or a file stands there.
+    """
+    try:
+        os.makedirs(path, mode=mode, exist_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 def append_line(path: str, line: str, mode: int = 0o600) -> None:

@@ -106,7 +106,7 @@ MESSAGE_IDS: Final = {
 
 
 def log(event: Event, message: str, *, priority: Priority = Priority.INFO, **fields: object) -> None:
-    """Report one event. Never raises.
+    """Report one event. Never raises. DEBUG is kept by the journal, and shown on a terminal, only.
 
     Args:
         event: what happened. message: one sentence for people. priority: syslog level. fields: further facts
@@ -119,7 +119,7 @@ def log(event: Event, message: str, *, priority: Priority = Priority.INFO, **fie
         native = _to_journal(event, message, priority, plain)
         if os.isatty(_STDERR):
             _to_terminal(event, message, priority, plain)
-        elif not native:
+        elif not native and priority < Priority.DEBUG:
             _to_stderr(event, message, priority, plain)
     except Exception:  # noqa: S110 - the promise above; where would we report it
         pass

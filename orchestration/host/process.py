@@ -123,7 +123,8 @@ def run(
     log = _open(output)
     spared = {process.pid for process in process_tree.descendants([os.getpid()])}
     before = process_tree.become_subreaper()
-    journal.log(journal.Event.COMMAND_STARTED, f"cd {shlex.quote(cwd)} && {shlex.join(argv)}", output=output)
+    command = f"cd {shlex.quote(cwd)} && {shlex.join(argv)}"
+    journal.log(journal.Event.COMMAND_STARTED, command, priority=_priority(), output=output)
     order = Order(argv, env, cwd, log, output_limit, timeout.total_seconds(), grace.total_seconds())
     try:
         kept = _Kept(order)
@@ -134,6 +135,11 @@ def run(
     finally:
         os.close(log)
         process_tree.become_subreaper(before)
+
+
+def _priority() -> journal.Priority:
+    """Inside a cycle stderr is the cycle's own output, where our lines would stand between the command's."""
+    return journal.Priority.DEBUG if TOKEN in os.environ else journal.Priority.INFO
 
 
 def kill_marked(token: str) -> int:
@@ -203,7 +209,8 @@ class _Kept:
                     started(message["pid"])
                 continue
             completed = _completed(message, started_at, timedelta(seconds=clock.monotonic() - begun))
-            journal.log(journal.Event.COMMAND_ENDED, f"{shlex.quote(self._argv[0])}: {completed.describe()}")
+            ended = f"{shlex.quote(self._argv[0])}: {completed.describe()}"
+            journal.log(journal.Event.COMMAND_ENDED, ended, priority=_priority())
             return completed
         raise CommandLost(
             f"the keeper of {self._argv[0]} was killed, so how the command ended is unknown",

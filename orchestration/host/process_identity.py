@@ -28,7 +28,7 @@ class ProcessIdentity(NamedTuple):
 
 def boot_id() -> str:
     """Give this boot's id (a UUID in text); it changes with every boot and only then."""
-    with open(_BOOT_ID, encoding="ascii") as file:
+    with open(_BOOT_ID, encoding="utf-8") as file:
         return file.read().strip()
 
 

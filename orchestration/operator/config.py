@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from datetime import time, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import click
 from pydantic import BaseModel
@@ -142,20 +144,49 @@ def _stands(written: dict[str, Any], key: tuple[str, ...]) -> bool:
 
 
 def _lines(console: Console, found: list[Setting]) -> Iterator[str]:
-    screen = console.screen
+    tables = [one for one in found if isinstance(one.value, dict) and one.value]
     section = ""
+
+    def of_section() -> list[Setting]:
+        return [table for table in tables if table.key.startswith(f"{section}.")]
+
     for one in found:
         head, _, name = one.key.rpartition(".")
         if head != section:
+            yield from _tables(console, of_section())
+            yield from ("", console.screen.heading(f"[{head}]"))
             section = head
-            yield from ("", screen.heading(f"[{head}]"))
-        text = f"{name} = {toml(one.value)}"
-        source = screen.style(f"# {one.source}", dim=True)
-        if screen.width is not None and len(text) + len(one.source) + 4 > screen.width:
-            yield text
-            yield f"    {source}"
-        else:
-            yield f"{text}  {source}"
+        if one not in tables:
+            yield from _line(console, f"{name} = {toml(one.value)}", one.source)
+    yield from _tables(console, of_section())
+
+
+def _tables(console: Console, tables: list[Setting]) -> Iterator[str]:
+    """Write the maps of a section after its values, as TOML wants it."""
+    for one in tables:
+        entries = cast("dict[str, object]", one.value)
+        nested = {name: value for name, value in entries.items() if isinstance(value, BaseModel)}
+        if not nested:
+            yield from ("", console.screen.heading(f"[{one.key}]"))
+            for name, value in entries.items():
+                yield from _line(console, f"{_key(name)} = {toml(value)}", one.source)
+        for name, value in nested.items():
+            yield from ("", console.screen.heading(f"[{one.key}.{_key(name)}]"))
+            for field in type(value).model_fields:
+                yield from _line(console, f"{field} = {toml(getattr(value, field))}", one.source)
+
+
+def _line(console: Console, text: str, source: str) -> Iterator[str]:
+    screen = console.screen
+    remark = screen.style(f"# {source}", dim=True)
+    if screen.width is not None and len(text) + len(source) + 4 > screen.width:
+        yield from (text, f"    {remark}")
+    else:
+        yield f"{text}  {remark}"
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
 
 
 def toml(value: object) -> str:
@@ -170,10 +201,8 @@ def toml(value: object) -> str:
         case tuple():
             return f"[{', '.join(toml(item) for item in value)}]"
         case dict():
-            return f"{{ {', '.join(f'{key} = {toml(item)}' for key, item in value.items())} }}" if value else "{}"
+            return f"{{ {', '.join(f'{_key(key)} = {toml(item)}' for key, item in value.items())} }}" if value else "{}"
         case str():
-            import json
-
             return json.dumps(value, ensure_ascii=False)
         case BaseModel():  # a domain
             return toml({name: getattr(value, name) for name in type(value).model_fields})

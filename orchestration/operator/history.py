@@ -64,7 +64,8 @@ def _tick_lines(console: Console, found: list[Tick]) -> Iterator[str]:
         local, utc = console.times.columns(one.started_at)
         started = "" if one.cycle is None else f"cycle {one.cycle}: "
         rows.append((local, utc, one.decision, started + ", ".join(one.reasons)))
-    yield from console.screen.table((f"LOCAL ({console.times.name})", "UTC", "DECISION", "WHY"), rows)
+    yield console.screen.heading(f"Ticks, local times of {console.times.name}")
+    yield from console.screen.table(("LOCAL", "UTC", "DECISION", "WHY"), rows)
 
 
 def _date_lines(console: Console, dates: list[PhaseDate]) -> Iterator[str]:

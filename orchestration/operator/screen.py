@@ -22,6 +22,7 @@ _COLOURS = {
     **dict.fromkeys(("failed", "timed_out", "lost", "error", "rejected", "refused", "malformed"), _BAD),
     **dict.fromkeys(("queued", "running", "warning", "parked", "disabled", "cancelled", "skipped"), _WAIT),
 }
+_ROOM = 24  # columns below which a last column is not worth being one
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
@@ -83,24 +84,24 @@ class Screen:
             lines += wrapped if number else [label + wrapped[0][11:], *wrapped[1:]]
         return lines
 
-    def table(self, header: Sequence[str], rows: Iterable[Sequence[str]], *, indent: int = 0) -> list[str]:
-        """Write a table; the last column takes what is left and wraps."""
+    def table(self, header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+        """Write a table. The last column takes the room that is left; where that is too little, it goes below its row."""
         body = [[plain(cell) for cell in row] for row in rows]
-        widths = [max(len(row[i]) for row in (header, *body)) for i in range(len(header) - 1)]
-        lines = [self.style(line, dim=True) for line in self._row([*header], widths, indent)]
+        widths = [max(len(row[column]) for row in (header, *body)) for column in range(len(header) - 1)]
+        below = self.width is not None and sum(widths) + 2 * len(widths) > self.width - _ROOM
+        lines = [self.style(line, dim=True) for line in self._row(header[:-1] if below else header, widths)]
         for row in body:
-            lines += self._row(row, widths, indent, states=True)
+            lines += self._row(row[:-1] if below else row, widths, states=True)
+            lines += self.wrap(row[-1], first="    ", rest="    ") if below and row[-1] else []
         return lines
 
-    def _row(self, row: list[str], widths: list[int], indent: int, *, states: bool = False) -> list[str]:
-        pad = " " * indent
-        cells = [f"{cell:<{width}}" for cell, width in zip(row[:-1], widths, strict=True)]
-        head = "".join(f"{cell}  " for cell in cells)
-        room = None if self.width is None else max(20, self.width - len(head) - indent)
+    def _row(self, row: Sequence[str], widths: Sequence[int], *, states: bool = False) -> list[str]:
+        cells = [f"{cell:<{width}}  " for cell, width in zip(row[:-1], widths, strict=False)]
+        head = sum(map(len, cells))
+        room = None if self.width is None else max(10, self.width - head)
         last = [row[-1]] if room is None else textwrap.wrap(row[-1], room, break_on_hyphens=False) or [""]
-        shown = "".join(f"{self.state(cell.strip(), cell) if states else cell}  " for cell in cells)
-        first = self.state(last[0]) if states and not cells else last[0]
-        return [f"{pad}{shown}{first}".rstrip(), *(f"{pad}{' ' * len(head)}{line}" for line in last[1:])]
+        shown = "".join(self.state(cell.strip(), cell) if states else cell for cell in cells)
+        return [f"{shown}{last[0]}".rstrip(), *(f"{' ' * head}{line}" for line in last[1:])]
 
 
 class Times:

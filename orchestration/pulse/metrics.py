@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeAlias, cast
 from orchestration import __version__
 from orchestration.cycles import ledger
 from orchestration.cycles.cycle import FINISHED, CycleState, JobName
+from orchestration.cycles.orphan import Leftover
 from orchestration.intents.intent import FINAL
 from orchestration.promotions.state import AckVerdict
 from orchestration.store.counters import bound_text, label_text
@@ -26,7 +27,6 @@ from orchestration.tick import tick
 from orchestration.tick.calendar import DateResult
 from orchestration.tick.decision import SKIPPING
 from orchestration.tick.history import Refusal
-from orchestration.tick.reap import Leftover
 
 Values: TypeAlias = dict[tuple[str, str], float]
 """What stands behind the metrics: the value of each series, by name and label text."""
@@ -145,6 +145,10 @@ FAMILIES = (
 )
 
 
+_FORESEEN = frozenset(series for family in FAMILIES for series in family.series)
+"""The store may hold more: labels that a release before or after this one counted."""
+
+
 def read(db: Database) -> Values:
     """Read every number as the store has it now."""
     values = {(str(row["name"]), str(row["labels"])): cast("float", row["value"]) for row in db.rows("counters.all")}
@@ -162,9 +166,12 @@ def read(db: Database) -> Values:
 def exposition(values: Values) -> str:
     """Write every metric."""
     lines: list[str] = []
+    unforeseen = sorted(values.keys() - _FORESEEN)
     for family in FAMILIES:
+        names = {name for name, _ in family.series}
         lines += (f"# HELP {family.name} {family.help}", f"# TYPE {family.name} {family.kind}")
         lines += (_line(name, labels, values.get((name, labels), 0.0)) for name, labels in family.series)
+        lines += (_line(name, labels, values[name, labels]) for name, labels in unforeseen if name in names)
     return "\n".join(lines) + "\n"
 
 

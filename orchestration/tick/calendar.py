@@ -70,12 +70,6 @@ def account(kernel: Kernel, now: datetime) -> None:
         kernel.db.run("facts.set", name=_THROUGH, value=interval.date.isoformat())
 
 
-def needs_accounting(kernel: Kernel, now: datetime) -> bool:
-    """Tell whether `account` has anything to do, without opening a transaction."""
-    through = _accounted_through(kernel.db)
-    return through is None or bool(kernel.window.closed_between(through, now))
-
-
 def settle_phase(kernel: Kernel, cycle: Cycle, now: datetime) -> None:
     """Account at once for what a finished PHASE decides about its date: success, or the one try to make up for it."""
     day = cycle.phase_date

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from orchestration.cycles import ledger
 from orchestration.cycles.cycle import CycleState
+from orchestration.cycles.orphan import record_lost
 from orchestration.exits import Exit
 from orchestration.tick import calendar, settle, take_in
 from orchestration.tick.decision import Decision, Noop, decide
@@ -18,7 +19,7 @@ from orchestration.tick.explain import Explained, explain
 from orchestration.tick.kernel import Kernel
 from orchestration.tick.observation import Observation
 from orchestration.tick.observe import observe
-from orchestration.tick.reap import lose, orphaned
+from orchestration.tick.reap import orphaned
 
 
 class Preview(NamedTuple):
@@ -41,7 +42,7 @@ def preview(kernel: Kernel, at: datetime | None = None) -> Preview:
         kernel = kernel._replace(now=lambda: at)
     lost = orphaned(kernel)
     for cycle in lost:
-        lose(kernel, cycle)
+        record_lost(kernel.db, cycle, now=kernel.now())
     unsettled = ledger.unsettled(kernel.db)
     for cycle in unsettled:
         answers = settle.answered(kernel, cycle)

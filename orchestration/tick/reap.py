@@ -6,27 +6,17 @@ Death is told by the kernel (a lock that is free, a pid with another start time 
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 
-from orchestration.cycles import ledger
-from orchestration.cycles.cycle import Cycle, CycleEvent, CycleState, Result
+from orchestration.cycles import ledger, orphan
+from orchestration.cycles.cycle import Cycle, CycleState
 from orchestration.cycles.foreign_locks import reap_foreign_locks
+from orchestration.cycles.orphan import Leftover
 from orchestration.host.journal import Event, Priority, log
 from orchestration.store.counters import count
 from orchestration.tick import litter
 from orchestration.tick.kernel import Kernel
 
-
-class Leftover(StrEnum):
-    """What dead processes leave behind, as the metric names it."""
-
-    CYCLE = "cycle"
-    FOREIGN_LOCK = "foreign_lock"
-    TEMPORARY_FILE = "temporary_file"
-
-
 _UNREADABLE = "locks.unreadable"
-_RUNNER_GONE = "its runner is gone: killed, crashed, or the host was restarted; how far it came is unknown"
 
 
 def reap(kernel: Kernel) -> None:
@@ -36,8 +26,8 @@ def reap(kernel: Kernel) -> None:
         StoreUnreachable, Unwritable: nothing that was not reaped is counted.
     """
     for cycle in orphaned(kernel):
-        _end_leftovers(cycle)
-        lose(kernel, cycle)
+        orphan.end_processes(cycle)
+        orphan.record_lost(kernel.db, cycle, now=kernel.now())
     reaped = {Leftover.FOREIGN_LOCK: _foreign_locks(kernel), Leftover.TEMPORARY_FILE: litter.sweep(kernel)}
     if any(reaped.values()):
         with kernel.db.transaction():
@@ -47,32 +37,9 @@ def reap(kernel: Kernel) -> None:
 
 
 def orphaned(kernel: Kernel) -> list[Cycle]:
-    """Return the cycles that stand as running although no runner lives.
-
-    A runner holds its lock from before it claims until after it has recorded the end; so a cycle that was read as running
-    while the lock is free afterwards has no runner, or is recorded as ended by now, which `lose` then leaves alone.
-    """
+    """Return the cycles that stand as running although no runner lives, see `cycles/orphan.py`."""
     running = [cycle for cycle in ledger.active(kernel.db) if cycle.state is CycleState.RUNNING]
     return running if running and kernel.runner_lock.is_free() else []
-
-
-def lose(kernel: Kernel, cycle: Cycle) -> None:
-    """Record that a cycle's end is unknown."""
-    with kernel.db.transaction():
-        if ledger.finish(kernel.db, cycle, CycleEvent.LOSE, Result(reason=_RUNNER_GONE), now=kernel.now()):
-            count(kernel.db, "kloros_orchestrator_reaped_total", kind=Leftover.CYCLE)
-
-
-def _end_leftovers(cycle: Cycle) -> None:
-    from orchestration.host.process import kill_marked
-
-    killed = kill_marked(cycle.token)
-    log(
-        Event.CYCLE_LOST,
-        f"cycle {cycle.cycle} ({cycle.job}) is lost: {_RUNNER_GONE}; {killed} processes of it ended",
-        priority=Priority.ERROR,
-        cycle=cycle.cycle,
-    )
 
 
 def _foreign_locks(kernel: Kernel) -> int:

@@ -43,7 +43,8 @@ def answered(kernel: Kernel, cycle: Cycle) -> tuple[Answer, ...]:
     folder = artifacts.cycle_dir(kernel.settings.state_dir, cycle.cycle)
     acks, stems = kernel.settings.acks_dir, cycle.origin.promotions
     elsewhere = frozenset(stem for stem in stems if answered_elsewhere(acks, stem, cycle=cycle.cycle))
-    return conclude(without(artifacts.read_handover(folder), elsewhere), artifacts.read_verdicts(folder))
+    digest = None if cycle.result is None else cycle.result.report_sha
+    return conclude(without(artifacts.read_handover(folder), elsewhere), artifacts.read_verdicts(folder, digest))
 
 
 def note(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> None:

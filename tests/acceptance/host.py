@@ -140,6 +140,10 @@ class Host:
             for path in sorted(self.home.rglob("*"))
         }
 
+    def file_contents(self) -> dict[str, tuple[bytes, int]]:
+        """Return content and change time of every file; a reader of the store may have made and removed some meanwhile."""
+        return {name: found for name, found in self.snapshot().items() if (self.home / name).is_file()}
+
 
 def script(folder: Path, name: str, lines: Sequence[str]) -> str:
     """Write an executable shell script and return its path."""

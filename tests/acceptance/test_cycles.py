@@ -350,3 +350,17 @@ def test_a_command_runs_in_its_cycles_folder_or_where_the_settings_say(
     host.intend("curiosity_there")
     host.tick("--wait")
     assert (host.state / "cycles" / "cycle_00002" / "logs" / "output.log").read_text() == f"{tmp_path}\n"
+
+
+def test_verdicts_that_were_changed_after_their_cycle_had_ended_accept_nothing(
+    host: Host, dream: Callable[..., None], tmp_path: Path
+) -> None:
+    (host.state / "kick").mkdir(parents=True)
+    accepting = '{"schema": "v1", "verdicts": [{"promotion": "p", "accepted": true}]}'
+    dream(f"echo '{accepting}' > \"$KLR_CYCLE_DIR/artifacts/verdicts.json\"", KLR_LAUNCHER="systemd")
+    host.promote("p")
+    host.decided()
+    assert host.run("run_cycle").returncode == 0
+    (host.state / "cycles" / "cycle_00001" / "artifacts" / "verdicts.json").unlink()
+    host.decided()
+    assert host.ack("p")["rejection_reason"] == "no verdict"

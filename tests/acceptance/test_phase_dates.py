@@ -33,7 +33,9 @@ class World:
         self.now = start
         self.boot_id = "boot-1"
         self.end_with = CycleEvent.SUCCEED
-        self.settings = Settings(state_dir=str(folder), textfile=str(folder / "kloros.prom"), phase=phase)
+        self.settings = Settings.model_validate(
+            {"state_dir": str(folder), "textfile": str(folder / "kloros.prom"), "phase": phase}
+        )
         self.db = SqliteDatabase(":memory:")
         self.serial = 0
 

@@ -12,15 +12,19 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from orchestration.configuration import load
 from orchestration.cycles import ledger
 from orchestration.cycles.cycle import Cause, Cycle, CycleNumber, CycleState, JobName, Origin
 from orchestration.cycles.job import Job
+from orchestration.cycles.runner import Runner
+from orchestration.errors import CommandNotStarted, LockHeld
 from orchestration.exits import Exit
 from orchestration.host import clock, process_tree
 from orchestration.host.lock import FileLock
@@ -163,7 +167,7 @@ def test_what_ends_badly_says_how(world: World) -> None:
     failed = world.queue_script("exit 7")
     killed = world.queue_script("kill -9 $$")
     missing = world.queue("no-such-program")
-    late = world.queue_script("echo $$ > pid; sleep 600", timeout=timedelta(seconds=0.2))
+    late = world.queue_script("sleep 600", timeout=timedelta(seconds=0.2))
     assert world.run() == Exit.DONE
     assert world.end(failed) == (CycleState.FAILED, "exit code 7")
     assert world.end(killed) == (CycleState.FAILED, "killed by SIGKILL")
@@ -321,27 +325,64 @@ def test_a_second_runner_leaves_the_work_to_the_first(world: World) -> None:
     assert [world.end(number)[0] for number in (first, second)] == [CycleState.SUCCEEDED] * 2
 
 
+class ProbedLock(FileLock):
+    """A lock that others probe in the very instant of the first tries."""
+
+    def __init__(self, path: str, probes: int) -> None:
+        super().__init__(path)
+        self.probes = probes
+
+    @contextmanager
+    def held(self, holder: str) -> Iterator[None]:
+        if self.probes:
+            self.probes -= 1
+            raise LockHeld("probed")
+        with super().held(holder):
+            yield
+
+
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 def test_a_probe_of_the_lock_turns_no_runner_away(world: World) -> None:
     """A tick asks whether a runner lives by a shared lock; a runner that starts in that instant must not give up."""
     number = world.queue_script("true")
-    lock = world.state / "locks" / "runner.lock"
-    lock.parent.mkdir(exist_ok=True)
-    lock.touch()
-    stop = threading.Event()
-
-    def probe() -> None:
-        while not stop.is_set():
-            FileLock(str(lock)).is_free()
-            stop.wait(0.001)
-
-    probing = threading.Thread(target=probe)
-    probing.start()
-    try:
-        assert world.run() == Exit.DONE
-    finally:
-        stop.set()
-        probing.join()
+    lock = ProbedLock(str(world.state / "locks" / "runner.lock"), probes=2)
+    started: list[str] = []
+    runner = Runner(load(world.environ), world.db, lock=lock, environ=world.environ, start=started.append)
+    assert runner.run() == 1
     assert world.end(number)[0] is CycleState.SUCCEEDED
+    assert started == ["run_once"]
+
+
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_a_cycle_queued_as_the_runner_leaves_is_not_stranded(world: World) -> None:
+    """Its starter was turned away by the lock that is being given up, so whoever gives it up looks once more."""
+    late: list[CycleNumber] = []
+
+    class LeavingLock(FileLock):
+        @contextmanager
+        def held(self, holder: str) -> Iterator[None]:
+            with super().held(holder):
+                yield
+                if not late:
+                    late.append(world.queue_script("true"))
+
+    world.queue_script("true")
+    lock = LeavingLock(str(world.state / "locks" / "runner.lock"))
+    runner = Runner(load(world.environ), world.db, lock=lock, environ=world.environ, start=lambda _entry: None)
+    assert runner.run() == 2
+    assert world.end(late[0])[0] is CycleState.SUCCEEDED
+
+
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_a_tick_that_cannot_be_started_changes_no_result(world: World) -> None:
+    def refuse(entry: str) -> None:
+        raise CommandNotStarted(f"no {entry} today")
+
+    number = world.queue_script("true")
+    lock = FileLock(str(world.state / "locks" / "runner.lock"))
+    assert Runner(load(world.environ), world.db, lock=lock, environ=world.environ, start=refuse).run() == 1
+    assert world.end(number)[0] is CycleState.SUCCEEDED
+    assert world.manifest(number)["state"] == "succeeded"
 
 
 def test_the_environment_of_a_dream_command(world: World) -> None:

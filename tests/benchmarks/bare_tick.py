@@ -5,6 +5,8 @@ a quiet tick there is nothing to; it looks for it as the tick does.
 Usage: bare_tick.py STATE_DIR TEXTFILE
 """
 
+from __future__ import annotations
+
 import fcntl
 import json
 import os
@@ -27,15 +29,14 @@ CREATE TABLE counters (name TEXT, labels TEXT, value REAL, PRIMARY KEY (name, la
 PRAGMA user_version = 1;
 """
 ADD = (
-    "INSERT INTO counters VALUES (?, ?, ?) "
-    "ON CONFLICT (name, labels) DO UPDATE SET value = counters.value + excluded.value"
+    "INSERT INTO counters VALUES (?, ?, ?) ON CONFLICT (name, labels) DO UPDATE SET value = counters.value + excluded.value"
 )
 SET = "INSERT INTO counters VALUES (?, ?, ?) ON CONFLICT (name, labels) DO UPDATE SET value = excluded.value"
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 50.0, "+Inf")
 SERIES = 90
 
 
-def open_store(path):
+def open_store(path: str) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=10, isolation_level=None)
     db.row_factory = sqlite3.Row
     db.execute("PRAGMA synchronous = FULL")
@@ -45,25 +46,25 @@ def open_store(path):
     return db
 
 
-def listing(folder):
+def listing(folder: str) -> list[str]:
     try:
         return os.listdir(folder)
     except FileNotFoundError:
         return []
 
 
-def next_window(now, zone):
+def next_window(now: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
     local = now.astimezone(zone)
-    for days in (0, 1):
+    for days in range(3):
         day = local.date() + timedelta(days=days)
         opens = datetime(day.year, day.month, day.day, 3, tzinfo=zone).astimezone(UTC)
         closes = datetime(day.year, day.month, day.day, 7, tzinfo=zone).astimezone(UTC)
         if now < closes:
             return opens, closes
-    return None
+    raise AssertionError("the window of tomorrow or of the day after is ahead")
 
 
-def replace(path, text, mode):
+def replace(path: str, text: str, mode: int) -> None:
     temporary = f"{path}.{os.getpid()}.tmp"
     with open(temporary, "w", encoding="utf-8") as file:
         os.fchmod(file.fileno(), mode)
@@ -71,7 +72,7 @@ def replace(path, text, mode):
     os.rename(temporary, path)
 
 
-def observe(db, state_dir, now):
+def observe(db: sqlite3.Connection, state_dir: str, now: datetime) -> tuple[list[list[str]], tuple[datetime, datetime]]:
     db.execute("SELECT * FROM cycles WHERE state IN ('queued', 'running')").fetchall()
     db.execute("SELECT * FROM cycles WHERE settled_at IS NULL AND state NOT IN ('queued', 'running')").fetchall()
     [name for name in listing(f"{state_dir}/locks") if name.endswith(".lock")]
@@ -89,7 +90,7 @@ def observe(db, state_dir, now):
     return findings, window
 
 
-def record(db, tick_id, now, findings):
+def record(db: sqlite3.Connection, tick_id: str, now: datetime, findings: list[list[str]]) -> None:
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         boot_id = file.read().strip()
     ended = datetime.now(UTC)
@@ -110,7 +111,7 @@ def record(db, tick_id, now, findings):
     db.execute("COMMIT")
 
 
-def publish(db, state_dir, textfile, window):
+def publish(db: sqlite3.Connection, state_dir: str, textfile: str, window: tuple[datetime, datetime]) -> None:
     with open(f"{state_dir}/history.jsonl", "ab+") as history:
         fcntl.flock(history, fcntl.LOCK_EX)
         history.seek(max(0, history.seek(0, os.SEEK_END) - 65536))
@@ -129,7 +130,7 @@ def publish(db, state_dir, textfile, window):
     replace(textfile, text, 0o644)
 
 
-def main():
+def main() -> None:
     state_dir, textfile = sys.argv[1:]
     with open(f"{state_dir}/settings.json", encoding="utf-8") as file:
         settings = json.load(file)

@@ -93,7 +93,8 @@ def _row(what: str, against: str, cpu: float, other: float, goal: str) -> None:
 
 
 def _machine() -> str:
-    model = next((line.partition(": ")[2].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        model = next((line.partition(": ")[2].strip() for line in file if line.startswith("model name")), "?")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     python = f"Python {platform.python_version()}"

@@ -81,9 +81,7 @@ def test_an_output_file_that_cannot_be_made_is_unwritable(tmp_path: Path) -> Non
 
 
 def test_the_environment_is_exactly_the_one_given(tmp_path: Path) -> None:
-    _run(
-        tmp_path, sys.executable, "-c", "import os; print(sorted(os.environ))", env=ENV | {"KLR_CYCLE": "42"}
-    )
+    _run(tmp_path, sys.executable, "-c", "import os; print(sorted(os.environ))", env=ENV | {"KLR_CYCLE": "42"})
     assert [name for name in ("KLR_CYCLE", "PATH", "HOME") if name in _output(tmp_path)] == [
         "KLR_CYCLE",
         "PATH",
@@ -140,33 +138,37 @@ def test_the_deadline_ends_a_command_that_listens_to_term(tmp_path: Path) -> Non
 
 def test_a_command_may_use_the_grace_to_end_well(tmp_path: Path) -> None:
     script = "trap 'echo saved; exit 0' TERM; echo ready; while :; do sleep 0.01; done"
-    completed = _run(
-        tmp_path, "sh", "-c", script, timeout=timedelta(seconds=0.3), grace=timedelta(seconds=60)
-    )
+    completed = _run(tmp_path, "sh", "-c", script, timeout=timedelta(seconds=0.3), grace=timedelta(seconds=60))
     assert (completed.timed_out, completed.returncode, completed.succeeded) == (True, 0, False)
     assert _output(tmp_path).endswith("saved\n")
 
 
+def test_a_stopped_command_is_woken_to_end_well(tmp_path: Path) -> None:
+    script = "trap 'echo saved; exit 0' TERM; kill -STOP $$; while :; do sleep 0.01; done"
+    completed = _run(tmp_path, "sh", "-c", script, timeout=timedelta(seconds=0.3), grace=timedelta(seconds=60))
+    assert (completed.timed_out, completed.returncode) == (True, 0)
+    assert _output(tmp_path) == "saved\n"
+
+
 def test_after_the_grace_a_deaf_command_is_killed(tmp_path: Path) -> None:
-    completed = _run(
-        tmp_path, "sh", "-c", "trap '' TERM; while :; do sleep 1; done", timeout=timedelta(seconds=0.1)
-    )
+    completed = _run(tmp_path, "sh", "-c", "trap '' TERM; while :; do sleep 1; done", timeout=timedelta(seconds=0.1))
     assert (completed.timed_out, completed.signal) == (True, 9)
 
 
 def test_the_caller_can_stop_it(tmp_path: Path) -> None:
     answers = iter([False, False, True])
-    completed = _run(
-        tmp_path, "sleep", "600", should_stop=lambda: next(answers), poll=timedelta(milliseconds=10)
-    )
+    completed = _run(tmp_path, "sleep", "600", should_stop=lambda: next(answers), poll=timedelta(milliseconds=10))
     assert (completed.cancelled, completed.timed_out, completed.signal) == (True, False, 15)
+    assert completed.wall < timedelta(seconds=30)
 
 
 def test_what_the_caller_raises_ends_the_command_first(tmp_path: Path) -> None:
     pids: list[int] = []
 
     def fail() -> bool:
-        raise RuntimeError("the store is gone")
+        if pids:
+            raise RuntimeError("the store is gone")
+        return False
 
     with pytest.raises(RuntimeError, match="the store is gone"):
         _run(tmp_path, "sleep", "600", should_stop=fail, poll=timedelta(milliseconds=10), started=pids.append)

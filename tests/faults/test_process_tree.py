@@ -81,6 +81,7 @@ class Tree:
     def __init__(self, folder: Path, code: str, size: int) -> None:
         self.folder = folder
         self.size = size
+        self.token = os.urandom(8).hex()  # of this tree alone: tests run beside each other, and this one's mark kills
         self._witness = folder / "witness"
         self._places = folder / "places"
         self.argv = [sys.executable, "-S", "-c", TREE, str(self._witness), str(self._places), code]
@@ -108,7 +109,7 @@ class Tree:
         """Have another process call `run`, so that it can be killed."""
         code = (
             "import sys; from datetime import timedelta; from orchestration.host import process;"
-            f"process.run(sys.argv[1:], env={{**{ENV!r}, 'KLR_CYCLE_TOKEN': 'c0ffee'}}, cwd='/',"
+            f"process.run(sys.argv[1:], env={{**{ENV!r}, 'KLR_CYCLE_TOKEN': {self.token!r}}}, cwd='/',"
             f" output={str(self.folder / 'output.log')!r}, output_limit=9999, timeout=timedelta(minutes=5))"
         )
         return subprocess.Popen([sys.executable, "-c", code, *self.argv], env=ENV, start_new_session=True)
@@ -221,9 +222,9 @@ def test_a_dead_runners_leftovers_are_found_by_their_mark(tmp_path: Path) -> Non
     caller.kill()
     caller.wait()
     assert not tree.gone()
-    assert process.kill_marked("c0ffee") == 1
+    assert process.kill_marked(tree.token) == 1
     assert tree.gone()
-    assert process.kill_marked("c0ffee") == 0
+    assert process.kill_marked(tree.token) == 0
     assert process.kill_marked("") == 0
 
 

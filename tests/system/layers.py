@@ -103,15 +103,19 @@ def bootable() -> Stack:
 @contextlib.contextmanager
 def mounted(stack: Stack) -> Iterator[Path]:
     """A throw-away root to run commands in without an init."""
-    with tempfile.TemporaryDirectory(prefix="kloros-root-") as scratch, _mounted(stack, Path(scratch)) as root:
-        yield root
+    with tempfile.TemporaryDirectory(prefix="kloros-root-") as scratch:
+        upper = Path(scratch, "upper")
+        upper.mkdir(mode=0o755)
+        with _mounted(stack, upper) as root:
+            yield root
 
 
 def in_root(root: Path, command: str, *, user: str = "root") -> subprocess.CompletedProcess[str]:
     """Run a shell command in a root that is not booted, with the host's network and trust; output captured."""
     return subprocess.run(
         ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--as-pid2", "--console=pipe",
-         f"--directory={root}", "--resolv-conf=replace-host", f"--user={user}", *bound_files(),
+         f"--directory={root}", f"--machine=kloros-root-{os.getpid()}",
+         "--resolv-conf=replace-host", f"--user={user}", *bound_files(),
          *(f"--setenv={name}={value}" for name, value in registry_environment().items()),
          "/bin/bash", "-c", command],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,

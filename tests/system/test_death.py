@@ -78,9 +78,8 @@ def test_killing_the_runner_leaves_no_child_and_the_cycle_is_lost(guest: Guest, 
     until(lambda: not survivors(guest), what="nothing of it is left", within=15)
     guest.sh(f"systemctl start {TICK}")
     until(lambda: state_of_cycle(operator, 1) == "lost", what="cycle 1 is lost")
-    assert "unit_failed" in until(
-        lambda: (p := guest.path(f"{STATE}/alerts.jsonl")).exists() and p.read_text(), what="an alert"
-    )
+    alerts = guest.path(f"{STATE}/alerts.jsonl")
+    until(lambda: alerts.exists() and "unit_failed" in alerts.read_text(), what="an alert")
 
 
 def test_stopping_the_cycle_unit_leaves_nothing(guest: Guest, operator: Operator) -> None:

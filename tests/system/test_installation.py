@@ -121,6 +121,21 @@ def test_an_upgrade_leaves_no_tick_without_its_program(guest: Guest, operator: O
     assert failed == []
 
 
+def test_a_cycle_that_runs_through_an_upgrade_ends_well(guest: Guest, operator: Operator) -> None:
+    working = f"touch {STATE}/working; while [ ! -e {STATE}/go ]; do sleep 0.05; done"
+    operator.configure(f"[dream]\ncommand = ['sh', '-c', '{working}']\n").without_timer()
+    operator.drop("curiosity_upgrade")
+    until(lambda: guest.path(f"{STATE}/working").exists(), what="cycle 1 is at work")
+    guest.sh(f"sed -i 's/^version = .*/version = \"9.9.9\"/' {SOURCE}/pyproject.toml")
+    ended = run_installer(guest)
+    assert "stays until the cycle that runs from it has ended" in ended.out
+    assert len(list(guest.path("/opt/kloros/versions").iterdir())) == 2
+    guest.path(f"{STATE}/go").touch()
+    assert operator.ended_cycle(1)["state"] == "succeeded"
+    assert "is here already" in run_installer(guest).out
+    assert [path.name[:5] for path in guest.path("/opt/kloros/versions").iterdir()] == ["9.9.9"]
+
+
 def test_copying_the_source_is_what_a_clone_would_be(guest: Guest) -> None:
     """Guards the tests above: the guest installs from the same files as a stranger would."""
     copy_source(guest.path("/tmp/again"))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 import time
-from collections.abc import Callable
 
 import pytest
 
 from tests.system.guest import Guest, until
+from tests.system.latency import arrivals, p95, quiet, waits
 from tests.system.operator import STATE, TICK, Operator
 
 
@@ -42,39 +40,7 @@ def test_a_boot_ticks_at_once(guest: Guest, operator: Operator) -> None:
 @pytest.mark.parametrize("what", ["intent", "promotion", "kick"])
 def test_what_arrives_starts_a_tick_within_a_second(what: str, guest: Guest, operator: Operator) -> None:
     operator.configure("[dream]\ncommand = ['true']\n").without_timer()
-    arrive: dict[str, Callable[[], object]] = {
-        "intent": lambda: operator.drop("suggest_something"),
-        "promotion": lambda: operator.promote(f"p{time.monotonic_ns()}"),
-        "kick": lambda: operator.guest.write(f"{STATE}/kick/tick", "", owner=operator.owner),
-    }
-    waits = [_wait_after(arrive[what], operator) for _ in range(8)]
-    p95 = sorted(waits)[math.ceil(0.95 * len(waits)) - 1]
-    print(f"{what} dropped to tick started: median {statistics.median(waits) * 1000:.0f} ms, p95 {p95 * 1000:.0f} ms")
-    assert p95 <= 1.0
-
-
-def _wait_after(arrive: Callable[[], object], operator: Operator) -> float:
-    _quiet(operator)
-    before = len(operator.starts_of(TICK))
-    arrive()
-    arrived = time.time()
-    started = until(lambda: operator.starts_of(TICK)[before:], what="a tick starts", within=10)
-    return max(0.0, started[0] - arrived)
-
-
-def _quiet(operator: Operator) -> None:
-    """Wait until nothing runs and nothing is about to: a kick taken, the path unit watching."""
-
-    def waiting() -> bool:
-        kicks = operator.guest.path(f"{STATE}/kick")
-        return (
-            operator.property_of("kloros-orchestrator.path", "SubState") == "waiting"
-            and operator.state_of("kloros-cycle.service") == "inactive"
-            and not (kicks / "tick").exists()
-            and not (kicks / "cycle").exists()
-        )
-
-    until(waiting, what="the units are quiet")
+    assert p95(waits(operator, arrivals(operator)[what], times=8)) <= 1.0
 
 
 def test_what_arrives_during_a_tick_gets_its_own(guest: Guest, operator: Operator) -> None:
@@ -102,7 +68,7 @@ def test_a_burst_fails_no_unit_and_loses_nothing(guest: Guest, operator: Operato
         guest.path(f"{STATE}/kick/tick").touch()
         guest.path(f"{STATE}/promotions/.noise").touch()
     until(lambda: operator.processed("processed") >= names, what="all intents are handled", within=60)
-    _quiet(operator)
+    quiet(operator)
     assert guest.sh("systemctl list-units --failed --no-legend").out == ""
     assert operator.property_of("kloros-orchestrator.path", "ActiveState") == "active"
 
@@ -112,7 +78,7 @@ def test_ticks_that_settle_end(guest: Guest, operator: Operator) -> None:
     operator.configure("").without_timer()
     operator.drop("suggest_something")
     until(lambda: operator.processed("processed"), what="the intent is handled")
-    _quiet(operator)
+    quiet(operator)
     count = len(operator.starts_of(TICK))
     assert count <= 6
 
@@ -121,7 +87,7 @@ def test_a_disk_that_keeps_the_kick_does_not_make_ticks_without_end(guest: Guest
     operator.configure("").without_timer()
     guest.path(f"{STATE}/kick/tick").touch()
     until(lambda: not guest.path(f"{STATE}/kick/tick").exists(), what="the kick is taken")
-    _quiet(operator)
+    quiet(operator)
     before = len(operator.starts_of(TICK))
     # A kick that can't be removed: root's, in a folder that is root's.
     guest.sh(f"chown root {STATE}/kick && chmod 0755 {STATE}/kick && touch {STATE}/kick/tick")

@@ -28,7 +28,14 @@ def shows_the_main_job(output: str, root: Path) -> None:
     said = {stem: ack["accepted"] for stem, ack in acks.items()}
     assert said == {"gen26_better": True, "gen26_worse": False, "gen26_out_of_bounds": False}
     assert "bound" in acks["gen26_out_of_bounds"]["rejection_reason"]
-    for words in ("DREAM_CYCLE", "NOOP", "no_unacked_promotions", "gen26_better", "What to type next", "klorosctl status"):
+    for words in (
+        "DREAM_CYCLE",
+        "NOOP",
+        "no_unacked_promotions",
+        "gen26_better",
+        "What to type next",
+        ".try/klorosctl status",
+    ):
         assert words.lower() in output.lower(), output
 
 

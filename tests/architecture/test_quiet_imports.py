@@ -1,0 +1,80 @@
+"""What a quiet tick imports. Each module more is paid every minute on every host (docs/reference/benchmarks.md)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+LISTED = """
+import atexit, runpy, sys
+before = set(sys.modules)
+atexit.register(lambda: print("\\n".join(sorted(set(sys.modules) - before))))
+sys.argv = ["run_once"]
+runpy.run_module("orchestration.run_once", run_name="__main__")
+"""
+
+
+def words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+STANDARD_LIBRARY = words("""
+    __future__ _abc _bisect _collections _collections_abc _datetime _functools _json _operator _sqlite3 _sre _stat _struct
+    _sysconfigdata__linux_x86_64-linux-gnu _sysconfigdata__x86_64-linux-gnu _sysconfigdata__aarch64-linux-gnu _typing
+    _weakref _weakrefset _zoneinfo bisect collections collections.abc contextlib copyreg datetime enum errno
+    fcntl functools itertools json json.decoder json.encoder json.scanner keyword math operator re re._casefix re._compiler
+    re._constants re._parser reprlib sqlite3 sqlite3.dbapi2 struct sysconfig time types typing typing.io typing.re tzdata
+    warnings weakref zoneinfo zoneinfo._common zoneinfo._tzpath
+""")  # each is needed by json, sqlite3, zoneinfo, fcntl, typing or enum; tzdata where the host has no zones
+
+OURS = words("""
+    orchestration
+    orchestration.configuration orchestration.errors orchestration.exits orchestration.wiring
+    orchestration.cycles orchestration.cycles.backoff orchestration.cycles.cycle orchestration.cycles.foreign_locks
+    orchestration.cycles.job orchestration.cycles.ledger orchestration.cycles.orphan
+    orchestration.host orchestration.host.clock orchestration.host.files orchestration.host.journal
+    orchestration.host.lock orchestration.host.process_identity orchestration.host.zones
+    orchestration.intents orchestration.intents.inbox orchestration.intents.intent
+    orchestration.phase orchestration.phase.window
+    orchestration.promotions orchestration.promotions.scan orchestration.promotions.state
+    orchestration.pulse orchestration.pulse.metrics orchestration.pulse.publish orchestration.pulse.textfile
+    orchestration.store orchestration.store.counters orchestration.store.instants orchestration.store.port
+    orchestration.store.queries orchestration.store.sqlite
+    orchestration.tick orchestration.tick.calendar orchestration.tick.decision orchestration.tick.gate
+    orchestration.tick.history orchestration.tick.kernel orchestration.tick.litter orchestration.tick.observation
+    orchestration.tick.observe orchestration.tick.reap orchestration.tick.settle orchestration.tick.take_in
+    orchestration.tick.tick
+""")
+
+TOO_DEAR = words("""
+    argparse dataclasses dateutil importlib.metadata inspect logging pathlib prometheus_client pydantic shutil subprocess
+    tempfile unittest urllib uuid
+""")
+
+
+def quiet_tick(state: Path) -> set[str]:
+    """Tick in a process of its own and return the modules that it brought in."""
+    environ = {
+        "PATH": os.environ["PATH"],
+        "KLR_STATE_DIR": str(state),
+        "KLR_ORCHESTRATION_MODE": "enabled",
+        "KLR_TEXTFILE": str(state / "kloros.prom"),
+        "KLR_PHASE_TIME_ZONE": "Pacific/Kiritimati",
+        "KLR_PHASE_WINDOW_OPENS": "00:00:00",
+        "KLR_PHASE_WINDOW_CLOSES": "00:00:01",
+    }
+    done = subprocess.run([sys.executable, "-c", LISTED], env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "NOOP" in done.stderr
+    return set(done.stdout.split())
+
+
+def test_a_quiet_tick_imports_what_it_needs_and_nothing_else(tmp_path: Path) -> None:
+    first = quiet_tick(tmp_path)
+    assert "pydantic" in first, "the first tick validates the settings: the list sees what is imported"
+    modules = quiet_tick(tmp_path)
+    assert sorted(modules & TOO_DEAR) == []
+    assert sorted(modules - STANDARD_LIBRARY - OURS) == []
+    assert sorted(OURS - modules) == [], "on the list for nothing"
