@@ -115,7 +115,7 @@ def _points(trace: str) -> list[Point]:
     points = []
     for line in trace.splitlines():
         call = _CALL.match(line)
-        if call and not (call[1] == "read" and not seen):  # the read in which it waited to be attached to
+        if call:
             seen[call[1]] += 1
             points.append(Point(call[1], seen[call[1]], call[2]))
     return points

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
 import sys
 from collections import Counter
+from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from orchestration import configuration, wiring
+from orchestration.cycles import artifacts, ledger
+from orchestration.cycles.cycle import Cycle, CycleEvent, Result
 from orchestration.exits import Exit
+from orchestration.host import clock
+from orchestration.host.lock import FileLock
+from orchestration.settings import Settings
+from orchestration.store.sqlite import SqliteDatabase
+from orchestration.tick.kernel import Kernel
+from orchestration.tick.tick import tick
 from tests.acceptance.host import script
 from tests.faults.world import World
 
@@ -103,3 +115,52 @@ def _start(world: World, entry: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def test_a_cycle_that_ends_while_a_tick_is_at_it_is_tried_only_once(world: World) -> None:
+    """The runner may end between any two steps of a tick; here it does at each look at the clock in turn."""
+    world.promote("tried")
+    world.decided()
+    with world.store() as db, db.transaction():
+        cycle = ledger.claim_next(db, runner="{}", now=clock.now())
+    assert cycle is not None
+    settings = configuration.load(world.environ)
+    artifacts.hand_over(cycle, artifacts.make_folder(str(world.state), cycle.cycle), settings, now=clock.now())
+    world.keep()
+    for moment in itertools.count(1):
+        world.put_back()
+        looks = _tick_with_an_end(world, settings, cycle, moment)
+        if looks < moment:
+            break
+        world.decided()
+        assert world.ack("tried")["accepted"]
+        assert [row["state"] for row in world.table("cycles")] == ["succeeded"], f"ended at look {moment}"
+        world.assert_always()
+    assert moment > 5
+
+
+def _tick_with_an_end(world: World, settings: Settings, cycle: Cycle, moment: int) -> int:
+    """Do a tick in which the cycle succeeds at the given look at the clock; how often did it look?"""
+    looks = 0
+    runner = FileLock(str(world.state / "locks" / "runner.lock"))
+    with wiring.kernel(settings, world.environ) as kernel, world.store() as db, ExitStack() as lock:
+        lock.enter_context(runner.held("runner"))
+
+        def now() -> datetime:
+            nonlocal looks
+            looks += 1
+            if looks == moment and not _is_writing(kernel):
+                with db.transaction():
+                    ledger.finish(db, cycle, CycleEvent.SUCCEED, Result(reason="exit code 0"), now=clock.now())
+                lock.close()
+            return clock.now()
+
+        tick(kernel._replace(now=now), "a-tick")
+        if looks >= moment and any(row["state"] == "running" for row in world.table("cycles")):
+            with db.transaction():  # it looked inside its transaction, where no other can write
+                ledger.finish(db, cycle, CycleEvent.SUCCEED, Result(reason="exit code 0"), now=clock.now())
+    return looks
+
+
+def _is_writing(kernel: Kernel) -> bool:
+    return isinstance(kernel.db, SqliteDatabase) and kernel.db._connection.in_transaction
