@@ -169,7 +169,7 @@ version_name() {
     version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$here/pyproject.toml")
     digest=$(cd "$here" && {
         "$python" -c 'import sys; print(sys.version)'
-        find orchestration -type f ! -path '*/__pycache__/*' -print0 | sort -z | xargs -0 sha256sum
+        find orchestration systemd -type f ! -path '*/__pycache__/*' -print0 | sort -z | xargs -0 sha256sum
         sha256sum pyproject.toml .ci/requirements.txt
     } | sha256sum | cut -c1-10)
     printf '%s-%s' "$version" "$digest"
@@ -191,6 +191,8 @@ make_environment() {
     fi
     # It came with the environment, nothing needs it, and its hook costs every start of Python a millisecond.
     "$folder/bin/python" -m pip uninstall -qq --yes setuptools 2>/dev/null || true
+    # With these, `klorosctl doctor` tells whether the installed units are those of this version.
+    cp -r "$here/systemd" "$folder/systemd"
     # The units see this folder read-only: what is not compiled now would be compiled again by every tick.
     "$folder/bin/python" -m compileall -q "$folder/lib" >/dev/null || true
 }

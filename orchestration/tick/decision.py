@@ -9,7 +9,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
-from orchestration.cycles.cycle import Cause
+from orchestration.cycles.cycle import FINISHED, Cause
 from orchestration.intents.intent import Category
 from orchestration.tick.observation import Observation, Policy
 
@@ -134,8 +134,11 @@ def _active_cycle(seen: Observation, _policy: Policy) -> _Verdict:
     active = seen.active
     if active is None:
         return Finding(Rule.ACTIVE_CYCLE, Reason.NO_ACTIVE_CYCLE, "no cycle is queued or running"), None
-    since = active.started_at or active.queued_at
-    evidence = f"cycle {active.cycle} ({active.job}) is {active.state} since {_utc(since)}"
+    if active.state in FINISHED:
+        evidence = f"cycle {active.cycle} ({active.job}) ended just now ({active.state}); the next tick settles it"
+    else:
+        since = active.started_at or active.queued_at
+        evidence = f"cycle {active.cycle} ({active.job}) is {active.state} since {_utc(since)}"
     return Finding(Rule.ACTIVE_CYCLE, Reason.CYCLE_ACTIVE, evidence), Noop()
 
 
