@@ -107,7 +107,7 @@ class Guest:
         environment = {**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
         log = (self._scratch / "console.log").open("ab")
         self._nspawn = subprocess.Popen(
-            # It dies with the test run, even when that is killed.
+            # nspawn dies with the test run, even when that is killed; `sweep` ends what it held.
             ["/bin/sh", "-c", f"{join} exec setpriv --pdeathsig KILL {shlex.join(nspawn)}"],
             env=environment,
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
@@ -229,7 +229,11 @@ class Guest:
 
 
 def sweep() -> None:
-    """Unmount what guests of killed test runs left: their names end in the pid of a run that is gone."""
+    """End and remove what killed test runs left: their guests' names end in the pid of a run that is gone."""
+    for cgroup in (path for top in _hierarchies() for path in top.glob("kloros-*-*/")):
+        if not Path("/proc", cgroup.name.rpartition("-")[2]).exists():
+            _kill_cgroup(cgroup)
+            _remove_cgroup(cgroup)
     for line in Path("/proc/mounts").read_text().splitlines():
         source, mounted = line.split()[:2]
         run = re.search(r"/kloros-[a-z-]+-(\d+)-[^/]+$", mounted)
@@ -237,9 +241,6 @@ def sweep() -> None:
             subprocess.run(["umount", "--lazy", f"{mounted}/root"], capture_output=True, check=False)
             subprocess.run(["umount", "--lazy", mounted], capture_output=True, check=False)
             shutil.rmtree(mounted, ignore_errors=True)
-    for cgroup in (path for top in _hierarchies() for path in top.glob("kloros-*-*/")):
-        if not Path("/proc", cgroup.name.rpartition("-")[2]).exists():
-            _remove_cgroup(cgroup)
 
 
 @contextlib.contextmanager
@@ -250,8 +251,16 @@ def booted(stack: Stack, name: str) -> Iterator[Guest]:
 
 
 def _hierarchies() -> list[Path]:
-    tops = [CGROUPS / "systemd", CGROUPS / "unified"] if (CGROUPS / "systemd").is_dir() else [CGROUPS]
+    tops = [CGROUPS / "unified", CGROUPS / "systemd"] if (CGROUPS / "systemd").is_dir() else [CGROUPS]
     return [top for top in tops if (top / "cgroup.procs").exists()]
+
+
+def _kill_cgroup(cgroup: Path) -> None:
+    """Kill everything in a cgroup of version 2 and wait until it is empty; version 1 holds the same processes."""
+    events = cgroup / "cgroup.events"
+    if events.exists():
+        (cgroup / "cgroup.kill").write_text("1")
+        until(lambda: "populated 0" in events.read_text(), what=f"{cgroup} is empty")
 
 
 def _remove_cgroup(cgroup: Path) -> None:
