@@ -231,13 +231,13 @@ class Guest:
 def sweep() -> None:
     """End and remove what killed test runs left: their guests' names end in the pid of a run that is gone."""
     for cgroup in (path for top in _hierarchies() for path in top.glob("kloros-*-*/")):
-        if not Path("/proc", cgroup.name.rpartition("-")[2]).exists():
+        if _ended(cgroup.name.rpartition("-")[2]):
             _kill_cgroup(cgroup)
             _remove_cgroup(cgroup)
     for line in Path("/proc/mounts").read_text().splitlines():
         source, mounted = line.split()[:2]
         run = re.search(r"/kloros-[a-z-]+-(\d+)-[^/]+$", mounted)
-        if source == "kloros-guest" and run and not Path(f"/proc/{run[1]}").exists():
+        if source == "kloros-guest" and run and _ended(run[1]):
             subprocess.run(["umount", "--lazy", f"{mounted}/root"], capture_output=True, check=False)
             subprocess.run(["umount", "--lazy", mounted], capture_output=True, check=False)
             shutil.rmtree(mounted, ignore_errors=True)
@@ -253,6 +253,13 @@ def booted(stack: Stack, name: str) -> Iterator[Guest]:
 def _hierarchies() -> list[Path]:
     tops = [CGROUPS / "unified", CGROUPS / "systemd"] if (CGROUPS / "systemd").is_dir() else [CGROUPS]
     return [top for top in tops if (top / "cgroup.procs").exists()]
+
+
+def _ended(pid: str) -> bool:
+    try:
+        return "\nState:\tZ" in Path("/proc", pid, "status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def _kill_cgroup(cgroup: Path) -> None:
