@@ -134,7 +134,7 @@ def _active_cycle(seen: Observation, _policy: Policy) -> _Verdict:
     active = seen.active
     if active is None:
         return Finding(Rule.ACTIVE_CYCLE, Reason.NO_ACTIVE_CYCLE, "no cycle is queued or running"), None
-    since = active.started_at or active.queued_at
+    since = active.ended_at or active.started_at or active.queued_at
     evidence = f"cycle {active.cycle} ({active.job}) is {active.state} since {_utc(since)}"
     return Finding(Rule.ACTIVE_CYCLE, Reason.CYCLE_ACTIVE, evidence), Noop()
 

@@ -21,7 +21,7 @@ class Observation(NamedTuple):
 
     now: datetime
     maintenance: bool
-    active: Cycle | None  # the exclusive cycle that is queued or running
+    active: Cycle | None  # the exclusive cycle that is queued, running, or ended and not settled
     window: Interval | None  # the PHASE window that `now` is in
     next_window: Interval
     phase_done: bool  # the local date of `window` has its PHASE

@@ -6,7 +6,7 @@ import os
 
 from orchestration.cycles import ledger
 from orchestration.cycles.backoff import NO_FAILURES
-from orchestration.cycles.cycle import Cause, CycleState, JobName
+from orchestration.cycles.cycle import Cause, Cycle, CycleState, JobName
 from orchestration.tick import calendar
 from orchestration.tick.kernel import Kernel
 from orchestration.tick.observation import Observation
@@ -23,7 +23,7 @@ def observe(kernel: Kernel, found: Found) -> Observation:
     return Observation(
         now=now,
         maintenance=os.path.exists(kernel.path(MAINTENANCE_FILE)),
-        active=next(iter(ledger.active(kernel.db)), None),
+        active=_active(kernel),
         window=window,
         next_window=kernel.window.next_after(now),
         phase_done=any(attempt.state is CycleState.SUCCEEDED for attempt in attempts),
@@ -36,3 +36,12 @@ def observe(kernel: Kernel, found: Found) -> Observation:
         ),
         intents=found.intents.pending,
     )
+
+
+def _active(kernel: Kernel) -> Cycle | None:
+    """Return the cycle that excludes every other: queued, running, or ended since this tick settled what had ended.
+
+    A runner may end its cycle at any moment. Until a tick has settled it, its promotions have no ack and its date no
+    PHASE, and to decide by them would be to run the same work twice. The order of the two readings matters.
+    """
+    return next(iter((*ledger.active(kernel.db), *ledger.unsettled(kernel.db))), None)
