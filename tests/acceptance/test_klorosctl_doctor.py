@@ -78,6 +78,11 @@ def test_a_folder_that_is_none_is_an_error(host: Host) -> None:
     assert "ls -ld" in found["advice"]
 
 
+def test_a_state_folder_that_is_none_is_one_fault(host: Host) -> None:
+    host.state.write_text("not a folder")
+    assert [check["evidence"] for check in doctor(host, code=1)["folder"]] == [f"{host.state}: is no folder"]
+
+
 def test_invalid_settings_are_an_error_that_lists_them(host: Host) -> None:
     host.set(KLR_PHASE_TIME_ZONE="Mars/Olympus", KLR_DREAM_TIMEOUT="soon")
     found = worst(doctor(host, code=1), "settings")
@@ -125,7 +130,7 @@ def test_an_old_textfile_is_told(host: Host) -> None:
     assert worst(doctor(host), "textfile")["level"] == "ok"
     old = datetime.now(UTC).timestamp() - 600
     os.utime(host.textfile, (old, old))
-    assert "10min old" in worst(doctor(host), "textfile")["evidence"]
+    assert "is 10min" in worst(doctor(host), "textfile")["evidence"]
     host.configure('\n[phase]\nmissed = "skip"\n')
     host.set(KLR_TEXTFILE="/nowhere/at/all/kloros.prom")
     assert "is not there" in worst(doctor(host), "textfile")["evidence"]
