@@ -45,7 +45,10 @@ def analyze(*arguments: str, units: Path) -> str:
     ended = subprocess.run(
         ["systemd-analyze", *arguments],
         env={
-            "PATH": os.environ["PATH"], "SYSTEMD_UNIT_PATH": f"{units}:", "HOME": str(units), "XDG_RUNTIME_DIR": str(units),
+            "PATH": os.environ["PATH"],
+            "SYSTEMD_UNIT_PATH": f"{units}:",
+            "HOME": str(units),
+            "XDG_RUNTIME_DIR": str(units),
         },
         capture_output=True, text=True, check=False,
     )  # fmt: skip
