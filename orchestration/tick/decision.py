@@ -4,8 +4,6 @@ Pure: an `Observation` and a `Policy` in, a `Decision` out. Every rule that was 
 reasons of a decision, and above all of a decision to do nothing, are what the rules saw and not a second opinion.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import date, datetime
 from enum import StrEnum

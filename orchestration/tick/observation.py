@@ -1,7 +1,5 @@
 """Everything a decision may know, as one frozen value. Pure: who looks at the world is `observe.py`."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import NamedTuple
 

@@ -84,6 +84,16 @@ class Host:
         """Do one tick and return the reasons that its record gives."""
         return [found["reason"] for found in self.decided(*flags)["reasons"]]
 
+    def stepwise(self) -> None:
+        """Let nothing start by itself: kicks are left as on systemd, and no path unit sees them. See `run_queued`."""
+        (self.state / "kick").mkdir(parents=True, exist_ok=True)
+        self.set(KLR_LAUNCHER="systemd")
+
+    def run_queued(self) -> None:
+        """Run what is queued, and tick once more, which settles it."""
+        assert self.run("run_cycle").returncode == 0
+        self.decided()
+
     def promote(self, stem: str, **fields: object) -> Path:
         """Leave a promotion as D-REAM does: written beside, then renamed."""
         content = {

@@ -70,7 +70,7 @@ def succeeded(world: World) -> None:
         {"promotion": "neutral", "accepted": False, "reason": "neutral"},
     ]
     Path(artifacts.verdicts_path(folder)).write_text(json.dumps({"schema": "v1", "verdicts": verdicts}))
-    _end(world, cycle, CycleEvent.SUCCEED)
+    _end(world, cycle, CycleEvent.SUCCEED, verdicts=artifacts.check_verdicts(folder))
 
 
 def failed(world: World) -> None:
@@ -193,6 +193,6 @@ def _run_dream(world: World, stems: tuple[str, ...]) -> tuple[Cycle, str]:
     return cycle, folder
 
 
-def _end(world: World, cycle: Cycle, event: CycleEvent) -> None:
+def _end(world: World, cycle: Cycle, event: CycleEvent, *, verdicts: str | None = None) -> None:
     with world.store() as db, db.transaction():
-        ledger.finish(db, cycle, event, Result(reason="exit code 0"), now=clock.now())
+        ledger.finish(db, cycle, event, Result(reason="exit code 0", report_sha=verdicts), now=clock.now())
