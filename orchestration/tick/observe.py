@@ -6,7 +6,7 @@ import os
 
 from orchestration.cycles import ledger
 from orchestration.cycles.backoff import NO_FAILURES
-from orchestration.cycles.cycle import Cause, Cycle, CycleState, JobName
+from orchestration.cycles.cycle import Cause, CycleState, JobName
 from orchestration.tick import calendar
 from orchestration.tick.kernel import Kernel
 from orchestration.tick.observation import Observation
@@ -23,7 +23,7 @@ def observe(kernel: Kernel, found: Found) -> Observation:
     return Observation(
         now=now,
         maintenance=os.path.exists(kernel.path(MAINTENANCE_FILE)),
-        active=_active(kernel),
+        active=next(iter(ledger.exclusive(kernel.db)), None),
         window=window,
         next_window=kernel.window.next_after(now),
         phase_done=any(attempt.state is CycleState.SUCCEEDED for attempt in attempts),
@@ -36,12 +36,3 @@ def observe(kernel: Kernel, found: Found) -> Observation:
         ),
         intents=found.intents.pending,
     )
-
-
-def _active(kernel: Kernel) -> Cycle | None:
-    """Return the cycle that excludes every other: queued, running, or ended since this tick settled the finished ones.
-
-    Of the last kind nothing has been applied yet: its promotions have no ack, so they would be tried a second time. Read in
-    this order, for a cycle may end between the two.
-    """
-    return next(iter(ledger.active(kernel.db)), None) or next(iter(ledger.unsettled(kernel.db)), None)

@@ -44,7 +44,9 @@ def analyze(*arguments: str, units: Path) -> str:
         pytest.skip("systemd-analyze is not installed (Debian package systemd)")
     ended = subprocess.run(
         ["systemd-analyze", *arguments],
-        env={"PATH": os.environ["PATH"], "SYSTEMD_UNIT_PATH": f"{units}:", "HOME": str(units), "XDG_RUNTIME_DIR": str(units)},
+        env={
+            "PATH": os.environ["PATH"], "SYSTEMD_UNIT_PATH": f"{units}:", "HOME": str(units), "XDG_RUNTIME_DIR": str(units),
+        },
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     return ended.stdout + ended.stderr + (f"exit {ended.returncode}" if ended.returncode else "")
