@@ -1,9 +1,10 @@
 """A cycle's folder, `cycles/cycle_00042/`: what is in it, where, and how it is read back.
 
-    manifest.json        the store's row, for people and other programs; made from the row alone, so it can be
-    made again promotions.json      D-REAM: what was handed to the command logs/output.log      both streams
-    of the command artifacts/           what the command leaves: report.json (PHASE), verdicts.json (D-REAM),
-    anything else
+    manifest.json        what the store knows, see manifest.py
+    promotions.json      D-REAM: what was handed to the command
+    logs/output.log      both streams of the command
+    logs/*.jsonl         telemetry that the command writes
+    artifacts/           what the command leaves: report.json (PHASE), verdicts.json (D-REAM), anything else
 
 Owns names and reading; refuses to judge.
 """
@@ -11,24 +12,23 @@ Owns names and reading; refuses to judge.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from typing import TYPE_CHECKING, Final
 
+from orchestration.cycles import manifest
 from orchestration.cycles.cycle import Cycle, CycleNumber, folder_name
 from orchestration.errors import Malformed
 from orchestration.host import files
 from orchestration.host.journal import Event, Priority, log
-from orchestration.store.instants import to_text
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from orchestration.cycles.products import Products
     from orchestration.promotions.handover import Handover
     from orchestration.promotions.verdict import Verdicts
     from orchestration.settings import Settings
 
-_SCHEMA: Final = "v1"
 _LIMIT: Final = 64 * 1024 * 1024  # bytes of a file that we read whole
 
 
@@ -75,15 +75,15 @@ def make_folder(state_dir: str, cycle: CycleNumber) -> str:
     return folder
 
 
-def write_manifest(state_dir: str, cycle: Cycle) -> None:
-    """Write the manifest as the row says; the same row gives the same bytes.
+def write_manifest(state_dir: str, cycle: Cycle, products: Products) -> None:
+    """Write the manifest as the store says; the same rows give the same bytes.
 
     Raises:
         Unwritable: disk full, read-only or not ours.
     """
     folder = cycle_dir(state_dir, cycle.cycle)
     files.make_folder(folder)
-    files.replace(os.path.join(folder, "manifest.json"), json.dumps(_manifest(cycle), indent=2).encode() + b"\n", 0o640)
+    files.replace(os.path.join(folder, "manifest.json"), manifest.to_bytes(cycle, products), 0o640)
 
 
 def hand_over(cycle: Cycle, folder: str, settings: Settings, *, now: datetime) -> None:
@@ -181,26 +181,3 @@ def _read(path: str) -> bytes | None:
     except OSError:
         return None
     return content if len(content) <= _LIMIT else None
-
-
-def _manifest(cycle: Cycle) -> dict[str, object]:
-    return {
-        "schema": _SCHEMA,
-        "cycle": cycle.cycle,
-        "job": cycle.job,
-        "state": cycle.state,
-        "origin": cycle.origin._asdict(),
-        "command": list(cycle.command),
-        "working_dir": cycle.working_dir,
-        "timeout_seconds": cycle.timeout.total_seconds(),
-        "phase_date": None if cycle.phase_date is None else cycle.phase_date.isoformat(),
-        "queued_at": to_text(cycle.queued_at),
-        "started_at": _text(cycle.started_at),
-        "ended_at": _text(cycle.ended_at),
-        "runner": cycle.runner,
-        "result": None if cycle.result is None else cycle.result._asdict(),
-    }
-
-
-def _text(instant: datetime | None) -> str | None:
-    return None if instant is None else to_text(instant)

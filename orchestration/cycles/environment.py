@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 CYCLE_VARIABLES: Final = frozenset(
     {
+        "CYCLE_ID",
         "KLR_CYCLE",
         "KLR_CYCLE_DIR",
         TOKEN,
@@ -55,6 +56,7 @@ def of_command(
         **without_cycle(environ),
         "KLR_STATE_DIR": state_dir,
         "KLR_CYCLE": str(cycle.cycle),
+        "CYCLE_ID": str(cycle.cycle),
         "KLR_CYCLE_DIR": folder,
         TOKEN: cycle.token,
         **extra,

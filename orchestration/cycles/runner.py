@@ -2,8 +2,9 @@
 
 Owns the order of things; `host/process` runs the command, `cycles/judgement` says what its end means. It
 holds `locks/runner.lock` from before it claims until the end is recorded, so a cycle that is `running` while
-that lock is free has no runner (design rule 3). The result is committed to the store first; the manifest is
-then written from the row, and the next tick repairs one that is missing (design rule 8).
+that lock is free has no runner (design rule 3). The result is committed to the store first, with the list of
+what the cycle left; the manifest is then written from the store, and the next tick repairs one that is
+missing (design rule 8).
 
 What ends a cycle otherwise than by its command:
 - `klorosctl cancel`: seen in the store within half a second; the tree is ended, the cycle is `cancelled`;
@@ -22,7 +23,7 @@ import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from orchestration.cycles import artifacts, environment, judgement, ledger, orphan
+from orchestration.cycles import artifacts, environment, inventory, judgement, ledger, orphan, products, revision
 from orchestration.cycles.cycle import Cycle, CycleEvent, CycleState, JobName, Result
 from orchestration.errors import CommandLost, KlorosError, LockHeld, StoreUnreachable
 from orchestration.host import clock, files, process, process_identity
@@ -128,8 +129,10 @@ class Runner:
     def _see_through(self, cycle: Cycle) -> None:
         log(Event.CYCLE_STARTED, f"cycle {cycle.cycle} ({cycle.job}) started", cycle=cycle.cycle, job=cycle.job)
         event, result = self._end_of(cycle)
+        left = self._left_by(cycle)
         with self._db.transaction():
             ledger.finish(self._db, cycle, event, result, now=clock.now())
+            products.end(self._db, cycle.cycle, left)
         finished = ledger.get(self._db, cycle.cycle)
         assert finished is not None, f"cycle {cycle.cycle} has gone from the store"
         log(
@@ -142,10 +145,16 @@ class Runner:
         )
         self._follow_up(finished)
 
+    def _left_by(self, cycle: Cycle) -> inventory.Inventory:
+        """List what the cycle left; nothing when it never began, whatever lies in a folder of its number."""
+        if products.get(self._db, cycle.cycle).environment is None:
+            return inventory.Inventory(())
+        return inventory.take(artifacts.cycle_dir(self._settings.state_dir, cycle.cycle))
+
     def _follow_up(self, finished: Cycle) -> None:
         """Write the manifest and start a tick; the next tick does either again if this fails."""
         try:
-            artifacts.write_manifest(self._settings.state_dir, finished)
+            self._write_manifest(finished)
             if self._stop is None:
                 self._start("run_once")
         except KlorosError as error:
@@ -156,9 +165,12 @@ class Runner:
             return judgement.End(CycleEvent.CANCEL, Result(reason="cancelled before it started"))
         try:
             folder = artifacts.make_folder(self._settings.state_dir, cycle.cycle)
-            artifacts.write_manifest(self._settings.state_dir, cycle)
-            extra = self._prepare(cycle, folder)
-            completed = self._run(cycle, folder, extra)
+            env = self._environment(cycle, folder)
+            code = revision.of_command(cycle.command, cycle.working_dir)
+            products.begin(self._db, cycle.cycle, environment=env, revision=code)
+            self._write_manifest(cycle)
+            self._prepare(cycle, folder)
+            completed = self._run(cycle, folder, env)
         except CommandLost as error:
             return judgement.End(CycleEvent.LOSE, Result(reason=error.message))
         except StoreUnreachable:
@@ -167,20 +179,28 @@ class Runner:
             return judgement.End(CycleEvent.FAIL, Result(reason=str(error)))
         return judgement.judge(cycle, completed, folder=folder, signals_dir=self._path("signals"), stopped_by=self._stop)
 
-    def _prepare(self, cycle: Cycle, folder: str) -> dict[str, str]:
-        """Put in place what the command is to find; return the variables that name it."""
+    def _environment(self, cycle: Cycle, folder: str) -> dict[str, str]:
         if cycle.job is JobName.PHASE:
-            signals_dir = self._path("signals")
-            files.make_folder(signals_dir)
-            return environment.of_phase(cycle, epoch=judgement.epoch_of(cycle), signals_dir=signals_dir)
-        handover = artifacts.handover_path(folder)
-        artifacts.hand_over(cycle, folder, self._settings, now=clock.now())
-        return environment.of_dream(cycle, handover=handover, baseline=self._path("baseline", "baseline.json"))
+            extra = environment.of_phase(cycle, epoch=judgement.epoch_of(cycle), signals_dir=self._path("signals"))
+        else:
+            baseline = self._path("baseline", "baseline.json")
+            extra = environment.of_dream(cycle, handover=artifacts.handover_path(folder), baseline=baseline)
+        return environment.of_command(cycle, self._environ, state_dir=self._settings.state_dir, folder=folder, extra=extra)
 
-    def _run(self, cycle: Cycle, folder: str, extra: Mapping[str, str]) -> process.Completed:
+    def _prepare(self, cycle: Cycle, folder: str) -> None:
+        """Put in place what the command is to find."""
+        if cycle.job is JobName.PHASE:
+            files.make_folder(self._path("signals"))
+        else:
+            artifacts.hand_over(cycle, folder, self._settings, now=clock.now())
+
+    def _write_manifest(self, cycle: Cycle) -> None:
+        artifacts.write_manifest(self._settings.state_dir, cycle, products.get(self._db, cycle.cycle))
+
+    def _run(self, cycle: Cycle, folder: str, env: Mapping[str, str]) -> process.Completed:
         return process.run(
             cycle.command,
-            env=environment.of_command(cycle, self._environ, state_dir=self._settings.state_dir, folder=folder, extra=extra),
+            env=env,
             cwd=cycle.working_dir or folder,
             output=artifacts.output_path(folder),
             output_limit=self._settings.cycles.log_limit_bytes,

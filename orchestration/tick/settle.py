@@ -61,12 +61,12 @@ def note(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> None:
 
 
 def _write_files(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> None:
-    from orchestration.cycles import artifacts
+    from orchestration.cycles import artifacts, products
 
     if answers:
         _commit_baseline(kernel, cycle, answers)
         _write_acks(kernel, cycle, answers)
-    artifacts.write_manifest(kernel.settings.state_dir, cycle)
+    artifacts.write_manifest(kernel.settings.state_dir, cycle, products.get(kernel.db, cycle.cycle))
 
 
 def _commit_baseline(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.cycles import ledger
+from orchestration.cycles import ledger, products
 from orchestration.cycles.backoff import Failures
 from orchestration.cycles.cycle import Cause, Cycle, CycleEvent, CycleNumber, CycleState, JobName, Origin, Result
 from orchestration.cycles.job import Job
 from orchestration.errors import KlorosError, StoreUnreachable, Unwritable
+from orchestration.store import sqlite
 from orchestration.store.counters import count, observe
 from orchestration.store.instants import from_text, to_text
 from orchestration.store.port import Database
@@ -200,6 +201,17 @@ class TestSqliteFile:
         raw.close()
         with pytest.raises(StoreUnreachable, match="schema version 99"):
             SqliteDatabase(str(tmp_path / "kloros.db"))
+
+    def test_a_store_of_an_older_release_keeps_its_rows(self, tmp_path: Path) -> None:
+        first = Path(sqlite.__file__).parent / "migrations" / "0001_initial.sql"
+        with sqlite3.connect(tmp_path / "kloros.db") as raw:
+            raw.executescript(first.read_text() + "PRAGMA user_version = 1;")
+            raw.execute("INSERT INTO facts VALUES ('kept', 'yes')")
+        raw.close()
+        db = SqliteDatabase(str(tmp_path / "kloros.db"))
+        assert [row["value"] for row in db.rows("facts.get", name="kept")] == ["yes"]
+        assert products.get(db, CycleNumber(1)) == products.Products()
+        db.close()
 
     def test_a_file_that_is_no_database_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "kloros.db").write_text("not a database at all, but long enough to look at" * 10)
