@@ -264,10 +264,11 @@ def _ended(pid: str) -> bool:
 
 def _kill_cgroup(cgroup: Path) -> None:
     """Kill everything in a cgroup of version 2 and wait until it is empty; version 1 holds the same processes."""
-    events = cgroup / "cgroup.events"
-    if events.exists():
-        (cgroup / "cgroup.kill").write_text("1")
-        until(lambda: "populated 0" in events.read_text(), what=f"{cgroup} is empty")
+    with contextlib.suppress(OSError):  # another worker's sweep has removed it
+        events = cgroup / "cgroup.events"
+        if events.exists():
+            (cgroup / "cgroup.kill").write_text("1")
+            until(lambda: "populated 0" in events.read_text(), what=f"{cgroup} is empty")
 
 
 def _remove_cgroup(cgroup: Path) -> None:
