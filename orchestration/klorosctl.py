@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, str] = {
     "show": "cycles",
     "logs": "logs",
     "cancel": "cycles",
+    "bundle": "bundle",
     "enable": "mode",
     "disable": "mode",
     "halt": "switches",

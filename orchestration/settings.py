@@ -177,6 +177,8 @@ class Settings(_Section):
     """Folder where D-REAM leaves promotions; `promotions` in the state folder by default."""
     acks_dir: Annotated[AbsolutePath, Field(examples=["/var/lib/kloros/promotions_ack"])]
     """Folder of our answers to promotions; `promotions_ack` in the state folder by default."""
+    bundles_dir: Annotated[AbsolutePath, Field(examples=["/var/lib/kloros/out"])]
+    """Folder of the cycles' bundles; `out` in the state folder by default."""
     textfile: Annotated[AbsolutePath, Field(examples=["/var/lib/prometheus/node-exporter/kloros.prom"])] = (
         "/var/lib/prometheus/node-exporter/kloros.prom"
     )
@@ -195,5 +197,6 @@ class Settings(_Section):
         if not isinstance(values, dict) or not isinstance(values.get("state_dir"), str):
             return values
         state_dir = values["state_dir"].rstrip("/")
-        folders = {"promotions_dir": f"{state_dir}/promotions", "acks_dir": f"{state_dir}/promotions_ack"}
+        names = {"promotions_dir": "promotions", "acks_dir": "promotions_ack", "bundles_dir": "out"}
+        folders = {setting: f"{state_dir}/{name}" for setting, name in names.items()}
         return {**folders, **values, "state_dir": state_dir}

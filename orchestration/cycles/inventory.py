@@ -13,6 +13,8 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from orchestration.host import folders
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -70,20 +72,19 @@ def media_type(name: str) -> str:
     return _ENCODED.get(encoding, _UNKNOWN) if encoding else kind or _UNKNOWN
 
 
+def is_our_temporary(path: str) -> bool:
+    """Tell whether a path in a cycle's folder is that of a manifest that is being written."""
+    return path.startswith(".manifest.json.") and path.endswith(".tmp")
+
+
 def _names(folder: str) -> Iterator[str]:
     """Name everything that is no readable folder, relative to `folder`."""
     unreadable: list[str] = []
-    for at, folders, names in os.walk(folder, onerror=lambda error: unreadable.append(str(error.filename))):
-        links = (name for name in folders if os.path.islink(os.path.join(at, name)))
-        for name in (*names, *links):
-            path = os.path.relpath(os.path.join(at, name), folder)
-            if path != "manifest.json" and not _is_our_temporary(path):
-                yield path
+    for names, _, status in folders.tree(folder, refused=lambda path, _: unreadable.append(path)):
+        path = "/".join(names)
+        if not stat.S_ISDIR(status.st_mode) and path != "manifest.json" and not is_our_temporary(path):
+            yield path
     yield from (os.path.relpath(path, folder) for path in unreadable if path != folder)
-
-
-def _is_our_temporary(path: str) -> bool:
-    return path.startswith(".manifest.json.") and path.endswith(".tmp")
 
 
 def _file(folder: str, name: str) -> File | None:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from contextlib import contextmanager, suppress
+from typing import IO, TYPE_CHECKING, Final
 
 from orchestration.errors import Unwritable
 from orchestration.host import process_identity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 _NAME_LIMIT: Final = 180  # bytes of the name kept in a temporary name; NAME_MAX is 255
 _AT_FDCWD: Final = -100  # linux/fcntl.h
@@ -59,7 +59,7 @@ def replace(path: str, data: bytes, mode: int = 0o600, *, durable: bool = True) 
         Unwritable: disk full, read-only, not ours, or no such folder; the old content is still there.
     """
     folder, name = os.path.split(path)
-    temporary = os.path.join(folder, _temporary_name(name))
+    temporary = os.path.join(folder, temporary_name(name))
     try:
         try:
             _write_new(temporary, data, mode, durable=durable)
@@ -69,6 +69,33 @@ def replace(path: str, data: bytes, mode: int = 0o600, *, durable: bool = True) 
             raise
         if durable:
             _sync_folder(folder)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+@contextmanager
+def writing(path: str, mode: int = 0o600) -> Iterator[IO[bytes]]:
+    """Give a file to write what may be large; it takes its name, as `replace` does, when the block ends well.
+
+    Raises:
+        Unwritable: disk full, read-only, not ours, or no such folder; the old content is still there.
+    """
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, temporary_name(name))
+    try:
+        try:
+            _unlink(temporary)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+            with open(descriptor, "wb") as file:
+                os.fchmod(descriptor, mode)
+                yield file
+                file.flush()
+                os.fsync(descriptor)
+            os.rename(temporary, path)
+        except BaseException:
+            _unlink(temporary)
+            raise
+        _sync_folder(folder)
     except OSError as error:
         raise unwritable(path, error) from error
 
@@ -83,7 +110,7 @@ def create(path: str, data: bytes, mode: int = 0o600) -> bool:
         Unwritable: disk full, read-only, not ours, or no such folder.
     """
     folder, name = os.path.split(path)
-    temporary = os.path.join(folder, _temporary_name(name))
+    temporary = os.path.join(folder, temporary_name(name))
     try:
         try:
             _write_new(temporary, data, mode)
@@ -189,7 +216,8 @@ def sweep(folder: str, names: Iterable[str]) -> int:
     return removed
 
 
-def _temporary_name(name: str) -> str:
+def temporary_name(name: str) -> str:
+    """Return the name under which this process writes what will be `name`; `sweep` knows it by that."""
     short = os.fsdecode(os.fsencode(name)[:_NAME_LIMIT])
     pid = os.getpid()
     return f".{short}.{pid}.{process_identity.start_time(pid)}.tmp"

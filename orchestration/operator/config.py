@@ -122,7 +122,7 @@ def settings_in_force(console: Console) -> Iterator[Setting]:
 
 
 def _default(key: tuple[str, ...]) -> str:
-    return "follows state_dir" if key in (("promotions_dir",), ("acks_dir",)) else "default"
+    return "follows state_dir" if key in (("promotions_dir",), ("acks_dir",), ("bundles_dir",)) else "default"
 
 
 def _leaves(section: Any, prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
