@@ -79,6 +79,7 @@ set_places_system() {
     config=/etc/kloros/orchestrator.toml
     unit_folder=/etc/systemd/system
     link=/usr/local/bin/klorosctl
+    share=/usr/local/share
     metrics=/var/lib/prometheus/node-exporter # of Debian's package prometheus-node-exporter
 }
 
@@ -89,6 +90,7 @@ set_places_user() {
     config=${XDG_CONFIG_HOME:-$HOME/.config}/kloros/orchestrator.toml
     unit_folder=${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user
     link=$HOME/.local/bin/klorosctl
+    share=${XDG_DATA_HOME:-$HOME/.local/share}
     [[ $base$state$config =~ ^[A-Za-z0-9_./@:+-]+$ ]] ||
         die 1 "your home's path has characters that a systemd unit would need escaped: $HOME"
 }
@@ -167,7 +169,7 @@ version_name() {
     version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$here/pyproject.toml")
     digest=$(cd "$here" && {
         "$python" -c 'import sys; print(sys.version)'
-        find orchestration -type f ! -path '*/__pycache__/*' -print0 | sort -z | xargs -0 sha256sum
+        find orchestration systemd -type f ! -path '*/__pycache__/*' -print0 | sort -z | xargs -0 sha256sum
         sha256sum pyproject.toml .ci/requirements.txt
     } | sha256sum | cut -c1-10)
     printf '%s-%s' "$version" "$digest"
@@ -189,6 +191,8 @@ make_environment() {
     fi
     # It came with the environment, nothing needs it, and its hook costs every start of Python a millisecond.
     "$folder/bin/python" -m pip uninstall -qq --yes setuptools 2>/dev/null || true
+    # With these, `klorosctl doctor` tells whether the installed units are those of this version.
+    cp -r "$here/systemd" "$folder/systemd"
     # The units see this folder read-only: what is not compiled now would be compiled again by every tick.
     "$folder/bin/python" -m compileall -q "$folder/lib" >/dev/null || true
 }
@@ -222,6 +226,31 @@ lead_to() {
     printf '#!/bin/sh\n%sexec %s "$@"\n' "$settings" "$1" >"$2.new"
     chmod 0755 "$2.new"
     mv -f "$2.new" "$2"
+}
+
+# What makes klorosctl at home in a shell: its man page and completions, where each shell looks for them by itself.
+install_shell_files() {
+    local shell
+    install -D -m 0644 "$here/docs/man/klorosctl.1" "$share/man/man1/klorosctl.1"
+    for shell in bash zsh fish; do
+        mkdir -p "$(dirname "$(completion_of $shell)")"
+        "$base/bin/klorosctl" completion $shell >"$(completion_of $shell)" 2>/dev/null ||
+            { rm -f "$(completion_of $shell)" && warn "no completion for $shell: klorosctl completion $shell failed"; }
+    done
+}
+
+completion_of() {
+    case $1 in
+        bash) echo "$share/bash-completion/completions/klorosctl" ;;
+        zsh) echo "$share/zsh/site-functions/_klorosctl" ;;
+        fish) echo "$share/fish/vendor_completions.d/klorosctl.fish" ;;
+    esac
+}
+
+remove_shell_files() {
+    local shell
+    rm -f "$share/man/man1/klorosctl.1"
+    for shell in bash zsh fish; do rm -f "$(completion_of $shell)"; done
 }
 
 # Remove versions that nothing leads to and no process runs from.
@@ -271,6 +300,7 @@ install_system() {
     install_config
     mkdir -p "$(dirname "$link")"
     ln -sfn "$base/bin/klorosctl" "$link"
+    install_shell_files
     step "Units"
     [[ ! -e $unit_folder/kloros-orchestrator.timer ]] || first=no
     ! grep -qs '^Environment=KLR_ORCHESTRATION_MODE=disabled' "$unit_folder/kloros-orchestrator.service" ||
@@ -341,6 +371,7 @@ uninstall_system() {
         systemctl disable --quiet --now "$unit" 2>/dev/null || true
     done
     for unit in "${units[@]}"; do rm -f "$unit_folder/$unit"; done
+    remove_shell_files
     rm -f "$link" /etc/sysusers.d/kloros.conf /etc/tmpfiles.d/kloros.conf /etc/logrotate.d/kloros
     rm -rf "$base"
     close_metrics_folder
@@ -370,6 +401,7 @@ install_user() {
     install_config
     mkdir -p "$(dirname "$link")" "$unit_folder"
     ln -sfn "$base/bin/klorosctl" "$link"
+    install_shell_files
     step "Units"
     [[ ! -e $unit_folder/kloros-orchestrator.timer ]] || first=no
     for unit in "${units[@]}"; do user_unit "$here/systemd/$unit" >"$unit_folder/$unit"; done
@@ -396,6 +428,7 @@ uninstall_user() {
         systemctl --user disable --quiet --now "$unit" 2>/dev/null || true
     done
     for unit in "${units[@]}"; do rm -f "$unit_folder/$unit"; done
+    remove_shell_files
     rm -f "$link"
     rm -rf "$base"
     systemctl --user daemon-reload 2>/dev/null || true

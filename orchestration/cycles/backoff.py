@@ -1,7 +1,5 @@
 """How long to wait after failures in a row. Pure."""
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta
 from typing import NamedTuple
 

@@ -8,8 +8,6 @@ Pure. Refuses to know how a command is run or where a cycle is kept.
 That a tick has applied a finished cycle's consequences is a separate fact (`settled_at`), not a state.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from enum import StrEnum

@@ -19,8 +19,6 @@ its file, so that a `gpu_maintenance.lock`, which has no kernel lock behind it, 
 On the quiet path: one listing; a file is opened only when one is there that is not ours.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

@@ -1,7 +1,5 @@
 """A Job: what a cycle of it runs, taken from the settings."""
 
-from __future__ import annotations
-
 import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple, assert_never
@@ -23,7 +21,7 @@ class Job(NamedTuple):
     timeout: timedelta
 
 
-def job(name: JobName, settings: Settings) -> Job:
+def job(name: JobName, settings: "Settings") -> Job:
     """Return the job of this name; an empty command in the settings means our own program for it."""
     match name:
         case JobName.PHASE:

@@ -121,6 +121,15 @@ def active(db: Database) -> list[Cycle]:
     return _cycles(db.rows("cycles.active"))
 
 
+def exclusive(db: Database) -> list[Cycle]:
+    """Return the cycles that keep every other from starting, oldest first: queued, running, or ended and not settled.
+
+    A runner may end a cycle at any moment, also between two looks of one tick. What the cycle means is applied by the tick
+    that settles it; until then nobody may act as if it had not been run.
+    """
+    return _cycles(db.rows("cycles.exclusive"))
+
+
 def unsettled(db: Database) -> list[Cycle]:
     """Return the finished cycles that no tick has settled, oldest first."""
     return _cycles(db.rows("cycles.unsettled"))

@@ -187,7 +187,8 @@ def move_no_replace(source: str, folder: str, name: str) -> str:
     os.lstat(source)
     candidate, taken = os.path.join(folder, name), 0
     try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        for made in (os.path.dirname(folder), folder):  # makedirs gives its mode to the last one only
+            os.makedirs(made or ".", mode=0o700, exist_ok=True)
         while not _rename_no_replace(source, candidate):
             taken += 1
             candidate = os.path.join(folder, f"{name}.{taken}")

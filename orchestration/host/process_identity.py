@@ -7,8 +7,6 @@ Source: proc(5). /proc/<pid>/stat field 22 is the start time in clock ticks sinc
 hold spaces and parentheses, so fields are counted from the last `)`.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from datetime import UTC, datetime, timedelta

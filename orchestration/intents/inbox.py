@@ -11,8 +11,6 @@ new intent, even if it is equal to the byte; the rule of deduplication then judg
 On the quiet path: with an empty folder and no open row, one listing and one indexed query.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from datetime import datetime
@@ -31,11 +29,11 @@ from orchestration.intents.intent import (
     waiting_since,
 )
 from orchestration.store.instants import from_text, to_text
+from orchestration.store.port import Database, Row
 
 if TYPE_CHECKING:
     from orchestration.intents.document import Intent
     from orchestration.intents.reading import Dropped
-    from orchestration.store.port import Database, Row
 
 READ_PER_TICK = 5000  # files opened by one tick: about half a second of work; KLoROS once had 44,638 waiting
 
@@ -149,7 +147,7 @@ def _settle_absent(db: Database, rows: Iterable[Row], present: dict[str, str]) -
 
 def _read_undecided(
     intents_dir: str, db: Database, present: dict[str, str], known: dict[str, Row], now: datetime
-) -> dict[str, Dropped]:
+) -> "dict[str, Dropped]":
     """Open every file without a final status: those known to be pending, then the new ones, oldest name first."""
     undecided = [name for name in present if name not in known or known[name]["status"] == Status.PENDING.value]
     if not undecided:
@@ -166,7 +164,7 @@ def _read_undecided(
 
 
 def _as_intents(
-    found: dict[str, Dropped], known: dict[str, Row], now: datetime
+    found: "dict[str, Dropped]", known: dict[str, Row], now: datetime
 ) -> tuple[list[PendingIntent], list[Verdict]]:
     intents, malformed = [], []
     for name, dropped in found.items():
@@ -178,7 +176,7 @@ def _as_intents(
     return intents, malformed
 
 
-def _pending(name: str, dropped: Dropped, intent: Intent, row: Row | None, now: datetime) -> PendingIntent:
+def _pending(name: str, dropped: "Dropped", intent: "Intent", row: Row | None, now: datetime) -> PendingIntent:
     same = row is not None and row["content_sha"] == intent.content_sha
     seen = from_text(str(row["seen_at"])) if row is not None and same else None
     return PendingIntent(

@@ -14,8 +14,6 @@ The figures 1 h, 24 h and 50, and "keep the older of two equal ones", are those 
 src/kloros/orchestration/intent_queue.py).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum

@@ -54,8 +54,11 @@ def folders(console: Console) -> Iterator[Check]:
     settings = console.settings
     paths = [settings.state_dir, *(console.path(name) for name in _FOLDERS), settings.promotions_dir, settings.acks_dir]
     faults = [(path, fault) for path in paths if (fault := _unwritable(path))]
+    if faults and faults[0][0] == settings.state_dir:
+        del faults[1:]  # the others follow from it
     for path, fault in faults:
-        yield Check("folder", Level.ERROR, f"{path}: {fault}", f"ls -ld {path}; give it to the user that ticks run as")
+        advice = f"ls -ld {path}; be the user that ticks run as (sudo), or give it to that user"
+        yield Check("folder", Level.ERROR, f"{path}: {fault}", advice)
     if faults:
         return
     full = _write_some(settings.state_dir)

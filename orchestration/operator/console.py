@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from orchestration import wiring
-from orchestration.errors import StoreEmpty, Usage
+from orchestration.errors import StoreEmpty, StoreUnreachable, Usage
 from orchestration.host import clock, process_identity, zones
 from orchestration.operator.screen import Screen, Times
 from orchestration.operator.units import Units
@@ -73,6 +73,8 @@ class Console:
 
     def mode_source(self) -> str:
         """Name what sets the mode: a variable of the caller, a unit's file, the TOML file, or nobody."""
+        import tomllib
+
         from orchestration import configuration
 
         if MODE in self.caller:
@@ -81,9 +83,9 @@ class Console:
             return self.from_unit[MODE][1]
         path = configuration.config_path(self.environ)
         try:
-            with open(path, encoding="utf-8") as file:
-                return path if "orchestration_mode" in file.read() else "the default"
-        except OSError:
+            with open(path, "rb") as file:
+                return path if "orchestration_mode" in tomllib.load(file) else "the default"
+        except (OSError, ValueError):
             return "the default"
 
     def path(self, *names: str) -> str:
@@ -119,6 +121,9 @@ class Console:
             return SqliteDatabase(path, read_only=True)
         except (FileNotFoundError, NotADirectoryError, StoreEmpty):
             return SqliteDatabase(":memory:")
+        except PermissionError as error:
+            hint = "run it as the folder's owner: sudo klorosctl …"
+            raise StoreUnreachable(f"{path}: {error.strerror}", hint=hint) from error
 
     @contextmanager
     def trying(self) -> Iterator[Kernel]:

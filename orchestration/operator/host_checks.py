@@ -96,7 +96,8 @@ def units(console: Console) -> Iterator[Check]:
         yield Check("units", Level.WARNING, evidence, f"put changes into drop-ins (systemctl edit), then {reinstall}")
     if not other and not edited:
         folder = os.path.dirname(installed.fragment() or "")
-        yield Check("units", Level.OK, f"{len(ALL)} units in {folder} are those of this version")
+        compared = "run this version" if installed.user or _shipped() is None else "are those of this version"
+        yield Check("units", Level.OK, f"{len(ALL)} units in {folder} {compared}")
     yield from _loaded(installed)
 
 
@@ -140,9 +141,9 @@ def _edited(installed: Units) -> list[str]:
 
 
 def _shipped() -> Path | None:
-    """Return the folder of the units that belong to this program: inside the package, or beside it in a checkout."""
-    package = Path(__file__).parents[1]
-    return next((p for p in (package / "systemd", package.parent / "systemd") if (p / SERVICE).is_file()), None)
+    """Return the folder of the units that belong to this program: in its environment (install.sh), or in a checkout."""
+    places = (Path(sys.prefix) / "systemd", Path(__file__).parents[2] / "systemd")
+    return next((place for place in places if (place / SERVICE).is_file()), None)
 
 
 def _loaded(installed: Units) -> Iterator[Check]:
@@ -155,12 +156,13 @@ def _loaded(installed: Units) -> Iterator[Check]:
         yield Check("timer", Level.WARNING, f"systemd does not answer: {said}", f"systemctl {user}status {WATCHING[0]}")
         return
     states = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in said.split("\n\n")]
-    stale = [state["Id"] for state in states if state.get("NeedDaemonReload") == "yes"]
+    stale = [state.get("Id", "") for state in states if state.get("NeedDaemonReload") == "yes"]
     if stale:
         yield Check(
             "units", Level.WARNING, f"changed on disk, not read: {', '.join(stale)}", f"systemctl {user}daemon-reload"
         )
-    idle = [state["Id"] for state in states if state["Id"] in WATCHING and state.get("ActiveState") != "active"]
+    active = {state.get("Id") for state in states if state.get("ActiveState") == "active"}
+    idle = [unit for unit in WATCHING if unit not in active]
     if WATCHING[0] in idle:
         yield Check("timer", Level.ERROR, f"not active: {', '.join(idle)}", f"systemctl {user}enable --now {' '.join(idle)}")
     elif idle:

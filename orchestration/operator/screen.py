@@ -48,7 +48,9 @@ class Screen:
 
     def style(self, text: str, *, fg: str | None = None, bold: bool = False, dim: bool = False) -> str:
         """Colour a text where colours are wanted."""
-        return click.style(text, fg=fg, bold=bold, dim=dim) if self.colours else text
+        wanted = self.colours and (fg or bold or dim)
+        # None, because a False is written too, as a code that takes the other back.
+        return click.style(text, fg=fg, bold=bold or None, dim=dim or None) if wanted else text
 
     def state(self, word: str, shown: str | None = None) -> str:
         """Write a state in the colour of what it means."""
@@ -63,13 +65,13 @@ class Screen:
         return [self.style(line, fg=_BAD, bold=True) for line in self.wrap(text, first="!! ", rest="   ")]
 
     def wrap(self, text: str, *, first: str = "", rest: str = "") -> list[str]:
-        """Break a text into lines that fit."""
+        """Break a text into lines that fit; a name or path that does not fit stays whole, to be copied."""
         text = plain(text)
         if self.width is None:
             return [first + text]
-        return textwrap.wrap(text, self.width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False) or [
-            first.rstrip()
-        ]
+        return textwrap.wrap(
+            text, self.width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False, break_long_words=False
+        ) or [first.rstrip()]
 
     def field(self, name: str, text: str, *more: str) -> list[str]:
         """Write `Name      text`, with further texts below it."""
@@ -88,18 +90,27 @@ class Screen:
         """Write a table. The last column takes the room that is left; where that is too little, it goes below its row."""
         body = [[plain(cell) for cell in row] for row in rows]
         widths = [max(len(row[column]) for row in (header, *body)) for column in range(len(header) - 1)]
-        below = self.width is not None and sum(widths) + 2 * len(widths) > self.width - _ROOM
+        below = self.width is not None and self._is_narrow(self.width - sum(widths) - 2 * len(widths), body)
         lines = [self.style(line, dim=True) for line in self._row(header[:-1] if below else header, widths)]
         for row in body:
             lines += self._row(row[:-1] if below else row, widths, states=True)
             lines += self.wrap(row[-1], first="    ", rest="    ") if below and row[-1] else []
         return lines
 
+    @staticmethod
+    def _is_narrow(room: int, body: list[list[str]]) -> bool:
+        """Tell whether the last column would be cramped, or have to break a name."""
+        return room < _ROOM or any(len(word) > room for row in body for word in row[-1].split())
+
     def _row(self, row: Sequence[str], widths: Sequence[int], *, states: bool = False) -> list[str]:
         cells = [f"{cell:<{width}}  " for cell, width in zip(row[:-1], widths, strict=False)]
         head = sum(map(len, cells))
         room = None if self.width is None else max(10, self.width - head)
-        last = [row[-1]] if room is None else textwrap.wrap(row[-1], room, break_on_hyphens=False) or [""]
+        last = (
+            [row[-1]]
+            if room is None
+            else textwrap.wrap(row[-1], room, break_on_hyphens=False, break_long_words=False) or [""]
+        )
         shown = "".join(self.state(cell.strip(), cell) if states else cell for cell in cells)
         return [f"{shown}{last[0]}".rstrip(), *(f"{' ' * head}{line}" for line in last[1:])]
 

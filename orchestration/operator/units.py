@@ -95,9 +95,16 @@ class Units(NamedTuple):
         import subprocess
 
         command = ["systemctl", *(("--user",) if self.user else ()), "--no-pager", *arguments]
+        environ = {**os.environ, "XDG_RUNTIME_DIR": _runtime_dir()} if self.user else None  # sudo and su take it away
         try:
             done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=_LATE
+                command,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_LATE,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             return 127, str(error)
@@ -105,9 +112,11 @@ class Units(NamedTuple):
 
     def manager_runs(self) -> bool:
         """Tell whether there is a systemd to ask."""
-        if self.user:
-            return os.path.isdir(os.path.join(os.environ.get("XDG_RUNTIME_DIR", "/nonexistent"), "systemd"))
-        return os.path.isdir("/run/systemd/system")
+        return os.path.isdir(os.path.join(_runtime_dir(), "systemd") if self.user else "/run/systemd/system")
+
+
+def _runtime_dir() -> str:
+    return os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
 
 
 def _values(path: str, *, section: str, key: str) -> Iterator[str]:

@@ -30,17 +30,13 @@ The clamp of step 2 matters only for windows of almost a day: 01:50 to 01:40 in 
 02:00 closes at the second 01:40, after the first 01:50 at which the next one would open.
 """
 
-from __future__ import annotations
-
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from orchestration.errors import Malformed
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _DAY: Final = timedelta(days=1)
 _BACK: Final = 2 * _DAY
@@ -88,7 +84,7 @@ class Window(_Hours):
 
     __slots__ = ()
 
-    def __new__(cls, opens: time, closes: time, time_zone: str) -> Window:
+    def __new__(cls, opens: time, closes: time, time_zone: str) -> "Window":
         """Check the hours and the zone."""
         if opens == closes:
             raise Malformed(

@@ -13,18 +13,14 @@ HomoYouDidnt/kloros at 878cac6):
 The last two are opened once in their life and remembered in the store.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import stat
 import time
-from typing import TYPE_CHECKING, NamedTuple, cast
+from collections.abc import Iterable
+from typing import NamedTuple, cast
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from orchestration.store.port import Database
+from orchestration.store.port import Database
 
 _OLDEST_UNFINISHED = 1.0  # seconds: a file changed this recently may still be in the writing
 _MAX_ACK_BYTES = 1024 * 1024

@@ -9,8 +9,6 @@ prometheus_client's parser and `promtool check metrics`.
 Format: https://prometheus.io/docs/instrumenting/exposition_formats/ (text, version 0.0.4)
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeAlias, cast
 

@@ -4,8 +4,6 @@ A date is open while its window is, or while a PHASE that answers it still runs.
 accounting begins; from then on a host that was down for days accounts for each of the dates it missed.
 """
 
-from __future__ import annotations
-
 from datetime import date, datetime
 from enum import StrEnum
 from typing import NamedTuple, cast

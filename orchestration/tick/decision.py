@@ -4,14 +4,12 @@ Pure: an `Observation` and a `Policy` in, a `Decision` out. Every rule that was 
 reasons of a decision, and above all of a decision to do nothing, are what the rules saw and not a second opinion.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import date, datetime
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
-from orchestration.cycles.cycle import Cause
+from orchestration.cycles.cycle import FINISHED, Cause
 from orchestration.intents.intent import Category
 from orchestration.tick.observation import Observation, Policy
 
@@ -136,8 +134,11 @@ def _active_cycle(seen: Observation, _policy: Policy) -> _Verdict:
     active = seen.active
     if active is None:
         return Finding(Rule.ACTIVE_CYCLE, Reason.NO_ACTIVE_CYCLE, "no cycle is queued or running"), None
-    since = active.started_at or active.queued_at
-    evidence = f"cycle {active.cycle} ({active.job}) is {active.state} since {_utc(since)}"
+    if active.state in FINISHED:
+        evidence = f"cycle {active.cycle} ({active.job}) ended just now ({active.state}); the next tick settles it"
+    else:
+        since = active.started_at or active.queued_at
+        evidence = f"cycle {active.cycle} ({active.job}) is {active.state} since {_utc(since)}"
     return Finding(Rule.ACTIVE_CYCLE, Reason.CYCLE_ACTIVE, evidence), Noop()
 
 

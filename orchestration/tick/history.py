@@ -4,8 +4,6 @@ The store is the memory. The file follows it: each tick adds the rows that the f
 tick killed in between loses no line and doubles none.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

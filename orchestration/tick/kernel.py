@@ -1,7 +1,5 @@
 """What a tick works with: the adapters that `wiring.py` built, and the names of the files in the state folder."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from datetime import datetime
@@ -15,6 +13,8 @@ from orchestration.tick.observation import Policy
 
 if TYPE_CHECKING:
     from orchestration.settings import Settings
+else:
+    Settings = object  # a field's type as text is compiled at each start (decision 0002)
 
 
 class Kernel(NamedTuple):

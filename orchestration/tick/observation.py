@@ -1,7 +1,5 @@
 """Everything a decision may know, as one frozen value. Pure: who looks at the world is `observe.py`."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import NamedTuple
 
@@ -23,7 +21,7 @@ class Observation(NamedTuple):
 
     now: datetime
     maintenance: bool
-    active: Cycle | None  # the exclusive cycle that is queued or running
+    active: Cycle | None  # the exclusive cycle: queued, running, or ended and to be settled by the next tick
     window: Interval | None  # the PHASE window that `now` is in
     next_window: Interval
     phase_done: bool  # the local date of `window` has its PHASE

@@ -23,7 +23,7 @@ def observe(kernel: Kernel, found: Found) -> Observation:
     return Observation(
         now=now,
         maintenance=os.path.exists(kernel.path(MAINTENANCE_FILE)),
-        active=next(iter(ledger.active(kernel.db)), None),
+        active=next(iter(ledger.exclusive(kernel.db)), None),
         window=window,
         next_window=kernel.window.next_after(now),
         phase_done=any(attempt.state is CycleState.SUCCEEDED for attempt in attempts),

@@ -5,8 +5,6 @@ promotion is noted before it is acked, because nobody looks at it again once it 
 tick refuses it again, which the store counts once.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestration.cycles.cycle import CycleNumber
@@ -21,6 +19,8 @@ from orchestration.tick.settle import last_phase
 
 if TYPE_CHECKING:
     from orchestration.promotions.reading import Answered, Candidate, Left, Refused
+else:
+    Answered = Candidate = Left = Refused = object  # a field's type as text is compiled at each start (decision 0002)
 
 
 class Found(NamedTuple):

@@ -5,8 +5,6 @@ later tick settles it. Every stage looks at what is on disk and in the store now
 killed at any instruction changes nothing in the end.
 """
 
-from __future__ import annotations
-
 import os
 from datetime import datetime
 from enum import StrEnum

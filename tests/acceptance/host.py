@@ -7,10 +7,13 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+from orchestration.exits import Exit
 
 PYTHON = sys.executable
 
@@ -74,8 +77,10 @@ class Host:
         return self.run("run_once", *flags)
 
     def decided(self, *flags: str) -> dict[str, Any]:
-        """Do one tick that must succeed, and return its record."""
-        done = self.tick("--json", *flags)
+        """Do one tick that must succeed, and return its record; one that follows a cycle may hold the lock for a moment."""
+        deadline = time.monotonic() + 30
+        while (done := self.tick("--json", *flags)).returncode == Exit.LOCK_HELD:
+            assert time.monotonic() < deadline, "the lock is held and held"
         assert done.returncode == 0, done.stderr
         record: dict[str, Any] = json.loads(done.stdout.splitlines()[0])
         return record
@@ -83,6 +88,16 @@ class Host:
     def reasons(self, *flags: str) -> list[str]:
         """Do one tick and return the reasons that its record gives."""
         return [found["reason"] for found in self.decided(*flags)["reasons"]]
+
+    def stepwise(self) -> None:
+        """Let nothing start by itself: kicks are left as on systemd, and no path unit sees them. See `run_queued`."""
+        (self.state / "kick").mkdir(parents=True, exist_ok=True)
+        self.set(KLR_LAUNCHER="systemd")
+
+    def run_queued(self) -> None:
+        """Run what is queued, and tick once more, which settles it."""
+        assert self.run("run_cycle").returncode == 0
+        self.decided()
 
     def promote(self, stem: str, **fields: object) -> Path:
         """Leave a promotion as D-REAM does: written beside, then renamed."""

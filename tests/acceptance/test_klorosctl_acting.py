@@ -36,8 +36,7 @@ def acted(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 def queued(host: Host, stem: str = "candidate") -> None:
     """Have a cycle queued that no runner takes: the kick lies there, and no path unit watches it."""
-    (host.state / "kick").mkdir(parents=True, exist_ok=True)
-    host.set(KLR_LAUNCHER="systemd")
+    host.stepwise()
     host.promote(stem)
     assert host.decided()["cycle"] == 1
 
@@ -178,8 +177,10 @@ def test_a_log_that_is_not_there_yet_says_why(host: Host) -> None:
 def parked(host: Host) -> Host:
     """A host where one failed cycle has parked the promotion `stubborn`."""
     host.set(KLR_DREAM_COMMAND="false", KLR_DREAM_PARK_AFTER="1", KLR_DREAM_BACKOFF="0")
+    host.stepwise()
     host.promote("stubborn")
-    assert host.tick("--wait").returncode == 12
+    host.decided()
+    host.run_queued()
     return host
 
 
@@ -188,8 +189,8 @@ def test_a_parked_promotion_goes_again_when_a_person_says_so(parked: Host) -> No
     assert "retry|reject" in ctl(parked, "promotions", "list").stdout
     done = ctl(parked, "promotions", "retry", "stubborn")
     assert acted(done)["promotion"] == "stubborn"
-    assert parked.decided()["decision"] == "dream_cycle"
     assert "is not parked" in ctl(parked, "promotions", "retry", "stubborn", code=1).stderr
+    assert parked.decided()["decision"] == "dream_cycle"
 
 
 def test_a_person_rejects_a_promotion_once(parked: Host) -> None:
@@ -242,6 +243,7 @@ def test_promotions_are_listed_with_where_they_stand(parked: Host) -> None:
 
 
 def test_an_intent_is_left_and_served(host: Host) -> None:
+    host.stepwise()
     found = answer(host, "intents", "add", "curiosity_gaps", "--priority", "7", "--reason", "look", "--topic", "latency")
     content = json.loads(Path(found["path"]).read_text())
     assert (content["priority"], content["reason"], content["data"]) == (7, "look", {"topic": "latency"})

@@ -24,9 +24,8 @@ def test_every_value_is_shown_with_its_source(host: Host) -> None:
 
 
 def test_what_is_shown_is_a_settings_file_that_means_the_same(host: Host) -> None:
-    host.configure(
-        '[phase]\nbackoff = ["90s", "1.5s"]\n[phase.domains.unit]\ncommand = ["make", "a b"]\n[promotions.bounds]\n"l.r" = [0, 1]\n'
-    )
+    host.configure('[phase]\nbackoff = ["90s", "1.5s"]\n[phase.domains.unit]\ncommand = ["make", "a b"]\n')
+    host.configure('[promotions.bounds]\n"l.r" = [0, 1]\n')
     shown = host.run("klorosctl", "config", "show").stdout
     assert tomllib.loads(shown)
     before = load(host.environ)

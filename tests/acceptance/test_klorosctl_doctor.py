@@ -73,9 +73,14 @@ def test_it_is_the_default_phase(host: Host) -> None:
 def test_a_folder_that_is_none_is_an_error(host: Host) -> None:
     host.state.mkdir()
     (host.state / "intents").write_text("not a folder")
-    found = worst(doctor(host, code=1), "folder")
-    assert str(host.state / "intents") in found["evidence"]
+    found = doctor(host, code=1)["folder"][0]
+    assert found["evidence"] == f"{host.state / 'intents'}: is no folder"
     assert "ls -ld" in found["advice"]
+
+
+def test_a_state_folder_that_is_none_is_one_fault(host: Host) -> None:
+    host.state.write_text("not a folder")
+    assert [check["evidence"] for check in doctor(host, code=1)["folder"]] == [f"{host.state}: is no folder"]
 
 
 def test_invalid_settings_are_an_error_that_lists_them(host: Host) -> None:
@@ -92,8 +97,7 @@ def test_a_store_that_is_no_database_is_an_error(host: Host) -> None:
 
 
 def test_a_runner_that_never_comes_is_an_error(host: Host) -> None:
-    (host.state / "kick").mkdir(parents=True)
-    host.set(KLR_LAUNCHER="systemd")
+    host.stepwise()
     host.promote("candidate")
     host.decided()
     assert worst(doctor(host), "runner")["level"] == "ok"
@@ -126,7 +130,7 @@ def test_an_old_textfile_is_told(host: Host) -> None:
     assert worst(doctor(host), "textfile")["level"] == "ok"
     old = datetime.now(UTC).timestamp() - 600
     os.utime(host.textfile, (old, old))
-    assert "10min old" in worst(doctor(host), "textfile")["evidence"]
+    assert "is 10min" in worst(doctor(host), "textfile")["evidence"]
     host.configure('\n[phase]\nmissed = "skip"\n')
     host.set(KLR_TEXTFILE="/nowhere/at/all/kloros.prom")
     assert "is not there" in worst(doctor(host), "textfile")["evidence"]
@@ -134,8 +138,10 @@ def test_an_old_textfile_is_told(host: Host) -> None:
 
 def test_parked_promotions_are_told(host: Host) -> None:
     host.set(KLR_DREAM_COMMAND="false", KLR_DREAM_PARK_AFTER="1")
+    host.stepwise()
     host.promote("stubborn")
-    host.tick("--wait")
+    host.decided()
+    host.run_queued()
     found = worst(doctor(host), "promotions")
     assert (found["level"], "promotions list" in found["advice"]) == ("warning", True)
 

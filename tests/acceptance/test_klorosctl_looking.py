@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -47,9 +48,12 @@ def said(host: Host, *arguments: str, code: int = 0) -> str:
 
 @pytest.fixture
 def busy(host: Host) -> Host:
-    """A host with a tick, a D-REAM cycle, an answered, a waiting and a malformed promotion, and an intent."""
+    """A host with a tick, a D-REAM cycle, promotions in every state, acks of both forms, and an intent."""
+    host.stepwise()
     host.promote("better")
-    assert host.tick("--wait").returncode == 0
+    host.decided()
+    host.run_queued()
+    (host.state / "promotions_ack" / "long-ago.ack.json").write_text('{"promotion_id": "long-ago", "accepted": true}')
     host.promote("waiting")
     host.promote("wrong", fitness=-1)
     host.intend("curiosity_gaps", topic="latency")
@@ -106,20 +110,17 @@ def test_status_has_it_all_on_one_screen(busy: Host) -> None:
 def test_status_is_loud_when_ticks_stopped(host: Host) -> None:
     host.decided()
     assert "NO TICK" not in said(host, "status")
-    age(host, "ticks", "started_at", timedelta(minutes=14))
+    earlier = (datetime.now(UTC) - timedelta(minutes=14)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    change(host, "UPDATE ticks SET started_at = ?", earlier)
     assert "NO TICK for 14min" in said(host, "status")
     assert answer(host, "status")["stale"] is True
     host.set(KLR_ORCHESTRATION_MODE="disabled")
     assert "NO TICK" not in said(host, "status")
 
 
-def age(host: Host, table: str, column: str, by: timedelta) -> None:
-    """Make it seem long ago."""
-    import sqlite3
-
-    earlier = (datetime.now(UTC) - by).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def change(host: Host, statement: str, *values: object) -> None:
     with sqlite3.connect(host.state / "kloros.db") as connection:
-        connection.execute(f"UPDATE {table} SET {column} = ?", (earlier,))
+        connection.execute(statement, values)
     connection.close()
 
 
@@ -208,10 +209,13 @@ def test_forecast_says_when_a_window_is_moved(host: Host) -> None:
 def test_history_shows_ticks_of_a_date_and_cycles(busy: Host) -> None:
     ticks = answer(busy, "history", "--limit", "1")
     assert len(ticks) == 1
-    today = ticks[0]["started_at"][:10]
-    of_today = answer(busy, "history", "--date", today, "--limit", "1000")
-    assert [tick["tick"] for tick in of_today] == sorted((tick["tick"] for tick in of_today), reverse=True)
-    assert answer(busy, "history", "--date", "2001-01-01") == []
+    newest = [tick["tick"] for tick in answer(busy, "history")]
+    assert newest == sorted(newest, reverse=True)
+    instants = {1: "2026-02-28T23:59:59.999999Z", 2: "2026-03-01T00:00:00.000000Z"}
+    for number, instant in instants.items():
+        change(busy, "UPDATE ticks SET started_at = ? WHERE tick = ?", instant, number)
+    for number, instant in instants.items():
+        assert [tick["tick"] for tick in answer(busy, "history", "--date", instant[:10])] == [number]
     assert [cycle["cycle"] for cycle in answer(busy, "history", "--cycles")] == [1]
     assert "cycle 1: unacked_promotions" in said(busy, "history")
     assert "is not a date" in said(busy, "history", "--date", "yesterday", code=64)
@@ -221,11 +225,7 @@ def test_history_shows_phase_dates(host: Host) -> None:
     host.decided()
     assert "No date is accounted for yet" in said(host, "history", "--dates")
     day = (datetime.now(UTC) - timedelta(days=3)).date()
-    import sqlite3
-
-    with sqlite3.connect(host.state / "kloros.db") as connection:
-        connection.execute("UPDATE facts SET value = ? WHERE name = 'phase.accounted_through'", (str(day),))
-    connection.close()
+    change(host, "UPDATE facts SET value = ? WHERE name = 'phase.accounted_through'", str(day))
     host.decided()
     dates = answer(host, "history", "--dates")
     assert dates

@@ -48,6 +48,8 @@ def unit(host: Host, says: str, *, state: Path | None = None) -> Path:
 
 
 def test_without_units_the_line_in_the_file_is_set(plain: Host) -> None:
+    plain.config.write_text("# orchestration_mode = 'enabled'\n")
+    assert mode(plain) == {"value": "disabled", "source": "the default"}
     before = "# My host.\n# Ask Ada before you touch it.\n\ntextfile = '/nowhere/k.prom'  # none\n[phase]\nmissed = 'skip'\n"
     plain.config.write_text(before)
     plain.config.chmod(0o640)

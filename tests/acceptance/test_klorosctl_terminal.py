@@ -15,7 +15,7 @@ import pytest
 from tests.acceptance.host import PYTHON, Host
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
-PATH = re.compile(r'(= "|# )/\S{50,}$')  # config show: a path can't be broken
+UNBREAKABLE = re.compile(r"\S{50,}")  # a path or a name that somebody may want to copy
 COMMANDS = (
     ["status"],
     ["explain"],
@@ -59,7 +59,9 @@ def on_terminal(host: Host, *arguments: str, columns: int = 80, **variables: str
 def lively(host: Host) -> Host:
     host.set(KLR_PHASE_TIME_ZONE="America/Argentina/ComodRivadavia")
     host.promote("a-promotion-with-a-rather-long-name-that-takes-much-of-the-line")
-    assert host.tick("--wait").returncode == 0
+    host.stepwise()
+    host.decided()
+    host.run_queued()
     host.promote("another-promotion-with-a-rather-long-name", fitness=-1)
     host.intend("curiosity_about_something_with_a_long_name", priority=9)
     host.run("klorosctl", "halt", "--reason", "because of a reason that is itself so long that it must be broken somewhere")
@@ -70,11 +72,26 @@ def lively(host: Host) -> Host:
 def test_it_fits_eighty_columns(lively: Host, command: list[str]) -> None:
     lines = ESCAPE.sub("", on_terminal(lively, *command)).splitlines()
     assert len(lines) > 1
-    assert [line for line in lines if len(line) > 80 and not PATH.search(line)] == []
+    assert [line for line in lines if len(line) > 80 and not UNBREAKABLE.search(line)] == []
+
+
+def test_a_column_that_would_not_fit_goes_below_its_row(host: Host) -> None:
+    host.intend("curiosity_gaps")
+    lines = ESCAPE.sub("", on_terminal(host, "intents", "list")).splitlines()
+    assert max(map(len, lines)) <= 80
+
+
+def test_names_are_not_broken(lively: Host) -> None:
+    name = next((lively.state / "intents").glob("*.json")).name
+    assert name in on_terminal(lively, "intents", "list")
+    stem = "a-promotion-with-a-rather-long-name-that-takes-much-of-the-line"
+    assert stem in on_terminal(lively, "promotions", "list")
 
 
 def test_colours_are_for_terminals_that_want_them(lively: Host) -> None:
-    assert ESCAPE.search(on_terminal(lively, "status"))
+    shown = on_terminal(lively, "status")
+    assert "\x1b[1mKLoROS" in shown
+    assert "\x1b[22m" not in shown  # it would take the bold back
     assert not ESCAPE.search(on_terminal(lively, "status", NO_COLOR="1"))
     assert not ESCAPE.search(on_terminal(lively, "status", TERM="dumb"))
     assert not ESCAPE.search(lively.run("klorosctl", "status").stdout)

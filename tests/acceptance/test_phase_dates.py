@@ -17,9 +17,11 @@ from orchestration.cycles.cycle import CycleEvent, Result
 from orchestration.exits import Exit
 from orchestration.settings import Phase, Settings
 from orchestration.store.sqlite import SqliteDatabase
-from orchestration.tick import calendar, history
+from orchestration.tick import calendar, history, take_in
+from orchestration.tick.decision import Noop, Reason, decide
 from orchestration.tick.history import Tick
 from orchestration.tick.kernel import Kernel
+from orchestration.tick.observe import observe
 from orchestration.tick.tick import tick
 
 MINUTE = timedelta(minutes=1)
@@ -214,3 +216,12 @@ def test_a_clock_that_jumps_a_day_forward_and_back_loses_no_date(world: World) -
     world.live(new_york(12, 2), new_york(12, 8), timedelta(minutes=5))
     assert world.phases() == [date(2026, 6, n) for n in (10, 11, 12)]
     assert {result for result, _ in world.dates().values()} == {"succeeded"}
+
+
+def test_a_phase_that_ends_between_two_looks_of_one_tick_is_not_started_again(world: World) -> None:
+    world.tick(new_york(10, 3))
+    world.run_what_is_queued()  # ended, and no tick has settled it
+    kernel = world.kernel()
+    decision = decide(observe(kernel, take_in.look(kernel)), kernel.policy)
+    assert isinstance(decision, Noop)
+    assert decision.findings[-1].reason is Reason.CYCLE_ACTIVE

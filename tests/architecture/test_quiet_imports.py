@@ -15,6 +15,18 @@ sys.argv = ["run_once"]
 runpy.run_module("orchestration.run_once", run_name="__main__")
 """
 
+COMPILED = """
+import typing
+texts = []
+class Seen(typing.ForwardRef, _root=True):
+    def __init__(self, text, **rest):
+        texts.append(text)
+        super().__init__(text, **rest)
+typing.ForwardRef = Seen
+import orchestration.run_once, orchestration.pulse.publish
+print(texts)
+"""
+
 
 def words(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -24,7 +36,8 @@ STANDARD_LIBRARY = words("""
     __future__ _abc _bisect _collections _collections_abc _datetime _functools _json _operator _sqlite3 _sre _stat _struct
     _sysconfigdata__linux_x86_64-linux-gnu _sysconfigdata__x86_64-linux-gnu _sysconfigdata__aarch64-linux-gnu _typing
     _weakref _weakrefset _zoneinfo bisect collections collections.abc contextlib copyreg datetime enum errno
-    fcntl functools itertools json json.decoder json.encoder json.scanner keyword math operator re re._casefix re._compiler
+    fcntl functools gc itertools json json.decoder json.encoder json.scanner keyword math operator re re._casefix
+    re._compiler
     re._constants re._parser reprlib sqlite3 sqlite3.dbapi2 struct sysconfig time types typing typing.io typing.re tzdata
     warnings weakref zoneinfo zoneinfo._common zoneinfo._tzpath
 """)  # each is needed by json, sqlite3, zoneinfo, fcntl, typing or enum; tzdata where the host has no zones
@@ -43,9 +56,9 @@ OURS = words("""
     orchestration.store orchestration.store.counters orchestration.store.instants orchestration.store.port
     orchestration.store.queries orchestration.store.sqlite
     orchestration.tick orchestration.tick.calendar orchestration.tick.decision orchestration.tick.gate
-    orchestration.tick.history orchestration.tick.kernel orchestration.tick.litter orchestration.tick.observation
-    orchestration.tick.observe orchestration.tick.reap orchestration.tick.settle orchestration.tick.take_in
-    orchestration.tick.tick
+    orchestration.tick.history orchestration.tick.kernel orchestration.tick.litter
+    orchestration.tick.observation orchestration.tick.observe
+    orchestration.tick.reap orchestration.tick.settle orchestration.tick.take_in orchestration.tick.tick
 """)
 
 TOO_DEAR = words("""
@@ -69,6 +82,12 @@ def quiet_tick(state: Path) -> set[str]:
     assert done.returncode == 0, done.stderr
     assert "NOOP" in done.stderr
     return set(done.stdout.split())
+
+
+def test_no_field_has_its_type_as_text(tmp_path: Path) -> None:
+    """`from __future__ import annotations` and quotes make one; typing compiles it, 5 % of a tick in all."""
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
 
 
 def test_a_quiet_tick_imports_what_it_needs_and_nothing_else(tmp_path: Path) -> None:

@@ -285,3 +285,17 @@ def test_an_older_copy_never_takes_the_place_of_a_newer_one(db: SqliteDatabase, 
     publish(cast("Settings", settings), db)
     settings.others[0].join()
     assert contention((tmp_path / "kloros.prom").read_text()) == 1
+
+
+def test_the_reference_names_every_metric_with_its_kind_and_every_label() -> None:
+    page = Path(__file__).parents[2].joinpath("docs", "reference", "metrics.md").read_text()
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `kloros_")}
+    assert rows.keys() == {family.name for family in metrics.FAMILIES}
+    for family in metrics.FAMILIES:
+        assert f"| {family.kind} |" in rows[family.name]
+        for _, label_text in family.series:
+            for pair in label_text.split(","):
+                label, _, quoted = pair.partition("=")
+                if label not in ("", "le", "version"):
+                    assert f"`{label}`" in rows[family.name]
+                    assert f"`{quoted.strip(chr(34))}`" in page

@@ -35,13 +35,13 @@ class Point(NamedTuple):
 class Warm:
     """A process that forks runs of an entry; see `warm.py`."""
 
-    def __init__(self) -> None:
+    def __init__(self, **environ: str) -> None:
         self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("warm.py"))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": _REPOSITORY, "PYTHONDONTWRITEBYTECODE": "1"},
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": _REPOSITORY, "PYTHONDONTWRITEBYTECODE": "1", **environ},
         )
 
     def __enter__(self) -> Self:
@@ -115,7 +115,7 @@ def _points(trace: str) -> list[Point]:
     points = []
     for line in trace.splitlines():
         call = _CALL.match(line)
-        if call and not (call[1] == "read" and not seen):  # the read in which it waited to be attached to
+        if call:
             seen[call[1]] += 1
             points.append(Point(call[1], seen[call[1]], call[2]))
     return points

@@ -132,6 +132,28 @@ def test_on_a_disk_full_from_the_first_tick_on(world: World, disk: Path, warm: W
     assert free > 3
 
 
+def test_a_line_that_finds_room_for_its_first_half_leaves_none_of_it(world: World, disk: Path, warm: Warm) -> None:
+    history = world.state / "history.jsonl"
+    world.decided()
+    line = len(history.read_bytes())
+    while PAGE - history.stat().st_size % PAGE > line // 2 or history.stat().st_size % PAGE == 0:
+        if history.stat().st_size % PAGE + line < PAGE:
+            assert warm.run("run_once", world.environ, world.output) == 0
+        else:  # a little more, so that the next line begins in one page and ends in another
+            history.write_bytes(history.read_bytes().rstrip(b"\n") + b" " * (line // 4) + b"\n")
+    world.keep()
+    for free in range(MOST_LEVELS):
+        world.put_back()
+        with filled(disk, free):
+            code = warm.run("run_once", world.environ, world.output)
+            world.assert_whole()
+        _go_on(world, warm)
+        if code == Exit.DONE:
+            break
+    assert code == Exit.DONE
+    assert free > 3
+
+
 @pytest.mark.parametrize("prepare", [runners.dream, runners.phase], ids=lambda prepare: prepare.__name__)
 def test_a_cycle_that_finds_the_disk_full_is_tried_again(
     prepare: Callable[[World], None], world: World, disk: Path, warm: Warm

@@ -12,6 +12,7 @@ import json
 import os
 import pkgutil
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 import orchestration
@@ -33,7 +34,8 @@ def main() -> None:
         os.close(go)
         print(child, flush=True)
         sys.stdin.readline()
-        os.write(let, b".")
+        with suppress(BrokenPipeError):  # killed in the read for which this is
+            os.write(let, b".")
         os.close(let)
         print(os.waitpid(child, 0)[1], flush=True)
 

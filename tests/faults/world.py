@@ -62,6 +62,11 @@ class World(Host):
         """List every file there is."""
         return sorted(path for path in self.home.rglob("*") if path.is_file() and self._kept not in path.parents)
 
+    def assert_private(self) -> None:
+        """The folders that may tell of requests and locks are for their owner only."""
+        for folder in (self.state / "locks", *self.state.glob("intents/processed/**")):
+            assert folder.stat().st_mode & 0o077 == 0, f"{folder} is open to others"
+
     def assert_whole(self) -> None:
         """Every file that a reader might open is whole, at any moment."""
         for path in self.files():
@@ -96,6 +101,7 @@ class World(Host):
         self.assert_whole()
         self.assert_no_litter()
         self.assert_accounted()
+        self.assert_private()
         assert self.processes() == []
 
     def story(self) -> dict[str, object]:

@@ -109,7 +109,7 @@ def test_maintenance_stops_everything() -> None:
     assert reasons(decision) == [Reason.MAINTENANCE_MODE]
 
 
-@pytest.mark.parametrize("state", [CycleState.QUEUED, CycleState.RUNNING])
+@pytest.mark.parametrize("state", [CycleState.QUEUED, CycleState.RUNNING, CycleState.SUCCEEDED, CycleState.LOST])
 def test_an_active_cycle_excludes_every_other(state: CycleState) -> None:
     decision = decide(seen(INSIDE, active=cycle(state), promotions=("a",), intents=(intent(),)), POLICY)
     assert isinstance(decision, Noop)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.system import layers
-from tests.system.guest import Guest, booted
+from tests.system.guest import Guest, booted, sweep
 from tests.system.installation import Installed, installed_layer
 from tests.system.operator import Operator
 
@@ -18,6 +18,7 @@ def can_boot() -> None:
     faults = layers.missing_requirements()
     if faults:
         pytest.skip("no guest can be booted here: " + "; ".join(faults))
+    sweep()
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +30,7 @@ def installed(can_boot: None) -> Installed:
 @pytest.fixture
 def guest(installed: Installed) -> Iterator[Guest]:
     """A freshly booted guest with the program installed."""
-    with booted(installed.stack, "kloros") as guest:
+    with booted(installed.stack, "kloros-test") as guest:
         yield guest
 
 

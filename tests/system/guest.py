@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -66,7 +67,7 @@ class Guest:
     def __init__(self, stack: Stack, name: str) -> None:
         self.name = name
         self._stack = stack
-        self._scratch = Path(tempfile.mkdtemp(prefix=f"kloros-{name}-"))
+        self._scratch = Path(tempfile.mkdtemp(prefix=f"{name}-"))
         self._root = self._scratch / "root"
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._pid = 0
@@ -91,9 +92,7 @@ class Guest:
             subprocess.run(["umount", "--lazy", str(mount)], capture_output=True, check=False)
         shutil.rmtree(self._scratch, ignore_errors=True)
         for cgroup in self._cgroups():
-            for folder, _, _ in os.walk(cgroup, topdown=False):
-                with contextlib.suppress(OSError):
-                    os.rmdir(folder)
+            _remove_cgroup(cgroup)
 
     def boot(self) -> None:
         """Start the container and wait until its systemd is done starting."""
@@ -108,7 +107,8 @@ class Guest:
         environment = {**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
         log = (self._scratch / "console.log").open("ab")
         self._nspawn = subprocess.Popen(
-            ["/bin/sh", "-c", f"{join} exec {shlex.join(nspawn)}"],
+            # nspawn dies with the test run, even when that is killed; `sweep` ends what it held.
+            ["/bin/sh", "-c", f"{join} exec setpriv --pdeathsig KILL {shlex.join(nspawn)}"],
             env=environment,
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
@@ -225,8 +225,22 @@ class Guest:
 
     def _cgroups(self) -> list[Path]:
         """This guest's cgroup in the unified hierarchy, and in systemd's own where the host still has version 1."""
-        tops = [CGROUPS / "systemd", CGROUPS / "unified"] if (CGROUPS / "systemd").is_dir() else [CGROUPS]
-        return [top / self.name for top in tops if (top / "cgroup.procs").exists()]
+        return [top / self.name for top in _hierarchies()]
+
+
+def sweep() -> None:
+    """End and remove what killed test runs left: their guests' names end in the pid of a run that is gone."""
+    for cgroup in (path for top in _hierarchies() for path in top.glob("kloros-*-*/")):
+        if _ended(cgroup.name.rpartition("-")[2]):
+            _kill_cgroup(cgroup)
+            _remove_cgroup(cgroup)
+    for line in Path("/proc/mounts").read_text().splitlines():
+        source, mounted = line.split()[:2]
+        run = re.search(r"/kloros-[a-z-]+-(\d+)-[^/]+$", mounted)
+        if source == "kloros-guest" and run and _ended(run[1]):
+            subprocess.run(["umount", "--lazy", f"{mounted}/root"], capture_output=True, check=False)
+            subprocess.run(["umount", "--lazy", mounted], capture_output=True, check=False)
+            shutil.rmtree(mounted, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -234,6 +248,33 @@ def booted(stack: Stack, name: str) -> Iterator[Guest]:
     """A running guest whose name says who runs it."""
     with Guest(stack, f"{name}-{os.getpid()}") as guest:
         yield guest
+
+
+def _hierarchies() -> list[Path]:
+    tops = [CGROUPS / "unified", CGROUPS / "systemd"] if (CGROUPS / "systemd").is_dir() else [CGROUPS]
+    return [top for top in tops if (top / "cgroup.procs").exists()]
+
+
+def _ended(pid: str) -> bool:
+    try:
+        return "\nState:\tZ" in Path("/proc", pid, "status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def _kill_cgroup(cgroup: Path) -> None:
+    """Kill everything in a cgroup of version 2 and wait until it is empty; version 1 holds the same processes."""
+    with contextlib.suppress(OSError):  # another worker's sweep has removed it
+        events = cgroup / "cgroup.events"
+        if events.exists():
+            (cgroup / "cgroup.kill").write_text("1")
+            until(lambda: "populated 0" in events.read_text(), what=f"{cgroup} is empty")
+
+
+def _remove_cgroup(cgroup: Path) -> None:
+    for folder, _, _ in os.walk(cgroup, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
 
 
 def _run(*command: str) -> None:

@@ -30,12 +30,21 @@ class Installed:
 
 
 def tracked_files() -> list[Path]:
-    """Every file that a fresh clone of this work tree would have, tests and docs' prose excepted."""
+    """Every file that a fresh clone of this work tree would have, tests and the docs' prose excepted."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=layers.ROOT, capture_output=True, text=True, check=True,
     ).stdout.split("\0")  # fmt: skip
-    wanted = ("orchestration/", "systemd/", "docs/examples/", ".ci/", "install.sh", "pyproject.toml", "README.md")
+    wanted = (
+        "orchestration/",
+        "systemd/",
+        "docs/examples/",
+        "docs/man/",
+        ".ci/",
+        "install.sh",
+        "pyproject.toml",
+        "README.md",
+    )
     return [Path(name) for name in sorted(listed) if name.startswith(wanted) and (layers.ROOT / name).is_file()]
 
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CACHE_VERSION = "3"
+KEPT = 3  # layers of a kind: switching between two branches should not build anew each time
 SUITE = "bookworm"
 ROOT = Path(__file__).parents[2]
 
@@ -74,7 +75,7 @@ class Stack:
 def bare() -> Stack:
     """Debian 12 as `debootstrap --variant=minbase` leaves it: no init, no python3."""
     folder = cache() / f"bare-{_digest(SUITE, CACHE_VERSION)}"
-    with _built_once(folder) as scratch:
+    with built_once(folder) as scratch:
         if scratch is not None:
             _run("debootstrap", "--variant=minbase", SUITE, str(scratch), *_mirror())
             _take_apt_settings(scratch)
@@ -85,7 +86,7 @@ def bootable() -> Stack:
     """The bare root and what makes it boot, as an image for servers would."""
     below = bare()
     folder = cache() / f"bootable-{_digest(below.lowerdir, *BOOTABLE)}"
-    with _built_once(folder) as scratch:
+    with built_once(folder) as scratch:
         if scratch is not None:
             with _mounted(below, scratch) as root:
                 _in_root(root, "apt-get update -q")
@@ -148,12 +149,15 @@ _REACH = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "http_proxy",
 
 
 @contextlib.contextmanager
-def _built_once(folder: Path) -> Iterator[Path | None]:
+def built_once(folder: Path) -> Iterator[Path | None]:
     """Yield a scratch folder that becomes `folder` when the block ends well, or None when `folder` exists."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / f"{folder.name.split('-')[0]}.lock").open("w") as lock:
+    kind = folder.name.split("-")[0]
+    with (folder.parent / f"{kind}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        _use(folder)
         if folder.exists():
+            folder.touch()
             yield None
             return
         scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
@@ -163,12 +167,29 @@ def _built_once(folder: Path) -> Iterator[Path | None]:
             scratch.rename(folder)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        for stale in folder.parent.glob(f"{folder.name.split('-')[0]}-*"):
-            if stale != folder:
-                shutil.rmtree(stale, ignore_errors=True)
+        for stale in sorted(folder.parent.glob(f"{kind}-*/"), key=lambda path: path.stat().st_mtime)[:-KEPT]:
+            _remove_unless_used(stale)
 
 
-built_once = _built_once
+# Descriptors that stay open until this process ends, each with a shared lock that says: guests of mine run on this.
+_USED: dict[Path, int] = {}
+
+
+def _use(folder: Path) -> None:
+    if folder not in _USED:
+        _USED[folder] = os.open(f"{folder}.used", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        fcntl.flock(_USED[folder], fcntl.LOCK_SH)
+
+
+def _remove_unless_used(folder: Path) -> None:
+    """Remove a layer, unless a test run in some other work tree has guests on it."""
+    with open(f"{folder}.used", "w") as used:
+        try:
+            fcntl.flock(used, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        os.unlink(f"{folder}.used")
 
 
 @contextlib.contextmanager

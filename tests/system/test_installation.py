@@ -42,6 +42,29 @@ def test_the_program_logs_to_the_journal_natively(guest: Guest) -> None:
     guest.sh("/opt/kloros/bin/python -c 'import systemd._journal'")
 
 
+def test_klorosctl_is_at_home_in_a_shell(guest: Guest) -> None:
+    assert guest.path("/usr/local/share/man/man1/klorosctl.1").exists()
+    completed = guest.sh(
+        "source /usr/local/share/bash-completion/completions/klorosctl;"
+        "COMP_WORDS=(klorosctl dis) COMP_CWORD=1; _klorosctl_completion klorosctl; echo ${COMPREPLY[@]}"
+    )
+    assert "disable" in completed.out
+
+
+def test_the_doctor_knows_the_units_of_its_version(guest: Guest, operator: Operator) -> None:
+    until(lambda: operator.ticks(), what="a tick", within=75)
+    assert _units_in(guest.sh("klorosctl doctor", check=False).out) == "ok"
+    guest.sh(DISABLE_BY_SED)
+    assert _units_in(guest.sh("klorosctl doctor", check=False).out) == "ok"
+    guest.sh("sed -i s/TimeoutStartSec=50/TimeoutStartSec=55/ /etc/systemd/system/kloros-orchestrator.service")
+    assert _units_in(guest.sh("klorosctl doctor", check=False).out) == "warning"
+
+
+def _units_in(report: str) -> str:
+    """What the doctor says of the units."""
+    return next(line.split()[0] for line in report.splitlines() if " units " in line)
+
+
 def test_logrotate_accepts_its_file_and_rotates_as_kloros(guest: Guest, operator: Operator) -> None:
     operator.without_timer()
     guest.sh("systemctl start kloros-orchestrator.service")

@@ -47,6 +47,9 @@ def test_one_person_installs_ticks_and_removes_it(ada: Guest) -> None:
     until(lambda: manifest.exists() and '"succeeded"' in manifest.read_text(), what="the cycle succeeds")
     assert as_ada(ada, "systemctl --user list-units --failed --no-legend").out == ""
 
+    said = as_ada(ada, "systemctl --user start kloros-orchestrator.timer; ~/.local/bin/klorosctl doctor", check=False).out
+    assert "\nerror" not in f"\n{said}", said
+
     again = as_ada(ada, "./install.sh --user 2>&1")
     assert "is here already" in again.out
     as_ada(ada, "./install.sh --user --uninstall")

@@ -11,8 +11,12 @@ VALUES (
 SELECT cycle FROM cycles WHERE token = :token;
 
 -- name: cycles.active
--- Give the cycles that exclude every other: queued or running, oldest first.
+-- Give the cycles that are queued or running, oldest first.
 SELECT * FROM cycles WHERE state IN ('queued', 'running') ORDER BY cycle;
+
+-- name: cycles.exclusive
+-- Give the cycles that keep every other from starting: those whose consequences do not stand yet, oldest first.
+SELECT * FROM cycles WHERE settled_at IS NULL ORDER BY cycle;
 
 -- name: cycles.unsettled
 -- Give the finished cycles whose consequences no tick has applied yet, oldest first.
