@@ -183,3 +183,14 @@ def test_missing_a_tick_or_running_it_twice_changes_nothing(host: Host) -> None:
     host.set(**host.window(opens_in=timedelta(hours=5)))
     assert [host.decided()["decision"] for _ in range(3)] == ["noop"] * 3
     assert host.rows("SELECT count(*) FROM cycles") == [(0,)]
+
+
+@pytest.mark.parametrize("setting", ["KLR_PROMOTIONS_DIR", "KLR_ACKS_DIR"])
+def test_a_folder_of_promotions_that_cannot_be_listed_is_named_and_no_defect(host: Host, setting: str) -> None:
+    host.promote("waits")
+    wrong = host.home / "a_file"
+    wrong.touch()
+    host.set(**{setting: str(wrong)})
+    done = host.tick()
+    assert done.returncode == Exit.UNWRITABLE
+    assert f"{wrong} can't be listed: Not a directory" in json.loads(done.stderr)["message"]
