@@ -50,22 +50,27 @@ class PhaseDate(NamedTuple):
     closes: datetime
 
 
-def account(kernel: Kernel, now: datetime) -> None:
+def account(kernel: Kernel, now: datetime) -> list[PhaseDate]:
     """Account for every date whose window has closed since the last accounting; costs one read when there is none.
 
-    Must run inside a transaction.
+    Must run inside a transaction. Returns the recorded dates that have no PHASE, oldest first.
     """
+    without: list[PhaseDate] = []
     through = _accounted_through(kernel.db)
     if through is None:
         kernel.db.run("facts.set", name=_THROUGH, value=kernel.window.last_closed(now).date.isoformat())
-        return
+        return without
     for interval in kernel.window.closed_between(through, now):
         attempts = ledger.of_date(kernel.db, interval.date)
         if any(attempt.state in ACTIVE for attempt in attempts):
-            return
+            break
         if get(kernel.db, interval.date) is None:
-            _record(kernel.db, _outcome(kernel, interval, attempts), now)
+            day = _outcome(kernel, interval, attempts)
+            _record(kernel.db, day, now)
+            if day.result is not DateResult.SUCCEEDED:
+                without.append(day)
         kernel.db.run("facts.set", name=_THROUGH, value=interval.date.isoformat())
+    return without
 
 
 def settle_phase(kernel: Kernel, cycle: Cycle, now: datetime) -> None:

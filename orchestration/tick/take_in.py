@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from orchestration.cycles.cycle import CycleNumber
 from orchestration.host.journal import Event, Priority, log
 from orchestration.intents import inbox
-from orchestration.intents.intent import Status
+from orchestration.intents.intent import Status, Verdict
 from orchestration.promotions.scan import scan_unacked, stem_of
 from orchestration.promotions.state import AckVerdict
 from orchestration.store.counters import count
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from orchestration.promotions.reading import Answered, Candidate, Left, Refused
 else:
     Answered = Candidate = Left = Refused = object  # a field's type as text is compiled at each start (decision 0002)
+
+_DROPPED = (Status.QUEUE_OVERFLOW, Status.MALFORMED, Status.UNKNOWN, Status.STALE)
 
 
 class Found(NamedTuple):
@@ -46,7 +48,18 @@ def take_in(kernel: Kernel) -> Found:
         )
     found = note(kernel, found)
     _refuse(kernel, found.refused)
+    _tell_dropped(found.intents.verdicts)
     return found
+
+
+def _tell_dropped(verdicts: tuple[Verdict, ...]) -> None:
+    """Say what was not acted on: one line for each status, because a flood has thousands."""
+    for status in _DROPPED:
+        dropped = [verdict for verdict in verdicts if verdict.status is status]
+        if dropped:
+            more = f" and {len(dropped) - 1} more" if len(dropped) > 1 else ""
+            message = f"{status}: intent {dropped[0].intent.name}{more}: {dropped[0].reason}; they lie in processed/{status}"
+            log(Event.INTENTS_DROPPED, message, priority=Priority.WARNING, status=status, intents=len(dropped))
 
 
 def look(kernel: Kernel) -> Found:
