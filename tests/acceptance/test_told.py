@@ -61,3 +61,15 @@ def test_dates_without_their_phase_are_told_in_one_line(
     (line,) = told(capfd.readouterr().err, "phase.missed")
     assert (line["date"], line["dates"], line["reason"]) == (str(date(2026, 6, 14)), 5, "host_down")
     assert "2026-06-14 has no PHASE, nor have 4 dates before it: skipped, host_down" in line["message"]
+
+
+def test_a_promotion_that_cannot_be_read_is_told_once_and_every_noop_names_it(host: Host) -> None:
+    host.promote("whole").rename(host.state / "promotions" / os.fsdecode(b"caf\xe9.json"))
+    (host.state / "promotions" / "to_nothing.json").symlink_to("nothing.json")
+    first = host.tick("--json")
+    assert len(told(first.stderr, "promotion.left")) == 2
+    (finding,) = (one for one in json.loads(first.stdout)["reasons"] if one["rule"] == "promotions")
+    assert finding["reason"] == "promotions_unreadable"
+    assert finding["evidence"] == r"left for a later tick: caf\xe9.json, to_nothing.json; why: klorosctl promotions list"
+    assert told(host.tick().stderr, "promotion.left") == []
+    assert host.counter("kloros_orchestrator_skipped_total", 'reason="promotions_unreadable"') == 2
