@@ -194,3 +194,22 @@ def test_a_folder_of_promotions_that_cannot_be_listed_is_named_and_no_defect(hos
     done = host.tick()
     assert done.returncode == Exit.UNWRITABLE
     assert f"{wrong} can't be listed: Not a directory" in json.loads(done.stderr)["message"]
+
+
+def test_a_tick_that_is_turned_away_answers_in_json_too(host: Host) -> None:
+    host.set(KLR_ORCHESTRATION_MODE="disabled")
+    assert _answered(host) == (0, "skipped", Exit.DISABLED, ["disabled"]), "no store, no number"
+    host.set(KLR_ORCHESTRATION_MODE="enabled")
+    host.decided()
+    with open(host.state / "locks" / "orchestrator.lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert _answered(host) == (2, "skipped", Exit.LOCK_HELD, ["lock_held"])
+    (host.state / "killswitch").touch()
+    assert _answered(host) == (3, "skipped", Exit.HALTED, ["halted"])
+
+
+def _answered(host: Host) -> tuple[int, str, int, list[str]]:
+    done = host.tick("--json")
+    record = json.loads(done.stdout)
+    assert record["exit_code"] == done.returncode
+    return record["tick"], record["decision"], record["exit_code"], [found["reason"] for found in record["reasons"]]
