@@ -30,6 +30,12 @@ def test_every_fault_in_the_settings_is_listed_and_nothing_is_touched(host: Host
     assert host.snapshot() == before
 
 
+def test_a_fault_is_told_where_it_was_written_and_not_for_what_follows_from_it(host: Host) -> None:
+    host.set(KLR_STATE_DIR="relative")
+    message = json.loads(host.tick().stderr)["message"]
+    assert message.startswith("a setting is invalid; nothing was done:\n  KLR_STATE_DIR: state_dir = 'relative'")
+
+
 @pytest.mark.parametrize("mode", ["disabled", "Enabled", "enabled ", "", "1"])
 def test_only_exactly_enabled_enables(host: Host, mode: str) -> None:
     host.set(KLR_ORCHESTRATION_MODE=mode)
