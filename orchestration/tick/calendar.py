@@ -74,10 +74,15 @@ def account(kernel: Kernel, now: datetime) -> list[PhaseDate]:
 
 
 def settle_phase(kernel: Kernel, cycle: Cycle, now: datetime) -> None:
-    """Account at once for what a finished PHASE decides about its date: success, or the one try to make up for it."""
+    """Account at once for what a finished PHASE decides about its date: success, or the one try to make up for it.
+
+    And any failure of a date that has its account already: the clock was ahead, and the date came again.
+    """
     day = cycle.phase_date
+    if day is None:
+        return
     decides = cycle.state is CycleState.SUCCEEDED or cycle.origin.cause is Cause.MISSED_WINDOW
-    if day is not None and decides:
+    if decides or (cycle.state is not CycleState.CANCELLED and get(kernel.db, day) is not None):
         _record(kernel.db, _of_attempts(kernel.window.on(day), [cycle]), now)
 
 
@@ -151,6 +156,7 @@ def _why_no_ticks(kernel: Kernel, interval: Interval) -> tuple[str, str]:
 
 
 def _record(db: Database, day: PhaseDate, now: datetime) -> None:
+    before = get(db, day.date)
     changed = db.run(
         "phase_dates.record",
         local_date=day.date.isoformat(),
@@ -162,7 +168,7 @@ def _record(db: Database, day: PhaseDate, now: datetime) -> None:
         closes_at=to_text(day.closes),
         recorded_at=to_text(now),
     )
-    if changed:
+    if changed and (before is None or before.result is not day.result):
         count(db, "kloros_phase_dates_total", result=day.result)
 
 
