@@ -93,6 +93,9 @@ def _run(options: Options, environ: Mapping[str, str]) -> Exit:
         except LockHeld as error:
             _note_turned_away(kernel, tick_id, Exit.LOCK_HELD, Refusal.LOCK_HELD, error.message)
             return Exit.LOCK_HELD
+        except Exception as error:
+            _note_failed(kernel, tick_id, error)
+            raise
         if not configuration.is_remembered(settings):
             configuration.remember(settings, environ)
         _say(record, as_json=options.json)
@@ -119,6 +122,16 @@ def _turned_away(
     return exit_code
 
 
+def _note_failed(kernel: Kernel, tick_id: str, error: Exception) -> None:
+    """Account for a tick that an error ended before it could record itself; never hide that error behind another."""
+    exit_code, evidence = (error.exit, error.message) if isinstance(error, KlorosError) else (Exit.DEFECT, repr(error))
+    try:
+        if history.get(kernel.db, tick_id) is None:
+            _note_turned_away(kernel, tick_id, exit_code, Refusal.FAILED, evidence)
+    except (KlorosError, OSError) as fault:
+        log(Event.TICK_FAILED, f"not recorded: {fault}", priority=Priority.WARNING, tick_id=tick_id)
+
+
 def _note_turned_away(kernel: Kernel, tick_id: str, exit_code: Exit, reason: Refusal, evidence: str) -> None:
     now = kernel.now()
     record = Tick(
@@ -137,7 +150,8 @@ def _note_turned_away(kernel: Kernel, tick_id: str, exit_code: Exit, reason: Ref
         count(kernel.db, "kloros_orchestrator_skipped_total", reason=reason)
         if exit_code is Exit.LOCK_HELD:
             count(kernel.db, "kloros_orchestrator_lock_contention_total")
-        gauge(kernel.db, "kloros_orchestrator_last_attempt_timestamp_seconds", now.timestamp())
+        if reason is not Refusal.FAILED:  # whose alert is that no attempt is seen
+            gauge(kernel.db, "kloros_orchestrator_last_attempt_timestamp_seconds", now.timestamp())
     kernel.publish()
     log(Event.TICK_REFUSED, evidence, tick_id=tick_id, reason=reason, exit=exit_code)
 

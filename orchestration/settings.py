@@ -166,6 +166,18 @@ class Cycles(_Section):
     """Time between SIGTERM and SIGKILL to a process tree that must end."""
 
 
+class Retention(_Section):
+    """How long cycles stay on disk. One goes, with its bundle, when neither number nor age keeps it; its row in the store
+    stays. Pinned cycles, unsettled ones, and those that something refers to are never removed."""
+
+    keep_last: Annotated[int, Field(ge=0, examples=[200])] = 200
+    """The newest cycles are kept whatever their age: so many."""
+    keep_for: Annotated[Duration, Field(examples=["90d"])] = timedelta(days=90)
+    """Cycles that ended within this time are kept whatever their number. A quarter, so that its report can be checked."""
+    per_tick: Annotated[int, Field(ge=0, examples=[2])] = 2
+    """Cycles that one tick removes, so that a backlog can't make a tick long. 0: only `klorosctl prune` removes any."""
+
+
 class Settings(_Section):
     """All settings."""
 
@@ -192,6 +204,7 @@ class Settings(_Section):
     promotions: Promotions = Promotions()
     intents: Intents = Intents()
     cycles: Cycles = Cycles()
+    retention: Retention = Retention()
 
     @model_validator(mode="before")
     @classmethod

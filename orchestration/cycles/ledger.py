@@ -116,6 +116,17 @@ def forget(db: Database, cycle: CycleNumber) -> None:
     db.run("products.forget", cycle=cycle)
 
 
+def over(db: Database, *, keep_last: int, before: datetime, limit: int = -1, held_too: bool = False) -> list[CycleNumber]:
+    """Return settled cycles on disk that neither number, age nor a person keeps, the longest ended first.
+
+    Args:
+        keep_last: cycles that their number keeps. before: those that ended later are kept by their age.
+        limit: at most so many; -1 for all. held_too: also those that were found to be held by a reference.
+    """
+    found = db.rows("cycles.over", keep_last=keep_last, before=to_text(before), limit=limit, held_too=int(held_too))
+    return [cast("CycleNumber", row["cycle"]) for row in found]
+
+
 def active(db: Database) -> list[Cycle]:
     """Return the queued and running cycles, oldest first."""
     return _cycles(db.rows("cycles.active"))

@@ -129,6 +129,7 @@ def test_root_believes_no_snapshot_of_another_user(host: Host, tmp_path: Path) -
 def test_root_becomes_an_owner_without_a_name(tmp_path: Path) -> None:
     """As of a container's volume."""
     os.chown(tmp_path, 54321, 54322)
-    code = "import os, sys; from orchestration import wiring; wiring.become_owner(sys.argv[1]); print(os.getresuid(), os.getgroups())"
+    act = "wiring.become_owner(sys.argv[1]); print(os.getresuid(), os.getgroups())"
+    code = f"import os, sys; from orchestration import wiring; {act}"
     done = subprocess.run([PYTHON, "-c", code, tmp_path], capture_output=True, text=True, check=False)
     assert done.stdout == "(54321, 54321, 54321) [54322]\n", done.stderr

@@ -66,3 +66,18 @@ SELECT * FROM cycles WHERE phase_date = :phase_date ORDER BY cycle DESC;
 -- name: cycles.last_succeeded
 -- Give the newest succeeded cycle of a job.
 SELECT * FROM cycles WHERE job = :job AND state = 'succeeded' ORDER BY cycle DESC LIMIT 1;
+
+-- name: cycles.over
+-- Give settled cycles still on disk that are neither among the last N, nor young, nor pinned; the longest ended first.
+-- By the index cycles_on_disk it reads what is old, and not every cycle there ever was.
+SELECT cycle FROM cycles
+WHERE pruned_at IS NULL AND settled_at IS NOT NULL AND ended_at < :before
+  AND cycle <= (SELECT max(cycle) FROM cycles) - :keep_last
+  AND cycle NOT IN (SELECT cycle FROM pins)
+  AND (:held_too OR cycle NOT IN (
+      SELECT value FROM json_each(coalesce((SELECT value FROM facts WHERE name = 'retention.held'), '[]'))))
+ORDER BY ended_at, cycle LIMIT :limit;
+
+-- name: cycles.prune
+-- Note that a cycle's folder and bundle have been removed.
+UPDATE cycles SET pruned_at = :now WHERE cycle = :cycle AND pruned_at IS NULL;
