@@ -133,3 +133,31 @@ def test_root_becomes_an_owner_without_a_name(tmp_path: Path) -> None:
     code = f"import os, sys; from orchestration import wiring; {act}"
     done = subprocess.run([PYTHON, "-c", code, tmp_path], capture_output=True, text=True, check=False)
     assert done.stdout == "(54321, 54321, 54321) [54322]\n", done.stderr
+
+
+def test_a_tick_that_fails_is_accounted_for_and_named_as_the_dates_reason(host: Host) -> None:
+    host.set(**host.window(opens_in=OPEN_NOW))
+    host.decided()
+    (host.state / "intents").rmdir() if (host.state / "intents").exists() else None
+    (host.state / "intents").write_text("no folder")
+    for _ in range(2):
+        assert host.tick().returncode == Exit.UNWRITABLE
+    (host.state / "intents").unlink()
+    host.decided()
+    history = [json.loads(line) for line in (host.state / "history.jsonl").read_text().splitlines()]
+    assert [(tick["decision"], tick["exit_code"]) for tick in history[1:3]] == [("skipped", 74)] * 2
+    assert "intents can't be listed" in history[1]["reasons"][0]["evidence"]
+    assert host.counter("kloros_orchestrator_skipped_total", 'reason="failed"') == 2
+
+
+def test_history_goes_on_when_the_store_is_replaced(host: Host) -> None:
+    """The numbers begin anew, or repeat: what the file lacks is told by the ticks' ids."""
+    first = [host.decided()["tick_id"] for _ in range(3)]
+    backup = (host.state / "kloros.db").read_bytes()
+    first += [host.decided()["tick_id"] for _ in range(2)]
+    (host.state / "kloros.db").write_bytes(backup)
+    restored = [host.decided()["tick_id"] for _ in range(2)]
+    (host.state / "kloros.db").unlink()
+    anew = [host.decided()["tick_id"] for _ in range(2)]
+    lines = [json.loads(line) for line in (host.state / "history.jsonl").read_text().splitlines()]
+    assert [line["tick_id"] for line in lines] == [*first, *restored, *anew]
