@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from datetime import time, timedelta
 from types import SimpleNamespace
@@ -44,11 +45,25 @@ def load(environ: Mapping[str, str]) -> Settings:
 def load_remembered(environ: Mapping[str, str]) -> Settings | None:
     """Return the settings of the snapshot, or None when there is none or anything it was made from has changed."""
     try:
-        with open(_snapshot_path(environ), encoding="utf-8") as file:
+        with open(_snapshot_path(environ), encoding="utf-8", opener=_open_own) as file:
             snapshot = json.load(file, object_hook=_decode)
         return cast("Settings", snapshot.settings) if snapshot.identity == _identity(environ) else None
     except (OSError, ValueError, AttributeError):
         return None
+
+
+def _open_own(path: str, flags: int) -> int:
+    """Open a regular file of ours without following a link, and without waiting for one that is none.
+
+    The state folder is the service user's. As root we believe nothing in it that root has not written: a snapshot says
+    whose state folder it is, and which commands are run.
+    """
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    found = os.fstat(descriptor)
+    if found.st_uid == os.geteuid() and stat.S_ISREG(found.st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise PermissionError(f"{path} is not ours")
 
 
 def remember(settings: Settings, environ: Mapping[str, str]) -> None:

@@ -35,6 +35,9 @@ _ADVICE: Final = {
     errno.ENAMETOOLONG: "Use a shorter name.",
     errno.EFBIG: "Raise the limit on file size (ulimit -f).",
     errno.EEXIST: "A file stands where the folder belongs: move it away.",
+    errno.EBUSY: "Something is mounted on the file itself: mount its folder instead.",
+    errno.ESTALE: "The server of that file system has lost it: mount it again.",
+    errno.ENOTCONN: "The program behind that file system has ended: mount it again.",
     errno.ELOOP: "Symbolic links lead in a circle there: remove one.",
 }
 

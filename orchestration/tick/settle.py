@@ -7,11 +7,13 @@ Most ticks have nothing to settle, so what settling needs is imported only then.
 
 from __future__ import annotations
 
+import errno
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from orchestration.cycles import ledger
 from orchestration.cycles.cycle import Cycle, CycleState, JobName
+from orchestration.errors import Unwritable
 from orchestration.host.journal import Event, Priority, log
 from orchestration.promotions.state import AckVerdict
 from orchestration.store.counters import count
@@ -22,13 +24,18 @@ if TYPE_CHECKING:
     from orchestration.promotions.verdict import Answer
 
 
+_OF_THE_FOLDER = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+)
+
+
 def settle(kernel: Kernel) -> None:
     """Settle every finished cycle that is not settled, oldest first."""
     for cycle in ledger.unsettled(kernel.db):
         answers = answered(kernel, cycle)
-        _write_files(kernel, cycle, answers)
+        hindrance = _write_files(kernel, cycle, answers)
         with kernel.db.transaction():
-            note(kernel, cycle, answers)
+            note(kernel, cycle, () if hindrance else answers, hindrance)
         _alert_of_parked(kernel, cycle)
         log(Event.CYCLE_SETTLED, f"cycle {cycle.cycle} ({cycle.job}) {cycle.state}: settled", cycle=cycle.cycle)
 
@@ -48,8 +55,11 @@ def answered(kernel: Kernel, cycle: Cycle) -> tuple[Answer, ...]:
     return conclude(without(artifacts.read_handover(folder), elsewhere), artifacts.read_verdicts(folder, digest))
 
 
-def note(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> None:
-    """Write all of it into the store. Must run inside a transaction."""
+def note(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...], hindrance: str = "") -> None:
+    """Write all of it into the store. Must run inside a transaction.
+
+    With a hindrance no promotion is answered; it counts as a failure, so that they go again and are parked at last.
+    """
     now = kernel.now()
     if not ledger.settle(kernel.db, cycle.cycle, now=now):
         return
@@ -57,28 +67,47 @@ def note(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> None:
         calendar.settle_phase(kernel, cycle, now)
     for answer in answers:
         _note_answer(kernel, cycle, answer)
-    if ledger.is_failure(cycle) and cycle.origin.promotions:
-        _note_failure(kernel, cycle)
+    if (hindrance or ledger.is_failure(cycle)) and cycle.origin.promotions:
+        _note_failure(kernel, cycle, hindrance)
 
 
-def _write_files(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> None:
+def _write_files(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> str:
+    """Write baseline, acks and manifest; return what keeps the answers from standing, empty when they do."""
+    hindrance = _commit_baseline(kernel, cycle, answers) if answers else ""
+    if answers and not hindrance:
+        _write_acks(kernel, cycle, answers)
+    _write_manifest(kernel, cycle)
+    return hindrance
+
+
+def _write_manifest(kernel: Kernel, cycle: Cycle) -> None:
+    """Write the manifest; what the command has made of its own folder is told, and holds up nobody."""
     from orchestration.cycles import artifacts, products
 
-    if answers:
-        _commit_baseline(kernel, cycle, answers)
-        _write_acks(kernel, cycle, answers)
-    artifacts.write_manifest(kernel.settings.cycles_dir, cycle, products.get(kernel.db, cycle.cycle))
+    try:
+        artifacts.write_manifest(kernel.settings.cycles_dir, cycle, products.get(kernel.db, cycle.cycle))
+    except Unwritable as error:
+        if getattr(error.__cause__, "errno", None) not in _OF_THE_FOLDER:
+            raise
+        log(Event.CYCLE_SETTLED, f"no manifest: {error.message}", priority=Priority.WARNING, cycle=cycle.cycle)
 
 
-def _commit_baseline(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> None:
+def _commit_baseline(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> str:
+    """Take what is accepted into the baseline; return why that can't be, empty when it is done."""
     from orchestration.cycles import artifacts
     from orchestration.promotions import baseline
     from orchestration.promotions.verdict import accepted_of
 
     handover = artifacts.read_handover(artifacts.cycle_dir(kernel.settings.cycles_dir, cycle.cycle))
     path = baseline.baseline_path(kernel.settings.state_dir)
-    if baseline.commit(path, accepted_of(handover, answers), cycle=cycle.cycle, now=_ended_at(cycle)):
+    try:
+        changed = baseline.commit(path, accepted_of(handover, answers), cycle=cycle.cycle, now=_ended_at(cycle))
+    except baseline.BaselineInvalid as error:
+        log(Event.PROMOTION_LEFT, f"nothing of cycle {cycle.cycle} is answered: {error}", priority=Priority.ERROR)
+        return error.message
+    if changed:
         log(Event.BASELINE_REPLACED, f"cycle {cycle.cycle} set a new baseline", cycle=cycle.cycle)
+    return ""
 
 
 def _write_acks(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> None:
@@ -125,14 +154,15 @@ def _note_answer(kernel: Kernel, cycle: Cycle, answer: Answer) -> None:
         count(kernel.db, "kloros_promotions_total", verdict=verdict)
 
 
-def _note_failure(kernel: Kernel, cycle: Cycle) -> None:
+def _note_failure(kernel: Kernel, cycle: Cycle, hindrance: str) -> None:
     from orchestration.promotions import ledger as promotions
 
+    why = hindrance or ("" if cycle.result is None else cycle.result.reason)
     promotions.fail(
         kernel.db,
         cycle.origin.promotions,
         cycle=cycle.cycle,
-        reason=f"cycle {cycle.cycle} {cycle.state}: {'' if cycle.result is None else cycle.result.reason}",
+        reason=f"cycle {cycle.cycle} {cycle.state}: {why}",
         park_after=kernel.settings.dream.park_after,
         at=kernel.now(),
     )

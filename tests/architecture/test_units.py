@@ -165,3 +165,22 @@ def test_the_alerts_message_id_is_its_own() -> None:
     found = re.findall(r"MESSAGE_ID=([0-9a-f]{32})", (SYSTEMD / "kloros-alert@.service").read_text())
     assert len(found) == 1
     assert found[0] not in MESSAGE_IDS.values()
+
+
+@pytest.mark.parametrize(
+    ("changed", "again"),
+    [("nothing", False), ("promotions/new", True), ("intents/new", True), ("promotions", False), ("intents/old", False)],
+)
+def test_a_tick_follows_for_what_came_meanwhile_and_not_for_what_is_dated_after_now(
+    tmp_path: Path, changed: str, again: bool
+) -> None:
+    """A folder from the future (a clock set back, `rsync -a`) is always newer than the tick: ticks without end."""
+    for folder in ("kick", "promotions", "intents"):
+        (tmp_path / folder).mkdir()
+    future = "true" if again else "touch -d '+1 hour' promotions intents intents/old"
+    meanwhile = f"[ {changed} = nothing ] || [ -e {changed} ] || : >{changed}"
+    (after,) = unit("kloros-orchestrator.service")["ExecStopPost"]
+    for script in (f"{future}; : >kick/.tick-started", "sleep 0.02", meanwhile):
+        subprocess.run(["sh", "-c", script], cwd=tmp_path, check=True)
+    subprocess.run(["sh", "-c", after.removeprefix("-/bin/sh -c '").removesuffix("'")], cwd=tmp_path, check=False)
+    assert (tmp_path / "kick" / "tick").exists() == again
