@@ -22,6 +22,7 @@ class JobName(StrEnum):
 
     PHASE = "phase"
     DREAM = "dream"
+    LOOP = "loop"
 
 
 class CycleState(StrEnum):
@@ -76,6 +77,7 @@ class Cause(StrEnum):
     MISSED_WINDOW = "missed_window"
     PROMOTIONS = "promotions"
     INTENT = "intent"
+    LOOP = "loop"  # an iteration of the continuous loop
 
 
 class Origin(NamedTuple):
@@ -86,6 +88,7 @@ class Origin(NamedTuple):
     promotions: tuple[str, ...] = ()  # stems, in the order given to the command
     topic: str = ""
     intent: str = ""  # file name of the intent
+    variables: tuple[tuple[str, str], ...] = ()  # LOOP: what its command gets besides, name and value
 
 
 class Result(NamedTuple):
@@ -101,6 +104,7 @@ class Result(NamedTuple):
     epoch: str | None = None  # PHASE only
     report: str | None = None  # absolute path of what the command left to be read: a PHASE's report, D-REAM's verdicts
     report_sha: str | None = None  # its SHA-256 when the cycle ended, hexadecimal
+    not_started: bool = False  # the command could not be executed at all
 
 
 class Cycle(NamedTuple):

@@ -20,7 +20,7 @@ from orchestration.store.queries import sql
 BUSY_SECONDS = 10.0
 _COPY_ATTEMPTS = 20
 _MIGRATIONS = os.path.join(os.path.dirname(__file__), "migrations")
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _DISK_FAULTS = ("disk is full", "readonly database", "disk I/O error")
 
 
