@@ -203,12 +203,12 @@ class Loop:
         return self._end_of_cycle(queued, self._see_through(queued.cycle))
 
     def _begin(self) -> iterations.Open:
+        goals = self._goals()
         now = clock.now()
         settings = self._settings
         log_path = records.claim_log(self._place.log_dir, now)
         cap_writes = settings.cap_writes if settings.cap_writes >= 0 else None
         plan = Plan(settings.mode, "", cap_writes, self._place.archives, log_path)
-        goals = self._goals()
         token = os.urandom(16).hex()
         with self._db.transaction():
             begun = iterations.begin(self._db, token=token, now=now, plan=plan, history_path=self._place.history_path)

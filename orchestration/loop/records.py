@@ -45,9 +45,18 @@ def write_history(db: Database) -> None:
     """
     for iteration, path, line in ledger.unwritten(db):
         make_folder(os.path.dirname(path))
-        if not _stands(path, line):
-            files.append_line(path, line, 0o640)
+        append_once(path, line)
         ledger.note_written(db, iteration)
+
+
+def append_once(path: str, line: str) -> None:
+    """Append a line to a file unless it is near its end already.
+
+    Raises:
+        Unwritable: disk full, read-only or not ours.
+    """
+    if not _stands(path, line):
+        files.append_line(path, line, 0o640)
 
 
 def _stands(path: str, line: str) -> bool:

@@ -196,6 +196,11 @@ def test_the_git_work_tree(looping: Looping) -> None:
     assert [[one["passed"] for one in row["prerequisites"]] for row in looping.rows()[-2:]] == [[True, True], [True, False]]
 
 
+def test_without_a_git_work_tree_there_is_no_revision(looping: Looping) -> None:
+    looping.loop("--command", "true", "--require-git-revision", "main", "--require-git-clean")
+    assert [one["passed"] for one in looping.rows()[0]["prerequisites"]] == [False, False]
+
+
 # archives
 
 
@@ -278,10 +283,13 @@ def test_goals_at_random_are_those_of_the_seed(looping: Looping) -> None:
     assert [row["goal"] for row in other.rows()] == first
 
 
-def test_a_file_without_goals_is_refused(looping: Looping) -> None:
-    done = looping.loop("--command", "true", "--goal-file", "absent")
+@pytest.mark.parametrize("name", ["absent", "empty"])
+def test_a_file_without_goals_is_refused(looping: Looping, name: str) -> None:
+    (looping.tree / "empty").write_text("# no goal\n\n")
+    done = looping.loop("--command", "true", "--goal-file", name)
     assert done.returncode == Exit.USAGE
-    assert "absent" in done.stderr
+    assert name in done.stderr
+    assert list(looping.logs.glob("*.log")) == []
 
 
 # where settings come from
