@@ -3,34 +3,38 @@
 Owns the gates before any work (settings, mode, kill switch) and the exit code. Exits 0 when nothing is
 queued, when everything queued has been run (whatever came of it: that is in the store), and when another
 runner is at work.
+
+With `--cycle N --output-root DIR` the same runner runs one cycle there (cycles/direct.py), makes its bundle, and
+exits with the cycle's typed code. Whoever types that has consented, so the mode does not matter; the kill switch does.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestration import wiring
 from orchestration.command_line import Parser
-from orchestration.errors import KlorosError
+from orchestration.errors import KlorosError, Usage
 from orchestration.exits import Exit
 from orchestration.host.journal import Event, Priority, log
-from orchestration.tick.gate import gate
+from orchestration.tick.gate import gate, halted
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Mapping, Sequence
+
+    from orchestration.cycles.cycle import Cycle, CycleNumber
+    from orchestration.cycles.direct import Existing
 
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """Run the entry; returns the exit status."""
-    Parser(
-        prog="python -m orchestration.run_cycle",
-        description="Run the queued cycles, one at a time, each to its end.",
-        epilog="exit codes: 0 done or nothing to do, 2 disabled, 20 halted, 69 store, 70 defect, 74 disk, 78 settings",
-    ).parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
-        return _run(environ)
+        return _run_queued(environ) if options.output_root is None else _run_direct(options, environ)
     except KlorosError as error:
         event = Event.SETTINGS_REFUSED if error.exit is Exit.SETTINGS_INVALID else Event.RUNNER_FAILED
         log(event, str(error), priority=Priority.ERROR, exit=error.exit)
@@ -42,7 +46,38 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
         return Exit.DEFECT
 
 
-def _run(environ: Mapping[str, str]) -> Exit:
+def _parser() -> Parser:
+    parser = _Parser(
+        prog="python -m orchestration.run_cycle",
+        description="Run the queued cycles, one at a time, each to its end; or one cycle directly under an output root.",
+        epilog="exit codes: 0 done or nothing to do, 2 disabled, 20 halted, 64 usage, 69 store, 70 defect, 74 disk, "
+        "75 another run is at work under the output root, 78 settings; with --output-root also 10/11 PHASE failed/timed "
+        "out, 12/13 D-REAM failed/timed out",
+    )
+    direct = parser.add_argument_group("one cycle directly")
+    direct.add_argument("--output-root", metavar="DIR", help="make the cycle's folder and bundle here; made if absent")
+    direct.add_argument("--cycle", metavar="N", help="the cycle's number (default: the variable CYCLE_ID)")
+    direct.add_argument("--job", choices=("phase", "dream"), help="what to run (default: phase)")
+    direct.add_argument("--no-federate", action="store_true", help="keep the bundle here; so far there is nowhere else")
+    direct.add_argument("--json", action="store_true", help="print the outcome as one line of JSON")
+    again = direct.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="run a number again, beginning with its artifacts")
+    again.add_argument("--replace", action="store_true", help="run a number again from nothing; the old is kept as .1")
+    return parser
+
+
+class _Parser(Parser):
+    """Refuses what has no meaning without `--output-root`."""
+
+    def parse_args(self, *given: Any, **more: Any) -> Any:
+        options = super().parse_args(*given, **more)
+        others = (name for name, value in vars(options).items() if value and name != "output_root")
+        if options.output_root is None and (first := next(others, None)):
+            self.error(f"--{first.replace('_', '-')} needs --output-root DIR")
+        return options
+
+
+def _run_queued(environ: Mapping[str, str]) -> Exit:
     from orchestration.cycles.runner import Runner
 
     settings = wiring.settings(environ)
@@ -56,6 +91,65 @@ def _run(environ: Mapping[str, str]) -> Exit:
         runner = Runner(settings, kernel.db, lock=kernel.runner_lock, environ=environ, start=kernel.start)
         log(Event.RUNNER_IDLE, f"{runner.run()} cycles run, none is queued", priority=Priority.DEBUG)
     return Exit.DONE
+
+
+def _run_direct(options: argparse.Namespace, environ: Mapping[str, str]) -> Exit:
+    from orchestration.cycles import artifacts, direct
+    from orchestration.cycles.cycle import JobName
+    from orchestration.cycles.runner import Runner
+    from orchestration.host import files
+
+    if (refused := halted(wiring.settings(environ))) is not None:
+        exit_code, reason, evidence = refused
+        log(Event.RUNNER_IDLE, evidence, reason=reason, exit=exit_code)
+        return exit_code
+    root, number = os.path.abspath(options.output_root), _number(options.cycle, environ)
+    files.make_folder(root, 0o755)
+    environ = {**environ, **direct.variables(root)}
+    settings = wiring.settings(environ)
+    with wiring.kernel(settings, environ) as kernel, direct.alone(settings):
+        direct.enqueue(
+            kernel.db,
+            settings,
+            number,
+            name=JobName(options.job or "phase"),
+            existing=_existing(options),
+            runner_lock=kernel.runner_lock,
+        )
+        Runner(settings, kernel.db, lock=kernel.runner_lock, environ=environ, start=lambda _entry: None).run()
+        cycle = direct.settle(kernel.db, number)
+        folder = artifacts.cycle_dir(settings.cycles_dir, number)
+        return _tell(cycle, folder, settings.bundles_dir, as_json=options.json)
+
+
+def _number(given: str | None, environ: Mapping[str, str]) -> CycleNumber:
+    from orchestration.cycles import direct
+
+    number = direct.number_of("CYCLE_ID", environ.get("CYCLE_ID")) if given is None else direct.number_of("--cycle", given)
+    if number is None:
+        raise Usage("--output-root needs the number of the cycle", hint="--cycle N, or the variable CYCLE_ID")
+    return number
+
+
+def _existing(options: argparse.Namespace) -> Existing:
+    from orchestration.cycles.direct import Existing
+
+    return Existing.RESUME if options.resume else Existing.REPLACE if options.replace else Existing.REFUSE
+
+
+def _tell(cycle: Cycle, folder: str, out: str, *, as_json: bool) -> Exit:
+    """Make the bundle, print what has come of it, and return the typed code."""
+    from orchestration.cycles import bundle
+    from orchestration.tick.wait import exit_of
+
+    made = bundle.make(folder, out)
+    reason = "" if cycle.result is None else cycle.result.reason
+    if as_json:
+        told = {"cycle": cycle.cycle, "job": cycle.job, "state": cycle.state, "reason": reason}
+        print(json.dumps({**told, "folder": folder, "bundle": made.path, "sha256": made.sha256}))
+    else:
+        print(f"cycle {cycle.cycle} ({cycle.job}) {cycle.state}: {reason}\n  {folder}\n  {made.path}")
+    return exit_of(cycle)
 
 
 if __name__ == "__main__":

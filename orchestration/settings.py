@@ -240,6 +240,18 @@ class Loop(_Section):
     """Revision, as git names them, that must be checked out."""
 
 
+class Retention(_Section):
+    """How long cycles stay on disk. One goes, with its bundle, when neither number nor age keeps it; its row in the store
+    stays. Pinned cycles, unsettled ones, and those that something refers to are never removed."""
+
+    keep_last: Annotated[int, Field(ge=0, examples=[200])] = 200
+    """The newest cycles are kept whatever their age: so many."""
+    keep_for: Annotated[Duration, Field(examples=["90d"])] = timedelta(days=90)
+    """Cycles that ended within this time are kept whatever their number. A quarter, so that its report can be checked."""
+    per_tick: Annotated[int, Field(ge=0, examples=[2])] = 2
+    """Cycles that one tick removes, so that a backlog can't make a tick long. 0: only `klorosctl prune` removes any."""
+
+
 class Settings(_Section):
     """All settings."""
 
@@ -251,6 +263,8 @@ class Settings(_Section):
     """Folder where D-REAM leaves promotions; `promotions` in the state folder by default."""
     acks_dir: Annotated[AbsolutePath, Field(examples=["/var/lib/kloros/promotions_ack"])]
     """Folder of our answers to promotions; `promotions_ack` in the state folder by default."""
+    cycles_dir: Annotated[AbsolutePath, Field(examples=["/var/lib/kloros/cycles"])]
+    """Folder of the cycles' folders; `cycles` in the state folder by default."""
     bundles_dir: Annotated[AbsolutePath, Field(examples=["/var/lib/kloros/out"])]
     """Folder of the cycles' bundles; `out` in the state folder by default."""
     textfile: Annotated[AbsolutePath, Field(examples=["/var/lib/prometheus/node-exporter/kloros.prom"])] = (
@@ -265,6 +279,7 @@ class Settings(_Section):
     intents: Intents = Intents()
     cycles: Cycles = Cycles()
     loop: Loop = Loop()
+    retention: Retention = Retention()
 
     @model_validator(mode="before")
     @classmethod
@@ -272,6 +287,6 @@ class Settings(_Section):
         if not isinstance(values, dict) or not isinstance(values.get("state_dir"), str):
             return values
         state_dir = values["state_dir"].rstrip("/")
-        names = {"promotions_dir": "promotions", "acks_dir": "promotions_ack", "bundles_dir": "out"}
+        names = {"promotions_dir": "promotions", "acks_dir": "promotions_ack", "cycles_dir": "cycles", "bundles_dir": "out"}
         folders = {setting: f"{state_dir}/{name}" for setting, name in names.items()}
         return {**folders, **values, "state_dir": state_dir}

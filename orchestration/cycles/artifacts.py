@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from orchestration.cycles import manifest
@@ -32,9 +34,9 @@ if TYPE_CHECKING:
 _LIMIT: Final = 64 * 1024 * 1024  # bytes of a file that we read whole
 
 
-def cycle_dir(state_dir: str, cycle: CycleNumber) -> str:
+def cycle_dir(cycles_dir: str, cycle: CycleNumber) -> str:
     """Return a cycle's folder."""
-    return os.path.join(state_dir, "cycles", folder_name(cycle))
+    return os.path.join(cycles_dir, folder_name(cycle))
 
 
 def output_path(folder: str) -> str:
@@ -57,31 +59,72 @@ def handover_path(folder: str) -> str:
     return os.path.join(folder, "promotions.json")
 
 
-def make_folder(state_dir: str, cycle: CycleNumber) -> str:
-    """Make the folder of a cycle that starts now, and return it.
+def put_aside(cycles_dir: str, cycle: CycleNumber) -> str | None:
+    """Put aside a folder of this number, as `.1`, `.2`…, so that nothing of another run is ever taken for this one's.
 
-    One of the same number that is there already (the store was set back to an older copy) is put aside as
-    `.1`, `.2`…, so that nothing of another run is ever taken for this one's.
+    There is one when the cycle is run again, or when the store was set back to an older copy.
+
+    Returns:
+        Where it is now; None when there was none.
 
     Raises:
         Unwritable: disk full, read-only or not ours.
     """
-    folder = cycle_dir(state_dir, cycle)
-    if os.path.lexists(folder):
-        aside = files.move_no_replace(folder, os.path.dirname(folder), f"{folder_name(cycle)}.1")
-        log(Event.LEFTOVER_REAPED, f"{folder} was there before its cycle; it is {aside} now", cycle=cycle)
+    folder = cycle_dir(cycles_dir, cycle)
+    if not os.path.lexists(folder):
+        return None
+    free = next(number for number in count(1) if not os.path.lexists(f"{folder}.{number}"))
+    aside = files.move_no_replace(folder, cycles_dir, f"{folder_name(cycle)}.{free}")
+    log(Event.LEFTOVER_REAPED, f"{folder} was there before its cycle; it is {aside} now", cycle=cycle)
+    return aside
+
+
+def make_folder(cycles_dir: str, cycle: CycleNumber) -> str:
+    """Make the folder of a cycle that starts now, and return it; one that is there already is put aside.
+
+    Raises:
+        Unwritable: disk full, read-only or not ours.
+    """
+    put_aside(cycles_dir, cycle)
+    folder = cycle_dir(cycles_dir, cycle)
     for name in ("logs", "artifacts"):
         files.make_folder(os.path.join(folder, name))
     return folder
 
 
-def write_manifest(state_dir: str, cycle: Cycle, products: Products) -> None:
+def carry_over(old: str, folder: str) -> None:
+    """Copy the artifacts of an earlier run, links as links; what is neither file, folder nor link stays behind.
+
+    Raises:
+        Unwritable: disk full, or something can't be read.
+    """
+    import shutil
+
+    from orchestration.host import folders
+
+    def refuse(path: str, error: OSError) -> None:
+        raise files.unwritable(path, error) from error
+
+    for names, path, status in folders.tree(os.path.join(old, "artifacts"), refused=refuse):
+        target = os.path.join(folder, "artifacts", *names)
+        try:
+            if stat.S_ISDIR(status.st_mode):
+                os.makedirs(target, mode=0o700, exist_ok=True)
+            elif stat.S_ISLNK(status.st_mode):
+                os.symlink(os.readlink(path), target)
+            elif stat.S_ISREG(status.st_mode):
+                shutil.copy2(path, target, follow_symlinks=False)
+        except OSError as error:
+            raise files.unwritable(target, error) from error
+
+
+def write_manifest(cycles_dir: str, cycle: Cycle, products: Products) -> None:
     """Write the manifest as the store says; the same rows give the same bytes.
 
     Raises:
         Unwritable: disk full, read-only or not ours.
     """
-    folder = cycle_dir(state_dir, cycle.cycle)
+    folder = cycle_dir(cycles_dir, cycle.cycle)
     files.make_folder(folder)
     files.replace(os.path.join(folder, "manifest.json"), manifest.to_bytes(cycle, products), 0o640)
 

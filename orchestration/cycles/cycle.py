@@ -78,6 +78,7 @@ class Cause(StrEnum):
     PROMOTIONS = "promotions"
     INTENT = "intent"
     LOOP = "loop"  # an iteration of the continuous loop
+    DIRECT = "direct"  # a person or a script, by `run_cycle --cycle`
 
 
 class Origin(NamedTuple):
@@ -89,6 +90,7 @@ class Origin(NamedTuple):
     topic: str = ""
     intent: str = ""  # file name of the intent
     variables: tuple[tuple[str, str], ...] = ()  # LOOP: what its command gets besides, name and value
+    resumes: bool = False  # goes on with the artifacts of an earlier run of this number
 
 
 class Result(NamedTuple):

@@ -20,6 +20,7 @@ CYCLE_VARIABLES: Final = frozenset(
         "CYCLE_ID",
         "KLR_CYCLE",
         "KLR_CYCLE_DIR",
+        "KLR_RESUMES",
         TOKEN,
         "KLR_PROMOTIONS",
         "KLR_TOPIC",
@@ -61,6 +62,11 @@ def of_command(
         TOKEN: cycle.token,
         **extra,
     }
+
+
+def of_resumed(earlier: str) -> dict[str, str]:
+    """Return what the command of a resumed cycle gets as well: the folder of the earlier run."""
+    return {"KLR_RESUMES": earlier}
 
 
 def of_dream(cycle: Cycle, *, handover: str, baseline: str) -> dict[str, str]:

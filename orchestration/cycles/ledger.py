@@ -34,11 +34,22 @@ _LONGEST_STREAK = 50
 
 
 def enqueue(
-    db: Database, *, job: Job, origin: Origin, token: str, now: datetime, phase_date: date | None = None
+    db: Database,
+    *,
+    job: Job,
+    origin: Origin,
+    token: str,
+    now: datetime,
+    phase_date: date | None = None,
+    number: CycleNumber | None = None,
 ) -> CycleNumber:
-    """Queue a cycle and return its number. `token` is random and unique; it marks the cycle's processes."""
+    """Queue a cycle and return its number: the next one, or `number`, which must be free.
+
+    `token` is random and unique; it marks the cycle's processes.
+    """
     db.run(
         "cycles.enqueue",
+        number=number,
         job=job.name,
         token=token,
         cause=origin.cause,
@@ -97,6 +108,23 @@ def settle(db: Database, cycle: CycleNumber, *, now: datetime) -> bool:
 def ask_cancel(db: Database, cycle: CycleNumber, *, now: datetime) -> bool:
     """Ask for a queued or running cycle to be ended; False when it is neither, or was asked before."""
     return bool(db.run("cycles.ask_cancel", cycle=cycle, now=to_text(now)))
+
+
+def forget(db: Database, cycle: CycleNumber) -> None:
+    """Free the number of a finished cycle that is run again; its folder and manifest are kept aside."""
+    db.run("cycles.forget", cycle=cycle)
+    db.run("products.forget", cycle=cycle)
+
+
+def over(db: Database, *, keep_last: int, before: datetime, limit: int = -1, held_too: bool = False) -> list[CycleNumber]:
+    """Return settled cycles on disk that neither number, age nor a person keeps, the longest ended first.
+
+    Args:
+        keep_last: cycles that their number keeps. before: those that ended later are kept by their age.
+        limit: at most so many; -1 for all. held_too: also those that were found to be held by a reference.
+    """
+    found = db.rows("cycles.over", keep_last=keep_last, before=to_text(before), limit=limit, held_too=int(held_too))
+    return [cast("CycleNumber", row["cycle"]) for row in found]
 
 
 def active(db: Database) -> list[Cycle]:

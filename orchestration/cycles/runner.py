@@ -159,7 +159,7 @@ class Runner:
         """List what the cycle left; nothing when it never began, whatever lies in a folder of its number."""
         if products.get(self._db, cycle.cycle).environment is None:
             return inventory.Inventory(())
-        return inventory.take(artifacts.cycle_dir(self._settings.state_dir, cycle.cycle))
+        return inventory.take(artifacts.cycle_dir(self._settings.cycles_dir, cycle.cycle))
 
     def _follow_up(self, finished: Cycle) -> None:
         """Write the manifest and start a tick; the next tick does either again if this fails."""
@@ -174,8 +174,12 @@ class Runner:
         if cycle.cancel_asked_at is not None:
             return judgement.End(CycleEvent.CANCEL, Result(reason="cancelled before it started"))
         try:
-            folder = artifacts.make_folder(self._settings.state_dir, cycle.cycle)
+            earlier = artifacts.put_aside(self._settings.cycles_dir, cycle.cycle)
+            folder = artifacts.make_folder(self._settings.cycles_dir, cycle.cycle)
             env = self._environment(cycle, folder)
+            if cycle.origin.resumes and earlier is not None:
+                artifacts.carry_over(earlier, folder)
+                env |= environment.of_resumed(earlier)
             code = revision.of_command(cycle.command, cycle.working_dir)
             products.begin(self._db, cycle.cycle, environment=env, revision=code)
             self._write_manifest(cycle)
@@ -208,7 +212,7 @@ class Runner:
             artifacts.hand_over(cycle, folder, self._settings, now=clock.now())
 
     def _write_manifest(self, cycle: Cycle) -> None:
-        artifacts.write_manifest(self._settings.state_dir, cycle, products.get(self._db, cycle.cycle))
+        artifacts.write_manifest(self._settings.cycles_dir, cycle, products.get(self._db, cycle.cycle))
 
     def _run(self, cycle: Cycle, folder: str, env: Mapping[str, str]) -> process.Completed:
         return process.run(

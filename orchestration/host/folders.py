@@ -55,10 +55,12 @@ def remove(folder: str, *, at_most: int | None = None) -> int:
         How many entries were removed.
 
     Raises:
-        OSError: something in it may not be removed.
+        OSError: it is a link or a file, or something in it may not be removed.
     """
     removed = 0
     with suppress(FileNotFoundError):
+        if not stat.S_ISDIR(os.lstat(folder).st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder)
         os.chmod(folder, 0o700)
         while (inside := os.listdir(folder)) and (at_most is None or removed < at_most):
             for name in inside:

@@ -384,7 +384,7 @@ class Loop:
         )
 
     def _folder(self, cycle: Cycle) -> str:
-        return artifacts.cycle_dir(self._kernel.settings.state_dir, cycle.cycle)
+        return artifacts.cycle_dir(self._kernel.settings.cycles_dir, cycle.cycle)
 
     def _pause(self, iteration: int, status: Status) -> timedelta:
         failures = iterations.past(self._db).failures_in_a_row + 1 if status in FAILURES else 0

@@ -121,8 +121,11 @@ def settings_in_force(console: Console) -> Iterator[Setting]:
         yield Setting(".".join(key), value, source)
 
 
+_IN_THE_STATE = (("promotions_dir",), ("acks_dir",), ("cycles_dir",), ("bundles_dir",))
+
+
 def _default(key: tuple[str, ...]) -> str:
-    return "follows state_dir" if key in (("promotions_dir",), ("acks_dir",), ("bundles_dir",)) else "default"
+    return "follows state_dir" if key in _IN_THE_STATE else "default"
 
 
 def _leaves(section: Any, prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:

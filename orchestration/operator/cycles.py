@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import stat
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, cast
 
 import click
@@ -52,7 +54,7 @@ def find(kernel: Kernel, number: str) -> Cycle:
 
 def folder_of(console: Console, cycle: Cycle) -> str:
     """Return the cycle's folder."""
-    return artifacts.cycle_dir(console.settings.state_dir, cycle.cycle)
+    return artifacts.cycle_dir(console.settings.cycles_dir, cycle.cycle)
 
 
 @click.command()
@@ -76,12 +78,11 @@ def _answers(kernel: Kernel, cycle: Cycle) -> list[dict[str, Any]]:
 
 
 def _files(folder: str) -> list[dict[str, Any]]:
-    found = []
-    for at, _, names in sorted(os.walk(folder)):
-        for name in sorted(names):
-            path = os.path.join(at, name)
-            found.append({"path": os.path.relpath(path, folder), "bytes": os.lstat(path).st_size})
-    return found[:_FILES]
+    from orchestration.host import folders
+
+    below = folders.tree(folder, lambda _path, _error: None)
+    found = ({"path": "/".join(names), "bytes": st.st_size} for names, _, st in below if not stat.S_ISDIR(st.st_mode))
+    return list(islice(found, _FILES))
 
 
 def _tail(path: str) -> list[str]:

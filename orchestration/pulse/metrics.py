@@ -110,6 +110,7 @@ FAMILIES = (
         "When a tick last came as far as the store, turned away or not; 0 before the first.",
     ),
     Family("kloros_cycles_total", "counter", "Cycles that ended, by job and result.", _cycle_results()),
+    _plain("kloros_cycles_pruned_total", "counter", "Cycles whose folder and bundle were removed by retention."),
     _histogram(
         "kloros_cycle_duration_seconds",
         "Time from claim to end of a cycle, by job.",

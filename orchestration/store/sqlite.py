@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
@@ -19,8 +20,9 @@ from orchestration.store.queries import sql
 
 BUSY_SECONDS = 10.0
 _COPY_ATTEMPTS = 20
+_WAL_ATTEMPTS = 200
 _MIGRATIONS = os.path.join(os.path.dirname(__file__), "migrations")
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _DISK_FAULTS = ("disk is full", "readonly database", "disk I/O error")
 
 
@@ -83,12 +85,24 @@ class SqliteDatabase:
             return
         if read_only:
             raise StoreEmpty(f"{self.path} has no tables yet", hint="the first tick makes them")
-        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._use_wal()
         with self.transaction():
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
             for number, text in _migrations():
                 if number > version:
                     self._apply(number, text)
+
+    def _use_wal(self) -> None:
+        """Change the journal's mode; two who do so at once are told `locked` without SQLite's own waiting."""
+        for attempt in range(_WAL_ATTEMPTS):
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or attempt == _WAL_ATTEMPTS - 1:
+                    raise
+                time.sleep(BUSY_SECONDS / _WAL_ATTEMPTS)
+            else:
+                return
 
     def _apply(self, number: int, text: str) -> None:
         statement = ""

@@ -19,6 +19,11 @@ def gate(settings: Settings) -> tuple[Exit, Refusal, str] | None:
     if settings.orchestration_mode != "enabled":
         evidence = f"KLR_ORCHESTRATION_MODE is {settings.orchestration_mode!r}, not 'enabled'"
         return Exit.DISABLED, Refusal.DISABLED, evidence
+    return halted(settings)
+
+
+def halted(settings: Settings) -> tuple[Exit, Refusal, str] | None:
+    """Return that the kill switch is set, as `gate` does; None when it is not."""
     path = os.path.join(settings.state_dir, KILL_SWITCH)
     if os.path.lexists(path):
         return Exit.HALTED, Refusal.HALTED, f"{path} exists; klorosctl unhalt removes it"

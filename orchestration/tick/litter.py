@@ -30,7 +30,7 @@ def _unsettled(kernel: Kernel) -> list[str]:
         return []
     from orchestration.cycles.artifacts import cycle_dir
 
-    return [cycle_dir(kernel.settings.state_dir, cycle.cycle) for cycle in cycles]
+    return [cycle_dir(kernel.settings.cycles_dir, cycle.cycle) for cycle in cycles]
 
 
 def _sweep_changed(kernel: Kernel) -> int:

@@ -40,7 +40,7 @@ def answered(kernel: Kernel, cycle: Cycle) -> tuple[Answer, ...]:
     from orchestration.promotions.ack import answered_elsewhere
     from orchestration.promotions.verdict import conclude, without
 
-    folder = artifacts.cycle_dir(kernel.settings.state_dir, cycle.cycle)
+    folder = artifacts.cycle_dir(kernel.settings.cycles_dir, cycle.cycle)
     acks, stems = kernel.settings.acks_dir, cycle.origin.promotions
     elsewhere = frozenset(stem for stem in stems if answered_elsewhere(acks, stem, cycle=cycle.cycle))
     digest = None if cycle.result is None else cycle.result.report_sha
@@ -66,7 +66,7 @@ def _write_files(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> N
     if answers:
         _commit_baseline(kernel, cycle, answers)
         _write_acks(kernel, cycle, answers)
-    artifacts.write_manifest(kernel.settings.state_dir, cycle, products.get(kernel.db, cycle.cycle))
+    artifacts.write_manifest(kernel.settings.cycles_dir, cycle, products.get(kernel.db, cycle.cycle))
 
 
 def _commit_baseline(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> None:
@@ -74,7 +74,7 @@ def _commit_baseline(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) 
     from orchestration.promotions import baseline
     from orchestration.promotions.verdict import accepted_of
 
-    handover = artifacts.read_handover(artifacts.cycle_dir(kernel.settings.state_dir, cycle.cycle))
+    handover = artifacts.read_handover(artifacts.cycle_dir(kernel.settings.cycles_dir, cycle.cycle))
     path = baseline.baseline_path(kernel.settings.state_dir)
     if baseline.commit(path, accepted_of(handover, answers), cycle=cycle.cycle, now=_ended_at(cycle)):
         log(Event.BASELINE_REPLACED, f"cycle {cycle.cycle} set a new baseline", cycle=cycle.cycle)

@@ -24,6 +24,7 @@ from orchestration.tick.history import Tick
 from orchestration.tick.kernel import Kernel
 from orchestration.tick.observation import Observation
 from orchestration.tick.observe import observe
+from orchestration.tick.prune import prune
 from orchestration.tick.reap import reap
 from orchestration.tick.settle import settle
 from orchestration.tick.take_in import Found
@@ -67,6 +68,7 @@ def tick(kernel: Kernel, tick_id: str) -> Tick:
             _note_gauges(kernel, found, record)
         take_in.file_away(kernel, found)
         launched = launch(kernel)
+        prune(kernel)
         kernel.publish()
     return record if launched else record._replace(exit=Exit.FAILED)
 

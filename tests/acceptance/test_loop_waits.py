@@ -221,6 +221,22 @@ def test_the_loop_runs_no_cycle_beside_another(looping: Looping) -> None:
     assert looping.rows()[0]["cycle"] == 2
 
 
+def test_no_iteration_is_queued_while_another_cycle_runs(looping: Looping) -> None:
+    looping.host.stepwise()
+    looping.host.promote("p")
+    looping.host.set(KLR_DREAM_COMMAND=looping.command(f"cd {looping.tree}", HANGS, name="dream.sh"))
+    looping.host.decided()
+    runner = subprocess.Popen(looping.host.command("run_cycle"), env=looping.host.environ, stderr=subprocess.DEVNULL)
+    until(lambda: looping.host.rows("SELECT 1 FROM cycles WHERE state = 'running'"), "the D-REAM cycle runs")
+    with looping.running("--command", looping.good()) as loop:
+        looping.waits_for("held by another cycle")
+        assert looping.host.rows("SELECT job FROM cycles") == [("dream",)]
+        (looping.tree / "go").touch()
+        assert loop.wait(20) == Exit.DONE
+    assert runner.wait() == 0
+    assert looping.statuses() == ["success"]
+
+
 def test_a_tick_starts_nothing_beside_an_iteration(looping: Looping) -> None:
     looping.host.stepwise()
     with looping.running("--command", looping.command(HANGS)) as loop:

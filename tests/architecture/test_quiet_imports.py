@@ -58,6 +58,7 @@ OURS = words("""
     orchestration.tick orchestration.tick.calendar orchestration.tick.decision orchestration.tick.gate
     orchestration.tick.history orchestration.tick.kernel orchestration.tick.litter
     orchestration.tick.observation orchestration.tick.observe
+    orchestration.tick.prune
     orchestration.tick.reap orchestration.tick.settle orchestration.tick.take_in orchestration.tick.tick
 """)
 

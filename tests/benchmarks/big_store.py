@@ -27,7 +27,7 @@ STATES = ("succeeded", "failed", "succeeded", "timed_out", "succeeded", "lost")
 
 
 def main() -> None:
-    path, ticks, cycles = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    path, ticks, cycles, backlog = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:] == ["--backlog"]
     now = datetime.now(UTC)
     db = sqlite3.connect(path, isolation_level=None)
     db.execute("PRAGMA synchronous = OFF")
@@ -36,6 +36,9 @@ def main() -> None:
     columns = "job, state, token, cause, origin, command, timeout_seconds, phase_date, queued_at, started_at, ended_at"
     db.executemany(f"INSERT INTO cycles ({columns}, settled_at, result) VALUES ({'?,' * 12}?)", _cycles(cycles, now))
     db.executemany("INSERT OR IGNORE INTO phase_dates VALUES (?, 'succeeded', 'window', '', 1, ?, ?, ?)", _dates(now))
+    if not backlog:  # what retention no longer keeps has long been pruned, two cycles a tick
+        old = _text(now - timedelta(days=90))
+        db.execute("UPDATE cycles SET pruned_at = ended_at WHERE ended_at < ?", (old,))
     db.execute("COMMIT")
     db.close()
 

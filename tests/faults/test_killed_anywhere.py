@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from orchestration import configuration
-from orchestration.cycles import artifacts, ledger
+from orchestration.cycles import artifacts, bundle, ledger
 from orchestration.cycles.cycle import Cause, Cycle, CycleEvent, JobName, Origin, Result
 from orchestration.cycles.job import Job
 from orchestration.host import clock
@@ -101,7 +101,7 @@ def phased(world: World) -> None:
         ledger.enqueue(db, job=job, origin=Origin(Cause.WINDOW, "t"), token="aa", now=clock.now(), phase_date=day)
         cycle = ledger.claim_next(db, runner="{}", now=clock.now())
     assert cycle is not None
-    artifacts.make_folder(str(world.state), cycle.cycle)
+    artifacts.make_folder(str(world.state / "cycles"), cycle.cycle)
     _end(world, cycle, CycleEvent.SUCCEED)
 
 
@@ -118,7 +118,29 @@ def dead(world: World) -> None:
         (world.state / folder / f".half.{gone.pid}.1.tmp").write_text("{")
 
 
-WORLDS: tuple[Callable[[World], None], ...] = (nothing, quiet, queue, asked, succeeded, failed, dates, phased, dead)
+def old(world: World) -> None:
+    """Cycles have to go from disk, more than one tick removes; the baseline holds one of them."""
+    world.decided()
+    world.set(KLR_RETENTION_KEEP_LAST="0", KLR_RETENTION_KEEP_FOR="0")
+    settings = configuration.load(world.environ)
+    for number in (1, 2, 3):
+        job = Job(JobName.DREAM, ("true",), "", timedelta(minutes=1))
+        with world.store() as db, db.transaction():
+            ledger.enqueue(db, job=job, origin=Origin(Cause.INTENT, "t"), token=str(number), now=clock.now())
+            cycle = ledger.claim_next(db, runner="{}", now=clock.now())
+            assert cycle is not None
+            ledger.finish(db, cycle, CycleEvent.SUCCEED, Result(reason="exit code 0"), now=clock.now())
+            ledger.settle(db, cycle.cycle, now=clock.now())
+        folder = artifacts.make_folder(settings.cycles_dir, cycle.cycle)
+        (Path(folder) / "artifacts" / "deep" / "deeper").mkdir(parents=True)
+        (Path(folder) / "artifacts" / "deep" / "deeper" / "file").touch()
+        bundle.make(folder, settings.bundles_dir, form=bundle.GZIP)
+    content = {"schema": "v1", "parameters": {}, "fitness": 1.0, "cycle": 2, "promotions": [], "ts": 1}
+    (world.state / "baseline").mkdir(exist_ok=True)
+    (world.state / "baseline" / "baseline.json").write_text(json.dumps(content))
+
+
+WORLDS: tuple[Callable[[World], None], ...] = (nothing, quiet, queue, asked, succeeded, failed, dates, phased, dead, old)
 
 
 @pytest.mark.parametrize("share", range(SHARES))
@@ -187,7 +209,7 @@ def _run_dream(world: World, stems: tuple[str, ...]) -> tuple[Cycle, str]:
     with world.store() as db, db.transaction():
         cycle = ledger.claim_next(db, runner="{}", now=clock.now())
     assert cycle is not None
-    folder = artifacts.make_folder(str(world.state), cycle.cycle)
+    folder = artifacts.make_folder(str(world.state / "cycles"), cycle.cycle)
     artifacts.hand_over(cycle, folder, configuration.load(world.environ), now=clock.now())
     (world.state / "kick" / "cycle").unlink(missing_ok=True)
     return cycle, folder

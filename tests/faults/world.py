@@ -16,7 +16,13 @@ from orchestration.store.sqlite import SqliteDatabase
 from tests.acceptance.host import Host
 
 _TIMES = ("ts", "noted_at")
-_ONCE = ("kloros_cycles_total", "kloros_promotions_total", "kloros_intents_total", "kloros_phase_dates_total")
+_ONCE = (
+    "kloros_cycles_total",
+    "kloros_cycles_pruned_total",
+    "kloros_promotions_total",
+    "kloros_intents_total",
+    "kloros_phase_dates_total",
+)
 
 
 class World(Host):
@@ -108,7 +114,8 @@ class World(Host):
         """Tell what the state has come to, less times, ids, and the ticks it took."""
         cycles = self.table("cycles", without=("token", "queued_at", "started_at", "ended_at", "runner"))
         for cycle in cycles:
-            cycle["settled_at"] = cycle["settled_at"] is not None
+            for event in ("settled_at", "pruned_at"):
+                cycle[event] = cycle[event] is not None
             cycle["origin"] = {**json.loads(cycle["origin"]), "tick_id": ""}
         return {
             "cycles": cycles,

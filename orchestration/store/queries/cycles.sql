@@ -1,8 +1,8 @@
 -- name: cycles.enqueue
--- Queue one cycle under the next number; numbers are never used twice.
+-- Queue one cycle under the number given, else under the next one; a number that is taken is refused.
 INSERT INTO cycles (cycle, job, state, token, cause, origin, command, working_dir, timeout_seconds, phase_date, queued_at)
 VALUES (
-    (SELECT coalesce(max(cycle), 0) + 1 FROM cycles),
+    coalesce(:number, (SELECT coalesce(max(cycle), 0) + 1 FROM cycles)),
     :job, 'queued', :token, :cause, :origin, :command, :working_dir, :timeout_seconds, :phase_date, :queued_at
 );
 
@@ -41,6 +41,10 @@ WHERE cycle = :cycle AND state = 'queued';
 UPDATE cycles SET state = :state, ended_at = :now, result = :result
 WHERE cycle = :cycle AND state = :expected;
 
+-- name: cycles.forget
+-- Free the number of a finished cycle.
+DELETE FROM cycles WHERE cycle = :cycle AND state NOT IN ('queued', 'running');
+
 -- name: cycles.settle
 -- Note that the consequences of a finished cycle have been applied.
 UPDATE cycles SET settled_at = :now WHERE cycle = :cycle AND settled_at IS NULL;
@@ -62,3 +66,18 @@ SELECT * FROM cycles WHERE phase_date = :phase_date ORDER BY cycle DESC;
 -- name: cycles.last_succeeded
 -- Give the newest succeeded cycle of a job.
 SELECT * FROM cycles WHERE job = :job AND state = 'succeeded' ORDER BY cycle DESC LIMIT 1;
+
+-- name: cycles.over
+-- Give settled cycles still on disk that are neither among the last N, nor young, nor pinned; the longest ended first.
+-- By the index cycles_on_disk it reads what is old, and not every cycle there ever was.
+SELECT cycle FROM cycles
+WHERE pruned_at IS NULL AND settled_at IS NOT NULL AND ended_at < :before
+  AND cycle <= (SELECT max(cycle) FROM cycles) - :keep_last
+  AND cycle NOT IN (SELECT cycle FROM pins)
+  AND (:held_too OR cycle NOT IN (
+      SELECT value FROM json_each(coalesce((SELECT value FROM facts WHERE name = 'retention.held'), '[]'))))
+ORDER BY ended_at, cycle LIMIT :limit;
+
+-- name: cycles.prune
+-- Note that a cycle's folder and bundle have been removed.
+UPDATE cycles SET pruned_at = :now WHERE cycle = :cycle AND pruned_at IS NULL;

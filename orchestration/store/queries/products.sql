@@ -12,3 +12,7 @@ ON CONFLICT (cycle) DO UPDATE SET files = excluded.files, omitted = excluded.omi
 -- name: products.get
 -- Give what is known of what a cycle was given and left.
 SELECT environment, revision, files, omitted FROM products WHERE cycle = :cycle;
+
+-- name: products.forget
+-- Forget what a cycle was given and left.
+DELETE FROM products WHERE cycle = :cycle;

@@ -1,0 +1,212 @@
+"""`run_cycle --cycle N --output-root DIR`: one cycle without an orchestrator, by the runner that ticks start."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestration.cycles import bundle
+from orchestration.exits import Exit
+from orchestration.host import clock
+from tests.acceptance.host import script
+
+REPORT = 'echo "{}" > artifacts/report.json'
+
+
+class Root:
+    """An output root, and the command line on it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.path = home / "root"
+        self.environ = {"PATH": os.environ["PATH"], "HOME": str(home), "KLR_STATE_DIR": str(home / "host")}
+
+    def command(self, *lines: str, job: str = "PHASE") -> None:
+        self.environ[f"KLR_{job}_COMMAND"] = script(self.home, f"{job}.sh", lines)
+
+    def arguments(self, *flags: str) -> list[str]:
+        return [sys.executable, "-m", "orchestration.run_cycle", "--output-root", str(self.path), *flags]
+
+    def run(self, *flags: str, code: int = Exit.DONE) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            self.arguments(*flags), env=self.environ, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.returncode == code, done.stderr
+        return done
+
+    def manifest(self, folder: str = "cycle_00001") -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.path / folder / "manifest.json").read_text())
+        return found
+
+    def folders(self) -> list[str]:
+        return sorted(name for name in os.listdir(self.path) if name.startswith("cycle_"))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Root:
+    return Root(tmp_path)
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline, pause = clock.monotonic() + 20, threading.Event()
+    while not condition():
+        assert clock.monotonic() < deadline
+        pause.wait(0.01)
+
+
+def test_a_cycle_with_its_folder_and_bundle_and_nothing_elsewhere(root: Root) -> None:
+    root.command(REPORT, 'echo "$CYCLE_ID $KLR_CYCLE"')
+    told = json.loads(root.run("--cycle", "7", "--no-federate", "--json").stdout)
+    assert sorted(os.listdir(root.path)) == [".kloros", "cycle_00007", "out"]
+    manifest = root.manifest("cycle_00007")
+    assert (manifest["cycle"], manifest["job"], manifest["state"]) == (7, "phase", "succeeded")
+    assert manifest["origin"]["cause"] == "direct"
+    assert (root.path / "cycle_00007" / "logs" / "output.log").read_text() == "7 7\n"
+    assert told["folder"] == str(root.path / "cycle_00007")
+    assert bundle.verify(told["bundle"]).sha256 == told["sha256"]
+    assert not (root.home / "host").exists()
+
+
+def test_the_job_that_comes_with_us(root: Root) -> None:
+    """What CI does in a bare environment: no settings, no command of its own."""
+    root.run("--cycle", "1", "--no-federate", "--job", "dream")
+    assert root.manifest()["state"] == "succeeded"
+
+
+def test_the_variable_sets_the_number_and_the_flag_beats_it(root: Root) -> None:
+    root.command(REPORT)
+    root.environ["CYCLE_ID"] = "00005"
+    root.run()
+    root.run("--cycle", "6")
+    assert root.folders() == ["cycle_00005", "cycle_00006"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "more", "code", "state"),
+    [
+        (["exit 3"], {}, Exit.PHASE_FAILED, "failed"),
+        (["exit 0"], {}, Exit.PHASE_FAILED, "failed"),
+        (["sleep 60"], {"KLR_PHASE_TIMEOUT": "0.3"}, Exit.PHASE_TIMED_OUT, "timed_out"),
+    ],
+    ids=["fails", "leaves no report", "passes its deadline"],
+)
+def test_what_ends_badly(root: Root, lines: list[str], more: dict[str, str], code: Exit, state: str) -> None:
+    root.command(*lines)
+    root.environ.update(more)
+    root.run("--cycle", "1", code=code)
+    assert root.manifest()["state"] == state
+    assert len(os.listdir(root.path / "out")) == 2
+
+
+def test_a_number_is_used_once(root: Root) -> None:
+    root.command(REPORT, "echo first > artifacts/mark")
+    root.run("--cycle", "1")
+    root.command("exit 1")
+    said = root.run("--cycle", "1", code=Exit.USAGE)
+    assert "cycle 1 was run before (succeeded)" in said.stderr
+    assert "--resume" in said.stderr
+    assert root.folders() == ["cycle_00001"]
+    assert (root.path / "cycle_00001" / "artifacts" / "mark").read_text() == "first\n"
+
+
+def test_a_folder_without_a_row_counts_too(root: Root) -> None:
+    root.command(REPORT)
+    (root.path / "cycle_00001").mkdir(parents=True)
+    root.run("--cycle", "1", code=Exit.USAGE)
+    root.run("--cycle", "1", "--replace")
+    assert root.folders() == ["cycle_00001", "cycle_00001.1"]
+
+
+def test_replaced_begins_with_nothing_and_keeps_the_old(root: Root) -> None:
+    root.command(REPORT, "ls artifacts; date +%N > artifacts/mark")
+    root.run("--cycle", "1")
+    first = (root.path / "cycle_00001" / "manifest.json").read_bytes()
+    root.run("--cycle", "1", "--replace")
+    root.run("--cycle", "1", "--replace")
+    assert root.folders() == ["cycle_00001", "cycle_00001.1", "cycle_00001.2"]
+    assert (root.path / "cycle_00001.1" / "manifest.json").read_bytes() == first
+    assert (root.path / "cycle_00001" / "logs" / "output.log").read_text() == "report.json\n"
+    assert root.manifest()["origin"]["resumes"] is False
+
+
+def test_resumed_begins_with_the_artifacts_of_the_old(root: Root) -> None:
+    root.command("mkdir artifacts/deep", "echo half > artifacts/deep/work", "ln -s deep artifacts/link", "exit 9")
+    root.run("--cycle", "1", code=Exit.PHASE_FAILED)
+    root.command(REPORT, "cat artifacts/link/work", 'echo "$KLR_RESUMES"')
+    root.run("--cycle", "1", "--resume")
+    assert root.folders() == ["cycle_00001", "cycle_00001.1"]
+    said = (root.path / "cycle_00001" / "logs" / "output.log").read_text()
+    assert said == f"half\n{root.path}/cycle_00001.1\n"
+    assert root.manifest()["origin"]["resumes"] is True
+    assert "KLR_RESUMES" in root.manifest()["environment"]
+    assert root.manifest("cycle_00001.1")["state"] == "failed"
+
+
+def test_resumed_without_anything_to_resume(root: Root) -> None:
+    root.command(REPORT)
+    root.run("--cycle", "3", "--resume")
+    assert root.folders() == ["cycle_00003"]
+    assert "KLR_RESUMES" not in root.manifest("cycle_00003")["environment"]
+
+
+def test_killed_and_run_again(root: Root) -> None:
+    root.command("echo half > artifacts/work", "echo standing", "sleep 600")
+    with subprocess.Popen(root.arguments("--cycle", "1"), env=root.environ, stderr=subprocess.DEVNULL) as runner:
+        output = root.path / "cycle_00001" / "logs" / "output.log"
+        until(lambda: output.exists() and output.read_text())
+        runner.kill()
+    root.command(REPORT, "cat artifacts/work")
+
+    def ended() -> bool:
+        done = subprocess.run(
+            root.arguments("--cycle", "1", "--resume"), env=root.environ, capture_output=True, check=False, timeout=60
+        )
+        assert done.returncode in (Exit.DONE, Exit.LOCK_HELD), done.stderr
+        return done.returncode == Exit.DONE
+
+    until(ended)
+    assert output.read_text() == "half\n"
+    assert root.manifest()["state"] == "succeeded"
+
+
+def test_a_second_run_under_the_same_root_is_turned_away(root: Root) -> None:
+    root.command("echo standing", "sleep 600")
+    with subprocess.Popen(root.arguments("--cycle", "1"), env=root.environ, stderr=subprocess.DEVNULL) as runner:
+        output = root.path / "cycle_00001" / "logs" / "output.log"
+        until(lambda: output.exists() and output.read_text())
+        root.run("--cycle", "2", code=Exit.LOCK_HELD)
+        runner.send_signal(signal.SIGTERM)
+        assert runner.wait(30) == Exit.PHASE_FAILED
+    assert root.manifest()["state"] == "cancelled"
+    assert root.folders() == ["cycle_00001"]
+
+
+def test_the_kill_switch_counts_and_the_mode_does_not(root: Root) -> None:
+    root.command(REPORT)
+    (root.home / "host").mkdir()
+    (root.home / "host" / "killswitch").touch()
+    root.run("--cycle", "1", code=Exit.HALTED)
+    assert not root.path.exists()
+
+
+@pytest.mark.parametrize("flags", [("--cycle", "1"), ("--resume",), ("--job", "phase"), ("--no-federate",)])
+def test_flags_that_need_a_root(root: Root, flags: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "orchestration.run_cycle", *flags]
+    done = subprocess.run(command, env=root.environ, capture_output=True, text=True, check=False)
+    assert done.returncode == Exit.USAGE
+    assert "needs --output-root" in done.stderr
+
+
+@pytest.mark.parametrize("flags", [(), ("--cycle", "0"), ("--cycle", "x"), ("--cycle", "1", "--resume", "--replace")])
+def test_a_number_is_needed(root: Root, flags: tuple[str, ...]) -> None:
+    root.run(*flags, code=Exit.USAGE)
+    assert not root.path.exists()
