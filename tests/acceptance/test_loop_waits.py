@@ -62,6 +62,15 @@ def test_the_longest_wait_is_settable(looping: Looping) -> None:
     assert [wait_of(row) for row in looping.rows()] == [7]
 
 
+def test_it_sleeps_between_two_iterations_and_not_after_the_last(looping: Looping) -> None:
+    began = time.monotonic()
+    looping.loop("--command", "true", "--iterations", "2", "--sleep", "1.5")
+    assert time.monotonic() - began < 2.9
+    first, second = looping.rows()
+    assert wait_of(first) == wait_of(second) == 1.5
+    assert second["started_at"] >= first["next_run_at"]
+
+
 def test_jitter_lengthens_a_wait_by_its_part_at_most(looping: Looping) -> None:
     looping.loop("--command", "false", "--sleep", "0", "--jitter", "0.5", "--seed", "3")
     assert 60 < wait_of(looping.rows()[0]) <= 90
@@ -178,6 +187,15 @@ def test_the_stop_timeout_cancels_it_as_well(looping: Looping) -> None:
         loop.send_signal(signal.SIGTERM)
         assert loop.wait(10) == Exit.DONE
     assert looping.statuses() == ["interrupted"]
+
+
+def test_klorosctl_cancels_it_and_the_loop_goes_on(looping: Looping) -> None:
+    command = looping.command(f"[ $RUN_CYCLE_ITERATION = 2 ] || {HANGS}")
+    with looping.running("--command", command, "--iterations", "2", "--sleep", "0") as loop:
+        looping.waits_for("running")
+        assert looping.host.run("klorosctl", "cancel", "1").returncode == Exit.DONE
+        assert loop.wait(10) == Exit.DONE
+    assert looping.statuses() == ["interrupted", "degraded"]
 
 
 def test_prerequisites_are_cancelled_too(looping: Looping) -> None:
