@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from orchestration.cycles import artifacts, ledger, orphan
+from orchestration.cycles import artifacts, ledger
 from orchestration.cycles.backoff import Backoff
 from orchestration.cycles.cycle import FINISHED, Cause, Cycle, CycleEvent, CycleNumber, CycleState, JobName, Origin, Result
 from orchestration.cycles.job import Job
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from orchestration.tick.kernel import Kernel
 
 _NAP_MS: Final = 100
+_HELD_NAP_MS: Final = 500  # between two looks that take the tick's lock for a moment
 _TAIL: Final = 2000
 _TOKEN: Final = process.TOKEN
 
@@ -263,8 +264,8 @@ class Loop:
             if not held:
                 self._tell("held by another cycle", begun)
                 held = True
-            self._runner.run()  # what is queued, and nobody else runs
-            _nap(_NAP_MS)
+            self._run_queued()
+            _nap(_HELD_NAP_MS)
         return begun
 
     def _others(self) -> bool:
@@ -287,7 +288,7 @@ class Loop:
     def _see_through(self, number: CycleNumber) -> Cycle:
         """Run the queue until this cycle has ended; another runner may have taken it."""
         while True:
-            self._runner.run()
+            self._run_queued()
             cycle = ledger.get(self._db, number)
             if cycle is None:
                 raise StoreUnreachable(f"cycle {number} has gone from the store", hint="was the store replaced meanwhile?")
@@ -299,7 +300,12 @@ class Loop:
             with self._locked() as ours:
                 if ours:
                     reap(self._kernel)
-            _nap(_NAP_MS)
+            _nap(_HELD_NAP_MS)
+
+    def _run_queued(self) -> None:
+        """Run what is queued, unless another runner is at it."""
+        if self._kernel.runner_lock.is_free():
+            self._runner.run()
 
     def _withdraw(self, cycle: Cycle) -> None:
         """Cancel a cycle that is still queued."""
@@ -311,16 +317,14 @@ class Loop:
 
     def _end_left(self, left: iterations.Open) -> None:
         """End what a killed loop has left."""
-        process.kill_marked(left.token)
-        with self._locked() as ours:
-            if ours:
-                reap(self._kernel)
         cycle = None if left.cycle is None else ledger.get(self._db, left.cycle)
         if cycle is None:
+            process.kill_marked(left.token)  # its prerequisites
             self._end(left, None, Status.LOST, "the loop was killed before the command")
             return
-        if cycle.state is CycleState.RUNNING:
-            orphan.end_processes(cycle)
+        with self._locked() as ours:
+            if ours:
+                reap(self._kernel)  # records `lost`, unless a runner of somebody else's has it
         self._withdraw(cycle)
         self._end_of_cycle(left, self._see_through(cycle.cycle))
 

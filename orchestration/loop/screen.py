@@ -51,8 +51,13 @@ class Screen:
     def _line(self, text: str) -> None:
         if self._live:
             last = f"  last: {' '.join(self._last)}" if self._last else ""
-            width = os.get_terminal_size(self._out.fileno()).columns or 80
-            self._write(self._clear() + (text + last)[: width - 1])
+            self._write(self._clear() + (text + last)[: self._width() - 1])
+
+    def _width(self) -> int:
+        try:
+            return os.get_terminal_size(self._out.fileno()).columns or 80
+        except OSError:  # it has been closed
+            return 80
 
     def _clear(self) -> str:
         return "\r\033[K" if self._live else ""
@@ -61,7 +66,7 @@ class Screen:
         try:
             self._out.write(text)
             self._out.flush()
-        except BrokenPipeError:  # who read has gone; the loop goes on
+        except OSError:  # who read has gone, a pipe or a terminal; the loop goes on
             self._live = False
             self._out = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process
 

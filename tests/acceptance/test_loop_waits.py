@@ -372,6 +372,16 @@ def test_killed_anywhere_no_row_is_lost_or_doubled_and_no_process_survives(loopi
     assert len({row["log_path"] for row in looping.rows()}) == len(numbers)
 
 
+def test_whoever_reads_meanwhile_reads_whole_documents(looping: Looping) -> None:
+    with looping.running("--command", "true", "--iterations", "60", "--sleep", "0") as loop:
+        states = set()
+        while loop.poll() is None:
+            states.add(looping.latest().get("state"))
+            looping.rows()
+        assert loop.returncode == Exit.DONE
+    assert {"prerequisites", "running"} <= states
+
+
 def test_a_torn_last_line_is_cut_off_and_a_row_that_is_there_not_doubled(looping: Looping) -> None:
     looping.loop("--command", "true")
     whole = looping.history.read_text()
