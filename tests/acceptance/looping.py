@@ -65,15 +65,14 @@ class Looping:
         )
 
     @contextmanager
-    def running(self, *flags: str) -> Iterator[subprocess.Popen[str]]:
+    def running(self, *flags: str) -> Iterator[subprocess.Popen[bytes]]:
         """Have a loop run; whatever is left of it at the end is killed."""
         process = subprocess.Popen(
             self.arguments(*flags),
             env=self.host.environ,
             cwd=self.tree,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
@@ -82,7 +81,7 @@ class Looping:
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
-            process.communicate()
+            process.wait()
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the history; every line of it must be whole."""
