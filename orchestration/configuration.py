@@ -94,7 +94,11 @@ def default_state_dir(environ: Mapping[str, str]) -> str:
 
 def variables(model: type[Settings]) -> dict[str, tuple[str, ...]]:
     """Return the `KLR_*` variable of every setting that can be given by one, with the setting's key."""
-    return {_RENAMED.get(key, "_".join(("KLR", *key)).upper()): key for key in _keys(model)}
+    return {_RENAMED.get(key, _variable(key)): key for key in _keys(model)}
+
+
+def _variable(key: tuple[str, ...]) -> str:
+    return "_".join(("RUN_CYCLE", *key[1:]) if key[0] == "loop" else ("KLR", *key)).upper()
 
 
 def _keys(model: type[Any], prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -111,7 +115,7 @@ def _snapshot_path(environ: Mapping[str, str]) -> str:
 
 def _identity(environ: Mapping[str, str]) -> tuple[object, ...]:
     """Return everything that a snapshot depends on, in a form that JSON gives back equal."""
-    ours = tuple(sorted((k, v) for k, v in environ.items() if k.startswith("KLR_") or k == "XDG_STATE_HOME"))
+    ours = tuple(sorted((k, v) for k, v in environ.items() if k.startswith(("KLR_", "RUN_CYCLE_")) or k == "XDG_STATE_HOME"))
     model = os.path.join(os.path.dirname(__file__), "settings.py")
     return (ours, os.geteuid(), config_path(environ), _file_identity(config_path(environ)), _file_identity(model))
 

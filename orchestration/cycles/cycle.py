@@ -22,6 +22,7 @@ class JobName(StrEnum):
 
     PHASE = "phase"
     DREAM = "dream"
+    LOOP = "loop"
 
 
 class CycleState(StrEnum):
@@ -76,6 +77,7 @@ class Cause(StrEnum):
     MISSED_WINDOW = "missed_window"
     PROMOTIONS = "promotions"
     INTENT = "intent"
+    LOOP = "loop"  # an iteration of the continuous loop
     DIRECT = "direct"  # a person or a script, by `run_cycle --cycle`
 
 
@@ -87,6 +89,7 @@ class Origin(NamedTuple):
     promotions: tuple[str, ...] = ()  # stems, in the order given to the command
     topic: str = ""
     intent: str = ""  # file name of the intent
+    variables: tuple[tuple[str, str], ...] = ()  # LOOP: what its command gets besides, name and value
     resumes: bool = False  # goes on with the artifacts of an earlier run of this number
 
 
@@ -103,6 +106,7 @@ class Result(NamedTuple):
     epoch: str | None = None  # PHASE only
     report: str | None = None  # absolute path of what the command left to be read: a PHASE's report, D-REAM's verdicts
     report_sha: str | None = None  # its SHA-256 when the cycle ended, hexadecimal
+    not_started: bool = False  # the command could not be executed at all
 
 
 class Cycle(NamedTuple):

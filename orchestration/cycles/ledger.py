@@ -203,7 +203,7 @@ def _cycle(row: Row) -> Cycle:
         job=JobName(text["job"]),
         state=CycleState(text["state"]),
         token=text["token"],
-        origin=Origin(**{**origin, "cause": Cause(origin["cause"]), "promotions": tuple(origin["promotions"])}),
+        origin=_origin(origin),
         command=tuple(json.loads(text["command"])),
         working_dir=text["working_dir"],
         timeout=timedelta(seconds=text["timeout_seconds"]),
@@ -216,3 +216,8 @@ def _cycle(row: Row) -> Cycle:
         runner=text["runner"],
         result=None if result is None else Result(**json.loads(result)),
     )
+
+
+def _origin(read: dict[str, Any]) -> Origin:
+    lists = {"promotions": tuple(read["promotions"]), "variables": tuple(map(tuple, read.get("variables", ())))}
+    return Origin(**{**read, "cause": Cause(read["cause"]), **lists})
