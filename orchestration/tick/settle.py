@@ -26,10 +26,14 @@ def settle(kernel: Kernel) -> None:
     """Settle every finished cycle that is not settled, oldest first."""
     for cycle in ledger.unsettled(kernel.db):
         answers = answered(kernel, cycle)
+        parked = _parked_by(kernel, cycle)
         _write_files(kernel, cycle, answers)
+        if parked:
+            _write_alerts(kernel, cycle, parked)
         with kernel.db.transaction():
             note(kernel, cycle, answers)
-        _alert_of_parked(kernel, cycle)
+        for stem, message in parked.items():
+            log(Event.PROMOTION_PARKED, message, priority=Priority.ERROR, promotion=stem, cycle=cycle.cycle)
         log(Event.CYCLE_SETTLED, f"cycle {cycle.cycle} ({cycle.job}) {cycle.state}: settled", cycle=cycle.cycle)
 
 
@@ -132,41 +136,44 @@ def _note_failure(kernel: Kernel, cycle: Cycle) -> None:
         kernel.db,
         cycle.origin.promotions,
         cycle=cycle.cycle,
-        reason=f"cycle {cycle.cycle} {cycle.state}: {'' if cycle.result is None else cycle.result.reason}",
+        reason=_failure_of(cycle),
         park_after=kernel.settings.dream.park_after,
         at=kernel.now(),
     )
 
 
-def _alert_of_parked(kernel: Kernel, cycle: Cycle) -> None:
-    """Say which promotions this cycle's failure parked, in the journal and in alerts.jsonl.
-
-    Killed just before, nobody says it: the metric and `status` still do.
-    """
+def _parked_by(kernel: Kernel, cycle: Cycle) -> dict[str, str]:
+    """Return which promotions this cycle's failure parks, and what to tell people of each; reads, changes nothing."""
     if not (ledger.is_failure(cycle) and cycle.origin.promotions):
-        return
-    import json
-
-    from orchestration.host import files
+        return {}
     from orchestration.promotions import ledger as promotions
     from orchestration.promotions.state import PromotionState
 
-    for one in promotions.known(kernel.db, cycle.origin.promotions).values():
-        if one.state is not PromotionState.PARKED or one.cycle != cycle.cycle:
-            continue
-        message = (
-            f"promotion {one.stem} is parked after {one.failures} failed cycles in a row, the last: {one.reason}; "
-            f"klorosctl promotions retry|reject {one.stem}"
-        )
-        log(Event.PROMOTION_PARKED, message, priority=Priority.ERROR, promotion=one.stem, cycle=cycle.cycle)
-        alert = {
-            "ts": int(kernel.now().timestamp()),
-            "kind": "promotion_parked",
-            "promotion": one.stem,
-            "cycle": cycle.cycle,
-            "message": message,
-        }
-        files.append_line(kernel.path("alerts.jsonl"), json.dumps(alert))
+    limit = kernel.settings.dream.park_after
+    return {
+        one.stem: f"promotion {one.stem} is parked after {one.failures + 1} failed cycles in a row, the last: "
+        f"{_failure_of(cycle)}; klorosctl promotions retry|reject {one.stem}"
+        for one in promotions.known(kernel.db, cycle.origin.promotions).values()
+        if one.state is PromotionState.UNACKED and one.cycle != cycle.cycle and one.failures + 1 >= limit
+    }
+
+
+def _write_alerts(kernel: Kernel, cycle: Cycle, parked: dict[str, str]) -> None:
+    import json
+
+    from orchestration.host import files
+
+    path = kernel.path("alerts.jsonl")
+    for stem, message in parked.items():
+        ended = int(_ended_at(cycle).timestamp())
+        alert = {"ts": ended, "kind": "promotion_parked", "promotion": stem, "cycle": cycle.cycle, "message": message}
+        line = json.dumps(alert)
+        if not files.has_line(path, line):
+            files.append_line(path, line)
+
+
+def _failure_of(cycle: Cycle) -> str:
+    return f"cycle {cycle.cycle} {cycle.state}: {'' if cycle.result is None else cycle.result.reason}"
 
 
 def _ended_at(cycle: Cycle) -> datetime:
