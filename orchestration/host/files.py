@@ -174,6 +174,19 @@ def append_line(path: str, line: str, mode: int = 0o600) -> None:
         raise unwritable(path, error) from error
 
 
+def has_line(path: str, line: str) -> bool:
+    """Tell whether the file, or the one rotated before it, has this very line, whole."""
+    return any(_has_line(one, line.encode()) for one in (path, f"{path}.1"))
+
+
+def _has_line(path: str, line: bytes) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return any(held.rstrip(b"\n") == line for held in file if held.endswith(b"\n"))
+    except FileNotFoundError:
+        return False
+
+
 def move_no_replace(source: str, folder: str, name: str) -> str:
     """Move a file into `folder` (made if absent) as `name`, or `name.1`, `name.2`…; never over another.
 

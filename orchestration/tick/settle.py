@@ -34,9 +34,13 @@ def settle(kernel: Kernel) -> None:
     for cycle in ledger.unsettled(kernel.db):
         answers = answered(kernel, cycle)
         hindrance = _write_files(kernel, cycle, answers)
+        parked = _parked_by(kernel, cycle, hindrance)
+        if parked:
+            _write_alerts(kernel, cycle, parked)
         with kernel.db.transaction():
             note(kernel, cycle, () if hindrance else answers, hindrance)
-        _alert_of_parked(kernel, cycle)
+        for stem, message in parked.items():
+            log(Event.PROMOTION_PARKED, message, priority=Priority.ERROR, promotion=stem, cycle=cycle.cycle)
         log(Event.CYCLE_SETTLED, f"cycle {cycle.cycle} ({cycle.job}) {cycle.state}: settled", cycle=cycle.cycle)
 
 
@@ -157,46 +161,48 @@ def _note_answer(kernel: Kernel, cycle: Cycle, answer: Answer) -> None:
 def _note_failure(kernel: Kernel, cycle: Cycle, hindrance: str) -> None:
     from orchestration.promotions import ledger as promotions
 
-    why = hindrance or ("" if cycle.result is None else cycle.result.reason)
     promotions.fail(
         kernel.db,
         cycle.origin.promotions,
         cycle=cycle.cycle,
-        reason=f"cycle {cycle.cycle} {cycle.state}: {why}",
+        reason=_failure_of(cycle, hindrance),
         park_after=kernel.settings.dream.park_after,
         at=kernel.now(),
     )
 
 
-def _alert_of_parked(kernel: Kernel, cycle: Cycle) -> None:
-    """Say which promotions this cycle's failure parked, in the journal and in alerts.jsonl.
-
-    Killed just before, nobody says it: the metric and `status` still do.
-    """
-    if not (ledger.is_failure(cycle) and cycle.origin.promotions):
-        return
-    import json
-
-    from orchestration.host import files
+def _parked_by(kernel: Kernel, cycle: Cycle, hindrance: str) -> dict[str, str]:
+    """Return which promotions this cycle's failure parks, and what to tell people of each; reads, changes nothing."""
+    if not ((hindrance or ledger.is_failure(cycle)) and cycle.origin.promotions):
+        return {}
     from orchestration.promotions import ledger as promotions
     from orchestration.promotions.state import PromotionState
 
-    for one in promotions.known(kernel.db, cycle.origin.promotions).values():
-        if one.state is not PromotionState.PARKED or one.cycle != cycle.cycle:
-            continue
-        message = (
-            f"promotion {one.stem} is parked after {one.failures} failed cycles in a row, the last: {one.reason}; "
-            f"klorosctl promotions retry|reject {one.stem}"
-        )
-        log(Event.PROMOTION_PARKED, message, priority=Priority.ERROR, promotion=one.stem, cycle=cycle.cycle)
-        alert = {
-            "ts": int(kernel.now().timestamp()),
-            "kind": "promotion_parked",
-            "promotion": one.stem,
-            "cycle": cycle.cycle,
-            "message": message,
-        }
-        files.append_line(kernel.path("alerts.jsonl"), json.dumps(alert))
+    limit = kernel.settings.dream.park_after
+    return {
+        one.stem: f"promotion {one.stem} is parked after {one.failures + 1} failed cycles in a row, the last: "
+        f"{_failure_of(cycle, hindrance)}; klorosctl promotions retry|reject {one.stem}"
+        for one in promotions.known(kernel.db, cycle.origin.promotions).values()
+        if one.state is PromotionState.UNACKED and one.cycle != cycle.cycle and one.failures + 1 >= limit
+    }
+
+
+def _write_alerts(kernel: Kernel, cycle: Cycle, parked: dict[str, str]) -> None:
+    import json
+
+    from orchestration.host import files
+
+    path = kernel.path("alerts.jsonl")
+    for stem, message in parked.items():
+        ended = int(_ended_at(cycle).timestamp())
+        alert = {"ts": ended, "kind": "promotion_parked", "promotion": stem, "cycle": cycle.cycle, "message": message}
+        line = json.dumps(alert)
+        if not files.has_line(path, line):
+            files.append_line(path, line)
+
+
+def _failure_of(cycle: Cycle, hindrance: str) -> str:
+    return f"cycle {cycle.cycle} {cycle.state}: {hindrance or ('' if cycle.result is None else cycle.result.reason)}"
 
 
 def _ended_at(cycle: Cycle) -> datetime:
