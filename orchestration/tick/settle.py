@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from orchestration.promotions.verdict import Answer
 
 
+_NOT_TRIED = "nothing tells that it was tried: it is not in the cycle's promotions.json"
 _OF_THE_FOLDER = frozenset(
     {errno.EACCES, errno.EPERM, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 )
@@ -57,7 +58,8 @@ def answered(kernel: Kernel, cycle: Cycle) -> tuple[Answer, ...]:
 def note(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...], hindrance: str = "") -> None:
     """Write all of it into the store. Must run inside a transaction.
 
-    With a hindrance no promotion is answered; it counts as a failure, so that they go again and are parked at last.
+    A promotion that goes without an answer, whether the cycle failed or something hindered us, has failed once more: it
+    goes again, and is parked at last.
     """
     now = kernel.now()
     if not ledger.settle(kernel.db, cycle.cycle, now=now):
@@ -66,8 +68,9 @@ def note(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...], hindrance: s
         calendar.settle_phase(kernel, cycle, now)
     for answer in answers:
         _note_answer(kernel, cycle, answer)
-    if (hindrance or ledger.is_failure(cycle)) and cycle.origin.promotions:
-        _note_failure(kernel, cycle, hindrance)
+    unanswered = set(cycle.origin.promotions) - {answer.stem for answer in answers}
+    if unanswered and cycle.state is not CycleState.CANCELLED:
+        _note_failure(kernel, cycle, unanswered, hindrance)
 
 
 def _write_files(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> str:
@@ -153,13 +156,14 @@ def _note_answer(kernel: Kernel, cycle: Cycle, answer: Answer) -> None:
         count(kernel.db, "kloros_promotions_total", verdict=verdict)
 
 
-def _note_failure(kernel: Kernel, cycle: Cycle, hindrance: str) -> None:
+def _note_failure(kernel: Kernel, cycle: Cycle, stems: set[str], hindrance: str) -> None:
     from orchestration.promotions import ledger as promotions
 
-    why = hindrance or ("" if cycle.result is None else cycle.result.reason)
+    said = "" if cycle.result is None else cycle.result.reason
+    why = hindrance or (_NOT_TRIED if cycle.state is CycleState.SUCCEEDED else said)
     promotions.fail(
         kernel.db,
-        cycle.origin.promotions,
+        stems,
         cycle=cycle.cycle,
         reason=f"cycle {cycle.cycle} {cycle.state}: {why}",
         park_after=kernel.settings.dream.park_after,
