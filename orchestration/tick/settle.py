@@ -37,6 +37,7 @@ def settle(kernel: Kernel) -> None:
         hindrance = _write_files(kernel, cycle, answers)
         with kernel.db.transaction():
             note(kernel, cycle, () if hindrance else answers, hindrance)
+        _alert_of_parked(kernel, cycle)
         log(Event.CYCLE_SETTLED, f"cycle {cycle.cycle} ({cycle.job}) {cycle.state}: settled", cycle=cycle.cycle)
 
 
@@ -169,6 +170,37 @@ def _note_failure(kernel: Kernel, cycle: Cycle, stems: set[str], hindrance: str)
         park_after=kernel.settings.dream.park_after,
         at=kernel.now(),
     )
+
+
+def _alert_of_parked(kernel: Kernel, cycle: Cycle) -> None:
+    """Say which promotions this cycle's failure parked, in the journal and in alerts.jsonl.
+
+    Killed just before, nobody says it: the metric and `status` still do.
+    """
+    if cycle.state is CycleState.CANCELLED or not cycle.origin.promotions:
+        return
+    import json
+
+    from orchestration.host import files
+    from orchestration.promotions import ledger as promotions
+    from orchestration.promotions.state import PromotionState
+
+    for one in promotions.known(kernel.db, cycle.origin.promotions).values():
+        if one.state is not PromotionState.PARKED or one.cycle != cycle.cycle:
+            continue
+        message = (
+            f"promotion {one.stem} is parked after {one.failures} failed cycles in a row, the last: {one.reason}; "
+            f"klorosctl promotions retry|reject {one.stem}"
+        )
+        log(Event.PROMOTION_PARKED, message, priority=Priority.ERROR, promotion=one.stem, cycle=cycle.cycle)
+        alert = {
+            "ts": int(kernel.now().timestamp()),
+            "kind": "promotion_parked",
+            "promotion": one.stem,
+            "cycle": cycle.cycle,
+            "message": message,
+        }
+        files.append_line(kernel.path("alerts.jsonl"), json.dumps(alert))
 
 
 def _ended_at(cycle: Cycle) -> datetime:

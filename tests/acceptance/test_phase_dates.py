@@ -237,3 +237,17 @@ def test_a_clock_that_was_a_year_ahead_leaves_no_date_unaccounted(tmp_path: Path
     world.tick(start + timedelta(days=1))
     found = [(day.date, day.reason) for day in calendar.recent(world.db, 10)]
     assert found == [(date(2026, 11, 22), "disabled")]
+
+
+def test_a_failure_of_a_date_that_a_clock_ahead_had_accounted_for_is_recorded(world: World) -> None:
+    world.tick(new_york(14, 12))
+    assert world.dates()[date(2026, 6, 10)][0] == "skipped"
+    world.end_with = CycleEvent.FAIL
+    world.live(new_york(10, 3), new_york(10, 7, 1))
+    assert world.dates()[date(2026, 6, 10)] == ("failed", "failed")
+    assert len(world.phases()) > 2
+    counted = {row["labels"]: row["value"] for row in world.db.rows("counters.all") if "phase_dates" in str(row["name"])}
+    assert counted['result="failed"'] == 1, "a date, not its tries"
+    world.end_with = CycleEvent.SUCCEED
+    world.live(new_york(11, 3), new_york(11, 3, 2))
+    assert world.dates()[date(2026, 6, 11)] == ("succeeded", "window")
