@@ -62,7 +62,6 @@ TRANSITIONS: Mapping[tuple[CycleState, CycleEvent], CycleState] = MappingProxyTy
 
 ACTIVE = frozenset({CycleState.QUEUED, CycleState.RUNNING})
 FINISHED = frozenset(CycleState) - ACTIVE
-FAILURES = frozenset({CycleState.FAILED, CycleState.TIMED_OUT, CycleState.LOST})
 
 
 def after(state: CycleState, event: CycleEvent) -> CycleState | None:

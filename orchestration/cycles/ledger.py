@@ -13,7 +13,6 @@ from typing import Any, cast
 
 from orchestration.cycles.backoff import Failures
 from orchestration.cycles.cycle import (
-    FAILURES,
     Cause,
     Cycle,
     CycleEvent,
@@ -184,11 +183,6 @@ def _streak(ends: list[tuple[CycleState, str]]) -> Failures:
     states = [state for state, _ in ends]
     number = states.index(CycleState.SUCCEEDED) if CycleState.SUCCEEDED in states else len(states)
     return Failures(number, from_text(ends[0][1]) if number else None)
-
-
-def is_failure(cycle: Cycle) -> bool:
-    """Tell whether a finished cycle counts against what it was run for; a cancelled one does not."""
-    return cycle.state in FAILURES
 
 
 def _cycles(rows: Iterable[Row]) -> list[Cycle]:

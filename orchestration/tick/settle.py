@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from orchestration.promotions.verdict import Answer
 
 
+_NOT_TRIED = "nothing tells that it was tried: it is not in the cycle's promotions.json"
 _OF_THE_FOLDER = frozenset(
     {errno.EACCES, errno.EPERM, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 )
@@ -34,11 +35,12 @@ def settle(kernel: Kernel) -> None:
     for cycle in ledger.unsettled(kernel.db):
         answers = answered(kernel, cycle)
         hindrance = _write_files(kernel, cycle, answers)
-        parked = _parked_by(kernel, cycle, hindrance)
+        standing = () if hindrance else answers
+        parked = _parked_by(kernel, cycle, _unanswered(cycle, standing), hindrance)
         if parked:
             _write_alerts(kernel, cycle, parked)
         with kernel.db.transaction():
-            note(kernel, cycle, () if hindrance else answers, hindrance)
+            note(kernel, cycle, standing, hindrance)
         for stem, message in parked.items():
             log(Event.PROMOTION_PARKED, message, priority=Priority.ERROR, promotion=stem, cycle=cycle.cycle)
         log(Event.CYCLE_SETTLED, f"cycle {cycle.cycle} ({cycle.job}) {cycle.state}: settled", cycle=cycle.cycle)
@@ -62,7 +64,8 @@ def answered(kernel: Kernel, cycle: Cycle) -> tuple[Answer, ...]:
 def note(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...], hindrance: str = "") -> None:
     """Write all of it into the store. Must run inside a transaction.
 
-    With a hindrance no promotion is answered; it counts as a failure, so that they go again and are parked at last.
+    A promotion that goes without an answer, whether the cycle failed or something hindered us, has failed once more: it
+    goes again, and is parked at last.
     """
     now = kernel.now()
     if not ledger.settle(kernel.db, cycle.cycle, now=now):
@@ -71,8 +74,16 @@ def note(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...], hindrance: s
         calendar.settle_phase(kernel, cycle, now)
     for answer in answers:
         _note_answer(kernel, cycle, answer)
-    if (hindrance or ledger.is_failure(cycle)) and cycle.origin.promotions:
-        _note_failure(kernel, cycle, hindrance)
+    unanswered = _unanswered(cycle, answers)
+    if unanswered:
+        _note_failure(kernel, cycle, unanswered, hindrance)
+
+
+def _unanswered(cycle: Cycle, answers: tuple[Answer, ...]) -> frozenset[str]:
+    """Return the stems for which the cycle counts as a failure; what a person cancelled counts against nothing."""
+    if cycle.state is CycleState.CANCELLED:
+        return frozenset()
+    return frozenset(cycle.origin.promotions) - {answer.stem for answer in answers}
 
 
 def _write_files(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> str:
@@ -158,12 +169,12 @@ def _note_answer(kernel: Kernel, cycle: Cycle, answer: Answer) -> None:
         count(kernel.db, "kloros_promotions_total", verdict=verdict)
 
 
-def _note_failure(kernel: Kernel, cycle: Cycle, hindrance: str) -> None:
+def _note_failure(kernel: Kernel, cycle: Cycle, stems: frozenset[str], hindrance: str) -> None:
     from orchestration.promotions import ledger as promotions
 
     promotions.fail(
         kernel.db,
-        cycle.origin.promotions,
+        stems,
         cycle=cycle.cycle,
         reason=_failure_of(cycle, hindrance),
         park_after=kernel.settings.dream.park_after,
@@ -171,9 +182,9 @@ def _note_failure(kernel: Kernel, cycle: Cycle, hindrance: str) -> None:
     )
 
 
-def _parked_by(kernel: Kernel, cycle: Cycle, hindrance: str) -> dict[str, str]:
-    """Return which promotions this cycle's failure parks, and what to tell people of each; reads, changes nothing."""
-    if not ((hindrance or ledger.is_failure(cycle)) and cycle.origin.promotions):
+def _parked_by(kernel: Kernel, cycle: Cycle, stems: frozenset[str], hindrance: str) -> dict[str, str]:
+    """Return which of these promotions the failure parks, and what to tell people of each; reads, changes nothing."""
+    if not stems:
         return {}
     from orchestration.promotions import ledger as promotions
     from orchestration.promotions.state import PromotionState
@@ -182,7 +193,7 @@ def _parked_by(kernel: Kernel, cycle: Cycle, hindrance: str) -> dict[str, str]:
     return {
         one.stem: f"promotion {one.stem} is parked after {one.failures + 1} failed cycles in a row, the last: "
         f"{_failure_of(cycle, hindrance)}; klorosctl promotions retry|reject {one.stem}"
-        for one in promotions.known(kernel.db, cycle.origin.promotions).values()
+        for one in promotions.known(kernel.db, stems).values()
         if one.state is PromotionState.UNACKED and one.cycle != cycle.cycle and one.failures + 1 >= limit
     }
 
@@ -202,7 +213,8 @@ def _write_alerts(kernel: Kernel, cycle: Cycle, parked: dict[str, str]) -> None:
 
 
 def _failure_of(cycle: Cycle, hindrance: str) -> str:
-    return f"cycle {cycle.cycle} {cycle.state}: {hindrance or ('' if cycle.result is None else cycle.result.reason)}"
+    said = "" if cycle.result is None else cycle.result.reason
+    return f"cycle {cycle.cycle} {cycle.state}: {hindrance or (_NOT_TRIED if cycle.state is CycleState.SUCCEEDED else said)}"
 
 
 def _ended_at(cycle: Cycle) -> datetime:

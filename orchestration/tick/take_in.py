@@ -45,11 +45,11 @@ def take_in(kernel: Kernel) -> Found:
     found = look(kernel)
     _tell_left(kernel, found.left)
     found = note(kernel, found)
+    _tell_dropped(found.intents.verdicts)
     try:
         _refuse(kernel, found.refused)
     except Unwritable as error:
         found = found._replace(fault=error)
-    _tell_dropped(found.intents.verdicts)
     return found
 
 

@@ -161,3 +161,16 @@ def test_history_goes_on_when_the_store_is_replaced(host: Host) -> None:
     anew = [host.decided()["tick_id"] for _ in range(2)]
     lines = [json.loads(line) for line in (host.state / "history.jsonl").read_text().splitlines()]
     assert [line["tick_id"] for line in lines] == [*first, *restored, *anew]
+
+
+def test_a_promotion_that_succeeded_cycles_never_answer_is_parked(host: Host) -> None:
+    """The command removes what it was handed, so nobody knows what was tried: that must not go on for ever."""
+    dream(host, 'rm -rf "$KLR_CYCLE_DIR"')
+    host.set(KLR_DREAM_PARK_AFTER="2")
+    host.promote("one")
+    host.decided()
+    for _ in range(3):
+        host.run_queued()
+    assert host.rows("SELECT state FROM cycles") == [("succeeded",)] * 2
+    assert host.rows("SELECT state, failures FROM promotions") == [("parked", 2)]
+    assert "parked" in host.reasons()
