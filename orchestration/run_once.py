@@ -98,10 +98,18 @@ def _run(options: Options, environ: Mapping[str, str]) -> Exit:
             _note_failed(kernel, tick_id, error)
             raise
         if not configuration.is_remembered(settings):
-            configuration.remember(settings, environ)
+            _remember(settings, environ)
         _say(record)
         exit_code = _answer(record, as_json=options.json)
         return _wait(kernel, record, as_json=options.json) if options.wait else exit_code
+
+
+def _remember(settings: "Settings", environ: Mapping[str, str]) -> None:
+    """Keep the settings for later ticks, which only makes those cheaper."""
+    try:
+        configuration.remember(settings, environ)
+    except KlorosError as error:
+        log(Event.SETTINGS_REFUSED, f"settings are read anew by every tick: {error}", priority=Priority.WARNING)
 
 
 def new_tick_id() -> str:

@@ -62,6 +62,7 @@ def kernel(settings: Settings, environ: Mapping[str, str]) -> Iterator[Kernel]:
     Raises:
         StoreUnreachable, Unwritable: the state folder or the store can't be used.
     """
+    os.umask(0o077)  # as the units have it: the store, and what commands leave, is for the owner alone
     try:
         os.makedirs(settings.state_dir, mode=0o700, exist_ok=True)
     except OSError as error:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from orchestration.store.port import Database
 
 _ATTEMPTS: Final = 5  # at the lock: a tick that probes it holds it for some microseconds
+_END_ATTEMPTS: Final = 30  # of ten seconds each, see store/sqlite.py
 _NAP_MS: Final = 50
 _STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -136,13 +137,31 @@ class Runner:
         with self._db.transaction():
             return ledger.claim_next(self._db, runner=_record(), now=clock.now())
 
+    def _record_end(self, cycle: Cycle, event: CycleEvent, result: Result, left: inventory.Inventory) -> None:
+        """Commit the end; tried again while somebody keeps the store, for work that was done must not count as lost.
+
+        Raises:
+            StoreUnreachable: nobody let go of it in `_END_ATTEMPTS` times the store's own waiting.
+        """
+        now = clock.now()
+        for attempt in range(_END_ATTEMPTS):
+            try:
+                with self._db.transaction():
+                    ledger.finish(self._db, cycle, event, result, now=now)
+                    products.end(self._db, cycle.cycle, left)
+                return
+            except StoreUnreachable as error:
+                if attempt == _END_ATTEMPTS - 1:
+                    raise
+                told = f"the end of cycle {cycle.cycle} can't be recorded yet, trying again: {error.message}"
+                log(Event.CYCLE_ENDED, told, priority=Priority.WARNING, cycle=cycle.cycle)
+                select.poll().poll(_NAP_MS)
+
     def _see_through(self, cycle: Cycle) -> None:
         log(Event.CYCLE_STARTED, f"cycle {cycle.cycle} ({cycle.job}) started", cycle=cycle.cycle, job=cycle.job)
         event, result = self._end_of(cycle)
         left = self._left_by(cycle)
-        with self._db.transaction():
-            ledger.finish(self._db, cycle, event, result, now=clock.now())
-            products.end(self._db, cycle.cycle, left)
+        self._record_end(cycle, event, result, left)
         finished = ledger.get(self._db, cycle.cycle)
         assert finished is not None, f"cycle {cycle.cycle} has gone from the store"
         log(

@@ -17,7 +17,7 @@ KILL_SWITCH = "killswitch"
 def gate(settings: Settings) -> tuple[Exit, Refusal, str] | None:
     """Return why no tick may run: exit, reason, evidence; None when one may."""
     if settings.orchestration_mode != "enabled":
-        evidence = f"KLR_ORCHESTRATION_MODE is {settings.orchestration_mode!r}, not 'enabled'"
+        evidence = f"KLR_ORCHESTRATION_MODE is {settings.orchestration_mode!r}, not 'enabled'; klorosctl enable sets it"
         return Exit.DISABLED, Refusal.DISABLED, evidence
     return halted(settings)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 from datetime import timedelta
 from pathlib import Path
@@ -174,3 +175,31 @@ def test_a_promotion_that_succeeded_cycles_never_answer_is_parked(host: Host) ->
     assert host.rows("SELECT state FROM cycles") == [("succeeded",)] * 2
     assert host.rows("SELECT state, failures FROM promotions") == [("parked", 2)]
     assert "parked" in host.reasons()
+
+
+def test_settings_that_cannot_be_remembered_are_a_warning_and_no_failure(host: Host) -> None:
+    (host.state / "settings.snapshot.json").mkdir(parents=True)
+    done = host.tick()
+    assert done.returncode == Exit.DONE, done.stderr
+    assert "read anew by every tick" in done.stderr
+
+
+def test_a_store_that_is_kept_when_a_cycle_ends_costs_time_and_not_the_result(host: Host, tmp_path: Path) -> None:
+    (host.state / "kick").mkdir(parents=True, exist_ok=True)
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    host.set(KLR_LAUNCHER="systemd", KLR_DREAM_COMMAND=script(tmp_path, "dream.sh", [f"read _ < {gate}"]))
+    host.promote("p")
+    host.decided()
+    runner = subprocess.Popen(host.command("run_cycle"), env=host.environ, stderr=subprocess.PIPE, text=True)
+    with open(gate, "w") as opened, sqlite3.connect(host.state / "kloros.db", isolation_level=None) as kept:
+        kept.execute("BEGIN IMMEDIATE")
+        opened.write("go\n")
+        opened.close()
+        assert runner.stderr is not None
+        while "trying again" not in (line := runner.stderr.readline()):
+            assert line, "the runner ended"
+        kept.execute("ROLLBACK")
+    runner.communicate()
+    assert runner.returncode == 0
+    assert host.rows("SELECT state FROM cycles") == [("succeeded",)]

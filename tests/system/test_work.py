@@ -109,3 +109,14 @@ def test_a_failing_unit_is_an_alert(guest: Guest, operator: Operator) -> None:
     lines = alerts.read_text().splitlines()
     alert = json.loads(lines[-1])
     assert (alert["unit"], alert["exit_status"]) == (TICK, "78")
+
+
+def test_a_fault_that_lasts_is_told_once_an_hour(guest: Guest, operator: Operator) -> None:
+    operator.without_timer()
+    alert, alerts = "kloros-alert@lasting.service", guest.path(f"{STATE}/alerts.jsonl")
+    for _ in range(2):
+        guest.sh(f"systemctl start {alert}")
+    guest.sh(f"touch -d '61 minutes ago' {STATE}/.alert-lasting-")
+    guest.sh(f"systemctl start {alert}")
+    told = [line for line in alerts.read_text().splitlines() if json.loads(line)["unit"] == "lasting"]
+    assert len(told) == 2
