@@ -84,6 +84,11 @@ class Runner:
                 # again.
         return ended
 
+    @property
+    def was_stopped(self) -> bool:
+        """Whether a signal has asked this runner to stop."""
+        return self._stop is not None
+
     @contextmanager
     def _held(self) -> Iterator[None]:
         for attempt in range(_ATTEMPTS):

@@ -15,6 +15,7 @@ from orchestration.cycles.cycle import Cycle, CycleState, JobName
 from orchestration.host.journal import Event, log
 from orchestration.promotions.state import AckVerdict
 from orchestration.store.counters import count
+from orchestration.store.instants import to_text
 from orchestration.tick import calendar
 from orchestration.tick.kernel import Kernel
 
@@ -58,6 +59,8 @@ def note(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> None:
         _note_answer(kernel, cycle, answer)
     if ledger.is_failure(cycle) and cycle.origin.promotions:
         _note_failure(kernel, cycle)
+    if kernel.settings.federation.target and cycle.started_at is not None:
+        kernel.db.run("federation.ask", cycle=cycle.cycle, now=to_text(now))
 
 
 def _write_files(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> None:
