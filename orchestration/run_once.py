@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from orchestration import configuration, wiring
 from orchestration.errors import KlorosError, LockHeld
 from orchestration.exits import Exit
-from orchestration.host import clock
+from orchestration.host import clock, process_identity
 from orchestration.host.journal import Event, Priority, log
 from orchestration.store.counters import count, gauge
 from orchestration.tick import history
@@ -66,7 +66,8 @@ def _parser() -> "argparse.ArgumentParser":
     parser = Parser(
         prog="python -m orchestration.run_once",
         description="Do one tick: look, decide, start what is due, record, exit.",
-        epilog="exit codes: 0 done, 2 disabled, 20 halted, 69 store, 70 defect, 74 disk, 75 lock held, 78 settings; "
+        epilog="exit codes: 0 done, 1 failed, 2 disabled, 20 halted, 64 usage, 69 store, 70 defect, 74 disk, 75 lock held, "
+        "78 settings; "
         "with --wait also 10/11 PHASE failed/timed out, 12/13 D-REAM failed/timed out",
     )
     parser.add_argument("--dry-run", action="store_true", help="decide and print, change no byte anywhere")
@@ -86,17 +87,18 @@ def _run(options: Options, environ: Mapping[str, str]) -> Exit:
     tick_id = new_tick_id()
     refused = gate(settings)
     if refused is not None:
-        return _turned_away(settings, environ, tick_id, *refused)
+        return _answer(_turned_away(settings, environ, _refusal(tick_id, *refused)), as_json=options.json)
     with wiring.kernel(settings, environ) as kernel:
         try:
             record = tick(kernel, tick_id)
         except LockHeld as error:
-            _note_turned_away(kernel, tick_id, Exit.LOCK_HELD, Refusal.LOCK_HELD, error.message)
-            return Exit.LOCK_HELD
+            refusal = _refusal(tick_id, Exit.LOCK_HELD, Refusal.LOCK_HELD, error.message)
+            return _answer(_note_turned_away(kernel, refusal), as_json=options.json)
         if not configuration.is_remembered(settings):
             configuration.remember(settings, environ)
-        _say(record, as_json=options.json)
-        return _wait(kernel, record, as_json=options.json) if options.wait else record.exit
+        _say(record)
+        exit_code = _answer(record, as_json=options.json)
+        return _wait(kernel, record, as_json=options.json) if options.wait else exit_code
 
 
 def new_tick_id() -> str:
@@ -104,45 +106,49 @@ def new_tick_id() -> str:
     return f"{clock.now():%Y%m%dT%H%M%SZ}-{os.urandom(4).hex()}"
 
 
-def _turned_away(
-    settings: "Settings", environ: Mapping[str, str], tick_id: str, exit_code: Exit, reason: Refusal, evidence: str
-) -> Exit:
+def _turned_away(settings: "Settings", environ: Mapping[str, str], refusal: Tick) -> Tick:
     """Account for a tick that may not run, where there is a store to do it in; never fail because of that."""
+    _, reason, evidence = refusal.findings[0]
     if not os.path.exists(os.path.join(settings.state_dir, wiring.STORE)):
-        log(Event.TICK_REFUSED, evidence, tick_id=tick_id, reason=reason, exit=exit_code)
-        return exit_code
+        log(Event.TICK_REFUSED, evidence, tick_id=refusal.tick_id, reason=reason, exit=refusal.exit)
+        return refusal
     try:
         with wiring.kernel(settings, environ) as kernel:
-            _note_turned_away(kernel, tick_id, exit_code, reason, evidence)
+            return _note_turned_away(kernel, refusal)
     except KlorosError as error:
         log(Event.TICK_FAILED, f"{evidence}; not recorded: {error.message}", priority=Priority.WARNING, reason=reason)
-    return exit_code
+    return refusal
 
 
-def _note_turned_away(kernel: Kernel, tick_id: str, exit_code: Exit, reason: Refusal, evidence: str) -> None:
-    now = kernel.now()
-    record = Tick(
+def _refusal(tick_id: str, exit_code: Exit, reason: Refusal, evidence: str) -> Tick:
+    now = clock.now()
+    return Tick(
         tick_id=tick_id,
         started_at=now,
         ended_at=now,
-        boot_id=kernel.boot_id,
+        boot_id=process_identity.boot_id(),
         decision=SKIPPED,
         exit=exit_code,
         cycle=None,
         blocker=reason,
         findings=(("gate", str(reason), evidence),),
     )
+
+
+def _note_turned_away(kernel: Kernel, refusal: Tick) -> Tick:
+    _, reason, evidence = refusal.findings[0]
     with kernel.db.transaction():
-        history.append(kernel.db, record)
+        refusal = history.append(kernel.db, refusal)
         count(kernel.db, "kloros_orchestrator_skipped_total", reason=reason)
-        if exit_code is Exit.LOCK_HELD:
+        if refusal.exit is Exit.LOCK_HELD:
             count(kernel.db, "kloros_orchestrator_lock_contention_total")
-        gauge(kernel.db, "kloros_orchestrator_last_attempt_timestamp_seconds", now.timestamp())
+        gauge(kernel.db, "kloros_orchestrator_last_attempt_timestamp_seconds", refusal.started_at.timestamp())
     kernel.publish()
-    log(Event.TICK_REFUSED, evidence, tick_id=tick_id, reason=reason, exit=exit_code)
+    log(Event.TICK_REFUSED, evidence, tick_id=refusal.tick_id, reason=reason, exit=refusal.exit)
+    return refusal
 
 
-def _say(record: Tick, *, as_json: bool) -> None:
+def _say(record: Tick) -> None:
     reasons = ", ".join(record.reasons)
     started = "" if record.cycle is None else f" cycle {record.cycle}"
     log(
@@ -153,8 +159,12 @@ def _say(record: Tick, *, as_json: bool) -> None:
         reason=reasons,
         cycle=record.cycle,
     )
+
+
+def _answer(record: Tick, *, as_json: bool) -> Exit:
     if as_json:
         print(json.dumps(history.as_json(record)), flush=True)
+    return record.exit
 
 
 def _wait(kernel: Kernel, record: Tick, *, as_json: bool) -> Exit:

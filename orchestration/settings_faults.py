@@ -77,7 +77,9 @@ def validated(values: dict[str, Any], path: str, sources: Mapping[Key, str]) -> 
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        faults = [_fault(detail, path, sources) for detail in error.errors(include_url=False)]
+        details = error.errors(include_url=False)
+        written = [detail for detail in details if detail["loc"][:1] and detail["loc"][0] in values]
+        faults = [_fault(detail, path, sources) for detail in written or details]  # not those that follow from state_dir
         many = f"{len(faults)} settings are invalid" if len(faults) > 1 else "a setting is invalid"
         raise SettingsInvalid(
             "\n".join((f"{many}; nothing was done:", *(f"  {fault}" for fault in faults))),

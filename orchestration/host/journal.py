@@ -48,11 +48,9 @@ class Event(Enum):
     TICK_REFUSED = "tick.refused"  # disabled, halted, or another tick holds the lock
     SETTINGS_REFUSED = "settings.refused"
     LEFTOVER_REAPED = "leftover.reaped"
-    CYCLE_QUEUED = "cycle.queued"
     CYCLE_STARTED = "cycle.started"
     CYCLE_ENDED = "cycle.ended"
     CYCLE_LOST = "cycle.lost"
-    CYCLE_CANCELLED = "cycle.cancelled"
     CYCLE_SETTLED = "cycle.settled"
     CYCLE_PRUNED = "cycle.pruned"
     CYCLE_FEDERATED = "cycle.federated"
@@ -60,17 +58,14 @@ class Event(Enum):
     RUNNER_FAILED = "runner.failed"
     COMMAND_STARTED = "command.started"
     COMMAND_ENDED = "command.ended"
-    SURVIVORS_KILLED = "survivors.killed"
     LAUNCH_FAILED = "launch.failed"
-    PHASE_SKIPPED = "phase.skipped"
-    PHASE_COMPLETED = "phase.completed"
+    PHASE_MISSED = "phase.missed"
     PROMOTION_ACKED = "promotion.acked"
     PROMOTION_LEFT = "promotion.left"
     PROMOTION_PARKED = "promotion.parked"
     BASELINE_REPLACED = "baseline.replaced"
-    INTENT_ARCHIVED = "intent.archived"
+    INTENTS_DROPPED = "intents.dropped"
     TEXTFILE_MISSING = "textfile.missing"
-    STORE_MIGRATED = "store.migrated"
     OPERATOR_ACTED = "operator.acted"
 
 
@@ -82,11 +77,9 @@ MESSAGE_IDS: Final = {
     Event.TICK_REFUSED: "52e594c68a4b5e1aa80192e863255b77",
     Event.SETTINGS_REFUSED: "4d9880104bd860d7f58767db7d334dc5",
     Event.LEFTOVER_REAPED: "a39714d3afdc2a39ca8845b07e94bee3",
-    Event.CYCLE_QUEUED: "621ab501a396954677c0e9ac9fc49ab5",
     Event.CYCLE_STARTED: "4b7761e22501bdd69b4bc59829617d40",
     Event.CYCLE_ENDED: "44f5d97e851ffb1d553aac71d4228865",
     Event.CYCLE_LOST: "07364f700971b35289d0ba82087cf1f9",
-    Event.CYCLE_CANCELLED: "acced83a4f49b8fc96430944ba10e0ee",
     Event.CYCLE_SETTLED: "1cd934ff29883f62c995fc0b4885600a",
     Event.CYCLE_PRUNED: "d4de9d730200421ba5923c2eca793af8",
     Event.CYCLE_FEDERATED: "0ecbd4a7505e1d821ce8cc16fe110496",
@@ -94,17 +87,14 @@ MESSAGE_IDS: Final = {
     Event.RUNNER_FAILED: "7e2f5888eab92020c62894a278c57d33",
     Event.COMMAND_STARTED: "4f04efd927f8fac83e821f4d1e34b1f4",
     Event.COMMAND_ENDED: "5f9cdec2f504f956624bde0550ccc0a9",
-    Event.SURVIVORS_KILLED: "c3f941cfd521fea9668910a43d180b5a",
     Event.LAUNCH_FAILED: "3959d851a2043c4d42a6c5c29149e229",
-    Event.PHASE_SKIPPED: "f5331947e9ccf4b938cb1bb62020faa1",
-    Event.PHASE_COMPLETED: "bfc527309007f8b1fb0bc40ea60cba7f",
+    Event.PHASE_MISSED: "f5331947e9ccf4b938cb1bb62020faa1",
     Event.PROMOTION_ACKED: "9294ad0cf904bda6165b49f2e7409ca7",
     Event.PROMOTION_LEFT: "7c1f2b0c9d0e4a52b8d5a5f3f1c86e0d",
     Event.PROMOTION_PARKED: "20fdb7c1b4e437da2de6dd64c377a0de",
     Event.BASELINE_REPLACED: "eeb12652ad98c802a019add5b218e5de",
-    Event.INTENT_ARCHIVED: "4741aa5e7e4015d935d7a26d73f7738a",
+    Event.INTENTS_DROPPED: "4741aa5e7e4015d935d7a26d73f7738a",
     Event.TEXTFILE_MISSING: "a84c8805a25fd4f69df752fa4030b6f8",
-    Event.STORE_MIGRATED: "7bccf1e4fb908ed46924d6c2b0821df9",
     Event.OPERATOR_ACTED: "e1508c080f2906a3b2efc9e27a58c57e",
 }
 

@@ -152,7 +152,7 @@ def _result_lines(console: Console, cycle: Cycle) -> Iterator[str]:
     if result.epoch:
         yield from field("Epoch", result.epoch)
     if result.report:
-        yield from field("Report", result.report, f"sha256 {result.report_sha}")
+        yield from field("Report", result.report, *([f"sha256 {result.report_sha}"] if result.report_sha else []))
 
 
 def _origin_lines(console: Console, cycle: Cycle) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import click
@@ -11,6 +11,9 @@ import click
 from orchestration.errors import Usage
 from orchestration.operator.console import Console, json_option
 from orchestration.tick.preview import Preview, as_dict, preview, verb
+
+FARTHEST = timedelta(days=3660)
+"""Every date up to the instant is accounted for, at about 0.1 ms each: as far as `forecast` goes."""
 
 
 @click.command()
@@ -43,7 +46,7 @@ def explain(console: Console, *, at: str | None) -> None:
     from orchestration.tick.gate import gate
 
     zone = console.settings.phase.time_zone
-    instant = console.now if at is None else read_instant(at, zone)
+    instant = console.now if at is None else read_instant(at, zone, now=console.now)
     with console.trying() as kernel:
         shown = preview(kernel._replace(now=lambda: instant))
         refused = gate(console.settings)
@@ -55,12 +58,23 @@ def explain(console: Console, *, at: str | None) -> None:
         console.answer(document, lambda: _lines(console, shown, instant, refused and refused[2]))
 
 
-def read_instant(text: str, zone: str) -> datetime:
+def read_instant(text: str, zone: str, *, now: datetime) -> datetime:
     """Read ISO 8601; without an offset it is local to `zone`, where it must be exactly one instant.
 
     Raises:
-        Usage: it is no time, or a local time that a clock change leaves out or repeats.
+        Usage: it is no time, one that is too far from `now`, or a local time that a clock change leaves out or repeats.
     """
+    try:
+        instant = _read_instant(text, zone)
+        near = abs(instant - now) <= FARTHEST
+    except OverflowError:  # within a day of the first or the last date that Python knows
+        near = False
+    if not near:
+        raise Usage(f"--at {text!r} is more than {FARTHEST.days} days away", hint="name a nearer time")
+    return instant
+
+
+def _read_instant(text: str, zone: str) -> datetime:
     try:
         read = datetime.fromisoformat(text)
     except ValueError:

@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple, cast
 
+from orchestration.errors import Unwritable
 from orchestration.store.port import Database
 
 _OLDEST_UNFINISHED = 1.0  # seconds: a file changed this recently may still be in the writing
@@ -55,7 +56,7 @@ def scan_unacked(db: Database | None, *, promotions_dir: str, acks_dir: str, rem
     when every promotion has an ack of our form and the acks folder holds nothing else.
 
     Raises:
-        OSError: a folder can't be listed.
+        Unwritable: a folder is there and can't be listed.
         StoreUnreachable: the store can't be read.
     """
     listing = list_unacked(promotions_dir, acks_dir)
@@ -120,6 +121,8 @@ def _names(folder: str) -> list[str]:
         return os.listdir(folder)
     except FileNotFoundError:
         return []
+    except OSError as fault:
+        raise Unwritable(f"{folder} can't be listed: {fault.strerror}", hint=f"ls -ld {folder}") from fault
 
 
 def _ack_names(promotions: list[str]) -> set[str]:

@@ -50,29 +50,39 @@ class PhaseDate(NamedTuple):
     closes: datetime
 
 
-def account(kernel: Kernel, now: datetime) -> None:
+def account(kernel: Kernel, now: datetime) -> list[PhaseDate]:
     """Account for every date whose window has closed since the last accounting; costs one read when there is none.
 
-    Must run inside a transaction.
+    Must run inside a transaction. Returns the recorded dates that have no PHASE, oldest first.
     """
+    without: list[PhaseDate] = []
     through = _accounted_through(kernel.db)
     if through is None:
         kernel.db.run("facts.set", name=_THROUGH, value=kernel.window.last_closed(now).date.isoformat())
-        return
+        return without
     for interval in kernel.window.closed_between(through, now):
         attempts = ledger.of_date(kernel.db, interval.date)
         if any(attempt.state in ACTIVE for attempt in attempts):
-            return
+            break
         if get(kernel.db, interval.date) is None:
-            _record(kernel.db, _outcome(kernel, interval, attempts), now)
+            day = _outcome(kernel, interval, attempts)
+            _record(kernel.db, day, now)
+            if day.result is not DateResult.SUCCEEDED:
+                without.append(day)
         kernel.db.run("facts.set", name=_THROUGH, value=interval.date.isoformat())
+    return without
 
 
 def settle_phase(kernel: Kernel, cycle: Cycle, now: datetime) -> None:
-    """Account at once for what a finished PHASE decides about its date: success, or the one try to make up for it."""
+    """Account at once for what a finished PHASE decides about its date: success, or the one try to make up for it.
+
+    And any failure of a date that has its account already: the clock was ahead, and the date came again.
+    """
     day = cycle.phase_date
+    if day is None:
+        return
     decides = cycle.state is CycleState.SUCCEEDED or cycle.origin.cause is Cause.MISSED_WINDOW
-    if day is not None and decides:
+    if decides or (cycle.state is not CycleState.CANCELLED and get(kernel.db, day) is not None):
         _record(kernel.db, _of_attempts(kernel.window.on(day), [cycle]), now)
 
 
@@ -146,6 +156,7 @@ def _why_no_ticks(kernel: Kernel, interval: Interval) -> tuple[str, str]:
 
 
 def _record(db: Database, day: PhaseDate, now: datetime) -> None:
+    before = get(db, day.date)
     changed = db.run(
         "phase_dates.record",
         local_date=day.date.isoformat(),
@@ -157,7 +168,7 @@ def _record(db: Database, day: PhaseDate, now: datetime) -> None:
         closes_at=to_text(day.closes),
         recorded_at=to_text(now),
     )
-    if changed:
+    if changed and (before is None or before.result is not day.result):
         count(db, "kloros_phase_dates_total", result=day.result)
 
 

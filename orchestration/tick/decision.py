@@ -39,6 +39,7 @@ class Reason(StrEnum):
     WINDOW_MISSED = "window_missed"
     NO_UNACKED_PROMOTIONS = "no_unacked_promotions"
     PARKED = "parked"
+    PROMOTIONS_UNREADABLE = "promotions_unreadable"
     BACKING_OFF = "backing_off"
     UNACKED_PROMOTIONS = "unacked_promotions"
     NO_INTENTS = "no_intents"
@@ -57,6 +58,7 @@ SKIPPING = (
     Reason.BACKING_OFF,
     Reason.NO_UNACKED_PROMOTIONS,
     Reason.PARKED,
+    Reason.PROMOTIONS_UNREADABLE,
     Reason.NO_INTENTS,
 )
 """Findings that can be among the reasons of a NOOP; the others start something or are clear."""
@@ -167,6 +169,9 @@ def _promotions(seen: Observation, policy: Policy) -> _Verdict:
     if not seen.promotions:
         if seen.parked:
             return Finding(Rule.PROMOTIONS, Reason.PARKED, f"parked: {_listed(seen.parked)}"), None
+        if seen.left:
+            evidence = f"left for a later tick: {_listed(seen.left)}; why: klorosctl promotions list"
+            return Finding(Rule.PROMOTIONS, Reason.PROMOTIONS_UNREADABLE, evidence), None
         return Finding(Rule.PROMOTIONS, Reason.NO_UNACKED_PROMOTIONS, "every promotion has its ack"), None
     until = policy.dream_backoff.until(seen.dream_failures, seen.now)
     if until is not None:

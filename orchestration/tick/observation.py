@@ -29,5 +29,6 @@ class Observation(NamedTuple):
     missed: Interval | None  # a closed window that the settings want made up for
     promotions: tuple[str, ...]  # stems of the valid, unacked ones that are not parked
     parked: tuple[str, ...]  # stems
+    left: tuple[str, ...]  # names of promotion files that can't be read yet
     dream_failures: Failures  # of cycles for promotions
     intents: tuple[PendingIntent, ...]  # those that start something, first the one to serve first

@@ -7,6 +7,7 @@ import os
 from orchestration.cycles import ledger
 from orchestration.cycles.backoff import NO_FAILURES
 from orchestration.cycles.cycle import Cause, CycleState, JobName
+from orchestration.intents.inbox import key_of
 from orchestration.tick import calendar
 from orchestration.tick.kernel import Kernel
 from orchestration.tick.observation import Observation
@@ -31,6 +32,7 @@ def observe(kernel: Kernel, found: Found) -> Observation:
         missed=calendar.missed(kernel, now),
         promotions=found.promotions,
         parked=found.parked,
+        left=tuple(key_of(one.name) for one in found.left),
         dream_failures=(
             ledger.failures_in_a_row(kernel.db, JobName.DREAM, Cause.PROMOTIONS) if found.promotions else NO_FAILURES
         ),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from orchestration.cycles import ledger
 from orchestration.cycles.cycle import Cycle, CycleState, JobName
-from orchestration.host.journal import Event, log
+from orchestration.host.journal import Event, Priority, log
 from orchestration.promotions.state import AckVerdict
 from orchestration.store.counters import count
 from orchestration.store.instants import to_text
@@ -30,6 +30,7 @@ def settle(kernel: Kernel) -> None:
         _write_files(kernel, cycle, answers)
         with kernel.db.transaction():
             note(kernel, cycle, answers)
+        _alert_of_parked(kernel, cycle)
         log(Event.CYCLE_SETTLED, f"cycle {cycle.cycle} ({cycle.job}) {cycle.state}: settled", cycle=cycle.cycle)
 
 
@@ -138,6 +139,37 @@ def _note_failure(kernel: Kernel, cycle: Cycle) -> None:
         park_after=kernel.settings.dream.park_after,
         at=kernel.now(),
     )
+
+
+def _alert_of_parked(kernel: Kernel, cycle: Cycle) -> None:
+    """Say which promotions this cycle's failure parked, in the journal and in alerts.jsonl.
+
+    Killed just before, nobody says it: the metric and `status` still do.
+    """
+    if not (ledger.is_failure(cycle) and cycle.origin.promotions):
+        return
+    import json
+
+    from orchestration.host import files
+    from orchestration.promotions import ledger as promotions
+    from orchestration.promotions.state import PromotionState
+
+    for one in promotions.known(kernel.db, cycle.origin.promotions).values():
+        if one.state is not PromotionState.PARKED or one.cycle != cycle.cycle:
+            continue
+        message = (
+            f"promotion {one.stem} is parked after {one.failures} failed cycles in a row, the last: {one.reason}; "
+            f"klorosctl promotions retry|reject {one.stem}"
+        )
+        log(Event.PROMOTION_PARKED, message, priority=Priority.ERROR, promotion=one.stem, cycle=cycle.cycle)
+        alert = {
+            "ts": int(kernel.now().timestamp()),
+            "kind": "promotion_parked",
+            "promotion": one.stem,
+            "cycle": cycle.cycle,
+            "message": message,
+        }
+        files.append_line(kernel.path("alerts.jsonl"), json.dumps(alert))
 
 
 def _ended_at(cycle: Cycle) -> datetime:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from orchestration.cycles.cycle import CycleNumber
 from orchestration.host.journal import Event, Priority, log
 from orchestration.intents import inbox
-from orchestration.intents.intent import Status
+from orchestration.intents.intent import Status, Verdict
 from orchestration.promotions.scan import scan_unacked, stem_of
 from orchestration.promotions.state import AckVerdict
 from orchestration.store.counters import count
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from orchestration.promotions.reading import Answered, Candidate, Left, Refused
 else:
     Answered = Candidate = Left = Refused = object  # a field's type as text is compiled at each start (decision 0002)
+
+_LEFT = "promotions.left"
+_DROPPED = (Status.QUEUE_OVERFLOW, Status.MALFORMED, Status.UNKNOWN, Status.STALE)
 
 
 class Found(NamedTuple):
@@ -38,15 +41,39 @@ class Found(NamedTuple):
 def take_in(kernel: Kernel) -> Found:
     """Look, note it all in the store, and answer what is invalid."""
     found = look(kernel)
-    for left in found.left:
-        log(
-            Event.PROMOTION_LEFT,
-            f"promotion {left.name} is left for a later tick: {left.reason}",
-            priority=Priority.WARNING,
-        )
+    _tell_left(kernel, found.left)
     found = note(kernel, found)
     _refuse(kernel, found.refused)
+    _tell_dropped(found.intents.verdicts)
     return found
+
+
+def _tell_left(kernel: Kernel, left: tuple[Left, ...]) -> None:
+    """Say once, and not every minute, which promotion can't be read and why."""
+    if not left:
+        return
+    import json
+
+    known = kernel.db.rows("facts.get", name=_LEFT)
+    told = json.loads(str(known[0]["value"])) if known else {}
+    now = {one.name: one.reason for one in left}
+    for name, reason in now.items():
+        if told.get(name) != reason:
+            message = f"promotion {name} is left for a later tick: {reason}"
+            log(Event.PROMOTION_LEFT, message, priority=Priority.WARNING)
+    if now != told:
+        with kernel.db.transaction():
+            kernel.db.run("facts.set", name=_LEFT, value=json.dumps(now))
+
+
+def _tell_dropped(verdicts: tuple[Verdict, ...]) -> None:
+    """Say what was not acted on: one line for each status, because a flood has thousands."""
+    for status in _DROPPED:
+        dropped = [verdict for verdict in verdicts if verdict.status is status]
+        if dropped:
+            more = f" and {len(dropped) - 1} more" if len(dropped) > 1 else ""
+            message = f"{status}: intent {dropped[0].intent.name}{more}: {dropped[0].reason}; they lie in processed/{status}"
+            log(Event.INTENTS_DROPPED, message, priority=Priority.WARNING, status=status, intents=len(dropped))
 
 
 def look(kernel: Kernel) -> Found:

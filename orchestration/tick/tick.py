@@ -64,9 +64,10 @@ def tick(kernel: Kernel, tick_id: str) -> Tick:
         decision = decide(seen, kernel.policy)
         with kernel.db.transaction():
             outcome = act(kernel, found, decision, tick_id)
-            calendar.account(kernel, seen.now)
+            missed = calendar.account(kernel, seen.now)
             record = _record(kernel, seen, decision, outcome, tick_id, started_at)
             _note_gauges(kernel, found, record)
+        _tell_missed(missed)
         take_in.file_away(kernel, found)
         launched = launch(kernel)
         prune(kernel)
@@ -132,6 +133,16 @@ def _note_gauges(kernel: Kernel, found: Found, record: Tick) -> None:
     gauge(kernel.db, "kloros_orchestrator_last_attempt_timestamp_seconds", at)
     gauge(kernel.db, "kloros_promotions_unacked", len(found.promotions) + len(found.left))
     gauge(kernel.db, "kloros_promotions_parked", len(found.parked))
+
+
+def _tell_missed(dates: list[calendar.PhaseDate]) -> None:
+    """Say that a window closed without a PHASE: one line, also after weeks of downtime."""
+    if not dates:
+        return
+    last = dates[-1]
+    before = f", nor have {len(dates) - 1} dates before it" if len(dates) > 1 else ""
+    message = f"{last.date} has no PHASE{before}: {last.result}, {last.reason}: {last.evidence}; klorosctl history --dates"
+    log(Event.PHASE_MISSED, message, priority=Priority.WARNING, date=last.date, reason=last.reason, dates=len(dates))
 
 
 def _is_federation_due(kernel: Kernel) -> bool:

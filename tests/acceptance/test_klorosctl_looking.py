@@ -179,6 +179,9 @@ def test_explain_answers_for_another_instant(host: Host, at: str, utc: str, deci
         ("2027-03-14T02:30", "does not exist"),
         ("2027-11-07T01:30", "is there twice"),
         ("soon", "is not a time"),
+        ("0001-01-01", "is more than 3660 days away"),
+        ("1999-01-01", "is more than 3660 days away"),
+        ("9999-12-31T23:59:59Z", "is more than 3660 days away"),
     ],
 )
 def test_explain_asks_back_when_a_time_is_not_one_instant(host: Host, at: str, hint: str) -> None:
@@ -291,3 +294,12 @@ def test_without_a_command_it_helps(host: Host) -> None:
     text = said(host)
     assert "forecast" in text
     assert "klorosctl " in said(host, "--version")
+
+
+def test_show_names_a_failed_phases_report_without_a_checksum_it_does_not_have(host: Host) -> None:
+    host.set(**host.window(opens_in=-timedelta(hours=1)))
+    host.set(KLR_PHASE_COMMAND="sh -c 'echo {} > $KLR_CYCLE_DIR/artifacts/report.json; exit 1'")
+    host.tick("--wait")
+    shown = host.run("klorosctl", "show", "1").stdout
+    assert "artifacts/report.json" in shown
+    assert "None" not in shown

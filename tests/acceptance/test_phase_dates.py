@@ -225,3 +225,17 @@ def test_a_phase_that_ends_between_two_looks_of_one_tick_is_not_started_again(wo
     decision = decide(observe(kernel, take_in.look(kernel)), kernel.policy)
     assert isinstance(decision, Noop)
     assert decision.findings[-1].reason is Reason.CYCLE_ACTIVE
+
+
+def test_a_failure_of_a_date_that_a_clock_ahead_had_accounted_for_is_recorded(world: World) -> None:
+    world.tick(new_york(14, 12))
+    assert world.dates()[date(2026, 6, 10)][0] == "skipped"
+    world.end_with = CycleEvent.FAIL
+    world.live(new_york(10, 3), new_york(10, 7, 1))
+    assert world.dates()[date(2026, 6, 10)] == ("failed", "failed")
+    assert len(world.phases()) > 2
+    counted = {row["labels"]: row["value"] for row in world.db.rows("counters.all") if "phase_dates" in str(row["name"])}
+    assert counted['result="failed"'] == 1, "a date, not its tries"
+    world.end_with = CycleEvent.SUCCEED
+    world.live(new_york(11, 3), new_york(11, 3, 2))
+    assert world.dates()[date(2026, 6, 11)] == ("succeeded", "window")

@@ -30,6 +30,12 @@ def test_every_fault_in_the_settings_is_listed_and_nothing_is_touched(host: Host
     assert host.snapshot() == before
 
 
+def test_a_fault_is_told_where_it_was_written_and_not_for_what_follows_from_it(host: Host) -> None:
+    host.set(KLR_STATE_DIR="relative")
+    message = json.loads(host.tick().stderr)["message"]
+    assert message.startswith("a setting is invalid; nothing was done:\n  KLR_STATE_DIR: state_dir = 'relative'")
+
+
 @pytest.mark.parametrize("mode", ["disabled", "Enabled", "enabled ", "", "1"])
 def test_only_exactly_enabled_enables(host: Host, mode: str) -> None:
     host.set(KLR_ORCHESTRATION_MODE=mode)
@@ -183,3 +189,33 @@ def test_missing_a_tick_or_running_it_twice_changes_nothing(host: Host) -> None:
     host.set(**host.window(opens_in=timedelta(hours=5)))
     assert [host.decided()["decision"] for _ in range(3)] == ["noop"] * 3
     assert host.rows("SELECT count(*) FROM cycles") == [(0,)]
+
+
+@pytest.mark.parametrize("setting", ["KLR_PROMOTIONS_DIR", "KLR_ACKS_DIR"])
+def test_a_folder_of_promotions_that_cannot_be_listed_is_named_and_no_defect(host: Host, setting: str) -> None:
+    host.promote("waits")
+    wrong = host.home / "a_file"
+    wrong.touch()
+    host.set(**{setting: str(wrong)})
+    done = host.tick()
+    assert done.returncode == Exit.UNWRITABLE
+    assert f"{wrong} can't be listed: Not a directory" in json.loads(done.stderr)["message"]
+
+
+def test_a_tick_that_is_turned_away_answers_in_json_too(host: Host) -> None:
+    host.set(KLR_ORCHESTRATION_MODE="disabled")
+    assert _answered(host) == (0, "skipped", Exit.DISABLED, ["disabled"]), "no store, no number"
+    host.set(KLR_ORCHESTRATION_MODE="enabled")
+    host.decided()
+    with open(host.state / "locks" / "orchestrator.lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert _answered(host) == (2, "skipped", Exit.LOCK_HELD, ["lock_held"])
+    (host.state / "killswitch").touch()
+    assert _answered(host) == (3, "skipped", Exit.HALTED, ["halted"])
+
+
+def _answered(host: Host) -> tuple[int, str, int, list[str]]:
+    done = host.tick("--json")
+    record = json.loads(done.stdout)
+    assert record["exit_code"] == done.returncode
+    return record["tick"], record["decision"], record["exit_code"], [found["reason"] for found in record["reasons"]]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestration.host.journal import Event
+
 TOP = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
@@ -64,3 +66,8 @@ def test_every_module_says_what_it_owns() -> None:
         if path.stat().st_size and not path.read_text(encoding="utf-8").startswith('"""')
     ]
     assert silent == []
+
+
+def test_every_event_happens_somewhere() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in tracked("orchestration/*.py") if path.name != "journal.py")
+    assert [event.name for event in Event if f"Event.{event.name}" not in text] == []

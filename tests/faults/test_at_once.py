@@ -125,7 +125,7 @@ def test_a_cycle_that_ends_while_a_tick_is_at_it_is_tried_only_once(world: World
         cycle = ledger.claim_next(db, runner="{}", now=clock.now())
     assert cycle is not None
     settings = configuration.load(world.environ)
-    artifacts.hand_over(cycle, artifacts.make_folder(str(world.state), cycle.cycle), settings, now=clock.now())
+    artifacts.hand_over(cycle, artifacts.make_folder(settings.cycles_dir, cycle.cycle), settings, now=clock.now())
     world.keep()
     for moment in itertools.count(1):
         world.put_back()

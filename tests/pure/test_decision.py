@@ -69,6 +69,7 @@ def seen(
     missed: Interval | None = None,
     promotions: tuple[str, ...] = (),
     parked: tuple[str, ...] = (),
+    left: tuple[str, ...] = (),
     dream_failures: Failures = NO_FAILURES,
     intents: tuple[PendingIntent, ...] = (),
 ) -> Observation:
@@ -83,6 +84,7 @@ def seen(
         missed=missed,
         promotions=promotions,
         parked=parked,
+        left=left,
         dream_failures=dream_failures,
         intents=intents,
     )

@@ -88,6 +88,7 @@ class Account:
             missed=None,
             promotions=(),
             parked=(),
+            left=(),
             dream_failures=NO_FAILURES,
             intents=(),
         )
