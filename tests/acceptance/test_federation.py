@@ -31,6 +31,7 @@ def copies(host: Host, tmp_path: Path) -> Path:
 def a_cycle(host: Host, reason: str) -> None:
     host.intend("trigger_dream", reason=reason)
     host.decided()
+    kick(host).unlink()
     host.run_queued()
 
 
@@ -156,5 +157,11 @@ def test_a_direct_run_does_not_fail_by_it_and_the_next_one_makes_up_for_it(tmp_p
     (tmp_path / "copies").unlink()
     assert direct(tmp_path, "--cycle", "2").returncode == 0
     assert sorted(entry["cycle"] for entry in index(tmp_path / "copies").values()) == [1, 2]
+    (tmp_path / "copies").rename(tmp_path / "away")
+    (tmp_path / "copies").write_text("a file where the folder belongs")
+    assert direct(tmp_path, "--cycle", "3").returncode == 0
+    (tmp_path / "copies").unlink()
+    (tmp_path / "away").rename(tmp_path / "copies")
+    assert direct(tmp_path, "--cycle", "3", "--replace", "--no-federate").returncode == 0
     assert direct(tmp_path, "--cycle", "2", "--replace").returncode == 0
     assert sorted(entry["cycle"] for entry in index(tmp_path / "copies").values()) == [1, 2, 2]
