@@ -9,7 +9,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 lock=$here/.ci/requirements.txt
 os_release=/etc/os-release
-units=(kloros-orchestrator.service kloros-orchestrator.timer kloros-orchestrator.path
+units=(kloros-orchestrator.service kloros-orchestrator.timer kloros-orchestrator.path kloros-loop.service
     kloros-cycle.service kloros-cycle.path kloros-alert@.service)
 started_units=(kloros-orchestrator.timer kloros-orchestrator.path kloros-cycle.path)
 folders=(locks kick intents intents/processed signals promotions promotions_ack cycles baseline)

@@ -128,7 +128,7 @@ def settings_page() -> str:
         "",
         f"<!-- {_GENERATED} -->",
         "",
-        "A `KLR_*` variable beats the TOML file, the file beats the default. The file is `KLR_CONFIG`, by default",
+        "A variable beats the TOML file, the file beats the default. The file is `KLR_CONFIG`, by default",
         f"`{configuration.DEFAULT_CONFIG}`; it may be absent. `klorosctl config show` tells each value and where it",
         "comes from, `klorosctl config check` lists every fault. Durations are seconds or texts such as `15min` or",
         "`1h 30min`. In a variable, a command is split as a shell does, and waits stand between commas. What has no",

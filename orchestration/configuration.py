@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from datetime import time, timedelta
 from types import SimpleNamespace
@@ -44,11 +45,25 @@ def load(environ: Mapping[str, str]) -> Settings:
 def load_remembered(environ: Mapping[str, str]) -> Settings | None:
     """Return the settings of the snapshot, or None when there is none or anything it was made from has changed."""
     try:
-        with open(_snapshot_path(environ), encoding="utf-8") as file:
+        with open(_snapshot_path(environ), encoding="utf-8", opener=_open_own) as file:
             snapshot = json.load(file, object_hook=_decode)
         return cast("Settings", snapshot.settings) if snapshot.identity == _identity(environ) else None
     except (OSError, ValueError, AttributeError):
         return None
+
+
+def _open_own(path: str, flags: int) -> int:
+    """Open a regular file of ours without following a link, and without waiting for one that is none.
+
+    The state folder is the service user's. As root we believe nothing in it that root has not written: a snapshot says
+    whose state folder it is, and which commands are run.
+    """
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    found = os.fstat(descriptor)
+    if found.st_uid == os.geteuid() and stat.S_ISREG(found.st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise PermissionError(f"{path} is not ours")
 
 
 def remember(settings: Settings, environ: Mapping[str, str]) -> None:
@@ -79,7 +94,11 @@ def default_state_dir(environ: Mapping[str, str]) -> str:
 
 def variables(model: type[Settings]) -> dict[str, tuple[str, ...]]:
     """Return the `KLR_*` variable of every setting that can be given by one, with the setting's key."""
-    return {_RENAMED.get(key, "_".join(("KLR", *key)).upper()): key for key in _keys(model)}
+    return {_RENAMED.get(key, _variable(key)): key for key in _keys(model)}
+
+
+def _variable(key: tuple[str, ...]) -> str:
+    return "_".join(("RUN_CYCLE", *key[1:]) if key[0] == "loop" else ("KLR", *key)).upper()
 
 
 def _keys(model: type[Any], prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -96,7 +115,7 @@ def _snapshot_path(environ: Mapping[str, str]) -> str:
 
 def _identity(environ: Mapping[str, str]) -> tuple[object, ...]:
     """Return everything that a snapshot depends on, in a form that JSON gives back equal."""
-    ours = tuple(sorted((k, v) for k, v in environ.items() if k.startswith("KLR_") or k == "XDG_STATE_HOME"))
+    ours = tuple(sorted((k, v) for k, v in environ.items() if k.startswith(("KLR_", "RUN_CYCLE_")) or k == "XDG_STATE_HOME"))
     model = os.path.join(os.path.dirname(__file__), "settings.py")
     return (ours, os.geteuid(), config_path(environ), _file_identity(config_path(environ)), _file_identity(model))
 

@@ -38,6 +38,8 @@ COMMANDS: Mapping[str, str] = {
     "halt": "switches",
     "unhalt": "switches",
     "maintenance": "switches",
+    "loop": "loop",
+    "consent": "loop",
     "promotions": "promotions",
     "intents": "intents",
     "doctor": "doctor",

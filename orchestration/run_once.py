@@ -94,6 +94,9 @@ def _run(options: Options, environ: Mapping[str, str]) -> Exit:
         except LockHeld as error:
             refusal = _refusal(tick_id, Exit.LOCK_HELD, Refusal.LOCK_HELD, error.message)
             return _answer(_note_turned_away(kernel, refusal), as_json=options.json)
+        except Exception as error:
+            _note_failed(kernel, tick_id, error)
+            raise
         if not configuration.is_remembered(settings):
             configuration.remember(settings, environ)
         _say(record)
@@ -120,6 +123,16 @@ def _turned_away(settings: "Settings", environ: Mapping[str, str], refusal: Tick
     return refusal
 
 
+def _note_failed(kernel: Kernel, tick_id: str, error: Exception) -> None:
+    """Account for a tick that an error ended before it could record itself; never hide that error behind another."""
+    exit_code, evidence = (error.exit, error.message) if isinstance(error, KlorosError) else (Exit.DEFECT, repr(error))
+    try:
+        if history.get(kernel.db, tick_id) is None:
+            _note_turned_away(kernel, _refusal(tick_id, exit_code, Refusal.FAILED, evidence))
+    except (KlorosError, OSError) as fault:
+        log(Event.TICK_FAILED, f"not recorded: {fault}", priority=Priority.WARNING, tick_id=tick_id)
+
+
 def _refusal(tick_id: str, exit_code: Exit, reason: Refusal, evidence: str) -> Tick:
     now = clock.now()
     return Tick(
@@ -142,7 +155,8 @@ def _note_turned_away(kernel: Kernel, refusal: Tick) -> Tick:
         count(kernel.db, "kloros_orchestrator_skipped_total", reason=reason)
         if refusal.exit is Exit.LOCK_HELD:
             count(kernel.db, "kloros_orchestrator_lock_contention_total")
-        gauge(kernel.db, "kloros_orchestrator_last_attempt_timestamp_seconds", refusal.started_at.timestamp())
+        if reason != Refusal.FAILED:  # whose alert is that no attempt is seen
+            gauge(kernel.db, "kloros_orchestrator_last_attempt_timestamp_seconds", refusal.started_at.timestamp())
     kernel.publish()
     log(Event.TICK_REFUSED, evidence, tick_id=refusal.tick_id, reason=reason, exit=refusal.exit)
     return refusal

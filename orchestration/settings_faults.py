@@ -18,6 +18,7 @@ from orchestration.errors import SettingsInvalid
 from orchestration.settings import Settings
 
 Key = tuple[str, ...]
+_LISTS = ("backoff", "require_modules", "require_executables", "require_variables", "require_hosts")
 
 
 def read_file(path: str, *, must_exist: bool) -> dict[str, Any]:
@@ -63,9 +64,11 @@ def _put(values: dict[str, Any], key: Key, text: str) -> bool:
 
 def _split(name: str, text: str) -> object:
     """Read a list out of a variable: commands as a shell would split them, waits at commas."""
-    if name in ("command", "trial"):
+    if name in ("command", "trial", "prerequisites"):
         return shlex.split(text)
-    return [part.strip() for part in text.split(",") if part.strip()] if name == "backoff" else text
+    if name not in _LISTS:
+        return text
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def validated(values: dict[str, Any], path: str, sources: Mapping[Key, str]) -> Settings:

@@ -134,12 +134,16 @@ def hand_over(cycle: Cycle, folder: str, settings: Settings, *, now: datetime) -
 
     Raises:
         Malformed: the cycle has promotions, and none of them can be tried any more.
+        BaselineInvalid: it has promotions, and there is no telling what they would be accepted into.
         Unwritable: disk full, read-only or not ours.
     """
+    from orchestration.promotions.baseline import baseline_path, read_baseline
     from orchestration.promotions.handover import hand_over, to_bytes
     from orchestration.promotions.reading import read_promotions
 
     stems = cycle.origin.promotions
+    if stems:
+        read_baseline(baseline_path(settings.state_dir))
     found = read_promotions(
         settings.promotions_dir,
         [f"{stem}.json" for stem in stems],

@@ -22,6 +22,7 @@ class JobName(StrEnum):
 
     PHASE = "phase"
     DREAM = "dream"
+    LOOP = "loop"
 
 
 class CycleState(StrEnum):
@@ -61,7 +62,6 @@ TRANSITIONS: Mapping[tuple[CycleState, CycleEvent], CycleState] = MappingProxyTy
 
 ACTIVE = frozenset({CycleState.QUEUED, CycleState.RUNNING})
 FINISHED = frozenset(CycleState) - ACTIVE
-FAILURES = frozenset({CycleState.FAILED, CycleState.TIMED_OUT, CycleState.LOST})
 
 
 def after(state: CycleState, event: CycleEvent) -> CycleState | None:
@@ -84,6 +84,7 @@ class Cause(StrEnum):
     MISSED_WINDOW = "missed_window"
     PROMOTIONS = "promotions"
     INTENT = "intent"
+    LOOP = "loop"  # an iteration of the continuous loop
     DIRECT = "direct"  # a person or a script, by `run_cycle --cycle`
 
 
@@ -95,6 +96,7 @@ class Origin(NamedTuple):
     promotions: tuple[str, ...] = ()  # stems, in the order given to the command
     topic: str = ""
     intent: str = ""  # file name of the intent
+    variables: tuple[tuple[str, str], ...] = ()  # LOOP: what its command gets besides, name and value
     resumes: bool = False  # goes on with the artifacts of an earlier run of this number
 
 
@@ -111,6 +113,7 @@ class Result(NamedTuple):
     epoch: str | None = None  # PHASE only
     report: str | None = None  # absolute path of what the command left to be read: a PHASE's report, D-REAM's verdicts
     report_sha: str | None = None  # its SHA-256 when the cycle ended, hexadecimal
+    not_started: bool = False  # the command could not be executed at all
 
 
 class Cycle(NamedTuple):

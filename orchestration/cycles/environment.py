@@ -75,6 +75,12 @@ def of_dream(cycle: Cycle, *, handover: str, baseline: str) -> dict[str, str]:
     return {"KLR_PROMOTIONS": handover, "KLR_BASELINE": baseline, "KLR_TOPIC": cycle.origin.topic}
 
 
+def of_loop(cycle: Cycle) -> dict[str, str]:
+    """Return what the command of a loop's iteration gets: what the loop noted when it queued the cycle."""
+    assert cycle.job is JobName.LOOP
+    return dict(cycle.origin.variables)
+
+
 def of_phase(cycle: Cycle, *, epoch: str, signals_dir: str) -> dict[str, str]:
     """Return what a PHASE command gets: the epoch it is, and the folder of signals."""
     assert cycle.job is JobName.PHASE

@@ -28,6 +28,8 @@ def job(name: JobName, settings: "Settings") -> Job:
             section: Phase | Dream = settings.phase
         case JobName.DREAM:
             section = settings.dream
+        case JobName.LOOP:
+            raise ValueError("the loop makes its job for each iteration anew: the goal changes")
         case _:
             assert_never(name)
     command = section.command or (sys.executable, "-m", _DEFAULT_MODULES[name])

@@ -13,7 +13,6 @@ from typing import Any, cast
 
 from orchestration.cycles.backoff import Failures
 from orchestration.cycles.cycle import (
-    FAILURES,
     Cause,
     Cycle,
     CycleEvent,
@@ -187,11 +186,6 @@ def _streak(ends: list[tuple[CycleState, str]]) -> Failures:
     return Failures(number, from_text(ends[0][1]) if number else None)
 
 
-def is_failure(cycle: Cycle) -> bool:
-    """Tell whether a finished cycle counts against what it was run for; a cancelled one does not."""
-    return cycle.state in FAILURES
-
-
 def _cycles(rows: Iterable[Row]) -> list[Cycle]:
     return [_cycle(row) for row in rows]
 
@@ -204,7 +198,7 @@ def _cycle(row: Row) -> Cycle:
         job=JobName(text["job"]),
         state=CycleState(text["state"]),
         token=text["token"],
-        origin=Origin(**{**origin, "cause": Cause(origin["cause"]), "promotions": tuple(origin["promotions"])}),
+        origin=_origin(origin),
         command=tuple(json.loads(text["command"])),
         working_dir=text["working_dir"],
         timeout=timedelta(seconds=text["timeout_seconds"]),
@@ -217,3 +211,8 @@ def _cycle(row: Row) -> Cycle:
         runner=text["runner"],
         result=None if result is None else Result(**json.loads(result)),
     )
+
+
+def _origin(read: dict[str, Any]) -> Origin:
+    lists = {"promotions": tuple(read["promotions"]), "variables": tuple(map(tuple, read.get("variables", ())))}
+    return Origin(**{**read, "cause": Cause(read["cause"]), **lists})

@@ -20,12 +20,12 @@ import json
 import os
 import select
 import signal
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
 
 from orchestration.cycles import artifacts, environment, inventory, judgement, ledger, orphan, products, revision
 from orchestration.cycles.cycle import Cycle, CycleEvent, CycleState, JobName, Result
-from orchestration.errors import CommandLost, KlorosError, LockHeld, StoreUnreachable
+from orchestration.errors import CommandLost, CommandNotStarted, KlorosError, LockHeld, StoreUnreachable
 from orchestration.host import clock, files, process, process_identity
 from orchestration.host.journal import Event, Priority, log
 
@@ -53,14 +53,20 @@ class Runner:
         lock: FileLock,
         environ: Mapping[str, str],
         start: Callable[[str], None],
+        stopped: Callable[[], signal.Signals | None] | None = None,
     ) -> None:
-        """Take the runner's world: `lock` is `locks/runner.lock`, `start` starts an entry (a launcher's verb)."""
+        """Take the runner's world: `lock` is `locks/runner.lock`, `start` starts an entry (a launcher's verb).
+
+        `stopped` is asked, also every half second while a command runs, for the signal by which to stop; without it the
+        runner takes the process's signals itself.
+        """
         self._settings = settings
         self._db = db
         self._lock = lock
         self._environ = environ
         self._start = start
-        self._stop: signal.Signals | None = None
+        self._signal: signal.Signals | None = None
+        self._stopped = stopped
 
     def run(self) -> int:
         """Run every queued cycle; come back when none is queued, another runner is at it, or we are asked to stop.
@@ -72,7 +78,7 @@ class Runner:
             StoreUnreachable, Unwritable: a running cycle is then `lost` for whoever looks next.
         """
         ended = 0
-        with self._stopping():
+        with nullcontext() if self._stopped else self._stopping():
             while self._stop is None and self._is_work():
                 try:
                     with self._held():
@@ -89,6 +95,10 @@ class Runner:
         """Whether a signal has asked this runner to stop."""
         return self._stop is not None
 
+    @property
+    def _stop(self) -> signal.Signals | None:
+        return self._stopped() if self._stopped else self._signal
+
     @contextmanager
     def _held(self) -> Iterator[None]:
         for attempt in range(_ATTEMPTS):
@@ -104,7 +114,7 @@ class Runner:
     @contextmanager
     def _stopping(self) -> Iterator[None]:
         def note(number: int, _frame: FrameType | None) -> None:
-            self._stop = signal.Signals(number)
+            self._signal = signal.Signals(number)
 
         before = {number: signal.signal(number, note) for number in _STOPS}
         try:
@@ -185,11 +195,14 @@ class Runner:
         except StoreUnreachable:
             raise
         except KlorosError as error:
-            return judgement.End(CycleEvent.FAIL, Result(reason=str(error)))
+            unstarted = isinstance(error, CommandNotStarted)
+            return judgement.End(CycleEvent.FAIL, Result(reason=str(error), not_started=unstarted))
         return judgement.judge(cycle, completed, folder=folder, signals_dir=self._path("signals"), stopped_by=self._stop)
 
     def _environment(self, cycle: Cycle, folder: str) -> dict[str, str]:
-        if cycle.job is JobName.PHASE:
+        if cycle.job is JobName.LOOP:
+            extra = environment.of_loop(cycle)
+        elif cycle.job is JobName.PHASE:
             extra = environment.of_phase(cycle, epoch=judgement.epoch_of(cycle), signals_dir=self._path("signals"))
         else:
             baseline = self._path("baseline", "baseline.json")
@@ -200,7 +213,7 @@ class Runner:
         """Put in place what the command is to find."""
         if cycle.job is JobName.PHASE:
             files.make_folder(self._path("signals"))
-        else:
+        elif cycle.job is JobName.DREAM:
             artifacts.hand_over(cycle, folder, self._settings, now=clock.now())
 
     def _write_manifest(self, cycle: Cycle) -> None:

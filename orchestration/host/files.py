@@ -35,6 +35,9 @@ _ADVICE: Final = {
     errno.ENAMETOOLONG: "Use a shorter name.",
     errno.EFBIG: "Raise the limit on file size (ulimit -f).",
     errno.EEXIST: "A file stands where the folder belongs: move it away.",
+    errno.EBUSY: "Something is mounted on the file itself: mount its folder instead.",
+    errno.ESTALE: "The server of that file system has lost it: mount it again.",
+    errno.ENOTCONN: "The program behind that file system has ended: mount it again.",
     errno.ELOOP: "Symbolic links lead in a circle there: remove one.",
 }
 
@@ -169,6 +172,19 @@ def append_line(path: str, line: str, mode: int = 0o600) -> None:
             _sync_folder(os.path.dirname(path))
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+def has_line(path: str, line: str) -> bool:
+    """Tell whether the file, or the one rotated before it, has this very line, whole."""
+    return any(_has_line(one, line.encode()) for one in (path, f"{path}.1"))
+
+
+def _has_line(path: str, line: bytes) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return any(held.rstrip(b"\n") == line for held in file if held.endswith(b"\n"))
+    except FileNotFoundError:
+        return False
 
 
 def move_no_replace(source: str, folder: str, name: str) -> str:

@@ -66,6 +66,11 @@ class Event(Enum):
     BASELINE_REPLACED = "baseline.replaced"
     INTENTS_DROPPED = "intents.dropped"
     TEXTFILE_MISSING = "textfile.missing"
+    LOOP_STARTED = "loop.started"
+    LOOP_ITERATED = "loop.iterated"
+    LOOP_STALE = "loop.stale"  # no new archive in several iterations
+    LOOP_FAILED = "loop.failed"  # its failure limit, or it could not go on
+    LOOP_ENDED = "loop.ended"
     OPERATOR_ACTED = "operator.acted"
 
 
@@ -95,6 +100,11 @@ MESSAGE_IDS: Final = {
     Event.BASELINE_REPLACED: "eeb12652ad98c802a019add5b218e5de",
     Event.INTENTS_DROPPED: "4741aa5e7e4015d935d7a26d73f7738a",
     Event.TEXTFILE_MISSING: "a84c8805a25fd4f69df752fa4030b6f8",
+    Event.LOOP_STARTED: "052be62388c4fbb5d110f04b5f712b3f",
+    Event.LOOP_ITERATED: "a75e1aea6b8dd4d62585d9d4863ef4a3",
+    Event.LOOP_STALE: "05f1c638c5e6d43f3c2c96d9e5531d86",
+    Event.LOOP_FAILED: "984f4080e2c5f78e8d04956c9fcd9fae",
+    Event.LOOP_ENDED: "c5c263de212f7e8b30cee3625f9a8ca3",
     Event.OPERATOR_ACTED: "e1508c080f2906a3b2efc9e27a58c57e",
 }
 

@@ -79,7 +79,7 @@ def _finish(intents_dir: str, entry: str, state_dir: str, row: _Row, *, repeated
     if row.status == Status.PROCESSED.value and category in LOGS and dropped.intent is not None:
         log = os.path.join(state_dir, LOGS[category])
         line = _line(row, dropped.intent)
-        if not (repeated and _holds(log, line)):
+        if not (repeated and files.has_line(log, line)):
             files.append_line(log, line)
     try:
         files.move_no_replace(os.path.join(intents_dir, entry), os.path.join(intents_dir, "processed", row.status), entry)
@@ -108,16 +108,3 @@ def _line(row: _Row, intent: Intent) -> str:
     """Write one line of a log: the intent as it was emitted, under its name and the instant of its decision."""
     noted = {"intent": row.name, "noted_at": row.decided_at, **intent.model_dump(mode="json")}
     return json.dumps(noted, sort_keys=True)
-
-
-def _holds(log: str, line: str) -> bool:
-    """Tell whether the log, or the one rotated before it, has this very line."""
-    return any(_file_holds(path, line.encode()) for path in (log, f"{log}.1"))
-
-
-def _file_holds(path: str, line: bytes) -> bool:
-    try:
-        with open(path, "rb") as log:
-            return any(held.rstrip(b"\n") == line for held in log if held.endswith(b"\n"))
-    except FileNotFoundError:
-        return False

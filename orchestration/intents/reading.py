@@ -36,7 +36,7 @@ def read(folder: str, name: str, now: datetime) -> Dropped | None:
 
     Raises: OSError for a fault that is not the file's, as too many open files.
     """
-    path = os.path.join(folder, name)
+    path, changed = os.path.join(folder, name), _instant(0.0)
     try:
         found = os.lstat(path)
         changed = _instant(found.st_mtime)

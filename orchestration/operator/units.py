@@ -21,6 +21,7 @@ ALL = (
     TIMER,
     "kloros-orchestrator.path",
     "kloros-cycle.service",
+    "kloros-loop.service",
     "kloros-cycle.path",
     "kloros-alert@.service",
 )

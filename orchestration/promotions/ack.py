@@ -49,7 +49,10 @@ def write_ack(acks_dir: str, ack: Ack) -> bool:
         os.makedirs(acks_dir, mode=0o700, exist_ok=True)
     except OSError as error:
         raise files.unwritable(acks_dir, error) from error
-    return files.create(os.path.join(acks_dir, ack_name(ack.stem)), content(ack), mode=0o640)
+    path = os.path.join(acks_dir, ack_name(ack.stem))
+    if os.path.lexists(path):  # so that a tick killed among many acks goes on where it was, and syncs none of them twice
+        return False
+    return files.create(path, content(ack), mode=0o640)
 
 
 def answered_elsewhere(acks_dir: str, stem: str, *, cycle: int) -> bool:

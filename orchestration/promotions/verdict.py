@@ -5,6 +5,7 @@ Pure. Where there are verdicts, a promotion without one is not accepted, and say
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,8 +64,8 @@ def parse_verdicts(data: bytes) -> Verdicts | Malformed:
         read = Verdicts.model_validate(value)
     except ValidationError as error:
         return faults((fault["loc"], fault["msg"]) for fault in error.errors(include_url=False))
-    names = [verdict.promotion for verdict in read.verdicts]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    named = Counter(verdict.promotion for verdict in read.verdicts)
+    twice = sorted(name for name, number in named.items() if number > 1)
     if twice:
         return Malformed(reasons=tuple(f"two verdicts on the promotion {name!a}" for name in twice))
     return read

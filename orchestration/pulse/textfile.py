@@ -40,4 +40,6 @@ def _try(path: str, text: str) -> str:
         files.replace(path, text.encode(), mode=_MODE, durable=False)
     except Unwritable as error:
         return error.message
+    except OSError as error:  # one that no advice is known for
+        return f"{path} can't be written: {error.strerror or error}"
     return ""

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import cast
 
 from orchestration.errors import KlorosError, StoreEmpty, StoreUnreachable, Unwritable
@@ -22,7 +22,7 @@ BUSY_SECONDS = 10.0
 _COPY_ATTEMPTS = 20
 _WAL_ATTEMPTS = 200
 _MIGRATIONS = os.path.join(os.path.dirname(__file__), "migrations")
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 _DISK_FAULTS = ("disk is full", "readonly database", "disk I/O error")
 
 
@@ -53,10 +53,11 @@ class SqliteDatabase:
         self._execute("BEGIN IMMEDIATE", {})
         try:
             yield
+            self._execute("COMMIT", {})
         except BaseException:
-            self._connection.rollback()
+            with suppress(sqlite3.Error):  # a full disk may have ended it already
+                self._connection.rollback()
             raise
-        self._execute("COMMIT", {})
 
     def rows(self, query: str, /, **parameters: Value) -> list[Row]:
         """Return every row of the named query."""

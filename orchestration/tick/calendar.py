@@ -4,7 +4,7 @@ A date is open while its window is, or while a PHASE that answers it still runs.
 accounting begins; from then on a host that was down for days accounts for each of the dates it missed.
 """
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple, cast
 
@@ -18,6 +18,7 @@ from orchestration.tick import history
 from orchestration.tick.kernel import Kernel
 
 _THROUGH = "phase.accounted_through"
+_AHEAD = timedelta(days=2)  # more than any zone's date is ahead of UTC's: a date beyond was closed by a wrong clock
 
 
 class DateResult(StrEnum):
@@ -60,6 +61,8 @@ def account(kernel: Kernel, now: datetime) -> list[PhaseDate]:
     if through is None:
         kernel.db.run("facts.set", name=_THROUGH, value=kernel.window.last_closed(now).date.isoformat())
         return without
+    if through > (now + _AHEAD).date():
+        through = _go_back(kernel, now)
     for interval in kernel.window.closed_between(through, now):
         attempts = ledger.of_date(kernel.db, interval.date)
         if any(attempt.state in ACTIVE for attempt in attempts):
@@ -111,6 +114,17 @@ def recent(db: Database, limit: int) -> list[PhaseDate]:
 def _accounted_through(db: Database) -> date | None:
     rows = db.rows("facts.get", name=_THROUGH)
     return date.fromisoformat(cast("str", rows[0]["value"])) if rows else None
+
+
+def _go_back(kernel: Kernel, now: datetime) -> date:
+    """Open again the dates that were closed at an instant yet to come; return the last one that stays accounted for."""
+    through = kernel.window.last_closed(now).date
+    first = kernel.db.rows("phase_dates.first_ahead", now=to_text(now))[0]["local_date"]
+    if first is not None:
+        through = min(through, date.fromisoformat(cast("str", first)) - timedelta(days=1))
+        kernel.db.run("phase_dates.reopen", now=to_text(now))
+    kernel.db.run("facts.set", name=_THROUGH, value=through.isoformat())
+    return through
 
 
 def _outcome(kernel: Kernel, interval: Interval, attempts: list[Cycle]) -> PhaseDate:

@@ -23,11 +23,12 @@ SKIPPED = "skipped"
 
 
 class Refusal(StrEnum):
-    """Why a tick was turned away before it looked at anything."""
+    """Why a tick was turned away before it looked at anything, or that an error ended it before it had decided."""
 
     DISABLED = "disabled"
     HALTED = "halted"
     LOCK_HELD = "lock_held"
+    FAILED = "failed"
 
 
 _TAIL_BYTES = 65536
@@ -102,7 +103,8 @@ def mirror(db: Database, path: str) -> None:
     """Bring `history.jsonl` up to the store, whole lines only.
 
     A file that is new goes on where the rotated one beside it (`history.jsonl.1`) ended. Without one it begins with the
-    newest ticks there are: on a new host all of them, since the very first may have died before it came here.
+    newest ticks there are: on a new host all of them, since the very first may have died before it came here. Where the
+    store was replaced, by a backup or by a new one, the same numbers mean other ticks; the file goes on with those it lacks.
 
     Raises:
         Unwritable: disk full, read-only or not ours.
@@ -110,15 +112,22 @@ def mirror(db: Database, path: str) -> None:
     with _alone(path) as alone:
         if not alone:
             return  # another tick is at it and finds our row in the store
-        written = _last_number(path) or _last_number(f"{path}.1")
-        rows = (
-            db.rows("ticks.after", tick=written, limit=_MOST_ROWS)
-            if written
-            else reversed(db.rows("ticks.recent", limit=_MOST_ROWS))
-        )
-        lines = [json.dumps(as_json(tick)) for tick in _ticks(rows)]
+        lines = [json.dumps(as_json(tick)) for tick in _unwritten(db, path)]
         if lines:
             files.append_line(path, "\n".join(lines))
+
+
+def _unwritten(db: Database, path: str) -> list[Tick]:
+    """Return the ticks that the file lacks, oldest first."""
+    last = next(_written(path), None) or next(_written(f"{path}.1"), None)
+    if last is not None:
+        number, tick_id = last
+        rows = db.rows("ticks.after", tick=number - 1, limit=_MOST_ROWS)
+        if rows and rows[0]["tick_id"] == tick_id:
+            return _ticks(rows[1:])
+    held = {tick_id for file in (path, f"{path}.1") for _, tick_id in _written(file)}
+    newest = _ticks(db.rows("ticks.recent", limit=_MOST_ROWS))
+    return [tick for tick in reversed(newest) if tick.tick_id not in held]
 
 
 @contextmanager
@@ -156,21 +165,21 @@ def plain(findings: Iterable[Finding]) -> tuple[tuple[str, str, str], ...]:
     return tuple((str(found.rule), str(found.reason), found.evidence) for found in findings)
 
 
-def _last_number(path: str) -> int:
-    """Return the number in the last whole line of the file, 0 when there is none."""
+def _written(path: str) -> Iterator[tuple[int, str]]:
+    """Give number and id of the ticks in the file's last whole lines, newest first; nothing when there are none."""
     try:
         with open(path, "rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _TAIL_BYTES))
             lines = file.read().split(b"\n")
     except OSError:
-        return 0
+        return
     for line in reversed(lines):
         try:
-            return int(json.loads(line)["tick"])
+            tick = json.loads(line)
+            yield int(tick["tick"]), str(tick["tick_id"])
         except (ValueError, KeyError, TypeError):
             continue
-    return 0
 
 
 def _ticks(rows: Iterable[Row]) -> list[Tick]:

@@ -49,6 +49,8 @@ def preview(kernel: Kernel, at: datetime | None = None) -> Preview:
         with kernel.db.transaction():
             settle.note(kernel, cycle, answers)
     found = take_in.look(kernel)
+    if found.fault is not None:
+        raise found.fault
     succeeded = (cycle for cycle in unsettled if cycle.state is CycleState.SUCCEEDED)
     answered = {stem for cycle in succeeded for stem in cycle.origin.promotions}
     waiting = tuple(stem for stem in found.promotions if stem not in answered)

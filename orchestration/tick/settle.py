@@ -7,11 +7,13 @@ Most ticks have nothing to settle, so what settling needs is imported only then.
 
 from __future__ import annotations
 
+import errno
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from orchestration.cycles import ledger
 from orchestration.cycles.cycle import Cycle, CycleState, JobName
+from orchestration.errors import Unwritable
 from orchestration.host.journal import Event, Priority, log
 from orchestration.promotions.state import AckVerdict
 from orchestration.store.counters import count
@@ -23,14 +25,25 @@ if TYPE_CHECKING:
     from orchestration.promotions.verdict import Answer
 
 
+_NOT_TRIED = "nothing tells that it was tried: it is not in the cycle's promotions.json"
+_OF_THE_FOLDER = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+)
+
+
 def settle(kernel: Kernel) -> None:
     """Settle every finished cycle that is not settled, oldest first."""
     for cycle in ledger.unsettled(kernel.db):
         answers = answered(kernel, cycle)
-        _write_files(kernel, cycle, answers)
+        hindrance = _write_files(kernel, cycle, answers)
+        standing = () if hindrance else answers
+        parked = _parked_by(kernel, cycle, _unanswered(cycle, standing), hindrance)
+        if parked:
+            _write_alerts(kernel, cycle, parked)
         with kernel.db.transaction():
-            note(kernel, cycle, answers)
-        _alert_of_parked(kernel, cycle)
+            note(kernel, cycle, standing, hindrance)
+        for stem, message in parked.items():
+            log(Event.PROMOTION_PARKED, message, priority=Priority.ERROR, promotion=stem, cycle=cycle.cycle)
         log(Event.CYCLE_SETTLED, f"cycle {cycle.cycle} ({cycle.job}) {cycle.state}: settled", cycle=cycle.cycle)
 
 
@@ -49,8 +62,12 @@ def answered(kernel: Kernel, cycle: Cycle) -> tuple[Answer, ...]:
     return conclude(without(artifacts.read_handover(folder), elsewhere), artifacts.read_verdicts(folder, digest))
 
 
-def note(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> None:
-    """Write all of it into the store. Must run inside a transaction."""
+def note(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...], hindrance: str = "") -> None:
+    """Write all of it into the store. Must run inside a transaction.
+
+    A promotion that goes without an answer, whether the cycle failed or something hindered us, has failed once more: it
+    goes again, and is parked at last.
+    """
     now = kernel.now()
     if not ledger.settle(kernel.db, cycle.cycle, now=now):
         return
@@ -58,30 +75,57 @@ def note(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> None:
         calendar.settle_phase(kernel, cycle, now)
     for answer in answers:
         _note_answer(kernel, cycle, answer)
-    if ledger.is_failure(cycle) and cycle.origin.promotions:
-        _note_failure(kernel, cycle)
+    unanswered = _unanswered(cycle, answers)
+    if unanswered:
+        _note_failure(kernel, cycle, unanswered, hindrance)
     if kernel.settings.federation.target and cycle.started_at is not None:
         kernel.db.run("federation.ask", cycle=cycle.cycle, now=to_text(now))
 
 
-def _write_files(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> None:
+def _unanswered(cycle: Cycle, answers: tuple[Answer, ...]) -> frozenset[str]:
+    """Return the stems for which the cycle counts as a failure; what a person cancelled counts against nothing."""
+    if cycle.state is CycleState.CANCELLED:
+        return frozenset()
+    return frozenset(cycle.origin.promotions) - {answer.stem for answer in answers}
+
+
+def _write_files(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> str:
+    """Write baseline, acks and manifest; return what keeps the answers from standing, empty when they do."""
+    hindrance = _commit_baseline(kernel, cycle, answers) if answers else ""
+    if answers and not hindrance:
+        _write_acks(kernel, cycle, answers)
+    _write_manifest(kernel, cycle)
+    return hindrance
+
+
+def _write_manifest(kernel: Kernel, cycle: Cycle) -> None:
+    """Write the manifest; what the command has made of its own folder is told, and holds up nobody."""
     from orchestration.cycles import artifacts, products
 
-    if answers:
-        _commit_baseline(kernel, cycle, answers)
-        _write_acks(kernel, cycle, answers)
-    artifacts.write_manifest(kernel.settings.cycles_dir, cycle, products.get(kernel.db, cycle.cycle))
+    try:
+        artifacts.write_manifest(kernel.settings.cycles_dir, cycle, products.get(kernel.db, cycle.cycle))
+    except Unwritable as error:
+        if getattr(error.__cause__, "errno", None) not in _OF_THE_FOLDER:
+            raise
+        log(Event.CYCLE_SETTLED, f"no manifest: {error.message}", priority=Priority.WARNING, cycle=cycle.cycle)
 
 
-def _commit_baseline(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> None:
+def _commit_baseline(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> str:
+    """Take what is accepted into the baseline; return why that can't be, empty when it is done."""
     from orchestration.cycles import artifacts
     from orchestration.promotions import baseline
     from orchestration.promotions.verdict import accepted_of
 
     handover = artifacts.read_handover(artifacts.cycle_dir(kernel.settings.cycles_dir, cycle.cycle))
     path = baseline.baseline_path(kernel.settings.state_dir)
-    if baseline.commit(path, accepted_of(handover, answers), cycle=cycle.cycle, now=_ended_at(cycle)):
+    try:
+        changed = baseline.commit(path, accepted_of(handover, answers), cycle=cycle.cycle, now=_ended_at(cycle))
+    except baseline.BaselineInvalid as error:
+        log(Event.PROMOTION_LEFT, f"nothing of cycle {cycle.cycle} is answered: {error}", priority=Priority.ERROR)
+        return error.message
+    if changed:
         log(Event.BASELINE_REPLACED, f"cycle {cycle.cycle} set a new baseline", cycle=cycle.cycle)
+    return ""
 
 
 def _write_acks(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> None:
@@ -128,48 +172,52 @@ def _note_answer(kernel: Kernel, cycle: Cycle, answer: Answer) -> None:
         count(kernel.db, "kloros_promotions_total", verdict=verdict)
 
 
-def _note_failure(kernel: Kernel, cycle: Cycle) -> None:
+def _note_failure(kernel: Kernel, cycle: Cycle, stems: frozenset[str], hindrance: str) -> None:
     from orchestration.promotions import ledger as promotions
 
     promotions.fail(
         kernel.db,
-        cycle.origin.promotions,
+        stems,
         cycle=cycle.cycle,
-        reason=f"cycle {cycle.cycle} {cycle.state}: {'' if cycle.result is None else cycle.result.reason}",
+        reason=_failure_of(cycle, hindrance),
         park_after=kernel.settings.dream.park_after,
         at=kernel.now(),
     )
 
 
-def _alert_of_parked(kernel: Kernel, cycle: Cycle) -> None:
-    """Say which promotions this cycle's failure parked, in the journal and in alerts.jsonl.
-
-    Killed just before, nobody says it: the metric and `status` still do.
-    """
-    if not (ledger.is_failure(cycle) and cycle.origin.promotions):
-        return
-    import json
-
-    from orchestration.host import files
+def _parked_by(kernel: Kernel, cycle: Cycle, stems: frozenset[str], hindrance: str) -> dict[str, str]:
+    """Return which of these promotions the failure parks, and what to tell people of each; reads, changes nothing."""
+    if not stems:
+        return {}
     from orchestration.promotions import ledger as promotions
     from orchestration.promotions.state import PromotionState
 
-    for one in promotions.known(kernel.db, cycle.origin.promotions).values():
-        if one.state is not PromotionState.PARKED or one.cycle != cycle.cycle:
-            continue
-        message = (
-            f"promotion {one.stem} is parked after {one.failures} failed cycles in a row, the last: {one.reason}; "
-            f"klorosctl promotions retry|reject {one.stem}"
-        )
-        log(Event.PROMOTION_PARKED, message, priority=Priority.ERROR, promotion=one.stem, cycle=cycle.cycle)
-        alert = {
-            "ts": int(kernel.now().timestamp()),
-            "kind": "promotion_parked",
-            "promotion": one.stem,
-            "cycle": cycle.cycle,
-            "message": message,
-        }
-        files.append_line(kernel.path("alerts.jsonl"), json.dumps(alert))
+    limit = kernel.settings.dream.park_after
+    return {
+        one.stem: f"promotion {one.stem} is parked after {one.failures + 1} failed cycles in a row, the last: "
+        f"{_failure_of(cycle, hindrance)}; klorosctl promotions retry|reject {one.stem}"
+        for one in promotions.known(kernel.db, stems).values()
+        if one.state is PromotionState.UNACKED and one.cycle != cycle.cycle and one.failures + 1 >= limit
+    }
+
+
+def _write_alerts(kernel: Kernel, cycle: Cycle, parked: dict[str, str]) -> None:
+    import json
+
+    from orchestration.host import files
+
+    path = kernel.path("alerts.jsonl")
+    for stem, message in parked.items():
+        ended = int(_ended_at(cycle).timestamp())
+        alert = {"ts": ended, "kind": "promotion_parked", "promotion": stem, "cycle": cycle.cycle, "message": message}
+        line = json.dumps(alert)
+        if not files.has_line(path, line):
+            files.append_line(path, line)
+
+
+def _failure_of(cycle: Cycle, hindrance: str) -> str:
+    said = "" if cycle.result is None else cycle.result.reason
+    return f"cycle {cycle.cycle} {cycle.state}: {hindrance or (_NOT_TRIED if cycle.state is CycleState.SUCCEEDED else said)}"
 
 
 def _ended_at(cycle: Cycle) -> datetime:

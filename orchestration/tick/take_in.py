@@ -8,6 +8,7 @@ tick refuses it again, which the store counts once.
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestration.cycles.cycle import CycleNumber
+from orchestration.errors import KlorosError, Unwritable
 from orchestration.host.journal import Event, Priority, log
 from orchestration.intents import inbox
 from orchestration.intents.intent import Status, Verdict
@@ -36,6 +37,7 @@ class Found(NamedTuple):
     refused: tuple[Refused, ...] = ()
     left: tuple[Left, ...] = ()
     answered: tuple[Answered, ...] = ()
+    fault: KlorosError | None = None  # kept us from a folder of promotions; to be raised when all else is done
 
 
 def take_in(kernel: Kernel) -> Found:
@@ -43,8 +45,11 @@ def take_in(kernel: Kernel) -> Found:
     found = look(kernel)
     _tell_left(kernel, found.left)
     found = note(kernel, found)
-    _refuse(kernel, found.refused)
     _tell_dropped(found.intents.verdicts)
+    try:
+        _refuse(kernel, found.refused)
+    except Unwritable as error:
+        found = found._replace(fault=error)
     return found
 
 
@@ -79,7 +84,10 @@ def _tell_dropped(verdicts: tuple[Verdict, ...]) -> None:
 def look(kernel: Kernel) -> Found:
     """Read the promotions that have no ack. Opens nothing when there is none, and changes nothing."""
     settings = kernel.settings
-    scan = scan_unacked(kernel.db, promotions_dir=settings.promotions_dir, acks_dir=settings.acks_dir)
+    try:
+        scan = scan_unacked(kernel.db, promotions_dir=settings.promotions_dir, acks_dir=settings.acks_dir)
+    except Unwritable as fault:
+        return Found((), (), inbox.NOTHING, fault=fault)
     parked = tuple(stem_of(name) for name in scan.parked)
     if not scan.waiting:
         return Found((), parked, inbox.NOTHING)
@@ -114,12 +122,17 @@ def note_started(kernel: Kernel, found: Found, name: str, cycle: CycleNumber) ->
 
 
 def file_away(kernel: Kernel, found: Found) -> None:
-    """Move the files of decided intents. Must follow the commit."""
-    if not (found.intents.verdicts or kernel.db.rows("intents.open")):
-        return
-    from orchestration.intents import filing
+    """Move the files of decided intents. Must follow the commit.
 
-    filing.file_away(kernel.path("intents"), kernel.settings.state_dir, kernel.db, found.intents)
+    Raises:
+        Unwritable: a file could not be moved, or a folder of promotions not be used; all else is done.
+    """
+    if found.intents.verdicts or kernel.db.rows("intents.open"):
+        from orchestration.intents import filing
+
+        filing.file_away(kernel.path("intents"), kernel.settings.state_dir, kernel.db, found.intents)
+    if found.fault is not None:
+        raise found.fault
 
 
 def _any_intents(kernel: Kernel) -> bool:

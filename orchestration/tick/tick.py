@@ -53,7 +53,7 @@ def tick(kernel: Kernel, tick_id: str) -> Tick:
 
     Raises:
         LockHeld: another tick is at work.
-        StoreUnreachable, Unwritable: nothing was decided; files wait for the next tick.
+        StoreUnreachable, Unwritable: nothing was decided, or a file that waits for the next tick stands in nobody's way.
     """
     started_at = kernel.now()
     with kernel.lock.held(tick_id):
@@ -68,10 +68,12 @@ def tick(kernel: Kernel, tick_id: str) -> Tick:
             record = _record(kernel, seen, decision, outcome, tick_id, started_at)
             _note_gauges(kernel, found, record)
         _tell_missed(missed)
-        take_in.file_away(kernel, found)
         launched = launch(kernel)
-        prune(kernel)
-        kernel.publish()
+        try:
+            take_in.file_away(kernel, found)
+        finally:
+            prune(kernel)
+            kernel.publish()
     return record if launched else record._replace(exit=Exit.FAILED)
 
 

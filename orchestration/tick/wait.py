@@ -12,17 +12,20 @@ from orchestration.cycles import ledger
 from orchestration.cycles.cycle import FINISHED, Cycle, CycleNumber, CycleState, JobName
 from orchestration.errors import LockHeld, StoreUnreachable
 from orchestration.exits import Exit
+from orchestration.host import clock
 from orchestration.tick.history import Tick
 from orchestration.tick.kernel import Kernel
 from orchestration.tick.reap import orphaned, reap
 from orchestration.tick.settle import settle
+from orchestration.tick.tick import launch
 
 _EVERY = 0.2  # seconds between two looks at the store
+_AGAIN = 5.0  # seconds after which a runner is started again for a cycle that none has claimed
 _CODES = {
     (JobName.PHASE, CycleState.TIMED_OUT): Exit.PHASE_TIMED_OUT,
     (JobName.DREAM, CycleState.TIMED_OUT): Exit.DREAM_TIMED_OUT,
 }
-_FAILED = {JobName.PHASE: Exit.PHASE_FAILED, JobName.DREAM: Exit.DREAM_FAILED}
+_FAILED = {JobName.PHASE: Exit.PHASE_FAILED, JobName.DREAM: Exit.DREAM_FAILED, JobName.LOOP: Exit.FAILED}
 
 
 def wait(kernel: Kernel, record: Tick, *, as_json: bool) -> Exit:
@@ -47,6 +50,7 @@ def exit_of(cycle: Cycle) -> Exit:
 
 
 def _until_settled(kernel: Kernel, number: int) -> Cycle:
+    again_at = clock.monotonic() + _AGAIN
     while True:
         cycle = ledger.get(kernel.db, CycleNumber(number))
         if cycle is None:
@@ -55,6 +59,9 @@ def _until_settled(kernel: Kernel, number: int) -> Cycle:
             return cycle
         if cycle.state in FINISHED or orphaned(kernel):
             _settle_if_free(kernel)
+        if cycle.state is CycleState.QUEUED and clock.monotonic() > again_at:
+            launch(kernel)  # where nothing else ticks, nobody else would
+            again_at = clock.monotonic() + _AGAIN
         _progress(kernel, cycle)
         time.sleep(_EVERY)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from orchestration.exits import Exit
+from orchestration.host.lock import FileLock
 from tests.acceptance.host import Host, script
 
 OPEN_NOW = timedelta(minutes=-30)
@@ -364,3 +365,15 @@ def test_verdicts_that_were_changed_after_their_cycle_had_ended_accept_nothing(
     (host.state / "cycles" / "cycle_00001" / "artifacts" / "verdicts.json").unlink()
     host.decided()
     assert host.ack("p")["rejection_reason"] == "no verdict"
+
+
+def test_waiting_starts_a_runner_again_for_a_cycle_that_none_has_claimed(host: Host, dream: Callable[..., None]) -> None:
+    """Where nothing else ticks (a script, CI), nobody else would: the wait had no end."""
+    dream("exit 0", KLR_LAUNCHER="detached")
+    host.decided()
+    host.promote("one")
+    with FileLock(str(host.state / "locks" / "runner.lock")).held("one that turns others away"):
+        waiting = subprocess.Popen(host.command("run_once", "--wait"), env=host.environ, stdout=subprocess.DEVNULL)
+        log = host.state / "logs" / "run_cycle.log"
+        until(lambda: log.exists() and "another runner is at work" in log.read_text())
+    assert waiting.wait(20) == Exit.DONE

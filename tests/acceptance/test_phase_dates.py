@@ -227,6 +227,18 @@ def test_a_phase_that_ends_between_two_looks_of_one_tick_is_not_started_again(wo
     assert decision.findings[-1].reason is Reason.CYCLE_ACTIVE
 
 
+def test_a_clock_that_was_a_year_ahead_leaves_no_date_unaccounted(tmp_path: Path) -> None:
+    """A dead battery: the dates that it closed come yet, and each needs its own reason then."""
+    start = datetime(2026, 11, 21, 12, tzinfo=UTC)
+    world = World(tmp_path, Phase(time_zone="UTC"), start)
+    world.tick(start)
+    world.tick(start + timedelta(days=365))
+    world.turned_away(start + timedelta(hours=16), "disabled")
+    world.tick(start + timedelta(days=1))
+    found = [(day.date, day.reason) for day in calendar.recent(world.db, 10)]
+    assert found == [(date(2026, 11, 22), "disabled")]
+
+
 def test_a_failure_of_a_date_that_a_clock_ahead_had_accounted_for_is_recorded(world: World) -> None:
     world.tick(new_york(14, 12))
     assert world.dates()[date(2026, 6, 10)][0] == "skipped"

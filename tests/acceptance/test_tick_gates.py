@@ -199,7 +199,7 @@ def test_a_folder_of_promotions_that_cannot_be_listed_is_named_and_no_defect(hos
     host.set(**{setting: str(wrong)})
     done = host.tick()
     assert done.returncode == Exit.UNWRITABLE
-    assert f"{wrong} can't be listed: Not a directory" in json.loads(done.stderr)["message"]
+    assert f"{wrong} can't be listed: Not a directory" in json.loads(done.stderr.splitlines()[-1])["message"]
 
 
 def test_a_tick_that_is_turned_away_answers_in_json_too(host: Host) -> None:

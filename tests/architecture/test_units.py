@@ -90,7 +90,12 @@ def _for_one_person(path: Path, *, home: str) -> str:
 
 @pytest.mark.parametrize(
     ("name", "highest"),
-    [("kloros-orchestrator.service", 0.7), ("kloros-alert@.service", 0.5), ("kloros-cycle.service", 3.3)],
+    [
+        ("kloros-orchestrator.service", 0.7),
+        ("kloros-alert@.service", 0.5),
+        ("kloros-cycle.service", 3.3),
+        ("kloros-loop.service", 3.3),
+    ],
 )
 def test_services_are_as_confined_as_they_were(name: str, highest: float) -> None:
     said = analyze("security", "--offline=yes", str(SYSTEMD / name), units=SYSTEMD)
@@ -99,16 +104,17 @@ def test_services_are_as_confined_as_they_were(name: str, highest: float) -> Non
     assert float(score[1]) <= highest, said
 
 
-def test_each_relaxation_of_the_cycle_unit_says_why() -> None:
-    strict, lax = unit("kloros-orchestrator.service"), unit("kloros-cycle.service")
-    text = (SYSTEMD / "kloros-cycle.service").read_text()
+@pytest.mark.parametrize("name", ["kloros-cycle.service", "kloros-loop.service"])
+def test_each_relaxation_of_the_units_with_commands_says_why(name: str) -> None:
+    strict, lax = unit("kloros-orchestrator.service"), unit(name)
+    text = (SYSTEMD / name).read_text()
     comments = "\n".join(line for line in text.splitlines() if line.startswith("#"))
     for key in filter(CONFINEMENT.match, strict):
         if lax.get(key) != strict[key]:
             assert f"{key}=" in comments, f"{key}= differs without a word"
 
 
-@pytest.mark.parametrize("name", ["kloros-orchestrator.service", "kloros-cycle.service"])
+@pytest.mark.parametrize("name", ["kloros-orchestrator.service", "kloros-cycle.service", "kloros-loop.service"])
 def test_success_is_what_exit_says(name: str) -> None:
     numbers = {int(number) for value in unit(name)["SuccessExitStatus"] for number in value.split()}
     assert numbers == {Exit.DISABLED, Exit.LOCK_HELD}
@@ -135,6 +141,25 @@ def test_the_timer_neither_dies_nor_skips_the_repeated_hour() -> None:
 
 def test_stopping_the_cycle_unit_outlasts_the_runners_grace() -> None:
     assert int(unit("kloros-cycle.service")["TimeoutStopSec"][0]) > DEFAULTS.cycles.term_grace.total_seconds()
+
+
+def test_the_loop_stays_down_at_its_failure_limit_and_where_trying_again_can_not_help() -> None:
+    loop = unit("kloros-loop.service")
+    numbers = {int(number) for value in loop["RestartPreventExitStatus"] for number in value.split()}
+    assert numbers == {Exit.FAILURE_LIMIT, Exit.HALTED, Exit.USAGE, Exit.SETTINGS_INVALID}
+    assert loop["Restart"] == ["on-failure"]
+    assert loop["OnFailure"] == ["kloros-alert@%n.service"]
+
+
+def test_the_loop_is_watched_and_stopping_it_outlasts_its_cycle() -> None:
+    loop = unit("kloros-loop.service")
+    assert loop["Type"] == ["notify"]
+    assert int(loop["WatchdogSec"][0]) > 30, "the longest that the loop is silent: git, asked about a work tree"
+    (stop_timeout,) = [
+        value.partition("=")[2] for value in loop["Environment"] if value.startswith("RUN_CYCLE_STOP_TIMEOUT")
+    ]
+    assert int(loop["TimeoutStopSec"][0]) > int(stop_timeout) + DEFAULTS.cycles.term_grace.total_seconds()
+    assert loop["KillMode"] == ["mixed"], "systemd must not end the command that the loop lets finish"
 
 
 def test_no_burst_can_fail_a_unit() -> None:
@@ -165,3 +190,22 @@ def test_the_alerts_message_id_is_its_own() -> None:
     found = re.findall(r"MESSAGE_ID=([0-9a-f]{32})", (SYSTEMD / "kloros-alert@.service").read_text())
     assert len(found) == 1
     assert found[0] not in MESSAGE_IDS.values()
+
+
+@pytest.mark.parametrize(
+    ("changed", "again"),
+    [("nothing", False), ("promotions/new", True), ("intents/new", True), ("promotions", False), ("intents/old", False)],
+)
+def test_a_tick_follows_for_what_came_meanwhile_and_not_for_what_is_dated_after_now(
+    tmp_path: Path, changed: str, again: bool
+) -> None:
+    """A folder from the future (a clock set back, `rsync -a`) is always newer than the tick: ticks without end."""
+    for folder in ("kick", "promotions", "intents"):
+        (tmp_path / folder).mkdir()
+    future = "true" if again else "touch -d '+1 hour' promotions intents intents/old"
+    meanwhile = f"[ {changed} = nothing ] || [ -e {changed} ] || : >{changed}"
+    (after,) = unit("kloros-orchestrator.service")["ExecStopPost"]
+    for script in (f"{future}; : >kick/.tick-started", "sleep 0.02", meanwhile):
+        subprocess.run(["sh", "-c", script], cwd=tmp_path, check=True)
+    subprocess.run(["sh", "-c", after.removeprefix("-/bin/sh -c '").removesuffix("'")], cwd=tmp_path, check=False)
+    assert (tmp_path / "kick" / "tick").exists() == again

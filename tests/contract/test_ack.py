@@ -70,6 +70,14 @@ def test_an_ack_that_exists_stays_as_it_is(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["p_ack.json"]
 
 
+def test_an_ack_that_exists_is_not_written_anew_to_be_told_so(tmp_path: Path) -> None:
+    """A tick killed among thousands of acks must come further each time; writing syncs a file and the folder."""
+    assert write_ack(str(tmp_path), ACK)
+    before = tmp_path.stat().st_mtime_ns
+    assert not write_ack(str(tmp_path), ACK)
+    assert tmp_path.stat().st_mtime_ns == before, "something was written beside it"
+
+
 def test_of_many_writers_one_wins(tmp_path: Path) -> None:
     gate_out, gate_in = os.pipe()
     children = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -147,3 +148,10 @@ def test_killed_while_writing_nothing_half_written_is_ever_seen(tmp_path: Path) 
         assert content == content[:1] * 300_000
         files.sweep(str(tmp_path), os.listdir(tmp_path))
         assert _names(tmp_path) == ["latest.json"]
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.ESTALE, errno.ENOTCONN])
+def test_a_mount_in_the_way_is_a_refusal_and_no_defect(number: int) -> None:
+    """EBUSY: a container mounts the textfile itself, and a mounted file can't be renamed over."""
+    error = OSError(number, os.strerror(number))
+    assert isinstance(files.unwritable("/ne/kloros.prom", error), Unwritable)

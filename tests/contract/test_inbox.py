@@ -20,6 +20,7 @@ from orchestration.intents.drop import write_intent
 from orchestration.intents.filing import file_away
 from orchestration.intents.inbox import NOTHING, Sorted, conclude, list_names, sort_out
 from orchestration.intents.intent import FINAL, Status
+from orchestration.intents.reading import read
 from orchestration.store.sqlite import SqliteDatabase
 
 NOW = datetime(2026, 11, 21, 3, 30, tzinfo=UTC)
@@ -354,3 +355,10 @@ def test_every_status_has_a_folder_and_pending_has_none() -> None:
     assert [status.value for status in FINAL] == [
         "processed", "failed", "unknown", "stale", "deduplicated", "queue_overflow", "malformed"
     ]  # fmt: skip
+
+
+def test_an_entry_that_cannot_even_be_looked_at_is_a_fault_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    found = read(str(tmp_path / "circle"), "1_a_b.json", datetime.now(UTC))
+    assert found is not None
+    assert "can't be opened" in found.fault

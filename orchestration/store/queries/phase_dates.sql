@@ -7,6 +7,14 @@ ON CONFLICT (local_date) DO UPDATE SET
     recorded_at = excluded.recorded_at
 WHERE phase_dates.result <> 'succeeded';
 
+-- name: phase_dates.first_ahead
+-- Give the first date that a clock far ahead has closed as one without a PHASE; NULL when there is none.
+SELECT min(local_date) AS local_date FROM phase_dates WHERE recorded_at > :now AND result = 'skipped';
+
+-- name: phase_dates.reopen
+-- Forget the dates that a clock far ahead has closed as dates without a PHASE.
+DELETE FROM phase_dates WHERE recorded_at > :now AND result = 'skipped';
+
 -- name: phase_dates.get
 -- Give what is recorded of one local date.
 SELECT * FROM phase_dates WHERE local_date = :local_date;

@@ -1,0 +1,130 @@
+"""The loop's flags: one for each setting of `[loop]`, over its `RUN_CYCLE_*` variable, over the TOML file.
+
+Owns which of two settings that exclude each other counts: the one from the stronger source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from orchestration import configuration
+from orchestration.command_line import Parser
+from orchestration.errors import KlorosError, SettingsInvalid, Usage
+from orchestration.settings import Loop, Settings
+from orchestration.settings_faults import read_file, read_variables, validated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_RIVALS = (("goal", "goal_file"), ("iterations", "continuous"))
+_EPILOG = (
+    "A flag beats its variable, the variable beats [loop] in the TOML file. "
+    "exit codes: 0 done or stopped, 1 the last of the iterations failed, 2 disabled, 3 failure limit reached, 20 halted, "
+    "64 usage, 69 store, 70 defect, 74 disk, 75 another loop is at work, 78 settings"
+)
+
+
+class Options(NamedTuple):
+    """What one call of the loop is to do, and where each setting of the loop comes from."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+    dry_run: bool
+    json: bool
+
+
+def read(arguments: Sequence[str], environ: Mapping[str, str], prog: str) -> Options:
+    """Read flags, variables and file.
+
+    Raises:
+        SettingsInvalid: variables or file are wrong.
+        Usage: a flag is.
+    """
+    given = vars(_parser(environ, prog, helps=not {"-h", "--help"}.isdisjoint(arguments)).parse_args(arguments))
+    dry_run, as_json = given.pop("dry_run"), given.pop("json")
+    flags = {_flag(name): text for name, text in given.items() if text is not None}
+    configuration.load(environ)
+    try:
+        settings, sources = _merged(environ, flags)
+    except SettingsInvalid as error:
+        raise Usage(error.message, hint=f"{prog} --help") from None
+    return Options(settings, sources, dry_run, as_json)
+
+
+def _merged(environ: Mapping[str, str], flags: Mapping[str, str]) -> tuple[Settings, dict[str, str]]:
+    path = configuration.config_path(environ)
+    values = read_file(path, must_exist="KLR_CONFIG" in environ)
+    values.setdefault("state_dir", configuration.default_state_dir(environ))
+    in_file = dict.fromkeys(values.get("loop", {}), path)
+    variables = configuration.variables(Settings)
+    by_variable = read_variables(values, environ, variables)
+    by_flag = read_variables(values, flags, {_flag(name): ("loop", name) for name in Loop.model_fields})
+    named = {key[1]: source for key, source in {**by_variable, **by_flag}.items() if key[0] == "loop"}
+    sources = {**in_file, **named}
+    for pair in _RIVALS:
+        _drop_weaker(values.get("loop", {}), pair, sources, path)
+    return validated(values, path, {**by_variable, **by_flag}), sources
+
+
+def _drop_weaker(section: dict[str, Any], pair: tuple[str, str], sources: dict[str, str], path: str) -> None:
+    """Leave out the one of two settings that a weaker source gives; of equals, the second one counts."""
+    if not all(name in section for name in pair):
+        return
+    ranks = [_rank(sources[name], path) for name in pair]
+    weaker = pair[0] if ranks[0] <= ranks[1] else pair[1]
+    del section[weaker], sources[weaker]
+
+
+def _rank(source: str, path: str) -> int:
+    return 2 if source.startswith("--") else 0 if source == path else 1
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _parser(environ: Mapping[str, str], prog: str, *, helps: bool) -> Parser:
+    parser = Parser(
+        prog=prog,
+        description="Run a command again and again: prerequisites, command, archive, records.",
+        epilog=_EPILOG,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON per iteration")
+    variables = {key: name for name, key in configuration.variables(Settings).items()}
+    now = _in_force(environ) if helps else str
+    for name, field in Loop.model_fields.items():
+        about = " ".join((field.description or "").split()).replace("`", "")
+        help_text = f"{about} [{variables['loop', name]}, loop.{name}; now {now(name)}]".replace("%", "%%")
+        if field.annotation is bool:
+            parser.add_argument(_flag(name), dest=name, action="store_const", const="true", help=help_text)
+        else:
+            parser.add_argument(_flag(name), dest=name, metavar=name.rpartition("_")[2].upper(), help=help_text)
+    return parser
+
+
+def _in_force(environ: Mapping[str, str]) -> Callable[[str], str]:
+    """Return what tells of a setting the value that counts without flags, and where it comes from."""
+    try:
+        settings, sources = _merged(environ, {})
+    except KlorosError:
+        return lambda _name: "the settings are invalid"
+    return lambda name: f"{shown(getattr(settings.loop, name))} from {sources.get(name, 'the default')}"
+
+
+def shown(value: object) -> str:
+    """Write a value as people read it."""
+    if isinstance(value, tuple):
+        return " ".join(shown(one) for one in value) or "none"
+    if value is None or value == "":
+        return "none"
+    seconds = getattr(value, "total_seconds", None)
+    return f"{seconds():g} s" if seconds else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def listed(options: Options) -> Iterator[tuple[str, str, str]]:
+    """Yield each setting of the loop: name, value, source."""
+    for name in Loop.model_fields:
+        yield name, shown(getattr(options.settings.loop, name)), options.sources.get(name, "the default")
