@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, str] = {
     "logs": "logs",
     "cancel": "cycles",
     "bundle": "bundle",
+    "federation": "federation",
     "prune": "retention",
     "pin": "retention",
     "unpin": "retention",

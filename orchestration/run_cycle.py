@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from orchestration.cycles.cycle import Cycle, CycleNumber
     from orchestration.cycles.direct import Existing
+    from orchestration.settings import Settings
+    from orchestration.store.port import Database
 
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
@@ -58,7 +60,7 @@ def _parser() -> Parser:
     direct.add_argument("--output-root", metavar="DIR", help="make the cycle's folder and bundle here; made if absent")
     direct.add_argument("--cycle", metavar="N", help="the cycle's number (default: the variable CYCLE_ID)")
     direct.add_argument("--job", choices=("phase", "dream"), help="what to run (default: phase)")
-    direct.add_argument("--no-federate", action="store_true", help="keep the bundle here; so far there is nowhere else")
+    direct.add_argument("--no-federate", action="store_true", help="keep the bundle here, whatever [federation] says")
     direct.add_argument("--json", action="store_true", help="print the outcome as one line of JSON")
     again = direct.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="run a number again, beginning with its artifacts")
@@ -90,6 +92,10 @@ def _run_queued(environ: Mapping[str, str]) -> Exit:
     with wiring.kernel(settings, environ) as kernel:
         runner = Runner(settings, kernel.db, lock=kernel.runner_lock, environ=environ, start=kernel.start)
         log(Event.RUNNER_IDLE, f"{runner.run()} cycles run, none is queued", priority=Priority.DEBUG)
+        if settings.federation.target and not runner.was_stopped:
+            from orchestration.cycles.federation import federate
+
+            federate(kernel.db, settings)
     return Exit.DONE
 
 
@@ -119,7 +125,22 @@ def _run_direct(options: argparse.Namespace, environ: Mapping[str, str]) -> Exit
         Runner(settings, kernel.db, lock=kernel.runner_lock, environ=environ, start=lambda _entry: None).run()
         cycle = direct.settle(kernel.db, number)
         folder = artifacts.cycle_dir(settings.cycles_dir, number)
-        return _tell(cycle, folder, settings.bundles_dir, as_json=options.json)
+        code = _tell(cycle, folder, settings.bundles_dir, as_json=options.json)
+        if settings.federation.target and not options.no_federate:
+            _federate(kernel.db, settings, number)
+        return code
+
+
+def _federate(db: Database, settings: Settings, number: CycleNumber) -> None:
+    """Copy the bundle, and those that could not be copied before. Failing to is told, and does not fail the cycle."""
+    from orchestration.cycles.federation import federate
+    from orchestration.host import clock
+    from orchestration.store.instants import to_text
+
+    pending = [int(str(row["cycle"])) for row in db.rows("federation.pending")]
+    for cycle in {*pending, number}:
+        db.run("federation.ask_again", cycle=cycle, now=to_text(clock.now()))
+    federate(db, settings)
 
 
 def _number(given: str | None, environ: Mapping[str, str]) -> CycleNumber:

@@ -252,6 +252,21 @@ class Retention(_Section):
     """Cycles that one tick removes, so that a backlog can't make a tick long. 0: only `klorosctl prune` removes any."""
 
 
+class Federation(_Section):
+    """Where the bundles of finished cycles are copied to. Off unless `target` is set."""
+
+    target: Annotated[str, Field(pattern=r"^([a-z][a-z0-9+.-]*://.+)?$", examples=["s3://bucket/kloros"])] = ""
+    """Folder or bucket as a URL that fsspec knows (`file://`, `s3://`, `sftp://`, …); empty: bundles stay here. Needs the
+    extra `federation`, for S3 the extra `s3`. Keep credentials out of it: they belong into the environment of the cycle
+    service, such as `AWS_ACCESS_KEY_ID`, or a file that it names."""
+    options: Annotated[dict[str, str | int | bool], Field(examples=['endpoint_url = "https://minio.example"'])] = {}
+    """Further options for fsspec's file system of that URL, by its own names."""
+    timeout: Annotated[PositiveDuration, Field(examples=["10min"])] = timedelta(minutes=10)
+    """Longest time for one bundle; it has then failed, and is tried again. On systemd the next cycle waits for it."""
+    backoff: Annotated[tuple[Duration, ...], Field(examples=[["1min", "5min", "15min", "30min"]])] = _STEPS
+    """Waits after the first, second, … failed attempt for a cycle; the last one repeats, for as long as it takes."""
+
+
 class Settings(_Section):
     """All settings."""
 
@@ -280,6 +295,7 @@ class Settings(_Section):
     cycles: Cycles = Cycles()
     loop: Loop = Loop()
     retention: Retention = Retention()
+    federation: Federation = Federation()
 
     @model_validator(mode="before")
     @classmethod

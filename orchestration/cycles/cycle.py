@@ -69,6 +69,14 @@ def after(state: CycleState, event: CycleEvent) -> CycleState | None:
     return TRANSITIONS.get((state, event))
 
 
+class Federated(StrEnum):
+    """What came of one attempt to copy a finished cycle's bundle to the canonical place."""
+
+    SENT = "sent"  # it is there, verified, and in the index
+    FAILED = "failed"  # a later tick tries again
+    SKIPPED = "skipped"  # the cycle left nothing to copy
+
+
 class Cause(StrEnum):
     """What asked for a cycle."""
 

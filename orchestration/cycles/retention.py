@@ -1,8 +1,9 @@
 """Which cycles stay on disk, and how the others go: folder and bundle are removed, the row in the store stays.
 
 A cycle that neither its number nor its age keeps, nor a person (`ledger.over`), is held all the same while something
-refers to it: the baseline, a parked promotion that it tried, the last succeeded PHASE, whose report every ack names. What is
-held is remembered, so that a quiet tick need not ask again, and is looked at anew whenever something else has to go.
+refers to it: the baseline, a parked promotion that it tried, the last succeeded PHASE, whose report every ack names; and
+while its bundle is still to be copied to the federation's target. What is held is remembered, so that a quiet tick need not
+ask again, and is looked at anew whenever something else has to go.
 
 A folder first takes a hidden name, `.pruned_cycle_00042`, and is removed under it, in parts where it is large; the store is
 told last. So nobody sees half a cycle, and killed at any point, the next tick goes on.
@@ -92,7 +93,9 @@ class _References:
         found = baseline.read_baseline(baseline.baseline_path(settings.state_dir))
         phase = ledger.last_succeeded(db, JobName.PHASE)
         parked = db.rows("promotions.all_parked")
+        pending = db.rows("federation.pending") if settings.federation.target else []
         self._db = db
+        self._pending = {row["cycle"] for row in pending}
         self._baseline = None if found is None else found.cycle
         self._phase = None if phase is None else phase.cycle
         self._parked = {str(row["stem"]) for row in parked}
@@ -104,6 +107,8 @@ class _References:
             return "the baseline is of this cycle"
         if cycle == self._phase:
             return "it is the last PHASE that succeeded, and acks name its report"
+        if cycle in self._pending:
+            return "its bundle is still to be copied: klorosctl federation status"
         if not self._parked:
             return None
         row = ledger.get(self._db, cycle)

@@ -92,6 +92,11 @@ class Runner:
         return ended
 
     @property
+    def was_stopped(self) -> bool:
+        """Whether a signal has asked this runner to stop."""
+        return self._stop is not None
+
+    @property
     def _stop(self) -> signal.Signals | None:
         return self._stopped() if self._stopped else self._signal
 

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias, cast
 
 from orchestration import __version__
 from orchestration.cycles import ledger
-from orchestration.cycles.cycle import FINISHED, CycleState, JobName
+from orchestration.cycles.cycle import FINISHED, CycleState, Federated, JobName
 from orchestration.cycles.orphan import Leftover
 from orchestration.intents.intent import FINAL
 from orchestration.promotions.state import AckVerdict
@@ -118,6 +118,14 @@ FAMILIES = (
         [{"job": job} for job in JobName],
     ),
     _labelled("kloros_cycle_active", "gauge", "1 while a cycle of the job is queued or runs, else 0.", "job", JobName),
+    _plain("kloros_federation_pending", "gauge", "Cycles whose bundle is still to be copied to the federation's target."),
+    _labelled(
+        "kloros_federation_total",
+        "counter",
+        "Attempts to copy a cycle's bundle to the federation's target, by result.",
+        "result",
+        Federated,
+    ),
     _plain("kloros_promotions_unacked", "gauge", "Promotions without an ack that are not parked."),
     _plain("kloros_promotions_parked", "gauge", "Promotions that failed too often and wait for a person."),
     _labelled(
@@ -156,6 +164,7 @@ def read(db: Database) -> Values:
     for job in JobName:
         values["kloros_cycle_active", label_text({"job": job})] = float(bool(now[f"{job}_active"]))
     values["kloros_intents_pending", ""] = float(now["intents_pending"] or 0)
+    values["kloros_federation_pending", ""] = float(now["federation_pending"] or 0)
     succeeded_at = from_text_or_none(cast("str | None", now["phase_succeeded_at"]))
     if succeeded_at is not None:
         values["kloros_phase_last_success_timestamp_seconds", ""] = succeeded_at.timestamp()

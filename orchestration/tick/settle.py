@@ -17,6 +17,7 @@ from orchestration.errors import Unwritable
 from orchestration.host.journal import Event, Priority, log
 from orchestration.promotions.state import AckVerdict
 from orchestration.store.counters import count
+from orchestration.store.instants import to_text
 from orchestration.tick import calendar
 from orchestration.tick.kernel import Kernel
 
@@ -77,6 +78,8 @@ def note(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...], hindrance: s
     unanswered = _unanswered(cycle, answers)
     if unanswered:
         _note_failure(kernel, cycle, unanswered, hindrance)
+    if kernel.settings.federation.target and cycle.started_at is not None:
+        kernel.db.run("federation.ask", cycle=cycle.cycle, now=to_text(now))
 
 
 def _unanswered(cycle: Cycle, answers: tuple[Answer, ...]) -> frozenset[str]:

@@ -18,6 +18,7 @@ from orchestration.exits import Exit
 from orchestration.host.journal import Event, Priority, log
 from orchestration.store.counters import count, gauge
 from orchestration.store.counters import observe as observe_value
+from orchestration.store.instants import to_text
 from orchestration.tick import calendar, history, take_in
 from orchestration.tick.decision import Decision, DreamCycle, Noop, Phase, blocking, decide, phase_blocker
 from orchestration.tick.history import Tick
@@ -146,9 +147,15 @@ def _tell_missed(dates: list[calendar.PhaseDate]) -> None:
     log(Event.PHASE_MISSED, message, priority=Priority.WARNING, date=last.date, reason=last.reason, dates=len(dates))
 
 
+def _is_federation_due(kernel: Kernel) -> bool:
+    if not kernel.settings.federation.target:
+        return False
+    return bool(kernel.db.rows("federation.due", now=to_text(kernel.now()), limit=1))
+
+
 def launch(kernel: Kernel) -> bool:
-    """Get a runner started for whatever is queued; asked again by every tick until one has claimed it."""
-    if not any(cycle.started_at is None for cycle in ledger.active(kernel.db)):
+    """Get a runner started for what is queued, or due to be copied; asked again by every tick until one has seen to it."""
+    if not any(cycle.started_at is None for cycle in ledger.active(kernel.db)) and not _is_federation_due(kernel):
         return True
     try:
         kernel.start("run_cycle")
