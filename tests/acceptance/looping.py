@@ -87,6 +87,11 @@ class Looping:
         """Return the history; every line of it must be whole."""
         return [json.loads(line) for line in self.history.read_text().splitlines()] if self.history.exists() else []
 
+    def terminated_rows(self) -> list[dict[str, Any]]:
+        """Return the history as one who reads it while it grows does: a line counts from its line break on."""
+        lines = self.history.read_text().splitlines(keepends=True) if self.history.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
     def statuses(self) -> list[str]:
         """Return the statuses of the history."""
         return [row["status"] for row in self.rows()]

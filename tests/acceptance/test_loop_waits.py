@@ -377,7 +377,7 @@ def test_whoever_reads_meanwhile_reads_whole_documents(looping: Looping) -> None
         states = set()
         while loop.poll() is None:
             states.add(looping.latest().get("state"))
-            looping.rows()
+            looping.terminated_rows()
         assert loop.returncode == Exit.DONE
     assert {"prerequisites", "running"} <= states
 

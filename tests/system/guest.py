@@ -14,10 +14,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import re
 import shlex
 import shutil
 import signal
+import string
 import subprocess
 import tempfile
 import threading
@@ -245,8 +247,12 @@ def sweep() -> None:
 
 @contextlib.contextmanager
 def booted(stack: Stack, name: str) -> Iterator[Guest]:
-    """A running guest whose name says who runs it."""
-    with Guest(stack, f"{name}-{os.getpid()}") as guest:
+    """A running guest of a name of its own, which ends in the pid of who runs it.
+
+    What the kernel and nspawn still keep under the name of a guest that was killed must not meet the next one.
+    """
+    own = "".join(random.choices(string.ascii_lowercase, k=8))
+    with Guest(stack, f"{name}-{own}-{os.getpid()}") as guest:
         yield guest
 
 
