@@ -11,7 +11,16 @@ from datetime import time, timedelta
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from orchestration.host import zones
 
@@ -93,11 +102,12 @@ class Phase(_Section):
     domains: Annotated[dict[str, Domain], Field(examples=["[phase.domains.unit]"])] = {}
     """Named commands of the default PHASE job, run in this order; none means `klorosctl doctor`."""
 
-    @model_validator(mode="after")
-    def _window_has_hours(self) -> Phase:
-        if self.window_opens == self.window_closes:
+    @field_validator("window_closes")
+    @classmethod
+    def _window_has_hours(cls, closes: time, info: ValidationInfo) -> time:
+        if info.data.get("window_opens") == closes:
             raise ValueError("window_opens and window_closes are the same: such a window has no hours")
-        return self
+        return closes
 
 
 class Dream(_Section):
@@ -136,12 +146,13 @@ class Promotions(_Section):
     }
     """Lowest and highest accepted value of each parameter, both included. A table here replaces the default one."""
 
-    @model_validator(mode="after")
-    def _bounds_ascend(self) -> Promotions:
-        for name, (low, high) in self.bounds.items():
+    @field_validator("bounds")
+    @classmethod
+    def _bounds_ascend(cls, bounds: dict[str, Bounds]) -> dict[str, Bounds]:
+        for name, (low, high) in bounds.items():
             if low > high:
                 raise ValueError(f"bounds.{name}: the lowest value {low} is above the highest {high}")
-        return self
+        return bounds
 
 
 class Intents(_Section):

@@ -9,7 +9,7 @@ import difflib
 import shlex
 import tomllib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -107,19 +107,30 @@ def _advice(detail: ErrorDetails, key: Key) -> str:
         near = difflib.get_close_matches(key[-1], section.model_fields, n=1)
         return f"write {near[0]} instead" if near else f"known here: {', '.join(section.model_fields)}"
     field = section.model_fields.get(key[-1])
+    if field is not None and _is_section(field.annotation):
+        return f"write its settings under a line [{'.'.join(key)}]"
     if field is None or not field.examples:
         return "see docs/reference/settings.md"
     return f"write for example {key[-1]} = {_toml(field.examples[0])}"
 
 
 def _section(key: Key) -> type[BaseModel] | None:
+    """Return the model behind a table; of a table of tables (`[phase.domains.NAME]`), the model of each of them."""
     model: type[BaseModel] = Settings
-    for name in key:
+    names = iter(key)
+    for name in names:
         field = model.model_fields.get(name)
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        annotation = None if field is None else field.annotation
+        if get_origin(annotation) is dict:
+            annotation = get_args(annotation)[1] if next(names, None) else None
+        if not _is_section(annotation):
             return None
-        model = field.annotation
+        model = cast("type[BaseModel]", annotation)
     return model
+
+
+def _is_section(annotation: object) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _toml(value: object) -> str:

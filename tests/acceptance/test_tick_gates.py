@@ -36,6 +36,19 @@ def test_a_fault_is_told_where_it_was_written_and_not_for_what_follows_from_it(h
     assert message.startswith("a setting is invalid; nothing was done:\n  KLR_STATE_DIR: state_dir = 'relative'")
 
 
+def test_a_fault_between_two_settings_is_listed_beside_one_of_another(host: Host) -> None:
+    host.set(KLR_PHASE_WINDOW_OPENS="03:00", KLR_PHASE_WINDOW_CLOSES="03:00")
+    host.configure("dream = 3\n[phase.domains.unit]\ntimeout = 5\n[promotions.bounds]\nlr = [2, 1]\n")
+    message = json.loads(host.tick().stderr)["message"]
+    assert "4 settings are invalid" in message
+    assert "KLR_PHASE_WINDOW_CLOSES: phase.window_closes" in message
+    assert "the same: such a window has no hours" in message
+    assert "phase.domains.unit.command" in message
+    assert 'write for example command = ["pytest", "-q"]' in message
+    assert "write its settings under a line [dream]" in message
+    assert "bounds.lr: the lowest value" in message
+
+
 @pytest.mark.parametrize("mode", ["disabled", "Enabled", "enabled ", "", "1"])
 def test_only_exactly_enabled_enables(host: Host, mode: str) -> None:
     host.set(KLR_ORCHESTRATION_MODE=mode)
