@@ -5,7 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from orchestration.pulse.views import CalendarView, CycleDetail, CyclePage, CycleQuery, IntentsView, PromotionsView, TickDetail
+from orchestration.pulse.views import (
+    CalendarView,
+    CycleDetail,
+    CyclePage,
+    CycleQuery,
+    IntentsView,
+    PromotionsView,
+    TickDetail,
+)
 from orchestration.store.port import Database
 
 if TYPE_CHECKING:

@@ -48,9 +48,9 @@ class SqliteDatabase:
             self._migrate(read_only=read_only)
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Commit everything inside together, or nothing."""
-        self._execute("BEGIN IMMEDIATE", {})
+    def transaction(self, *, looking: bool = False) -> Iterator[None]:
+        """Commit everything inside together, or nothing; one that only looks keeps nobody from writing."""
+        self._execute("BEGIN" if looking else "BEGIN IMMEDIATE", {})
         try:
             yield
             self._execute("COMMIT", {})

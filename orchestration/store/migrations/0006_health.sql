@@ -14,3 +14,5 @@ CREATE INDEX cycles_lost         ON cycles (ended_at) WHERE state = 'lost';
 CREATE INDEX cycles_by_start     ON cycles (started_at) WHERE started_at IS NOT NULL;
 CREATE INDEX intents_overflowed  ON intents (decided_at) WHERE status = 'queue_overflow';
 CREATE INDEX federations_asked   ON federations (asked_at) WHERE done_at IS NULL;
+CREATE INDEX promotions_unacked  ON promotions (first_seen_at) WHERE state = 'unacked';
+CREATE INDEX cycles_unsuccessful ON cycles (cycle) WHERE state IN ('failed', 'timed_out', 'lost');
