@@ -32,7 +32,7 @@ class Snapshot:
         self._connection = connection
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, *, looking: bool = True) -> Iterator[None]:
         """Do nothing: all of this is one transaction."""
         yield
 

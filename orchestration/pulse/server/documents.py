@@ -12,6 +12,8 @@ from typing import Any
 
 from starlette.responses import Response
 
+from orchestration.pulse import document
+from orchestration.pulse.loop_health import CycleLine, TickLine
 from orchestration.store.instants import to_text
 
 
@@ -44,6 +46,10 @@ def plain(value: object) -> Any:
             return {str(plain(name)): plain(one) for name, one in value.items()}
         case tuple() if hasattr(value, "_asdict"):
             return plain(value._asdict())
+        case CycleLine():
+            return document.cycle(value)
+        case TickLine():
+            return document.tick(value)
         case list() | tuple() | set() | frozenset():
             return [plain(one) for one in value]
     if dataclasses.is_dataclass(value):

@@ -21,6 +21,7 @@ from orchestration.pulse.server.problem import Problem
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
 
 CHUNK: Final = 65536
 READS = anyio.CapacityLimiter(8)
@@ -49,8 +50,10 @@ def open_beneath(folder: str, path: str) -> int:
             os.close(held)
             held = inner
         descriptor = os.open(name, flags | os.O_NONBLOCK, dir_fd=held)
-    except OSError as error:
-        raise FileNotFoundError(path) from error if not isinstance(error, PermissionError) else error
+    except PermissionError:
+        raise
+    except OSError as error:  # also a link, where O_NOFOLLOW says ELOOP, or ENOTDIR
+        raise FileNotFoundError(path) from error
     finally:
         os.close(held)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -110,7 +113,8 @@ class _Streaming(StreamingResponse):
         super().__init__(parts, status, headers, media_type)
         self._descriptor = descriptor
 
-    async def __call__(self, scope, receive, send):  # type: ignore[no-untyped-def]
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer."""
         try:
             await super().__call__(scope, receive, send)
         finally:
@@ -133,7 +137,7 @@ def _span(header: str, size: int) -> tuple[int, int] | None:
     found = _RANGE.fullmatch(header)
     if found is None or not (found[1] or found[2]):
         return None
-    first, last = (int(text[:_DIGITS] if len(text) <= _DIGITS else "9" * _DIGITS) if text else None for text in found.groups())
+    first, last = (int(text if len(text) <= _DIGITS else "9" * _DIGITS) if text else None for text in found.groups())
     if first is None:
         return (max(0, size - (last or 0)), size) if last and size else (0, 0)
     if last is not None and last < first:

@@ -145,7 +145,7 @@ def _problem(error: Exception) -> Problem:
     headers = {name.lower(): value for name, value in (error.headers or {}).items()}
     match error.status_code:
         case 404:
-            return Problem(404, "there is nothing at this address", hint="the page is at /, the API is told at /openapi.json")
+            return Problem(404, "there is nothing at this address", hint="the page is at /, the API at /openapi.json")
         case 405:
             headers["allow"] = ", ".join(sorted(headers.get("allow", "GET, HEAD").replace(" ", "").split(",")))
             return Problem(405, "this address can only be read", hint=f"use {headers['allow']}", headers=headers)

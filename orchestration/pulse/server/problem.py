@@ -6,6 +6,7 @@ For programs it is `application/problem+json` (RFC 9457), for browsers a page.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Final
 
@@ -53,7 +54,8 @@ def of(error: Exception) -> Problem:
 def answer(problem: Problem, request: Request) -> Response:
     """Write a problem for whom it is: a page for a browser that asks for one, else JSON."""
     if prefers_html(request):
-        return _page(problem)
+        with suppress(Exception):  # a page that can't be made must not hide what was wrong
+            return _page(problem)
     document = {
         "type": "about:blank",
         "title": problem.title,

@@ -35,6 +35,7 @@ _TCP_USER_TIMEOUT: Final = 18  # linux/tcp.h; socket.TCP_USER_TIMEOUT has the sa
 class PatientProtocol(H11Protocol):
     """HTTP/1.1 that waits for nobody without end: neither for a request nor for a reader."""
 
+    cycle: Any  # None before the first request
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
-from prometheus_client.exposition import generate_latest
-from prometheus_client.openmetrics import exposition as _openmetrics_exposition
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from orchestration.store.counters import label_text
 
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
@@ -16,7 +16,6 @@ class Traffic:
     """Requests: how many, how long, how many at once. Every label value is one of ours, never the reader's."""
 
     def __init__(self) -> None:
-        disable_created_metrics()
         self._registry = CollectorRegistry()
         self._answered = Counter(
             "kloros_http_requests",
@@ -64,5 +63,11 @@ class Traffic:
 
     def text(self, *, openmetrics: bool) -> str:
         """Write these metrics; as OpenMetrics with the end mark."""
-        written = _openmetrics_exposition.generate_latest(self._registry) if openmetrics else generate_latest(self._registry)
-        return written.decode()
+        lines: list[str] = []
+        for metric in self._registry.collect():
+            name = f"{metric.name}_total" if metric.type == "counter" and not openmetrics else metric.name
+            lines += (f"# HELP {name} {metric.documentation}", f"# TYPE {name} {metric.type}")
+            for one in metric.samples:
+                if not one.name.endswith("_created"):
+                    lines.append(f"{one.name}{{{label_text(one.labels)}}} {float(one.value)!r}")
+        return "\n".join([*lines, *(["# EOF"] if openmetrics else [])]) + "\n"
