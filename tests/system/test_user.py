@@ -52,8 +52,10 @@ def test_one_person_installs_ticks_and_removes_it(ada: Guest) -> None:
 
     again = as_ada(ada, "./install.sh --user 2>&1")
     assert "is here already" in again.out
-    as_ada(ada, "./install.sh --user --uninstall")
+    as_ada(ada, "~/.local/bin/klorosctl rollback-rollout --yes")
     assert ada.path(f"{STATE}/kloros.db").exists()
+    assert not ada.path(f"{HOME}/.local/share/kloros").exists()
+    assert as_ada(ada, "systemctl --user list-units --all 'kloros*' --no-legend --plain").out == ""
     as_ada(ada, "./install.sh --user --uninstall --purge")
     left = ada.sh(f"find {HOME} -path {HOME}/kloros -prune -o -iname '*kloros*' -print").out
     assert left == ""
