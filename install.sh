@@ -16,6 +16,7 @@ os_release=/etc/os-release
 units=(kloros-orchestrator.service kloros-orchestrator.timer kloros-orchestrator.path kloros-loop.service
     kloros-cycle.service kloros-cycle.path kloros-alert@.service)
 started_units=(kloros-orchestrator.timer kloros-orchestrator.path kloros-cycle.path)
+user_units=(kloros-logrotate.service kloros-logrotate.timer) # beside those above, for one person
 wanted="" # what --with says
 stage="" # where files are laid before they are brought to the host
 folders=(locks kick intents intents/processed signals promotions promotions_ack cycles baseline)
@@ -450,7 +451,12 @@ install_user() {
     step "Program in $base"
     open_stage
     install_program
-    for unit in "${units[@]}"; do user_unit "$here/systemd/$unit" | lay 0644 /dev/stdin "$unit_folder/$unit"; done
+    for unit in "${units[@]}" "${user_units[@]/#/user/}"; do
+        user_unit "$here/systemd/$unit" | lay 0644 /dev/stdin "$unit_folder/${unit#user/}"
+    done
+    sed -e '/^ *su /d' -e "s#/var/lib/kloros#$state#g" "$here/systemd/logrotate/kloros" |
+        lay 0644 /dev/stdin "$base/logrotate.conf"
+    started_units+=(kloros-logrotate.timer)
     for folder in "" "${folders[@]}"; do install -d -m 0700 "$state/$folder"; done
     roll_out user
     step "Folders, settings"
@@ -475,14 +481,14 @@ user_unit() {
 
 uninstall_user() {
     local purge=$1
-    remove_program user
+    remove_program user "${user_units[@]/#/$unit_folder/}" "$base/logrotate.conf"
     if [[ $purge == no ]]; then
         say "Removed. State in $state and settings in $(dirname "$config") are kept;"
         say "to remove them too:  ./install.sh --user --uninstall --purge"
         return
     fi
     rm -rf "$state" "$(dirname "$config")" "$unit_folder"/kloros-*.d
-    rm -f "${XDG_DATA_HOME:-$HOME/.local/share}/systemd/timers/stamp-kloros-orchestrator.timer"
+    rm -f "${XDG_DATA_HOME:-$HOME/.local/share}/systemd/timers/"stamp-kloros-*.timer
     say "Removed, with state and settings."
 }
 

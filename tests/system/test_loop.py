@@ -130,3 +130,23 @@ def test_the_stop_file_ends_it_well_and_it_stays_down(agent: Agent, guest: Guest
     rows = agent.rows()
     assert numbers(rows) == list(range(1, len(rows) + 1))
     assert len(agent.operator.starts_of(LOOP)) == 1
+
+
+def test_rotation_while_it_runs_loses_and_doubles_no_row(agent: Agent, guest: Guest) -> None:
+    agent.runs(GOOD)
+    listed = f"{TREE}/state/run_cycle_history.jsonl {STATE}/consent.jsonl"
+    recipe = "{ su kloros kloros\nsize 1\nrotate -1\ncompress\ndelaycompress\nmissingok\nnotifempty\nnocreate\n}"
+    guest.write("/etc/logrotate.d/kloros-loop", f"{listed} {recipe}\n")
+    guest.sh("rm /etc/logrotate.d/kloros")
+    for rotated in range(3):
+        until(agent.rows, what="a row since the last rotation", within=60)
+        guest.sh("logrotate /etc/logrotate.d/kloros-loop")
+        assert guest.path(f"{TREE}/state/run_cycle_history.jsonl.1").exists(), rotated
+    guest.sh(f"systemctl stop {LOOP}")
+    history = f"{TREE}/state/run_cycle_history.jsonl"
+    everything = guest.sh(f"zcat {history}.*.gz; cat {history}.1; cat {history} 2>/dev/null; true").out.splitlines()
+    found = sorted(json.loads(line)["iteration"] for line in everything)
+    assert found == list(range(1, len(found) + 1))
+    assert len(found) >= 3
+    consents = agent.operator.ctl("consent list --limit 1000")
+    assert sorted(one["iteration"] for one in consents) == found
