@@ -1,6 +1,6 @@
 """How long the logs of iterations stay: by the same rule as cycles, `[retention]`.
 
-logrotate can't do it: the folder is the operator's, and each log is a file of its own that is never appended to. The output of
+logrotate can't do it: the folder is the operator's, and each log is a file of its own. The output of
 a cycle that is kept stays in the cycle's own folder.
 """
 

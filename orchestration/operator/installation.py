@@ -311,6 +311,8 @@ class Undoing:
 
     def _change(self, path: str) -> Step:
         step, change = self._step(path), self.changes[path]
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.unlink(_beside(path))  # of an installation that was killed
         if step.action == "remove":
             with suppress(FileNotFoundError):
                 os.unlink(path)
@@ -472,7 +474,7 @@ def _put(path: str, wanted: Look, source: str) -> None:
     """Make a path what it is wanted to be, in one step. What an operator switched in a unit stays switched."""
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
     if "link" in wanted:
-        beside = f"{path}.new"
+        beside = _beside(path)
         with suppress(FileNotFoundError):
             os.unlink(beside)
         os.symlink(wanted["link"], beside)
@@ -484,13 +486,19 @@ def _put(path: str, wanted: Look, source: str) -> None:
     _write(path, data, wanted["mode"])
 
 
+def _beside(path: str) -> str:
+    """Return the name under which a file is written before it is renamed."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.kloros-new")
+
+
 def _read(path: str) -> bytes:
     with open(path, "rb") as file:
         return file.read()
 
 
 def _write(path: str, data: bytes, mode: int) -> None:
-    beside = f"{path}.new"
+    beside = _beside(path)
     with suppress(FileNotFoundError):
         os.unlink(beside)
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

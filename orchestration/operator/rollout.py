@@ -65,7 +65,7 @@ def rollback_rollout(console: Console, *, yes: bool, force: bool, base: str | No
         "done": False,
     }
     if not console.as_json:
-        console.screen.print(_lines(document, steps))
+        console.screen.print(_lines(console, document, steps))
     if not (yes or _agreed(console)):
         console.answer(document, lambda: ["Nothing has been changed. To do it: klorosctl rollback-rollout --yes"])
         return 0
@@ -81,7 +81,7 @@ def rollback_rollout(console: Console, *, yes: bool, force: bool, base: str | No
     if console.as_json:
         click.echo(json.dumps(document))
     else:
-        click.echo("\n".join(["", f"Done. {now}", *(f"  left: {step.name}: {step.why}" for step in left)]))
+        click.echo("\n".join([f"Done. {now}", *(f"  left: {step.name} — {step.why}" for step in left)]))
     return 0
 
 
@@ -114,16 +114,17 @@ def _state(console: Console, rollout: Rollout) -> tuple[str, str]:
     return str(state_dir), str(rollout.content["settings"])
 
 
-def _lines(document: dict[str, Any], steps: list[Step]) -> Iterator[str]:
-    yield f"Rollout {document['rollout']} of {document['at']} installed {document['version']}."
-    yield f"Before it: {document['back_to']}." if document["back_to"] else "Before it: nothing."
+def _lines(console: Console, document: dict[str, Any], steps: list[Step]) -> Iterator[str]:
+    screen = console.screen
+    before = f"Before it: {document['back_to'] or 'nothing'}."
+    yield from screen.wrap(f"Rollout {document['rollout']} of {document['at']} installed {document['version']}. {before}")
     yield ""
-    for step in steps:
-        yield f"  {step.action:8}  {step.kind:8}  {step.name}{f'  ({step.why})' if step.why else ''}"
+    rows = [(step.action, step.kind, f"{step.name}{f' — {step.why}' if step.why else ''}") for step in steps]
+    yield from screen.table(("ACTION", "KIND", "WHAT"), rows)
+    yield ""
     if document["stopped"]:
+        yield from screen.alarm(f"at work now, and stopped by it: {', '.join(document['stopped'])}")
         yield ""
-        yield f"At work now, and stopped by it: {', '.join(document['stopped'])}"
-    yield ""
 
 
 def _agreed(console: Console) -> bool:

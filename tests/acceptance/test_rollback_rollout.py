@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
+import pty
 import sqlite3
 import subprocess
 from pathlib import Path
@@ -80,7 +82,7 @@ def test_it_lists_and_changes_nothing_until_told(installed: Installed) -> None:
     installed.roll_out("2", knows=SCHEMA_VERSION)
     done = installed.roll_back()
     assert done.returncode == 0
-    assert "restore   unit" in done.stdout
+    assert "restore  unit" in done.stdout
     assert "Nothing has been changed" in done.stdout
     assert installed.unit.read_text() == "# 2\n"
     assert installed.answer()["done"] is False
@@ -90,6 +92,23 @@ def test_it_lists_and_changes_nothing_until_told(installed: Installed) -> None:
     assert "Before it: nothing" in installed.roll_back("--yes").stdout
     assert not installed.unit.exists()
     assert not installed.base.exists()
+
+
+@pytest.mark.parametrize("answer", ["y", "n", ""])
+def test_on_a_terminal_it_asks_and_takes_no_for_the_default(installed: Installed, answer: str) -> None:
+    installed.roll_out("1", knows=SCHEMA_VERSION)
+    ours, theirs = pty.openpty()
+    os.write(ours, f"{answer}\n".encode())
+    arguments = installed.host.command("klorosctl", "rollback-rollout", "--base", str(installed.base))
+    done = subprocess.run(
+        arguments, env=installed.host.environ, stdin=theirs, stdout=theirs, stderr=theirs, check=False, timeout=60
+    )
+    os.close(theirs)
+    said = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert done.returncode == 0
+    assert "Do it? [y/N]" in said
+    assert installed.unit.exists() is (answer != "y"), said
 
 
 def test_without_a_record_it_says_what_removes_the_rest(installed: Installed) -> None:

@@ -14,64 +14,18 @@ from pathlib import Path
 import pytest
 
 from orchestration.operator import installation
-from orchestration.operator.installation import Place, Refused, Rollout, Undoing, apply, known_schema, remove_old_versions
+from orchestration.operator.installation import Refused, known_schema, remove_old_versions
+from tests.contract.rollouts import UNIT, Root
 
-UNIT = "etc/systemd/system/kloros-orchestrator.service"
 RECORDER = Path(installation.__file__)
-
-
-class Root:
-    """A file system with an installation, below a temporary folder."""
-
-    def __init__(self, top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.top = top
-        self.place = Place(str(top / "opt"))
-        self.asked = top.parent / "systemctl.log"
-        fake = top.parent / "bin" / "systemctl"
-        fake.parent.mkdir()
-        fake.write_text(f'#!/bin/sh\necho "$*" >>{self.asked}\n')
-        fake.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{fake.parent}:/usr/bin:/bin")
-
-    def roll_out(self, version: str, files: dict[str, str], *, finished: bool = True) -> Rollout | None:
-        """Install a version that lays these files, as install.sh does."""
-        folder = Path(self.place.version(version))
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".complete").touch()
-        stage = self.top.parent / f"stage-{version}"
-        launcher = f"#!/bin/sh\nexec {folder}/bin/python\n"
-        for name, text in {**files, "opt/bin/python": launcher}.items():
-            path = Path(f"{stage}{self.top}") / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        about = {"version": version, "kind": "system", "unit_folder": str(self.top / "etc/systemd/system")}
-        made = apply(self.place, str(stage), {**about, "state": "", "settings": "", "backup": "", "packages": []})
-        if made is not None and finished:
-            made.content["complete"] = True
-            made.save()
-        return made
-
-    def undoing(self, *, force: bool = False) -> Undoing:
-        return Undoing(self.place, self.place.records()[-1:], force=force)
-
-    def roll_back(self, *, force: bool = False) -> dict[str, str]:
-        """Take the newest rollout back; returns what became of each path."""
-        done: dict[str, str] = {}
-        undoing = self.undoing(force=force)
-        undoing.check()
-        undoing.undo(lambda step: done.update({os.path.relpath(step.name, self.top): step.action}))
-        return done
-
-    def files(self) -> dict[str, str]:
-        """Return every file with its text, but for records and versions."""
-        found = (path for path in self.top.rglob("*") if path.is_file() and "opt/rollouts" not in str(path))
-        return {str(path.relative_to(self.top)): path.read_text() for path in found if "opt/versions" not in str(path)}
 
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Root:
     (tmp_path / "root").mkdir()
-    return Root(tmp_path / "root", monkeypatch)
+    root = Root(tmp_path / "root")
+    monkeypatch.setenv("PATH", root.path)
+    return root
 
 
 def test_nothing_is_left_of_a_first_rollout(root: Root) -> None:
@@ -178,7 +132,7 @@ def test_a_killed_rollout_is_gone_on_with(root: Root, monkeypatch: pytest.Monkey
     with pytest.raises(KeyboardInterrupt):
         root.roll_out("2", {"etc/a": "2\n", "etc/b": "2\n"})
     monkeypatch.undo()
-    monkeypatch.setenv("PATH", f"{root.asked.parent}/bin:/usr/bin:/bin")
+    monkeypatch.setenv("PATH", root.path)
     made = root.roll_out("2", {"etc/a": "2\n", "etc/b": "2\n"})
     assert made is not None
     assert made.number == 2

@@ -1,4 +1,4 @@
-"""The logs of iterations go by number and age, a few at a time, and nothing else in their folder does."""
+"""The logs of iterations go by number and age, a few at a time; rows of the history survive its rotation, each once."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestration.loop.logs import prune
+from orchestration.loop.records import append_once
 from orchestration.settings import Retention
 
 NOW = datetime(2026, 11, 21, 3, tzinfo=UTC)
@@ -54,3 +55,15 @@ def test_few_go_at_a_time_and_seldom(folder: Path) -> None:
 
 def test_a_folder_that_is_gone_is_no_fault(tmp_path: Path) -> None:
     prune(str(tmp_path / "absent"), Retention(), iteration=16, now=NOW)
+
+
+def test_a_row_that_was_rotated_away_before_it_was_noted_is_not_written_again(tmp_path: Path) -> None:
+    """The loop was killed between writing the row and noting that; logrotate came by before the next loop."""
+    history = tmp_path / "history.jsonl"
+    for line in ("one", "two"):
+        append_once(str(history), line)
+    history.rename(f"{history}.1")
+    append_once(str(history), "two")
+    assert not history.exists()
+    append_once(str(history), "three")
+    assert (Path(f"{history}.1").read_text(), history.read_text()) == ("one\ntwo\n", "three\n")
