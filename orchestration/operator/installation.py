@@ -108,6 +108,10 @@ class Place(NamedTuple):
                     found.append(Rollout(folder, json.load(file)))
             except FileNotFoundError:
                 continue  # killed before the record was written: nothing had been changed
+            except ValueError as error:
+                raise Refused(
+                    f"{folder}/{RECORD} can't be read: {error}", "install.sh --uninstall goes without it"
+                ) from error
         return found
 
     def running(self) -> str:
@@ -208,7 +212,11 @@ class Undoing:
     @classmethod
     def of_everything(cls, place: Place, paths: Iterable[str], *, user: bool) -> Undoing:
         """Go back to no installation; of these paths it takes for created what no record says otherwise of."""
-        undoing = cls(place, place.records(), force=True)
+        try:
+            undoing = cls(place, place.records(), force=True)
+        except Refused:
+            shutil.rmtree(place.rollouts)
+            undoing = cls(place, [], force=True)
         undoing.changes = {path: Change({}, None, "") for path in paths} | undoing.changes
         if undoing.target:  # the oldest record is of an upgrade of something that kept none
             undoing.changes = {path: change._replace(before={}) for path, change in undoing.changes.items()}
@@ -262,8 +270,9 @@ class Undoing:
         self._reload()
         if at_rest is not None:
             at_rest()
-            paused = sorted({unit for rollout in self.rollouts for unit in rollout.content["paused"]})
-            self.systemctl("start", *(unit for unit in paused if os.path.lexists(self._unit_path(unit))))
+        paused = {unit for rollout in self.rollouts for unit in rollout.content.get("paused", [])}
+        if going := sorted(unit for unit in paused if os.path.lexists(self._unit_path(unit))):
+            self.systemctl("start", *going)
         for path in [] if self.target else launchers:
             tell(self._change(path))
         self._remove_records()
@@ -553,7 +562,14 @@ def main(arguments: Sequence[str]) -> int:
     removing.add_argument("--kind", required=True)
     removing.add_argument("paths", nargs="*")
     given = parser.parse_args(arguments)
-    place = Place(given.base)
+    try:
+        return _run(given, Place(given.base))
+    except Refused as error:
+        print(f"{error}\n  {error.hint}", file=sys.stderr)
+        return 1
+
+
+def _run(given: argparse.Namespace, place: Place) -> int:
     match given.errand:
         case "apply":
             about = {

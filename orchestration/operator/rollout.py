@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any, NamedTuple
@@ -20,9 +21,11 @@ from orchestration import wiring
 from orchestration.errors import KlorosError, LockHeld, SettingsInvalid, Unwritable, Usage
 from orchestration.host.lock import FileLock
 from orchestration.operator import backup
+from orchestration.operator.check import Check, Level
 from orchestration.operator.console import Console, json_option
 from orchestration.operator.installation import Place, Refused, Rollout, Step, Undoing, known_schema
 
+_A_TICK = 3.0  # seconds
 _LOCKS = ("orchestrator.lock", "runner.lock", "loop.lock")
 
 
@@ -85,6 +88,24 @@ def rollback_rollout(console: Console, *, yes: bool, force: bool, base: str | No
     return 0
 
 
+def interrupted() -> Iterator[Check]:
+    """Check that the newest rollout, or its rollback, came to its end."""
+    versions, _ = os.path.split(sys.prefix)
+    if os.path.basename(versions) != "versions":
+        return
+    try:
+        records = _records(Place(os.path.dirname(versions)))
+    except KlorosError as error:
+        yield Check("rollout", Level.WARNING, error.message, error.hint)
+        return
+    if records and records[-1].content["undoing"]:
+        evidence = f"the rollback of {records[-1].version} was interrupted"
+        yield Check("rollout", Level.WARNING, evidence, "sudo klorosctl rollback-rollout --yes")
+    elif records and not records[-1].content["complete"]:
+        evidence = f"the installation of {records[-1].version} was interrupted"
+        yield Check("rollout", Level.WARNING, evidence, "run its install.sh again, or: sudo klorosctl rollback-rollout")
+
+
 def _base_of_this() -> str:
     """Return the installation whose environment runs this: `<base>/versions/<version>`."""
     versions, _ = os.path.split(sys.prefix)
@@ -96,8 +117,15 @@ def _base_of_this() -> str:
     return os.path.dirname(versions)
 
 
+def _records(place: Place) -> list[Rollout]:
+    try:
+        return place.records()
+    except Refused as error:
+        raise KlorosError(str(error), hint=error.hint) from error
+
+
 def _newest(place: Place) -> Rollout:
-    records = place.records()
+    records = _records(place)
     if not records:
         raise Usage(
             f"no rollout is on record in {place.rollouts}", hint="what is there can be removed by install.sh --uninstall"
@@ -170,10 +198,13 @@ def _of_settings(place: Place, target: str, config: str) -> Iterator[Step]:
         return
     command = [os.path.join(place.version(target), "bin", "klorosctl"), "config", "check"]
     environ = {**os.environ, "KLR_CONFIG": config}
-    done = subprocess.run(
-        command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60
-    )
-    why = "" if done.returncode == 0 else f"the version before refuses it: {(done.stderr or done.stdout).strip()}"
+    try:
+        done = subprocess.run(
+            command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60
+        )
+        why = "" if done.returncode == 0 else f"the version before refuses it: {(done.stderr or done.stdout).strip()}"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        why = f"whether the version before takes it could not be found out: {error}"
     yield Step("settings", config, "keep", why)
 
 
@@ -186,14 +217,36 @@ def _free(state_dir: str, store: Store | None) -> None:
 def _setting_back(state_dir: str, store: Store | None) -> Callable[[], object] | None:
     if store is None:
         return None
-    return lambda: _as_owner(state_dir, lambda: _locked(state_dir, lambda: backup.set_back(*store)))
+
+    def set_back() -> None:
+        try:
+            _as_owner(state_dir, lambda: _locked(state_dir, lambda: backup.set_back(*store)))
+        except KlorosError as error:
+            raise type(error)(
+                f"the program is back, the store is not, and ticks are stopped until it is: {error.message}",
+                hint=f"{error.hint}; then go on with: {sys.argv[0]} rollback-rollout --yes",
+            ) from error
+
+    return set_back
 
 
 def _locked(state_dir: str, act: Callable[[], Any]) -> Any:
-    with ExitStack() as stack:
-        for name in _LOCKS:
-            stack.enter_context(FileLock(os.path.join(state_dir, "locks", name)).held("klorosctl rollback-rollout"))
-        return act()
+    """Do something while neither tick nor cycle nor loop works; a tick that has begun is waited for.
+
+    Raises:
+        LockHeld: one of them goes on.
+    """
+    deadline = time.monotonic() + _A_TICK
+    while True:
+        try:
+            with ExitStack() as stack:
+                for name in _LOCKS:
+                    stack.enter_context(FileLock(os.path.join(state_dir, "locks", name)).held("klorosctl rollback-rollout"))
+                return act()
+        except LockHeld:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def _as_owner(state_dir: str, act: Callable[[], Any]) -> Any:

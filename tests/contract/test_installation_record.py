@@ -177,6 +177,37 @@ def test_at_rest_nothing_starts_ticks_and_the_older_program_is_in_place(root: Ro
     assert "start kloros-orchestrator.timer" in root.asked.read_text().removeprefix(at_rest[1])
 
 
+def test_ticks_start_again_also_when_it_was_killed_at_rest(root: Root) -> None:
+    root.roll_out("1", {"etc/systemd/system/kloros-orchestrator.timer": "1\n"})
+    root.roll_out("2", {"etc/systemd/system/kloros-orchestrator.timer": "1\n"})
+    fake = root.asked.parent / "bin" / "systemctl"
+    active = fake.read_text() + 'case "$*" in *is-active*) echo active;; esac\n'
+    inactive = fake.read_text()
+
+    def dying() -> None:
+        raise KeyboardInterrupt
+
+    fake.write_text(active)
+    with pytest.raises(KeyboardInterrupt):
+        root.undoing().undo(lambda _: None, at_rest=dying)
+    fake.write_text(inactive)
+    root.asked.write_text("")
+    root.roll_back()
+    assert "start kloros-orchestrator.timer" in root.asked.read_text().splitlines()[-1]
+
+
+def test_a_record_that_can_not_be_read_stops_all_but_uninstalling(root: Root) -> None:
+    root.roll_out("1", {"etc/kloros": "1\n"})
+    Path(root.place.rollouts, "0001", "record.json").write_text("{")
+    with pytest.raises(Refused, match=r"record\.json can't be read"):
+        root.roll_back()
+    paths = [root.top / "etc/kloros", root.top / "opt/bin/python"]
+    subprocess.run(
+        [sys.executable, "-I", RECORDER, "--base", root.place.base, "remove", "--kind", "system", *paths], check=True
+    )
+    assert root.files() == {}
+
+
 def test_uninstalling_goes_back_past_every_rollout_and_needs_no_record(root: Root) -> None:
     (root.top / "etc").mkdir()
     (root.top / "etc/theirs").write_text("theirs\n")
