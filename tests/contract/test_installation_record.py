@@ -77,16 +77,17 @@ def test_what_an_operator_changed_is_left_unless_forced(root: Root, force: bool)
     assert root.files()["etc/kloros"] == ("1\n" if force else "2 and mine\n")
 
 
-def test_the_mode_that_an_operator_switched_in_a_unit_stays_both_ways(root: Root) -> None:
-    text = "[Service]\nEnvironment=KLR_ORCHESTRATION_MODE=enabled\n# {}\n"
-    root.roll_out("1", {UNIT: text.format(1)})
+@pytest.mark.parametrize("later", ["enabled", "disabled"])
+def test_the_mode_that_an_operator_switched_in_a_unit_stays_both_ways(root: Root, later: str) -> None:
+    text = "[Service]\nEnvironment=KLR_ORCHESTRATION_MODE={1}\n# {0}\n"
+    root.roll_out("1", {UNIT: text.format(1, "enabled")})
     unit = root.top / UNIT
-    unit.write_text(unit.read_text().replace("enabled", "disabled"))
-    root.roll_out("2", {UNIT: text.format(2)})
-    assert unit.read_text() == text.format(2).replace("enabled", "disabled")
-    unit.write_text(text.format(2))
+    unit.write_text(text.format(1, "disabled"))
+    root.roll_out("2", {UNIT: text.format(2, "enabled")})
+    assert unit.read_text() == text.format(2, "disabled")
+    unit.write_text(text.format(2, later))
     assert root.roll_back()[UNIT] == "restore"
-    assert unit.read_text() == text.format(1)
+    assert unit.read_text() == text.format(1, later)
 
 
 def test_a_changed_launcher_is_refused_before_anything_is_done(root: Root) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.system import layers
 from tests.system.guest import Guest, until
 from tests.system.operator import STATE, Operator
 
@@ -134,15 +135,19 @@ def test_the_stop_file_ends_it_well_and_it_stays_down(agent: Agent, guest: Guest
 
 def test_rotation_while_it_runs_loses_and_doubles_no_row(agent: Agent, guest: Guest) -> None:
     agent.runs(GOOD)
-    listed = f"{TREE}/state/run_cycle_history.jsonl {STATE}/consent.jsonl"
-    recipe = "{ su kloros kloros\nsize 1\nrotate -1\ncompress\ndelaycompress\nmissingok\nnotifempty\nnocreate\n}"
-    guest.write("/etc/logrotate.d/kloros-loop", f"{listed} {recipe}\n")
-    guest.sh("rm /etc/logrotate.d/kloros")
+    page = (layers.ROOT / "docs/how-to/continuous-loop.md").read_text()
+    recipe = page.partition("```logrotate\n")[2].partition("```")[0]
+    assert "size 64M" in recipe
+    own = "/etc/logrotate.d/kloros"
+    guest.write("/etc/logrotate.d/kloros-loop", recipe.replace("size 64M", "size 1"))
+    guest.write("/etc/logrotate.d/kloros-consent", guest.path(own).read_text().replace("size 64M", "size 1"))
+    guest.sh(f"rm {own}")
     for rotated in range(3):
         until(agent.rows, what="a row since the last rotation", within=60)
-        guest.sh("logrotate /etc/logrotate.d/kloros-loop")
+        guest.sh("logrotate /etc/logrotate.d/kloros-loop && logrotate /etc/logrotate.d/kloros-consent")
         assert guest.path(f"{TREE}/state/run_cycle_history.jsonl.1").exists(), rotated
     guest.sh(f"systemctl stop {LOOP}")
+    assert guest.path(f"{STATE}/consent.jsonl.1").exists()
     history = f"{TREE}/state/run_cycle_history.jsonl"
     everything = guest.sh(f"zcat {history}.*.gz; cat {history}.1; cat {history} 2>/dev/null; true").out.splitlines()
     found = sorted(json.loads(line)["iteration"] for line in everything)

@@ -120,7 +120,7 @@ def test_extras_are_installed_and_kept_by_upgrades(guest: Guest) -> None:
 
 
 def test_an_interrupted_installation_is_told_and_gone_on_with(guest: Guest) -> None:
-    guest.sh("sed -i 's/\"complete\": true/\"complete\": false/' /opt/kloros/rollouts/0001/record.json")
+    guest.sh('sed -i \'s/"complete": true/"complete": false/\' /opt/kloros/rollouts/0001/record.json')
     assert "warning  rollout" in guest.sh("klorosctl doctor", check=False).out
     run_installer(guest)
     assert " rollout " not in guest.sh("klorosctl doctor", check=False).out
