@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,11 @@ class Host:
         """Ask the store directly."""
         with sqlite3.connect(f"file:{self.state / 'kloros.db'}?mode=ro", uri=True) as connection:
             return connection.execute(query).fetchall()
+
+    def change(self, statement: str) -> None:
+        """Change the store from outside, as a damage or an older release would have left it."""
+        with closing(sqlite3.connect(self.state / "kloros.db")) as connection, connection:
+            connection.execute(statement)
 
     def counter(self, name: str, labels: str = "") -> float:
         """Return the value of one counter series, 0 when it does not exist."""

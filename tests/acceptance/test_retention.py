@@ -56,6 +56,7 @@ def test_none_a_tick(ran: Host) -> None:
 
 def test_a_tick_does_not_fail_because_of_it(ran: Host) -> None:
     ran.set(**AT_ONCE)
+    ran.change("DELETE FROM baseline_versions")  # as a release without versions left it
     (ran.state / "baseline" / "baseline.json").write_text("broken")
     done = ran.tick()
     assert done.returncode == Exit.DONE
