@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 from orchestration.baseline.version import Kind, Provenance, Version, following
 from orchestration.errors import KlorosError, Usage
 from orchestration.promotions.baseline import Accepted, Baseline, baseline_path, read_baseline, with_accepted
+from orchestration.promotions.promotion import Number
 from orchestration.store.instants import from_text, to_text
 from orchestration.store.port import Database, Row
 
@@ -86,6 +87,16 @@ def take_in(db: Database, accepted: Iterable[Accepted], provenance: Provenance, 
     before = newest(db) or _import_older(db, state_dir, provenance)
     parameters, fitness, stems = with_accepted({} if before is None else before.parameters, given)
     return append(db, following(before, provenance, parameters, promotions=stems, fitness=fitness))
+
+
+def put(db: Database, parameters: Mapping[str, Number], provenance: Provenance, *, state_dir: str) -> Version:
+    """Commit a person's values on top of today's baseline. Inside a transaction.
+
+    Raises:
+        BaselineInvalid: as `take_in`.
+    """
+    before = newest(db) or _import_older(db, state_dir, provenance)
+    return append(db, following(before, provenance, {**(before.parameters if before else {}), **parameters}))
 
 
 def put_back(db: Database, number: int, provenance: Provenance) -> Version:

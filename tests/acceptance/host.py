@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestration.exits import Exit
+from orchestration.host import process_identity
 
 PYTHON = sys.executable
 
@@ -74,8 +75,17 @@ class Host:
         return [PYTHON, "-m", f"orchestration.{entry}", *arguments]
 
     def tick(self, *flags: str) -> subprocess.CompletedProcess[str]:
-        """Do one tick."""
-        return self.run("run_once", *flags)
+        """Do one tick; one with `--wait` also sees out the tick that follows its cycle, which might take in what comes next."""
+        done = self.run("run_once", *flags)
+        deadline = time.monotonic() + 30
+        while "--wait" in flags and self.processes():
+            assert time.monotonic() < deadline, self.processes()
+        return done
+
+    def processes(self) -> list[int]:
+        """List the living processes that work for this state folder or its cycles."""
+        mark = f"KLR_STATE_DIR={self.state}".encode()
+        return [int(name) for name in os.listdir("/proc") if name.isdigit() and _is_marked(int(name), mark)]
 
     def decided(self, *flags: str) -> dict[str, Any]:
         """Do one tick that must succeed, and return its record; one that follows a cycle may hold the lock for a moment."""
@@ -172,3 +182,11 @@ def script(folder: Path, name: str, lines: Sequence[str]) -> str:
     path.write_text("\n".join(("#!/bin/sh", *lines)) + "\n")
     path.chmod(0o755)
     return str(path)
+
+
+def _is_marked(pid: int, mark: bytes) -> bool:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return mark in file.read().split(b"\0") and process_identity.start_time(pid) is not None
+    except OSError:
+        return False

@@ -15,7 +15,6 @@ from typing import Any
 import yaml
 
 from orchestration.baseline import copies
-from orchestration.host import process_identity
 from orchestration.store.sqlite import SqliteDatabase
 from tests.acceptance.host import Host
 
@@ -158,11 +157,6 @@ class World(Host):
             "left": sorted(str(path.relative_to(self.home)) for path in self.files() if _is_plain(path.name)),
         }
 
-    def processes(self) -> list[int]:
-        """List the living processes that work for this state folder or its cycles."""
-        mark = f"KLR_STATE_DIR={self.state}".encode()
-        return [int(name) for name in os.listdir("/proc") if name.isdigit() and _is_marked(int(name), mark)]
-
     def _read(self, pattern: str) -> dict[str, Any]:
         found = {str(path.relative_to(self.state)): json.loads(path.read_text()) for path in self.state.glob(pattern)}
         return {name: {k: v for k, v in value.items() if k not in _TIMES} for name, value in sorted(found.items())}
@@ -176,11 +170,3 @@ class World(Host):
 def _is_plain(name: str) -> bool:
     """Leave out what comes and goes with SQLite."""
     return not name.endswith(("-wal", "-shm"))
-
-
-def _is_marked(pid: int, mark: bytes) -> bool:
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return mark in file.read().split(b"\0") and process_identity.start_time(pid) is not None
-    except OSError:
-        return False
