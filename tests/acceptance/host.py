@@ -75,7 +75,7 @@ class Host:
         return [PYTHON, "-m", f"orchestration.{entry}", *arguments]
 
     def tick(self, *flags: str) -> subprocess.CompletedProcess[str]:
-        """Do one tick; one with `--wait` also sees out the tick that follows its cycle, which might take in what comes next."""
+        """Do one tick; one with `--wait` also sees out the tick that follows its cycle and might take in what is next."""
         done = self.run("run_once", *flags)
         deadline = time.monotonic() + 30
         while "--wait" in flags and self.processes():
