@@ -41,8 +41,11 @@ COMMANDS: Mapping[str, str] = {
     "loop": "loop",
     "consent": "loop",
     "promotions": "promotions",
+    "baseline": "baseline",
     "intents": "intents",
     "doctor": "doctor",
+    "backup": "backup",
+    "rollback-rollout": "rollout",
     "config": "config",
     "completion": "completion",
 }
@@ -86,7 +89,7 @@ class Program(click.Group):
         """Import a command's module."""
         if name not in COMMANDS:
             return None
-        command = getattr(import_module(f"orchestration.operator.{COMMANDS[name]}"), name)
+        command = getattr(import_module(f"orchestration.operator.{COMMANDS[name]}"), name.replace("-", "_"))
         return command if isinstance(command, click.Command) else None
 
 
