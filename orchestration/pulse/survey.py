@@ -86,7 +86,9 @@ def _survey(settings: Settings, db: Database, now: datetime, *, boot_id: str, cy
         phase_dates=tuple(phase_line(day) for day in calendar.recent(db, PHASE_DATES)),
         queues=_queues(settings, db, values),
         parked=tuple(
-            Parked(stem=p.stem, failures=p.failures, reason=p.reason, since=p.changed_at) for p in promotions.parked(db)
+            Parked(stem=one.stem, failures=one.failures, reason=one.reason, since=one.changed_at)
+            for one in promotions.parked(db)
+            if _waits(settings, one.stem)
         ),
         backoffs=_backoffs(settings, db, open_now, now),
         damaged_lines=sum(line.damaged_lines for line in newest),
@@ -173,12 +175,15 @@ def _queue(row: Row, name: str) -> Queue:
 def _oldest_unacked(settings: Settings, db: Database) -> datetime | None:
     """Return when the promotion was first seen that waits longest: the store may remember some that others have answered."""
     for row in db.rows("survey.unacked", limit=_UNACKED_LOOKED_AT):
-        stem = cast("str", row["stem"])
-        if os.path.lexists(os.path.join(settings.promotions_dir, f"{stem}.json")) and not os.path.lexists(
-            os.path.join(settings.acks_dir, ack_name(stem))
-        ):
+        if _waits(settings, cast("str", row["stem"])):
             return from_text(cast("str", row["first_seen_at"]))
     return None
+
+
+def _waits(settings: Settings, stem: str) -> bool:
+    """Tell whether a promotion is there and has no ack of its name."""
+    promotion, ack = os.path.join(settings.promotions_dir, f"{stem}.json"), os.path.join(settings.acks_dir, ack_name(stem))
+    return os.path.lexists(promotion) and not os.path.lexists(ack)
 
 
 def _backoffs(settings: Settings, db: Database, open_now: Interval | None, now: datetime) -> tuple[Waiting, ...]:
