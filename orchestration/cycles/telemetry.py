@@ -79,18 +79,21 @@ def read(folder: str) -> Telemetry:
             continue
         for name, value in reading.values.items():
             if name in found or len(found) < MOST_SERIES:
-                found[name] = _add(found.get(name), value)
+                found[name] = add(found.get(name), value)
     return Telemetry(found, damaged)
 
 
-def readings(folder: str) -> Iterator[Reading]:
-    """Give every line of a cycle's telemetry; a file that can't be read has none."""
+def readings(folder: str, budget: int = MOST_BYTES) -> Iterator[Reading]:
+    """Give every line with numbers, and every damaged one, of a cycle's telemetry; a file that can't be read has none.
+
+    Args:
+        budget: bytes to read at most, of a longer file its end.
+    """
     logs = os.path.join(folder, "logs")
     try:
         names = sorted(name for name in os.listdir(logs) if name.endswith(".jsonl"))
     except OSError:
         return
-    budget = MOST_BYTES
     for name in names[:MOST_FILES]:
         with suppress(OSError):
             budget -= yield from _readings(os.path.join(logs, name), budget)
@@ -106,10 +109,10 @@ def to_text(telemetry: Telemetry) -> str:
     return json.dumps({"series": telemetry.series, "damaged": telemetry.damaged})
 
 
-def from_text(text: str | None) -> Telemetry:
-    """Read what `to_text` wrote; nothing for what is not known."""
+def from_text_or_none(text: str | None) -> Telemetry | None:
+    """Read what `to_text` wrote; None for what is not known."""
     if text is None:
-        return NOTHING
+        return None
     found = json.loads(text)
     return Telemetry({name: Figures(*figures) for name, figures in found["series"].items()}, found["damaged"])
 
@@ -124,6 +127,15 @@ def parse(line: bytes) -> tuple[datetime | None, dict[str, float]] | None:
         return None, {}
     at, clock = _clock(read)
     return at, dict(_numbers({key: value for key, value in read.items() if key != clock}, "", 1))
+
+
+def add(before: Figures | None, value: float) -> Figures:
+    """Take a value into a series; None: it is the first."""
+    if before is None:
+        return Figures(value, 1, value, value, value)
+    total = before.total + value
+    bounded = max(-sys.float_info.max, min(total, sys.float_info.max))
+    return Figures(value, before.number + 1, min(before.low, value), max(before.high, value), bounded)
 
 
 def _readings(path: str, budget: int) -> Generator[Reading, None, int]:
@@ -200,11 +212,3 @@ def _instant(value: object) -> datetime | None:
             found = datetime.fromisoformat(value)
             return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
     return None
-
-
-def _add(before: Figures | None, value: float) -> Figures:
-    if before is None:
-        return Figures(value, 1, value, value, value)
-    total = before.total + value
-    bounded = max(-sys.float_info.max, min(total, sys.float_info.max))
-    return Figures(value, before.number + 1, min(before.low, value), max(before.high, value), bounded)

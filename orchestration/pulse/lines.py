@@ -7,9 +7,10 @@ from typing import cast
 
 from orchestration.cycles import telemetry
 from orchestration.cycles.cycle import Cause, CycleState, JobName
-from orchestration.pulse.loop_health import CycleLine, TickLine
+from orchestration.pulse.loop_health import CycleLine, PhaseLine, TickLine
 from orchestration.store.instants import from_text, from_text_or_none
 from orchestration.store.port import Row
+from orchestration.tick.calendar import PhaseDate
 from orchestration.tick.history import Tick
 
 
@@ -17,7 +18,7 @@ def cycle_line(row: Row) -> CycleLine:
     """Read one row of the queries that give cycles for lists."""
     state = CycleState(cast("str", row["state"]))
     started, ended = _instant(row, "started_at"), _instant(row, "ended_at")
-    measured = telemetry.from_text(cast("str | None", row["telemetry"]))
+    measured = telemetry.from_text_or_none(cast("str | None", row["telemetry"])) or telemetry.NOTHING
     return CycleLine(
         cycle=cast("int", row["cycle"]),
         job=JobName(cast("str", row["job"])),
@@ -53,6 +54,11 @@ def tick_line(tick: Tick) -> TickLine:
         cycle=tick.cycle,
         findings=tick.findings,
     )
+
+
+def phase_line(day: PhaseDate) -> PhaseLine:
+    """Write an accounted date as a line."""
+    return PhaseLine(**day._asdict())
 
 
 def _instant(row: Row, column: str) -> datetime | None:

@@ -23,14 +23,13 @@ from orchestration.promotions import ledger as promotions
 from orchestration.promotions.scan import ack_name
 from orchestration.pulse import health, metrics, signs, tails
 from orchestration.pulse.heartbeat import Now, Seen, beat_of, heartbeat, span
-from orchestration.pulse.lines import cycle_line, seconds_of, tick_line
+from orchestration.pulse.lines import cycle_line, phase_line, seconds_of, tick_line
 from orchestration.pulse.loop_health import (
     CycleLine,
     Failure,
     Heartbeat,
     LoopHealth,
     Parked,
-    PhaseLine,
     Queue,
     Summary,
     Waiting,
@@ -66,7 +65,7 @@ def _survey(settings: Settings, db: Database, now: datetime, *, boot_id: str, cy
     values = metrics.read(db)
     seen = signs.read(settings, db, values, now)
     window = _window(settings)
-    newest = [cycle_line(row) for row in db.rows("pulse.cycles", limit=cycles)]
+    newest = [cycle_line(row) for row in db.rows("survey.cycles", limit=cycles)]
     open_now = window.containing(now)
     return LoopHealth(
         generated_at=now,
@@ -76,7 +75,7 @@ def _survey(settings: Settings, db: Database, now: datetime, *, boot_id: str, cy
         judgement=health.judge(seen, signs.since(db)),
         mode=seen.mode,
         last_tick=next((tick_line(tick) for tick in history.recent(db, 1)), None),
-        active=tuple(cycle_line(row) for row in db.rows("pulse.active")),
+        active=tuple(cycle_line(row) for row in db.rows("survey.active")),
         time_zone=settings.phase.time_zone,
         open_window=None if open_now is None else _window_line(open_now),
         next_window=_window_line(window.next_after(now)),
@@ -87,16 +86,13 @@ def _survey(settings: Settings, db: Database, now: datetime, *, boot_id: str, cy
         phase_dates=tuple(phase_line(day) for day in calendar.recent(db, PHASE_DATES)),
         queues=_queues(settings, db, values),
         parked=tuple(
-            Parked(stem=p.stem, failures=p.failures, reason=p.reason, since=p.changed_at) for p in promotions.parked(db)
+            Parked(stem=one.stem, failures=one.failures, reason=one.reason, since=one.changed_at)
+            for one in promotions.parked(db)
+            if _waits(settings, one.stem)
         ),
         backoffs=_backoffs(settings, db, open_now, now),
         damaged_lines=sum(line.damaged_lines for line in newest),
     )
-
-
-def phase_line(day: calendar.PhaseDate) -> PhaseLine:
-    """Write an accounted date as a line."""
-    return PhaseLine(**day._asdict())
 
 
 def _window(settings: Settings) -> Window:
@@ -108,9 +104,9 @@ def _window_line(interval: Interval) -> WindowLine:
 
 
 def _heartbeat(db: Database, now: Now) -> Heartbeat:
-    newest = next((from_text(cast("str", row["started_at"])) for row in db.rows("pulse.newest_start")), None)
+    newest = next((from_text(cast("str", row["started_at"])) for row in db.rows("survey.newest_start")), None)
     start, minutes = span(now.at, newest)
-    rows = db.rows("pulse.beats", since=to_text(start), until=to_text(now.at))
+    rows = db.rows("survey.beats", since=to_text(start), until=to_text(now.at))
     before = history.last_before(db, start)
     return heartbeat(
         [_seen(row) for row in rows],
@@ -135,7 +131,7 @@ def _seen(row: Row) -> Seen:
 
 
 def _failures(settings: Settings, db: Database, limit: int) -> tuple[Failure, ...]:
-    lines = [cycle_line(row) for row in db.rows("pulse.failed", limit=limit)]
+    lines = [cycle_line(row) for row in db.rows("survey.failed", limit=limit)]
     return tuple(Failure(line=line, tail=_tail(settings.cycles_dir, line)) for line in lines)
 
 
@@ -145,7 +141,7 @@ def _tail(cycles_dir: str, line: CycleLine) -> str:
 
 
 def _summary(db: Database, values: metrics.Values) -> Summary:
-    ended = [_ended(row) for row in db.rows("pulse.ended", limit=NEWEST)]
+    ended = [_ended(row) for row in db.rows("survey.ended", limit=NEWEST)]
     counted = (
         (match[1], match[2], int(value))
         for (name, labels), value in values.items()
@@ -157,13 +153,13 @@ def _summary(db: Database, values: metrics.Values) -> Summary:
 def _ended(row: Row) -> Ended:
     state = CycleState(cast("str", row["state"]))
     started, ended = (from_text_or_none(cast("str | None", row[name])) for name in ("started_at", "ended_at"))
-    measured = telemetry.from_text(cast("str | None", row["telemetry"]))
+    measured = telemetry.from_text_or_none(cast("str | None", row["telemetry"])) or telemetry.NOTHING
     series = {name: figures.last for name, figures in measured.series.items()}
     return Ended(state, seconds_of(state, started, ended), series)
 
 
 def _queues(settings: Settings, db: Database, values: metrics.Values) -> tuple[Queue, ...]:
-    (row,) = db.rows("pulse.queues")
+    (row,) = db.rows("survey.queues")
     waiting = metrics.queues(values)["promotions_unacked"]
     return (
         Queue(name="promotions", count=waiting, oldest=_oldest_unacked(settings, db) if waiting else None),
@@ -178,13 +174,16 @@ def _queue(row: Row, name: str) -> Queue:
 
 def _oldest_unacked(settings: Settings, db: Database) -> datetime | None:
     """Return when the promotion was first seen that waits longest: the store may remember some that others have answered."""
-    for row in db.rows("pulse.unacked", limit=_UNACKED_LOOKED_AT):
-        stem = cast("str", row["stem"])
-        if os.path.lexists(os.path.join(settings.promotions_dir, f"{stem}.json")) and not os.path.lexists(
-            os.path.join(settings.acks_dir, ack_name(stem))
-        ):
+    for row in db.rows("survey.unacked", limit=_UNACKED_LOOKED_AT):
+        if _waits(settings, cast("str", row["stem"])):
             return from_text(cast("str", row["first_seen_at"]))
     return None
+
+
+def _waits(settings: Settings, stem: str) -> bool:
+    """Tell whether a promotion is there and has no ack of its name."""
+    promotion, ack = os.path.join(settings.promotions_dir, f"{stem}.json"), os.path.join(settings.acks_dir, ack_name(stem))
+    return os.path.lexists(promotion) and not os.path.lexists(ack)
 
 
 def _backoffs(settings: Settings, db: Database, open_now: Interval | None, now: datetime) -> tuple[Waiting, ...]:
