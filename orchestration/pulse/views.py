@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from enum import StrEnum
 
 from orchestration.cycles.cycle import CycleState, JobName
@@ -18,6 +18,10 @@ MOST_LINES = 500
 """Lines of one page of a list."""
 MOST_POINTS = 500
 """Points of one telemetry series; a longer one is thinned out."""
+MOST_ROWS = 1000
+"""Files, promotions and intents of one page."""
+LONGEST_TEXT = 200
+"""Characters to search for."""
 
 
 class CycleOrder(StrEnum):
@@ -25,8 +29,8 @@ class CycleOrder(StrEnum):
 
     NEWEST = "newest"
     OLDEST = "oldest"
-    LONGEST = "longest"  # those that have no duration last
-    SHORTEST = "shortest"
+    LONGEST = "longest"  # only those of which it is known how long they took
+    SHORTEST = "shortest"  # the same
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,9 +133,9 @@ class CycleDetail:
     given: tuple[str, ...]  # promotions, by stem
     answers: tuple[Answer, ...]  # of those given
     asked_by: TickLine | None  # the tick that started it, with its findings
-    artifacts: tuple[Artifact, ...] | None  # everything it left, logs included
+    artifacts: tuple[Artifact, ...] | None  # everything it left, logs included; at most MOST_ROWS
     omitted: int  # files beyond those listed
-    manifest: str | None  # its text, as the store has it now
+    manifest: str  # its text, as the store has it now; a very long one is cut
     bundle: str  # absolute path; empty when there is none
     logs: tuple[Log, ...]
     telemetry: tuple[Series, ...]
@@ -172,7 +176,8 @@ class PromotionsView:
     """Promotions without an answer, and those answered last."""
 
     folder: str
-    waiting: tuple[PromotionRow, ...]  # oldest first, parked ones included
+    waiting: tuple[PromotionRow, ...]  # oldest first, new ones last, parked ones included; at most MOST_ROWS
+    omitted: int  # waiting ones beyond those listed
     answered: tuple[PromotionRow, ...]  # newest first
     totals: Mapping[str, int]  # remembered, by state
     unreadable: str  # why the folder can't be read; empty when it can
@@ -198,7 +203,7 @@ class IntentsView:
 
     folder: str
     limit: int  # as many may wait
-    waiting: tuple[IntentRow, ...]  # next first
+    waiting: tuple[IntentRow, ...]  # next first; at most MOST_ROWS
     decided: tuple[IntentRow, ...]  # newest first
     totals: Mapping[str, int]  # decided ever, by status
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import cast
 
-from orchestration.errors import KlorosError, StoreEmpty, StoreUnreachable, Unwritable
+from orchestration.errors import KlorosError, StoreEmpty, StoreOutdated, StoreUnreachable, Unwritable
 from orchestration.store.port import Row, Value
 from orchestration.store.queries import sql
 
@@ -22,7 +22,7 @@ BUSY_SECONDS = 10.0
 _COPY_ATTEMPTS = 20
 _WAL_ATTEMPTS = 200
 _MIGRATIONS = os.path.join(os.path.dirname(__file__), "migrations")
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 _DISK_FAULTS = ("disk is full", "readonly database", "disk I/O error")
 
 
@@ -36,6 +36,7 @@ class SqliteDatabase:
 
         Raises:
             StoreUnreachable: the file can't be opened, is no database, or was written by a newer program.
+            StoreEmpty, StoreOutdated: with `read_only`, it has no tables yet, or those of an older release.
             Unwritable: the disk is full or the folder can't be written.
         """
         self.path = path
@@ -48,9 +49,9 @@ class SqliteDatabase:
             self._migrate(read_only=read_only)
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Commit everything inside together, or nothing."""
-        self._execute("BEGIN IMMEDIATE", {})
+    def transaction(self, *, looking: bool = False) -> Iterator[None]:
+        """Commit everything inside together, or nothing; one that only looks keeps nobody from writing."""
+        self._execute("BEGIN" if looking else "BEGIN IMMEDIATE", {})
         try:
             yield
             self._execute("COMMIT", {})
@@ -84,6 +85,11 @@ class SqliteDatabase:
             )
         if version == SCHEMA_VERSION:
             return
+        if read_only and version:
+            raise StoreOutdated(
+                f"{self.path} has schema version {version}, and this program works with {SCHEMA_VERSION}",
+                hint="the next tick migrates it: klorosctl tick",
+            )
         if read_only:
             raise StoreEmpty(f"{self.path} has no tables yet", hint="the first tick makes them")
         self._use_wal()
