@@ -19,7 +19,7 @@ SEGMENT = 360
 """Minutes of one segment."""
 DAY = 1440
 LABELS_EVERY = 2  # hours
-_EDGE = 0.04  # of a segment's width, in which a label would not fit
+_EDGE = 0.02  # of a segment's width at its end, where a label would meet the next segment's
 
 
 class Label(NamedTuple):
@@ -168,8 +168,8 @@ def _hours(start: datetime, minutes: int, zone: tzinfo) -> tuple[Label, ...]:
         local = at.astimezone(zone)
         if x >= 0:
             midnight = local.hour == 0
-            shown = (local.hour % LABELS_EVERY == 0) and _EDGE <= x <= 1 - _EDGE
-            text = (f"{local:%a} {local.day}" if midnight else f"{local:%H:%M}") if shown else ""
+            named = f"{local:%a} {local.day}" if midnight else f"{local:%H:%M}"
+            text = named if local.hour % LABELS_EVERY == 0 and x <= 1 - _EDGE else ""
             labels.append(Label(round(x * 100, 2), text))
         at += timedelta(hours=1)
     return tuple(labels)

@@ -7,6 +7,7 @@ All text is escaped (autoescape) and made inert (`wording.inert`); a name that a
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -18,14 +19,17 @@ from orchestration.host import zones
 from orchestration.pulse.dashboard import charts, wording
 from orchestration.pulse.dashboard.place import SCRIPT, STYLE, Place, asset, csp
 from orchestration.pulse.dashboard.wording import Clock
-from orchestration.pulse.loop_health import Beat, LoopHealth
+from orchestration.pulse.loop_health import Beat, CycleLine, LoopHealth
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from jinja2 import Environment
 
-FILE_CYCLES = 60
+    from orchestration.pulse.views import CalendarView, CycleDetail, CyclePage, IntentsView, PromotionsView, TickDetail
+
+FILE_CYCLES = 40
 """Cycles that the file lists; the served page has them all, on pages of their own."""
 SERVED_CYCLES = 20
 GAPS = 12
@@ -39,11 +43,12 @@ def overview(health: LoopHealth, place: Place) -> str:
     """Return the first page."""
     clock = _clock(health.time_zone, health.generated_at)
     listed = health.cycles[: SERVED_CYCLES if place.served else FILE_CYCLES]
-    series = _series(health)
+    series = _series(health.cycles)
     return _render(
         "overview.html",
         place,
         clock,
+        host=health.host,
         health=health,
         heartbeat=health.heartbeat and charts.heartbeat(health.heartbeat, clock.zone),
         gaps=charts.merged(health.heartbeat.gaps) if health.heartbeat else (),
@@ -58,14 +63,71 @@ def overview(health: LoopHealth, place: Place) -> str:
     )
 
 
-def problem(status: int, title: str, what_to_do: str, place: Place, *, now: datetime, time_zone: str = "UTC") -> str:
-    """Return the page that says what went wrong (an HTTP status, or 0 for a file) and what to do."""
-    return _render("problem.html", place, _clock(time_zone, now), status=status, title=title, what_to_do=what_to_do)
+def cycles(page: CyclePage, place: Place, *, now: datetime) -> str:
+    """Return one page of the list of cycles, with the form that asks for others."""
+    query = page.query
+    asked = {
+        "job": query.job,
+        "state": query.state,
+        "text": query.text,
+        "order": query.order,
+        "limit": query.limit,
+    }
+    return _beside(
+        "cycles.html",
+        place,
+        now,
+        page=page,
+        series=_series(page.lines),
+        first=place.to("cycles", **asked),
+        next=place.to("cycles", **asked, cursor=page.next_cursor),
+    )
 
 
-def _series(health: LoopHealth) -> list[str]:
+def cycle(detail: CycleDetail, place: Place, *, now: datetime) -> str:
+    """Return all about one cycle."""
+    curves = [(one, charts.curve([(float(p.line), p.value) for p in one.points], width=400)) for one in detail.telemetry]
+    return _beside("cycle.html", place, now, detail=detail, curves=curves, command_line=shlex.join(detail.command))
+
+
+def tick(detail: TickDetail, place: Place, *, now: datetime) -> str:
+    """Return what one tick found and decided, as it was then."""
+    return _beside("tick.html", place, now, detail=detail)
+
+
+def promotions(view: PromotionsView, place: Place, *, now: datetime) -> str:
+    """Return the promotions that wait and those answered last."""
+    return _beside("promotions.html", place, now, view=view)
+
+
+def intents(view: IntentsView, place: Place, *, now: datetime) -> str:
+    """Return the intents that wait and those decided last."""
+    return _beside("intents.html", place, now, view=view)
+
+
+def calendar(view: CalendarView, place: Place, *, now: datetime) -> str:
+    """Return PHASE by date, with each window."""
+    today = now.astimezone(_clock(view.time_zone, now).zone).date()
+    past = [day.outcome for day in view.days if day.outcome is not None]
+    dates = [day.window.date for day in view.days if day.window.date <= today]
+    days = (today - min(dates)).days + 1 if dates else 0
+    weeks = charts.calendar(past, today, days=days) if days else ()
+    return _beside("calendar.html", replace(place, time_zone=view.time_zone), now, view=view, weeks=weeks)
+
+
+def problem(status: int, title: str, what_to_do: str, place: Place, *, now: datetime) -> str:
+    """Return the page that says what went wrong (an HTTP status; 0: none) and what to do."""
+    return _beside("problem.html", place, now, status=status, title=title, what_to_do=what_to_do)
+
+
+def _beside(template: str, place: Place, now: datetime, **values: object) -> str:
+    """Render a page beside the first one, whose document names neither host nor zone."""
+    return _render(template, place, _clock(place.time_zone, now), host=place.host, **values)
+
+
+def _series(lines: Iterable[CycleLine]) -> list[str]:
     counts: dict[str, int] = {}
-    for line in health.cycles:
+    for line in lines:
         for name in line.series:
             counts[name] = counts.get(name, 0) + 1
     return sorted(sorted(counts, key=lambda name: (-counts[name], name))[:SERIES])
@@ -88,11 +150,9 @@ def _clock(time_zone: str, now: datetime) -> Clock:
 
 def _render(template: str, place: Place, clock: Clock, **values: object) -> str:
     style, script = (None, None) if place.served else (_markup(asset(STYLE)), _markup(asset(SCRIPT)))
-    return (
-        _environment()
-        .get_template(template)
-        .render(place=place, clock=clock, style=style, script=script, csp=csp(place), **values)
-    )
+    here = {"overview.html": "/", "problem.html": ""}.get(template, f"/{template.removesuffix('.html')}")
+    page = _environment().get_template(template)
+    return page.render(place=place, clock=clock, style=style, script=script, csp=csp(place), here=here, **values)
 
 
 def _markup(trusted: str) -> str:

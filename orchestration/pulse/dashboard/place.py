@@ -25,6 +25,10 @@ class Place:
     """A page's surroundings."""
 
     served: bool
+    host: str = ""
+    """Name of the host, for the pages whose document does not say it."""
+    time_zone: str = "UTC"
+    """IANA name of the windows' zone, likewise."""
     refresh_seconds: int = 15
     """How often a served page looks for news while it is visible."""
 
