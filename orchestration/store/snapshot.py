@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar, cast
 
-from orchestration.errors import StoreEmpty, StoreUnreachable, Unwritable
+from orchestration.errors import StoreEmpty, StoreOutdated, StoreUnreachable, Unwritable
 from orchestration.store.port import Database, Row, Value
 from orchestration.store.queries import sql
 from orchestration.store.sqlite import BUSY_SECONDS, SCHEMA_VERSION, identity, uri
@@ -59,7 +59,8 @@ def look(path: str, see: Callable[[Database], _Seen]) -> _Seen:
 
     Raises:
         StoreEmpty: there is no store yet, or it has no tables.
-        StoreUnreachable: it can't be read, or its tables are those of another release.
+        StoreOutdated: its tables are those of an older release.
+        StoreUnreachable: it can't be read, or a newer release wrote it.
     """
     for attempt in range(_ATTEMPTS):
         before = _identity(path)
@@ -106,12 +107,11 @@ def _opened(path: str, *, immutable: bool) -> Iterator[Snapshot]:
 def _check(path: str, version: int) -> None:
     if version == 0:
         raise StoreEmpty(f"{path} has no tables yet", hint="the first tick makes them: klorosctl tick")
-    if version != SCHEMA_VERSION:
-        older = version < SCHEMA_VERSION
-        raise StoreUnreachable(
-            f"{path} has schema version {version}; this program knows {SCHEMA_VERSION}",
-            hint="the next tick migrates it" if older else "a newer release wrote it: restart the service to run that one",
-        )
+    told = f"{path} has schema version {version}; this program knows {SCHEMA_VERSION}"
+    if version < SCHEMA_VERSION:
+        raise StoreOutdated(told, hint="the next tick migrates it: klorosctl tick")
+    if version > SCHEMA_VERSION:
+        raise StoreUnreachable(told, hint="a newer release wrote it: restart the service to run that one")
 
 
 @contextmanager

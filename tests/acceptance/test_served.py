@@ -158,7 +158,7 @@ def test_a_store_of_another_release_is_told(host: Host) -> None:
     with serving(host) as served:
         (reason,) = served.get("/ready").json["reasons"]
         assert f"has schema version {version - 1}; this program knows {version}" in reason["detail"]
-        assert reason["hint"] == "the next tick migrates it"
+        assert reason["hint"] == "the next tick migrates it: klorosctl tick"
 
 
 def test_a_name_that_was_made_to_lead_here_is_refused(host: Host) -> None:

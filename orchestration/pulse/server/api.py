@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from starlette.responses import Response, StreamingResponse
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from orchestration.settings import Settings
     from orchestration.store.port import Database
 
+_Found = TypeVar("_Found")
 TEXT: Final = "text/plain"
 OPENMETRICS: Final = "application/openmetrics-text"
 _METRICS: Final = {
@@ -184,19 +185,19 @@ class Api:
 
     async def cycle(self, request: Request) -> Response:
         """Answer /api/v1/cycles/N."""
-        number = _number(request)
+        number = number_of(request)
         found = await self._looking.at(lambda settings, db: records.cycle_detail(settings, db, number))
-        return Document(_there(found, f"cycle {number}"))
+        return Document(there(found, f"cycle {number}"))
 
     async def tick(self, request: Request) -> Response:
         """Answer /api/v1/ticks/N."""
         name = request.path_params["tick"]
-        found = await self._looking.at(lambda _settings, db: records.tick_detail(db, name) if _is_name(name) else None)
-        return Document(_there(found, "tick of that id or number"))
+        found = await self._looking.at(lambda _settings, db: records.tick_detail(db, name))
+        return Document(there(found, "tick of that id or number"))
 
     async def log(self, request: Request) -> Response:
         """Answer /api/v1/cycles/N/log."""
-        number = _number(request)
+        number = number_of(request)
         cycle, folder = await self._looking.at(lambda settings, db: (ledger.get(db, number), _folder(settings, number)))
         if cycle is None:
             raise _no_cycle(number)
@@ -216,7 +217,7 @@ class Api:
 
     async def file(self, request: Request) -> Response:
         """Answer /api/v1/cycles/N/files/PATH."""
-        number, path = _number(request), _path(request)
+        number, path = number_of(request), _path(request)
         folder = await self._looking.at(
             lambda settings, db: _folder(settings, number) if _is_listed(db, number, path) else None
         )
@@ -288,7 +289,12 @@ def cycle_query(request: Request) -> CycleQuery:
     )
 
 
-def _number(request: Request) -> CycleNumber:
+def number_of(request: Request) -> CycleNumber:
+    """Read the cycle's number from the address.
+
+    Raises:
+        Problem: 404, none can have it.
+    """
     number = int(request.path_params["cycle"])
     if number > LARGEST:
         raise _no_cycle(number)
@@ -299,15 +305,15 @@ def _no_cycle(number: int) -> Problem:
     return Problem(404, f"there is no cycle {str(number)[:20]}", hint="those there are: /api/v1/cycles")
 
 
-def _there(found: Any, name: str) -> Any:
+def there(found: _Found | None, name: str) -> _Found:
+    """Return what was found.
+
+    Raises:
+        Problem: 404, it was not.
+    """
     if found is None:
         raise Problem(404, f"there is no {name}", hint="cycles are listed at /api/v1/cycles, ticks by klorosctl history")
     return found
-
-
-def _is_name(text: str) -> bool:
-    """Tell whether this may be a tick's id or number: SQLite would read the number that a text begins with."""
-    return text.isascii() and (not text.isdecimal() or int(text[:20]) <= LARGEST) and "\0" not in text
 
 
 def _folder(settings: Settings, number: CycleNumber) -> str:
