@@ -23,7 +23,7 @@ from orchestration.pulse.server.problem import Problem
 from orchestration.pulse.server.ways import LARGEST, Parameter, Way, one_of, whole
 from orchestration.pulse.server.words import preferred
 from orchestration.pulse.survey import survey
-from orchestration.pulse.views import MOST_LINES, CycleOrder, CycleQuery
+from orchestration.pulse.views import LONGEST_TEXT, MOST_LINES, CycleOrder, CycleQuery
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -202,9 +202,9 @@ class Api:
         if cycle is None:
             raise _no_cycle(number)
         path = os.path.relpath(artifacts.output_path(folder), folder)
+        offset = _offset(request, os.path.join(folder, path))
         if not _follows(request):
             return await files.respond(request, folder, path, media_type="text/plain; charset=utf-8", attachment=False)
-        offset = _offset(request, os.path.join(folder, path))
         ended = cycle.state in FINISHED
         if ended and "last-event-id" in request.headers and offset == _size(os.path.join(folder, path)):
             return Response(status_code=204)
@@ -253,7 +253,11 @@ _ENUMERATED: Final = {"type": "string"}
 CYCLE_PARAMETERS: Final = (
     Parameter("job", "Only of this job.", {**_ENUMERATED, "enum": [str(one) for one in JobName]}),
     Parameter("state", "Only in this state.", {**_ENUMERATED, "enum": [str(one) for one in CycleState]}),
-    Parameter("text", "Only those with this text in number, reason, topic, intent or promotions.", {"type": "string"}),
+    Parameter(
+        "text",
+        "Only those with this text in number, reason, topic, intent or promotions.",
+        {"type": "string", "maxLength": LONGEST_TEXT},
+    ),
     Parameter("order", "How they are sorted.", {**_ENUMERATED, "enum": [str(one) for one in CycleOrder]}),
     Parameter("cursor", "`next_cursor` of the page before, of the same query.", {"type": "string"}),
     Parameter(
@@ -341,10 +345,10 @@ def _follows(request: Request) -> bool:
 
 def _offset(request: Request, file: str) -> int:
     """Read where to go on: the header of a reader that comes again counts before the parameter of its address."""
+    offset = whole(request, "from", 0, least=-LARGEST, most=LARGEST)
     text = request.headers.get("last-event-id", "").strip()
     if text.isascii() and text.isdecimal() and int(text[:20]) <= LARGEST:
         return int(text)
-    offset = whole(request, "from", 0, least=-LARGEST, most=LARGEST)
     return offset if offset >= 0 else max(0, _size(file) + offset)
 
 

@@ -11,6 +11,7 @@ from orchestration.pulse.server.problem import MEDIA_TYPE
 from orchestration.pulse.server.ways import LARGEST, Parameter, Way
 
 _IN_PATH: Final = re.compile(r"\{(\w+)(?::(\w+))?\}")
+_EXAMPLES: Final[dict[str, Any]] = {"cycle": 1, "path": "artifacts/report.json", "tick": "1", "name": "pulse.css"}
 _PROBLEM: Final = {
     "type": "object",
     "required": ["type", "title", "status", "detail", "hint", "request_id"],
@@ -71,7 +72,7 @@ def _operation(way: Way) -> dict[str, Any]:
 def _in_path(found: tuple[str, str]) -> dict[str, Any]:
     name, kind = found
     schema = {"type": "integer", "minimum": 0, "maximum": LARGEST} if kind == "int" else {"type": "string", "minLength": 1}
-    return {"name": name, "in": "path", "required": True, "schema": schema}
+    return {"name": name, "in": "path", "required": True, "schema": schema, "example": _EXAMPLES[name]}
 
 
 def _parameter(one: Parameter) -> dict[str, Any]:
@@ -91,4 +92,6 @@ def _other(status: int, text: str, way: Way) -> dict[str, Any]:
 
 
 def _schema(media_type: str) -> dict[str, Any]:
+    if media_type == "text/event-stream":
+        return {}
     return {"type": "object"} if media_type.endswith("json") else {"type": "string"}
