@@ -204,3 +204,45 @@ def test_the_document_is_json_and_repeats_the_judgement(world: Seeded) -> None:
     assert document["cycles"][1]["result"] == "failed"
     assert document["cycles"][1]["series"] == {"joy": 1.0}
     assert document["summary"]["latest"] == 2
+
+
+def fields(value: object, path: str = "") -> set[str]:
+    """Name every field of a document, as the reference does."""
+    if isinstance(value, dict) and path not in FREE:
+        return set().union(*(fields(inside, f"{path}.{name}".lstrip(".")) for name, inside in value.items()))
+    if isinstance(value, list):
+        return set().union({path} if not value else set(), *(fields(one, f"{path}[]") for one in value))
+    return {path}
+
+
+FREE = ("cycles[].series", "summary.totals", "summary.means")
+LIKE_OTHERS = ("active[]", "heartbeat.gaps[]", "failures[]", "window.open")
+
+
+def test_the_reference_has_each_field(world: Seeded) -> None:
+    world.ticks(NOW - 10 * MINUTE, 3)
+    world.cycle(CycleState.FAILED, at=NOW - MINUTE, lines=[{"joy": 1}], output=b"x")
+    world.cycle(CycleState.RUNNING)
+    promotions.see(world.db, "bad", promotion_id="bad", fitness=0.5, at=NOW)
+    promotions.fail(world.db, ["bad"], cycle=1, reason="exit code 1", park_after=1, at=NOW)
+    leave(world, "bad")
+    opens, recorded = to_text(NOW - DAY), to_text(NOW)
+    world.db.run(
+        "phase_dates.record",
+        local_date="2026-11-20",
+        result="skipped",
+        reason="host_down",
+        evidence="",
+        cycle=None,
+        opens_at=opens,
+        closes_at=opens,
+        recorded_at=recorded,
+    )
+    found = fields(as_json(world.survey()))
+    page = Path(__file__).parents[2].joinpath("docs", "reference", "loop-health.md").read_text()
+    table = page.split("## The document")[1].split("###")[0]
+    told = [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert len(told) == len(set(told))
+    own = {name for name in found if not name.startswith(LIKE_OTHERS)} | {"failures[].tail"}
+    assert own == {name for name in told if name not in LIKE_OTHERS}
+    assert "failures[].tail" in found

@@ -27,7 +27,7 @@ def tree(tmp_path: Path) -> Path:
     world = Seeded(tmp_path / "before")
     for number, state in enumerate(["succeeded", "succeeded", "failed", "lost", "timed_out", "failed"]):
         at = NOW - timedelta(minutes=60 - 10 * number)
-        lines = [{"joy": number}, "damaged"] if number % 2 else None
+        lines: list[dict[str, object] | str] | None = [{"joy": number}, "damaged"] if number % 2 else None
         world.cycle(
             CycleState(state), at=at, lines=lines, output=f"said {number + 1}\n".encode(), reason=f"was {number + 1}"
         )
