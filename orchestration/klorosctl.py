@@ -43,6 +43,7 @@ COMMANDS: Mapping[str, str] = {
     "promotions": "promotions",
     "baseline": "baseline",
     "intents": "intents",
+    "pulse": "pulse",
     "doctor": "doctor",
     "backup": "backup",
     "rollback-rollout": "rollout",

@@ -1,4 +1,4 @@
-"""Documents for the pages to show: an ordinary day, one full of trouble, and what a hostile hand could put into each text."""
+"""Documents for the pages to show: an ordinary day, one full of trouble, and a hostile hand in each text."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def ordinary() -> LoopHealth:
     starts = [52 * one + 20 for one in range(27)]
     return health(
         judgement=Judgement(Verdict.OK, (), ()),
-        heartbeat=_heartbeat({ago: Beat.DREAM_CYCLE for ago in starts} | {630: Beat.PHASE}, {}),
+        heartbeat=_heartbeat(dict.fromkeys(starts, Beat.DREAM_CYCLE) | {630: Beat.PHASE}, {}),
         active=(cycle(1289, 12.4, None, state=CycleState.RUNNING),),
         failures=(),
     )
@@ -137,7 +137,11 @@ def trouble() -> LoopHealth:
         Cause(Condition.PHASE_MISSED, Verdict.FAILING, minute(900), MISSED, "klorosctl history --dates"),
         Cause(Condition.CYCLE_OVERDUE, Verdict.DEGRADED, minute(4), OVERDUE, "klorosctl status"),
         Cause(
-            Condition.PROMOTIONS_PARKED, Verdict.DEGRADED, minute(2000), "2 parked after too many failed cycles", PARKED_ADVICE
+            Condition.PROMOTIONS_PARKED,
+            Verdict.DEGRADED,
+            minute(2000),
+            "2 parked after too many failed cycles",
+            PARKED_ADVICE,
         ),
     )
     events = {52 * one + 20: Beat.DREAM_CYCLE for one in range(27)} | {630: Beat.PHASE, 411: Beat.FAILED, 412: Beat.FAILED}
@@ -157,8 +161,12 @@ def trouble() -> LoopHealth:
         cycles=lines,
         failures=tuple(Failure(line=line, tail=TRACEBACK if number != 1 else "") for number, line in enumerate(bad)),
         parked=(
-            Parked(stem="candidate-0417", failures=3, reason="failed in 3 cycles, the last 1285: exit 1", since=minute(2000)),
-            Parked(stem="candidate-0420", failures=3, reason="failed in 3 cycles, the last 1285: exit 1", since=minute(1990)),
+            Parked(
+                stem="candidate-0417", failures=3, reason="failed in 3 cycles, the last 1285: exit 1", since=minute(2000)
+            ),
+            Parked(
+                stem="candidate-0420", failures=3, reason="failed in 3 cycles, the last 1285: exit 1", since=minute(1990)
+            ),
         ),
         backoffs=(Waiting(job="dream", failures=2, until=minute(-9)),),
         queues=(

@@ -77,6 +77,7 @@ def _heartbeat_segment(beats: Heartbeat, first: int, zone: tzinfo) -> Segment:
 LANE = 34
 """Height of one job's lane; its name stands in the upper part."""
 _BAR_TOP, _BAR_BOTTOM = 14, 32
+_MOST_LANES = 6
 _NARROWEST = 1.2  # minutes: what is shorter would not be seen
 
 
@@ -94,21 +95,33 @@ class Timeline(NamedTuple):
     lanes: tuple[Lane, ...]
     height: int
     segments: tuple[Segment, ...]
+    from_cycle: int | None  # earlier ones of the span were not among those given; None: all of them are there
 
 
 def timeline(cycles: Iterable[CycleLine], now: datetime, zone: tzinfo, *, minutes: int = DAY) -> Timeline:
     """Lay out the cycles that ran within the last `minutes`."""
     end = now.replace(second=0, microsecond=0) + timedelta(minutes=1)
     start = end - timedelta(minutes=minutes)
-    shown = [(line, *when) for line in cycles if (when := _ran(line, now)) is not None and when[1] >= start]
+    listed = tuple(cycles)
+    shown = [(line, *when) for line in listed if (when := _ran(line, now)) is not None and when[1] >= start]
     jobs = sorted({str(line.job) for line, _, _ in shown}, key=_lane_order)
-    tops = {job: number * LANE for number, job in enumerate(jobs)}
+    # Folders from elsewhere may name any number of jobs: those beyond share the last lane.
+    tops = {job: min(number, _MOST_LANES - 1) * LANE for number, job in enumerate(jobs)}
     segments = tuple(
         _timeline_segment(shown, tops, start + timedelta(minutes=first), min(SEGMENT, minutes - first), zone)
         for first in range(0, minutes, SEGMENT)
     )
-    lanes = tuple(Lane(job, tops[job], _states(line for line, _, _ in shown if line.job == job)) for job in jobs)
-    return Timeline(lanes, len(jobs) * LANE, segments)
+    lanes = tuple(
+        Lane(
+            job if len(jobs) <= _MOST_LANES or top < (_MOST_LANES - 1) * LANE else "other jobs",
+            top,
+            _states(line for line, _, _ in shown if tops[str(line.job)] == top),
+        )
+        for job, top in tuple(tops.items())[:_MOST_LANES]
+    )
+    oldest = min((line.cycle for line in listed), default=0)
+    missing = oldest if oldest > 1 and all(line.started_at is None or line.started_at > start for line in listed) else None
+    return Timeline(lanes, len(lanes) * LANE, segments, missing)
 
 
 def _ran(line: CycleLine, now: datetime) -> tuple[datetime, datetime] | None:
@@ -127,7 +140,7 @@ def _lane_order(job: str) -> tuple[int, str]:
 def _states(lines: Iterable[CycleLine]) -> tuple[tuple[str, int], ...]:
     counts: dict[str, int] = {}
     for line in lines:
-        counts[line.state.value] = counts.get(line.state.value, 0) + 1
+        counts[str(line.state)] = counts.get(str(line.state), 0) + 1
     return tuple(sorted(counts.items(), key=lambda item: -item[1]))
 
 
@@ -144,11 +157,11 @@ def _timeline_segment(
         right = min((ended - start) / timedelta(minutes=1), minutes)
         if left > minutes or right < 0 or left > right:
             continue
-        bad = line.state.value not in ("succeeded", "running", "cancelled")
+        bad = str(line.state) not in ("succeeded", "running", "cancelled")
         top = tops[str(line.job)] + (_BAR_TOP if bad else _BAR_TOP + 7)
         height = _BAR_BOTTOM - (_BAR_TOP if bad else _BAR_TOP + 7)
         width = max(right - left, _NARROWEST)
-        drawn.setdefault(line.state.value, []).append(_bar(min(left, minutes - width), width, top, height))
+        drawn.setdefault(str(line.state), []).append(_bar(min(left, minutes - width), width, top, height))
     paths = tuple((state, "".join(drawn[state])) for state in sorted(drawn, key=_severity))
     return Segment(start, minutes, paths, _hours(start, minutes, zone))
 

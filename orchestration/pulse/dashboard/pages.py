@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from orchestration.cycles import artifacts
 from orchestration.errors import KlorosError
 from orchestration.host import zones
 from orchestration.pulse.dashboard import charts, wording
@@ -87,7 +88,9 @@ def cycles(page: CyclePage, place: Place, *, now: datetime) -> str:
 def cycle(detail: CycleDetail, place: Place, *, now: datetime) -> str:
     """Return all about one cycle."""
     curves = [(one, charts.curve([(float(p.line), p.value) for p in one.points], width=400)) for one in detail.telemetry]
-    return _beside("cycle.html", place, now, detail=detail, curves=curves, command_line=shlex.join(detail.command))
+    command_line = shlex.join(detail.command)
+    output = artifacts.output_path("")
+    return _beside("cycle.html", place, now, detail=detail, curves=curves, command_line=command_line, output=output)
 
 
 def tick(detail: TickDetail, place: Place, *, now: datetime) -> str:
@@ -169,7 +172,7 @@ def _environment() -> Environment:
     except ImportError as error:
         raise KlorosError(
             "the page needs the package jinja2, which is not installed",
-            hint="install the extra pulse: pip install 'kloros-orchestration[pulse]' (Debian: apt-get install python3-jinja2)",
+            hint="install the extra pulse: pip install 'kloros-orchestration[pulse]' (Debian: python3-jinja2)",
         ) from error
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),

@@ -40,6 +40,10 @@ class Place:
         given = {name: value for name, value in query.items() if value not in (None, "")}
         return f"{path}?{urlencode(given)}" if given else path
 
+    def file(self, cycle: int, path: str) -> str:
+        """Return the address of a file that a cycle left; each part of its path is one of the address."""
+        return self.to("api", "v1", "cycles", cycle, "files", *path.split("/"))
+
     def asset(self, name: str) -> str:
         """Return the address of a style or script, which changes with its content so that it can be kept for good."""
         return f"/static/{name}?v={_digest(name).hex()[:12]}"

@@ -137,7 +137,12 @@ const look = async () => {
   }
 };
 // A running cycle's output, line by line as it comes.
-const LINES = 5000;
+const LINES = 5000, CHARACTERS = 1000000;
+const shown = text => text.replace(/\r\n/g, "\n")
+  .replace(/\x1b\[[0-9:;<=>?]*[ -\/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)/g, "")
+  .replace(/[\0-\x08\x0b-\x1f]/g, sign => String.fromCharCode(0x2400 + sign.charCodeAt(0)))
+  .replace(/[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g,
+    sign => "\u27e8U+" + sign.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0") + "\u27e9");
 const follow = () => {
   for (const pre of document.querySelectorAll("pre[data-follow]:not([data-ready])")) {
     pre.dataset.ready = "";
@@ -165,19 +170,22 @@ const follow = () => {
       pre.textContent = "";
       button.textContent = "Stop following";
       status.textContent = "following";
-      let pending = [];
+      let pending = "";
       const flush = () => {
         const bottom = pre.scrollHeight - pre.scrollTop - pre.clientHeight < 40;
-        const lines = (pre.textContent + pending.join("")).split("\n");
+        const lines = (pre.textContent + pending).slice(-CHARACTERS).split("\n");
         pre.textContent = lines.slice(-LINES).join("\n");
-        pending = [];
+        pending = "";
         if (bottom) pre.scrollTop = pre.scrollHeight;
       };
-      source.addEventListener("message", event => {
-        if (!pending.length) requestAnimationFrame(flush);
-        pending.push(event.data + "\n");
-      });
-      source.addEventListener("end", () => stop("the cycle has ended"));
+      const add = text => {
+        if (!pending) requestAnimationFrame(flush);
+        pending = (pending + text).slice(-CHARACTERS);
+      };
+      source.addEventListener("open", () => { status.textContent = "following"; });
+      source.addEventListener("log", event => add(shown(JSON.parse(event.data))));
+      source.addEventListener("reset", () => { pre.textContent = pending = ""; });
+      source.addEventListener("end", event => stop("the cycle has ended: " + JSON.parse(event.data).state.replace("_", " ")));
       source.addEventListener("error", () => {
         status.textContent = source?.readyState === EventSource.CLOSED ? "the server does not answer" : "connecting again";
       });
