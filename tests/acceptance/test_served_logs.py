@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -288,6 +289,22 @@ def test_reading_keeps_no_tick_from_its_store(host: Host) -> None:
                 one.join()
         assert not wrong, wrong[0]
         assert host.rows("SELECT count(*) FROM ticks") == [(11,)]
+
+
+def test_a_name_that_is_no_utf_8_is_listed_and_given_out(host: Host) -> None:
+    host.configure("[dream]\ncommand = ['python3', '-c', 'open(b\"artifacts/\\xff<b>\", \"w\").write(\"odd\")']\n")
+    host.stepwise()
+    host.promote("one")
+    host.decided()
+    host.run_queued()
+    with serving(host) as served:
+        listed = [one["path"] for one in served.get("/api/v1/cycles/1").json["artifacts"]]
+        assert "artifacts/\\xff<b>" in listed
+        page = served.get("/cycles/1", Accept="text/html")
+        assert page.status == 200
+        (address,) = re.findall(r'href="(/api/v1/cycles/1/files/[^"]*xff[^"]*)"', page.text)
+        assert served.get(address).text == "odd"
+        assert served.get("/api/v1/cycles/1/files/artifacts/%FF%3Cb%3E").text == "odd"
 
 
 def test_the_same_bytes_as_the_checksum_says(host: Host, tmp_path: Path) -> None:

@@ -217,11 +217,9 @@ class Api:
 
     async def file(self, request: Request) -> Response:
         """Answer /api/v1/cycles/N/files/PATH."""
-        number, path = number_of(request), _path(request)
-        folder = await self._looking.at(
-            lambda settings, db: _folder(settings, number) if _is_listed(db, number, path) else None
-        )
-        if folder is None:
+        number, asked = number_of(request), _path(request)
+        folder, path = await self._looking.at(lambda settings, db: (_folder(settings, number), _listed(db, number, asked)))
+        if path is None:
             hint = f"what it left is listed at /api/v1/cycles/{number}"
             raise Problem(404, f"cycle {number} left no such file, or has not ended", hint=hint)
         return await files.respond(request, folder, path, media_type="application/octet-stream", attachment=True)
@@ -324,9 +322,15 @@ def _folder(settings: Settings, number: CycleNumber) -> str:
     return artifacts.cycle_dir(settings.cycles_dir, number)
 
 
-def _is_listed(db: Database, number: CycleNumber, path: str) -> bool:
+def _listed(db: Database, number: CycleNumber, path: str) -> str | None:
+    """Return the path of a regular file that the manifest lists, given as it is or as pages and documents show it."""
     left = products.get(db, number).left
-    return left is not None and any(one.path == path and one.size is not None for one in left.files)
+    paths = [] if left is None else [one.path for one in left.files if one.size is not None]
+    return path if path in paths else next((one for one in paths if _shown(one) == path), None)
+
+
+def _shown(path: str) -> str:
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _path(request: Request) -> str:

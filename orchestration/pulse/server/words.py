@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-_MACHINES: Final = ("/api/", "/metrics", "/health", "/ready", "/openapi.json")
+_MACHINES: Final = ("/api/", "/static/", "/metrics", "/health", "/ready", "/openapi.json")
 
 
 def prefers_html(request: Request) -> bool:
