@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
+from orchestration.pulse.dashboard import pages
 from orchestration.pulse.dashboard.place import FILE, SERVED, Place
 from tests.browser.conftest import Open, Scheme, violations
-from tests.browser.documents import ENDLESS, HOSTILE, PAGES, every_page
+from tests.browser.documents import ENDLESS, HOSTILE, PAGES, busiest, every_page
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +142,8 @@ def test_endless_text_stays_within_bounds() -> None:
     html = every_page(FILE, HOSTILE)["overview"]
     assert len(html.encode()) < 150_000
     assert ENDLESS[:5000] not in html
+
+
+@pytest.mark.parametrize("place", [FILE, SERVED], ids=["file", "served"])
+def test_the_busiest_day_fits(place: Place) -> None:
+    assert len(pages.overview(busiest(), place).encode()) <= 150_000

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from orchestration.pulse.views import CalendarView, CycleDetail, CyclePage, IntentsView, PromotionsView, TickDetail
 
-FILE_CYCLES = 40
+FILE_CYCLES = 30
 """Cycles that the file lists; the served page has them all, on pages of their own."""
 SERVED_CYCLES = 20
 GAPS = 12
@@ -87,7 +87,10 @@ def cycles(page: CyclePage, place: Place, *, now: datetime) -> str:
 
 def cycle(detail: CycleDetail, place: Place, *, now: datetime) -> str:
     """Return all about one cycle."""
-    curves = [(one, charts.curve([(float(p.line), p.value) for p in one.points], width=400, height=100)) for one in detail.telemetry]
+    curves = [
+        (one, charts.curve([(float(p.line), p.value) for p in one.points], width=400, height=100))
+        for one in detail.telemetry
+    ]
     command_line = shlex.join(detail.command)
     output = artifacts.output_path("")
     return _beside("cycle.html", place, now, detail=detail, curves=curves, command_line=command_line, output=output)
@@ -152,16 +155,17 @@ def _clock(time_zone: str, now: datetime) -> Clock:
 
 
 def _render(template: str, place: Place, clock: Clock, **values: object) -> str:
-    style, script = (None, None) if place.served else (_markup(asset(STYLE)), _markup(asset(SCRIPT)))
-    here = {"overview.html": "/", "problem.html": ""}.get(template, f"/{template.removesuffix('.html')}")
     page = _environment().get_template(template)
+    here = {"overview.html": "/", "problem.html": ""}.get(template, f"/{template.removesuffix('.html')}")
+    style, script = (None, None) if place.served else (_markup(asset(STYLE)), _markup(asset(SCRIPT)))
     return page.render(place=place, clock=clock, style=style, script=script, csp=csp(place), here=here, **values)
 
 
-def _markup(trusted: str) -> str:
+def _markup(ours: str) -> str:
+    """Mark our own style or script as markup, which escaping would break."""
     from markupsafe import Markup
 
-    return Markup(trusted)  # our own style or script, which escaping would break  # noqa: S704
+    return Markup(ours)  # noqa: S704  # no text from outside is in it
 
 
 @cache

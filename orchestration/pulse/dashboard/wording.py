@@ -184,6 +184,8 @@ def percent(share: float) -> str:
     hundredth = share * 100
     digits = 0 if hundredth in (0, 100) or 1 <= hundredth <= 99 else 1
     text = f"{hundredth:.{digits}f}"
+    if share > 0 and text == "0.0":
+        text = "<\u00a00.1"
     return f"{'99.9' if text in ('100', '100.0') and share < 1 else text}\u00a0%"
 
 
