@@ -70,6 +70,19 @@ def test_who_is_selecting_text_is_left_alone(opened: Open) -> None:
         assert len(asked) == before
 
 
+def test_who_is_asking_for_something_is_left_alone(opened: Open) -> None:
+    answer, asked = answering(pages.cycles(documents.cycle_page(), QUICK, now=documents.NOW))
+    with opened("", served=True, more=answer) as seen:
+        page = seen.page
+        page.get_by_label("State").select_option("failed")
+        page.get_by_role("button", name="Show").focus()
+        before = len(asked)
+        page.wait_for_function("start => performance.now() - start > 2500", arg=page.evaluate("performance.now()"))
+        assert len(asked) == before
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/cycles?job=&state=failed&text=&order=newest&limit=20")
+
+
 def test_a_server_that_is_gone_is_told(opened: Open) -> None:
     html = pages.overview(documents.ordinary(), QUICK)
     gone: list[int] = []
@@ -119,7 +132,7 @@ def test_a_command_is_copied(opened: Open) -> None:
         expect(button).to_have_text("copy")
 
 
-@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize("width", [360, 1280, 2560])
 def test_pointing_at_a_minute_tells_it(opened: Open, width: int) -> None:
     """The host went down 1100 minutes ago: minute 340 of 1440, in the first of four parts."""
     with opened(pages.overview(documents.trouble(), FILE), width=width) as seen:

@@ -86,7 +86,15 @@ def test_spans(seconds: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("share", "text"),
-    [(0, "0 %"), (1, "100 %"), (0.97, "97 %"), (0.9996, "99.9 %"), (0.9951, "99.5 %"), (0.0001, "< 0.1 %")],
+    [
+        (0, "0 %"),
+        (1, "100 %"),
+        (1.1333, "113 %"),
+        (0.97, "97 %"),
+        (0.9996, "99.9 %"),
+        (0.9951, "99.5 %"),
+        (0.0001, "< 0.1 %"),
+    ],
 )
 def test_a_share_is_whole_only_when_it_is(share: float, text: str) -> None:
     assert wording.percent(share).replace("\u00a0", " ") == text

@@ -136,10 +136,13 @@ const telling = () => {
 };
 // News: the page is fetched anew and its content swapped, unless somebody is at work in it.
 let misses = 0;
+const usual = select => [...select.options].find(one => one.defaultSelected) ?? select.options[0];
+const changed = field => field.options ? !usual(field).selected : field.value !== field.defaultValue;
 const busy = () => {
   const at = document.activeElement;
   const typing = at && /^(INPUT|SELECT|TEXTAREA)$/.test(at.tagName);
-  return document.hidden || typing || !getSelection().isCollapsed || document.querySelector("[data-following]");
+  const asking = [...document.querySelectorAll("main form select, main form input")].some(changed);
+  return document.hidden || typing || asking || !getSelection().isCollapsed || document.querySelector("[data-following]");
 };
 const say = text => { document.getElementById("news").textContent = text; };
 const swap = fresh => {
