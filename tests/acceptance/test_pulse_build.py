@@ -8,10 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from orchestration.exits import Exit
-from tests.acceptance.host import Host
+from tests.acceptance.host import Host, script
 
 BIG_STORE = Path(__file__).parents[1] / "benchmarks" / "big_store.py"
 FOLDERS = ("index.html", "data/dashboard.json")
@@ -110,8 +108,35 @@ def test_a_missing_package_says_what_to_install(host: Host) -> None:
     assert not (host.home / "page").exists()
 
 
-@pytest.mark.parametrize("cycles", [100_000])
-def test_a_hundred_thousand_cycles_fit_in_150_kb(host: Host, cycles: int) -> None:
+HOSTILE_OUTPUT = r"""
+import sys
+out = sys.stdout.buffer
+out.write(b"\xff\xfe\x1b[31m<script>harm()</script>\xe2\x80\xae" + b"x" * 10_000_000)
+out.write(b"</pre><script>harm()</script>\n\x1b]0;title\x07the end")
+sys.exit(1)
+"""
+
+
+def test_what_a_hostile_command_wrote_is_shown_and_bounded(host: Host) -> None:
+    host.stepwise()
+    path = host.home / "hostile.py"
+    path.write_text(HOSTILE_OUTPUT)
+    host.set(KLR_DREAM_COMMAND=script(host.home, "dream.sh", [f"exec {sys.executable} {path}"]))
+    host.promote("<img src=x onerror=harm()>")
+    assert host.decided()["decision"] == "dream_cycle"
+    host.run_queued()
+    page, data = built(host)
+    assert "the end" in page
+    assert "&lt;script&gt;harm()" in page
+    assert "<script>harm" not in page
+    assert "<img" not in page
+    assert not set(page) & set("\x1b\x07\u202e")
+    assert len(page.encode()) < 60_000
+    assert data["verdict"] != "unknown"
+
+
+def test_a_hundred_thousand_cycles_fit_in_150_kb(host: Host) -> None:
+    cycles = 100_000
     host.decided()
     store = host.state / "kloros.db"
     subprocess.run([sys.executable, BIG_STORE, store, "10000", str(cycles)], check=True)
