@@ -36,7 +36,7 @@ SERVED_CYCLES = 20
 GAPS = 12
 """Gaps that are explained one by one; the older ones are counted."""
 TAIL_LINES, TAIL_CHARACTERS = 12, 1600
-TREND = 120
+TREND = 100
 """Cycles of a trend: as many points as can be told apart."""
 SERIES = 6
 """Telemetry series that lists have columns for: those that most cycles have."""

@@ -129,7 +129,7 @@ def tail(text: str, lines: int, characters: int) -> str:
 
 def excerpt(text: str, characters: int) -> str:
     """Return the beginning of a text that others wrote, with a mark where it was cut."""
-    return text if len(text) <= characters else f"{text[:characters]}… ({len(text)} characters)"
+    return text if len(text) <= characters else f"{text[:characters].rstrip()} …"
 
 
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
