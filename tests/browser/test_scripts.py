@@ -145,6 +145,9 @@ def test_pointing_at_a_minute_tells_it(opened: Open, width: int) -> None:
         expect(note).to_have_text("05:32 EST = 10:32 UTC: host down")
         part.hover(position={"x": box["width"] * 300.5 / 360, "y": 10})
         expect(note).to_have_text("04:47 EST = 09:47 UTC: nothing to start (NOOP)")
+        third = seen.page.locator(".segments.beat > svg").nth(2)
+        third.hover(position={"x": box["width"] * 26.5 / 360, "y": 10})
+        expect(note).to_contain_text("UTC: lock held")
         seen.page.get_by_role("heading", level=1).hover()
         expect(note).to_have_text(usual)
 
