@@ -263,13 +263,13 @@ def test_an_answer_waits_for_no_acknowledgement(host: Host) -> None:
     with serving(host) as served:
         connection = served.connect()
         took = []
-        for _ in range(10):
+        for _ in range(30):  # the first few are acknowledged at once
             began = time.monotonic()
             connection.request("GET", "/health")
             connection.getresponse().read()
             took.append(time.monotonic() - began)
         connection.close()
-        assert min(took) < 0.03
+        assert min(took[-10:]) < 0.03
 
 
 def test_it_ends_well_and_soon_when_told(host: Host) -> None:

@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -131,17 +132,13 @@ def test_a_host_that_others_reach_needs_a_token(guest: Guest, operator: Operator
     pulse = Pulse(guest, idle_exit="0")
     guest.write(f"/etc/systemd/system/{SOCKET}.d/port.conf", f"[Socket]\nListenStream=\nListenStream=0.0.0.0:{pulse.port}\n")
     guest.sh(f"systemctl daemon-reload && systemctl restart {SOCKET}")
-    waiting = http.client.HTTPConnection("127.0.0.1", pulse.port, timeout=3)
-    waiting.request("GET", "/health")
+    with closing(http.client.HTTPConnection("127.0.0.1", pulse.port, timeout=3)) as waiting:
+        waiting.request("GET", "/health")
+        said = until(lambda: _refusals(guest), what="it says why it does not start")
 
-    def refused() -> list[str]:
-        return [str(entry["MESSAGE"]) for entry in guest.journal("EVENT=settings.refused")]
-
-    said = until(refused, what="it says why it does not start")
     assert "can be reached from other hosts, and there is no token" in said[0]
     assert "docs/how-to/pulse.md" in said[0]
-    assert operator.property_of(SERVICE, "ExecMainStatus") == "78"
-    waiting.close()
+    until(lambda: operator.property_of(SERVICE, "ExecMainStatus") == "78", what="it has ended")
 
     guest.write("/etc/kloros/pulse-token", "0123456789abcdefghij\n", mode=0o600)
     guest.write(
@@ -152,3 +149,7 @@ def test_a_host_that_others_reach_needs_a_token(guest: Guest, operator: Operator
     assert pulse.get("/health", Authorization="Bearer 0123456789abcdefghij")[0] == 200
     log = guest.sh(f"journalctl --no-pager -u {SERVICE}").out
     assert not re.search("0123456789abc", log), "a token is never logged"
+
+
+def _refusals(guest: Guest) -> list[str]:
+    return [str(entry["MESSAGE"]) for entry in guest.journal("EVENT=settings.refused")]
