@@ -16,7 +16,7 @@ from orchestration.cycles.cycle import Cycle, CycleState, JobName
 from orchestration.errors import Unwritable
 from orchestration.host.journal import Event, Priority, log
 from orchestration.promotions.state import AckVerdict
-from orchestration.store.counters import count
+from orchestration.store.counters import count, gauge
 from orchestration.store.instants import to_text
 from orchestration.tick import calendar
 from orchestration.tick.kernel import Kernel
@@ -123,6 +123,9 @@ def _commit_baseline(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) 
     except baseline.BaselineInvalid as error:
         log(Event.PROMOTION_LEFT, f"nothing of cycle {cycle.cycle} is answered: {error}", priority=Priority.ERROR)
         return error.message
+    in_force = baseline.read_baseline(path)
+    if in_force is not None:  # not only when it has changed: a tick may have been killed between the file and this
+        gauge(kernel.db, "kloros_baseline_changed_timestamp_seconds", in_force.ts)
     if changed:
         log(Event.BASELINE_REPLACED, f"cycle {cycle.cycle} set a new baseline", cycle=cycle.cycle)
     return ""

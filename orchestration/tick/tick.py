@@ -135,6 +135,17 @@ def _note_gauges(kernel: Kernel, found: Found, record: Tick) -> None:
     gauge(kernel.db, "kloros_orchestrator_last_attempt_timestamp_seconds", at)
     gauge(kernel.db, "kloros_promotions_unacked", len(found.promotions) + len(found.left))
     gauge(kernel.db, "kloros_promotions_parked", len(found.parked))
+    gauge(kernel.db, "kloros_promotions_oldest_timestamp_seconds", _oldest(kernel, found))
+
+
+def _oldest(kernel: Kernel, found: Found) -> float:
+    """Since when (seconds since 1970) the oldest promotion waits; 0 when none does."""
+    if not found.promotions:
+        return 0.0
+    from orchestration.promotions import ledger as promotions
+
+    first_seen_at = promotions.oldest(kernel.db, found.promotions)
+    return 0.0 if first_seen_at is None else first_seen_at.timestamp()
 
 
 def _tell_missed(dates: list[calendar.PhaseDate]) -> None:
