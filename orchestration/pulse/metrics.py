@@ -163,6 +163,7 @@ FAMILIES = (
         "verdict",
         AckVerdict,
     ),
+    _plain("kloros_baseline_version", "gauge", "Number of the baseline version in force; 0 before the first."),
     _plain(
         "kloros_baseline_changed_timestamp_seconds",
         "gauge",
@@ -209,6 +210,8 @@ def read(db: Database) -> Values:
         values["kloros_cycle_active", label_text({"job": job})] = float(bool(now[f"{job}_active"]))
     values["kloros_intents_pending", ""] = float(now["intents_pending"] or 0)
     values["kloros_federation_pending", ""] = float(now["federation_pending"] or 0)
+    values["kloros_baseline_version", ""] = float(now["baseline_version"] or 0)
+    _put_instant(values, "kloros_baseline_changed_timestamp_seconds", _instant(now, "baseline_changed_at"))
     _put_instant(values, "kloros_phase_last_success_timestamp_seconds", _instant(now, "phase_succeeded_at"))
     _put_instant(values, "kloros_intents_oldest_timestamp_seconds", _instant(now, "intents_oldest"))
     return values

@@ -240,8 +240,11 @@ CASES = {
         7 * 24 * 60 + 60,
         7 * 24 * 60 + 120,
         7 * 24 * 60 + 180,
-        "The accepted parameters are 7d 1h 0m 0s old: no promotion was accepted since.",
-        {labelled("baseline_changed_timestamp_seconds"): f"3600+0x{7 * 24 + 2} 612000+0x5"},
+        "Version 42 is 7d 1h 0m 0s old: no promotion was accepted since.",
+        {
+            labelled("baseline_changed_timestamp_seconds"): f"3600+0x{7 * 24 + 2} 612000+0x5",
+            labelled("baseline_version"): "42+0x180",
+        },
         step=60,
     ),
 }
