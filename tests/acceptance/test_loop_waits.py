@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import pty
 import random
 import signal
-import struct
 import subprocess
-import termios
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -281,30 +277,6 @@ def test_systemd_is_told(looping: Looping) -> None:
             (looping.tree / "go").touch()
             assert loop.wait(10) == Exit.DONE
     assert (looping.tree / "told").read_text() == "\n"
-
-
-def test_a_terminal_shows_a_live_line(looping: Looping) -> None:
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    loop = subprocess.Popen(
-        looping.arguments("--command", looping.command("sleep 1.2"), "--iterations", "2", "--sleep", "1"),
-        env={**looping.host.environ, "TERM": "xterm"}, cwd=looping.tree, stdin=theirs, stdout=theirs,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    os.close(theirs)
-    shown = b""
-    try:
-        while part := os.read(ours, 65536):
-            shown += part
-    except OSError:  # EIO: the other end has closed
-        pass
-    os.close(ours)
-    assert loop.wait() == Exit.DONE
-    text = shown.decode()
-    assert "iteration 1  running 0:00:01 of 0:05:00" in text
-    assert "next run " in text
-    assert "last: degraded" in text
-    assert max(len(line) for line in text.replace("\r\n", "\r").replace("\n", "\r").split("\033[K")) < 200
 
 
 # kills
