@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
 import time
@@ -293,55 +292,6 @@ def test_a_killed_loop_is_ended_by_the_next_one(looping: Looping) -> None:
     until(lambda: looping.loop("--command", looping.good(), "--max-backoff", "0").returncode == Exit.DONE, "the next one")
     assert looping.statuses() == ["lost", "success"]
     assert looping.rows()[0]["cycle"] == 1
-
-
-FAKE = """
-import os, random, sys, time
-n = int(os.environ["RUN_CYCLE_ITERATION"])
-chance = random.Random(n)
-open(f"state/planner_digest_archives/a{n % 7}", "w").write(str(n))
-what = chance.choice(["end", "end", "crash", "hang", "flood", "fork"])
-if what == "crash":
-    os.abort()
-if what == "hang":
-    time.sleep(600)
-if what == "flood":
-    for _ in range(200):
-        sys.stdout.write("x" * 10000)
-if what == "fork":
-    for _ in range(3):
-        if not os.fork():
-            os.setsid()
-            time.sleep(600)
-sys.exit(chance.choice([0, 0, 3]))
-"""
-
-
-def test_killed_anywhere_no_row_is_lost_or_doubled_and_no_process_survives(looping: Looping) -> None:
-    (looping.tree / "fake.py").write_text(FAKE)
-    kills = int(os.environ.get("KLR_LOOP_KILLS", "20"))
-    chance = random.Random(kills)
-    flags = ("--command", f"python3 -S fake.py {looping.tree}", "--timeout", "0.3", "--sleep", "0", "--max-backoff", "0")
-    deadline = time.monotonic() + 10 * kills
-    killed = 0
-    while killed < kills:
-        assert time.monotonic() < deadline, "too slow"
-        with looping.running(*flags, "--continuous", "--max-failures", "0") as loop:
-            PAUSE.wait(chance.uniform(0.05, 0.9))
-            killed += loop.poll() is None
-            loop.kill()
-            loop.wait()
-        assert looping.latest().get("schema", "v1") == "v1"
-        looping.rows()
-    until(lambda: not mentions(f"fake.py\0{looping.tree}"), "no process survives")
-    until(lambda: looping.loop(*flags).returncode in (Exit.DONE, Exit.FAILED), "the last one")
-    numbers = [row["iteration"] for row in looping.rows()]
-    assert numbers == list(range(1, len(numbers) + 1))
-    assert looping.host.rows("SELECT count(*) FROM iterations WHERE status IS NULL OR written = 0") == [(0,)]
-    assert looping.host.rows("SELECT max(iteration) FROM iterations") == [(numbers[-1],)]
-    assert sum(looping.latest()["totals"].values()) == len(numbers)
-    assert not [name for name in os.listdir(looping.logs) if name.startswith(".")]
-    assert len({row["log_path"] for row in looping.rows()}) == len(numbers)
 
 
 def test_whoever_reads_meanwhile_reads_whole_documents(looping: Looping) -> None:
