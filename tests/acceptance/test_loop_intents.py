@@ -168,11 +168,10 @@ def test_a_goal_that_waited_too_long_is_stale(looping: Looping) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "why"),
-    [({}, "it names no goal"), ({"goal": " \n"}, "it names no goal"), ({"goal": "x" * 4001}, "has 4001 characters")],
+    ("goal", "why"), [("", "it names no goal"), (" \n", "it names no goal"), ("x" * 4001, "has 4001 characters")]
 )
-def test_what_is_no_goal_has_failed(looping: Looping, data: dict[str, object], why: str) -> None:
-    path = looping.host.intend("loop_goal", **data)
+def test_what_is_no_goal_has_failed(looping: Looping, goal: str, why: str) -> None:
+    path = looping.host.intend("loop_goal", goal=goal)
     looping.loop("--command", "true", "--goal", "own", *ONCE)
     assert [row["goal"] for row in looping.rows()] == ["own"]
     assert filed(looping, "failed") == [path.name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import time
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from orchestration.exits import Exit
+from orchestration.host.lock import FileLock
 from tests.acceptance.host import Host, script
 from tests.acceptance.looping import PAUSE, Looping, mentions, until
 
@@ -42,7 +44,6 @@ def test_failures_in_a_row_wait_longer_and_longer_also_without_sleep(looping: Lo
 
 def ages(looping: Looping, *, hours: int) -> None:
     """Let the iterations so far be older."""
-    import sqlite3
 
     def earlier(text: str) -> str:
         return f"{datetime.fromisoformat(text) - timedelta(hours=hours):%Y-%m-%dT%H:%M:%S.%fZ}"
@@ -250,6 +251,19 @@ def test_no_iteration_is_queued_while_another_cycle_runs(looping: Looping) -> No
     assert looping.statuses() == ["success"]
 
 
+def test_a_cycle_whose_other_runner_was_killed_is_lost_and_the_loop_goes_on(looping: Looping) -> None:
+    """A runner that a tick started may be quicker than the loop. Killed, it leaves a cycle that no runner is at."""
+    (looping.host.state / "locks").mkdir(parents=True)
+    with looping.running("--command", looping.good(), "--iterations", "2", "--sleep", "0", "--max-backoff", "0") as loop:
+        with FileLock(str(looping.host.state / "locks" / "runner.lock")).held("another runner"):
+            looping.waits_for("running")
+            with sqlite3.connect(looping.host.state / "kloros.db", timeout=20) as connection:
+                claimed = connection.execute("UPDATE cycles SET state = 'running', started_at = queued_at, runner = '{}'")
+                assert claimed.rowcount == 1
+        assert loop.wait(20) == Exit.DONE
+    assert [(row["status"], row["cycle"]) for row in looping.rows()] == [("lost", 1), ("success", 2)]
+
+
 def test_a_tick_starts_nothing_beside_an_iteration(looping: Looping) -> None:
     looping.host.stepwise()
     with looping.running("--command", looping.command(HANGS)) as loop:
@@ -307,8 +321,6 @@ def test_whoever_reads_meanwhile_reads_whole_documents(looping: Looping) -> None
 def test_a_torn_last_line_is_cut_off_and_a_row_that_is_there_not_doubled(looping: Looping) -> None:
     looping.loop("--command", "true")
     whole = looping.history.read_text()
-    import sqlite3
-
     with sqlite3.connect(looping.host.state / "kloros.db") as connection:  # killed before it noted that the row is written
         connection.execute("UPDATE iterations SET written = 0")
     looping.history.write_text(whole + '{"timestamp": "20')
@@ -318,8 +330,6 @@ def test_a_torn_last_line_is_cut_off_and_a_row_that_is_there_not_doubled(looping
 
 
 def test_a_cycle_that_ended_well_under_a_killed_loop_counts_as_it_ended(looping: Looping) -> None:
-    import sqlite3
-
     looping.loop("--command", looping.good())
     before = looping.rows()
     plan = {"mode": "m", "goal": "g", "cap_writes": None, "archives": "", "log_path": before[0]["log_path"]}
@@ -336,8 +346,6 @@ def test_a_cycle_that_ended_well_under_a_killed_loop_counts_as_it_ended(looping:
 
 
 def test_a_queued_cycle_of_a_killed_loop_is_never_run(looping: Looping) -> None:
-    import sqlite3
-
     looping.loop("--command", looping.command("echo once >> ran"))
     plan = {"mode": "m", "goal": "", "cap_writes": None, "archives": "", "log_path": looping.rows()[0]["log_path"]}
     with sqlite3.connect(looping.host.state / "kloros.db") as connection:  # killed between queueing and claiming
