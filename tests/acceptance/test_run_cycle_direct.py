@@ -197,7 +197,7 @@ def test_a_second_run_under_the_same_root_is_turned_away(root: Root) -> None:
 
 
 def test_the_root_is_held_also_while_no_command_runs(root: Root) -> None:
-    """Between queueing and claiming, and while the bundle is made, no runner holds its lock: a second run would cancel it."""
+    """Between queueing and claiming, and while the bundle is made, no runner holds its lock."""
     root.command(REPORT)
     root.run("--cycle", "1")
     with root.lock.held("test"):
