@@ -189,6 +189,9 @@ class Loop(_Section):
     """File with one goal a line; empty lines and lines that begin with `#` are none. Read anew for each iteration."""
     goal_order: Annotated[Literal["turn", "random"], Field(examples=["turn"])] = "turn"
     """Whether the goals of the file are taken in turn, also across restarts, or at random."""
+    goal_from: Annotated[Literal["settings", "intents"], Field(examples=["intents"])] = "settings"
+    """Where goals come from. `intents`: from intents whose type begins with `loop_goal`, the highest priority first;
+    while none waits, from `goal` or `goal_file`, and with neither the loop waits for one."""
     seed: Annotated[int, Field(examples=[7])] = 0
     """The same seed gives the same goals at random, and the same jitter."""
     iterations: Annotated[int, Field(ge=1, examples=[10])] = 1

@@ -26,6 +26,7 @@ from orchestration.host import clock
 SYSLOG_IDENTIFIER: Final = "kloros-orchestrator"
 _SOCKET: Final = "/run/systemd/journal/socket"
 _STDERR: Final = 2
+_before_line = ""
 
 
 class Priority(IntEnum):
@@ -109,6 +110,12 @@ MESSAGE_IDS: Final = {
 }
 
 
+def share_terminal() -> None:
+    """From now on, begin what is shown on a terminal by clearing the line: a live one of ours may stand there."""
+    global _before_line
+    _before_line = "\r\033[K"
+
+
 def log(event: Event, message: str, *, priority: Priority = Priority.INFO, **fields: object) -> None:
     """Report one event. Never raises. DEBUG is kept by the journal, and shown on a terminal, only.
 
@@ -151,7 +158,7 @@ def _to_journal(event: Event, message: str, priority: Priority, fields: dict[str
 def _to_terminal(event: Event, message: str, priority: Priority, fields: dict[str, str | int | float]) -> None:
     mark = f"{priority.name.lower()}: " if priority <= Priority.WARNING else ""
     extra = " ".join(f"{name}={value}" for name, value in fields.items())
-    _write(f"{event.value}  {mark}{message}" + (f"  ({extra})" if extra else ""))
+    _write(f"{_before_line}{event.value}  {mark}{message}" + (f"  ({extra})" if extra else ""))
 
 
 def _to_stderr(event: Event, message: str, priority: Priority, fields: dict[str, str | int | float]) -> None:

@@ -18,6 +18,7 @@ from orchestration.cycles import ledger
 from orchestration.cycles.cycle import FINISHED, CycleState, Federated, JobName
 from orchestration.cycles.orphan import Leftover
 from orchestration.intents.intent import FINAL
+from orchestration.loop.status import Status
 from orchestration.promotions.state import AckVerdict
 from orchestration.pulse.health import Condition, Judgement, Signs, Verdict
 from orchestration.store.counters import bound_text, label_text
@@ -148,6 +149,38 @@ FAMILIES = (
         "kloros_federation_oldest_timestamp_seconds",
         "gauge",
         "When the bundle that has waited longest was to be copied; 0 while none waits.",
+    ),
+    _labelled(
+        "kloros_loop_iterations_total",
+        "counter",
+        "Iterations of the continuous loop that ended, by status.",
+        "status",
+        Status,
+    ),
+    _plain(
+        "kloros_loop_last_iteration_timestamp_seconds",
+        "gauge",
+        "When an iteration of the loop last ended; 0 before the first.",
+    ),
+    _plain(
+        "kloros_loop_consecutive_failures",
+        "gauge",
+        "Failed iterations of the loop since the last one that ended well.",
+    ),
+    _plain(
+        "kloros_loop_failure_limit_reached",
+        "gauge",
+        "1 while these failures are as many as the loop's max_failures, so that it has given up; else 0.",
+    ),
+    _plain(
+        "kloros_loop_archives_stale",
+        "gauge",
+        "1 when the last iterations of the loop, three or more, left no new archive; else 0.",
+    ),
+    _plain(
+        "kloros_loop_next_run_timestamp_seconds",
+        "gauge",
+        "When the loop is to begin its next iteration; 0 when it has ended and none is planned.",
     ),
     _plain("kloros_promotions_unacked", "gauge", "Promotions without an ack that are not parked."),
     _plain("kloros_promotions_parked", "gauge", "Promotions that failed too often and wait for a person."),

@@ -45,7 +45,7 @@ def take_in(kernel: Kernel) -> Found:
     found = look(kernel)
     _tell_left(kernel, found.left)
     found = note(kernel, found)
-    _tell_dropped(found.intents.verdicts)
+    tell_dropped(found.intents.verdicts)
     try:
         _refuse(kernel, found.refused)
     except Unwritable as error:
@@ -71,8 +71,8 @@ def _tell_left(kernel: Kernel, left: tuple[Left, ...]) -> None:
             kernel.db.run("facts.set", name=_LEFT, value=json.dumps(now))
 
 
-def _tell_dropped(verdicts: tuple[Verdict, ...]) -> None:
-    """Say what was not acted on: one line for each status, because a flood has thousands."""
+def tell_dropped(verdicts: tuple[Verdict, ...]) -> None:
+    """Tell the journal what was not acted on: one line for each status, because a flood has thousands."""
     for status in _DROPPED:
         dropped = [verdict for verdict in verdicts if verdict.status is status]
         if dropped:

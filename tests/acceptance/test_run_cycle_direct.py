@@ -17,6 +17,7 @@ import pytest
 from orchestration.cycles import bundle
 from orchestration.exits import Exit
 from orchestration.host import clock
+from orchestration.host.lock import FileLock
 from tests.acceptance.host import script
 
 REPORT = 'echo "{}" > artifacts/report.json'
@@ -46,6 +47,10 @@ class Root:
     def manifest(self, folder: str = "cycle_00001") -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self.path / folder / "manifest.json").read_text())
         return found
+
+    @property
+    def lock(self) -> FileLock:
+        return FileLock(str(self.path / ".kloros" / "locks" / "direct.lock"))
 
     def folders(self) -> list[str]:
         return sorted(name for name in os.listdir(self.path) if name.startswith("cycle_"))
@@ -184,10 +189,22 @@ def test_a_second_run_under_the_same_root_is_turned_away(root: Root) -> None:
         output = root.path / "cycle_00001" / "logs" / "output.log"
         until(lambda: output.exists() and output.read_text())
         root.run("--cycle", "2", code=Exit.LOCK_HELD)
+        assert not root.lock.is_free()
         runner.send_signal(signal.SIGTERM)
         assert runner.wait(30) == Exit.PHASE_FAILED
     assert root.manifest()["state"] == "cancelled"
     assert root.folders() == ["cycle_00001"]
+
+
+def test_the_root_is_held_also_while_no_command_runs(root: Root) -> None:
+    """Between queueing and claiming, and while the bundle is made, no runner holds its lock."""
+    root.command(REPORT)
+    root.run("--cycle", "1")
+    with root.lock.held("test"):
+        root.run("--cycle", "2", code=Exit.LOCK_HELD)
+        root.run("--cycle", "1", "--replace", code=Exit.LOCK_HELD)
+    assert root.folders() == ["cycle_00001"]
+    root.run("--cycle", "2")
 
 
 def test_the_kill_switch_counts_and_the_mode_does_not(root: Root) -> None:
