@@ -1,5 +1,6 @@
 """The whole way of an alert with real parts: node_exporter reads the textfile, Prometheus scrapes and judges by the shipped
-rules, Alertmanager posts to a webhook. The rules are not made quicker for it: the last tick is really old (libfaketime)."""
+rules, Alertmanager posts to a webhook. The rules are not made quicker for it: the last tick is really old (libfaketime).
+"""
 
 from __future__ import annotations
 
@@ -26,6 +27,7 @@ from tests.acceptance.looping import until
 
 TOP = Path(__file__).parents[2]
 RULES_FILE = TOP / "docs" / "reference" / "prometheus" / "kloros.rules.yml"
+DASHBOARD = TOP / "docs" / "reference" / "grafana" / "kloros.json"
 PROGRAMS = ("prometheus", "prometheus-node-exporter", "prometheus-alertmanager", "faketime")
 SLOW = 60.0  # seconds; a machine with other work
 
@@ -135,7 +137,8 @@ class Monitoring:
     @contextmanager
     def _run(self, program: str, *arguments: str) -> Iterator[None]:
         with open(self.folder / f"{program}.log", "wb") as log:
-            process = subprocess.Popen([program, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder)
+            command = [program, *arguments]
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder)
         try:
             yield
         finally:
@@ -165,7 +168,7 @@ class Monitoring:
 def monitoring(host: Host, tmp_path: Path) -> Iterator[Monitoring]:
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     if missing:
-        pytest.skip(f"not installed: {', '.join(missing)} (Debian packages prometheus, -node-exporter, -alertmanager, faketime)")
+        pytest.skip(f"not installed: {', '.join(missing)} (Debian packages of these names)")
     webhook = Webhook()
     with webhook.listening():
         (tmp_path / "monitoring").mkdir()
@@ -177,6 +180,27 @@ def tick_in_the_past(host: Host, minutes: int) -> None:
     command = ["faketime", "-f", f"-{minutes}m", *host.command("run_once")]
     done = subprocess.run(command, env={**os.environ, **host.environ}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+NOTHING_YET = {
+    "Alerts that fire",
+    "Time to the deadline",
+    "Last PHASE that succeeded",
+    "Cycles by result",
+    "Age of the oldest",
+    "Intents by what became of them",
+    "Age of the baseline",
+    "Iterations by status",
+    "Next and last iteration",
+}
+"""Panels with nothing to show on a host whose ticks have only ever decided to do nothing."""
+
+
+def dashboard(monitoring: Monitoring) -> dict[str, bool]:
+    """Ask every query of the dashboard; whether its panel shows anything, by title."""
+    content = DASHBOARD.read_text().replace("$instance", f"127.0.0.1:{monitoring.node}")
+    panels = [panel for panel in json.loads(content)["panels"] if panel["type"] != "row"]
+    return {panel["title"]: any(monitoring.ask(target["expr"]) for target in panel["targets"]) for panel in panels}
 
 
 def test_ticks_that_stopped_raise_an_alert_and_the_next_one_resolves_it(host: Host, monitoring: Monitoring) -> None:
@@ -192,9 +216,13 @@ def test_ticks_that_stopped_raise_an_alert_and_the_next_one_resolves_it(host: Ho
         until(lambda: webhook.got("KlorosWatchdog", "firing"), "the watchdog is posted", seconds=SLOW)
         host.decided()
         until(lambda: webhook.got("KlorosTickStale", "resolved"), "its end is posted", seconds=SLOW)
-        assert [one for one in monitoring.ask('ALERTS{alertstate="firing"}') if one["metric"]["alertname"] != "KlorosWatchdog"] == []
+        assert [
+            one for one in monitoring.ask('ALERTS{alertstate="firing"}') if one["metric"]["alertname"] != "KlorosWatchdog"
+        ] == []
         shown = monitoring.ask("kloros_health_condition == 1")
         assert {one["metric"]["condition"] for one in shown} <= {"disk_low"}, "the page agrees"
+        empty = {title for title, shows in dashboard(monitoring).items() if not shows}
+        assert empty - {"Conditions"} == NOTHING_YET
     assert {one["labels"]["alertname"] for one in webhook.alerts} == {"KlorosTickStale", "KlorosWatchdog"}
 
 

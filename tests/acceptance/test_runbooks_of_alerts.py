@@ -1,5 +1,6 @@
-"""Runbooks tried out: each test causes the fault, sees that the metric of the alert tells it, runs the commands that the page
-shows, and sees that they mend it."""
+"""Runbooks tried out: cause the fault, see that the metric behind the alert tells it, run the commands that the page shows, and
+see that they mend it.
+"""
 
 from __future__ import annotations
 
