@@ -1,6 +1,4 @@
-"""Runbooks tried out: cause the fault, see that the metric behind the alert tells it, run the commands that the page shows, and
-see that they mend it.
-"""
+"""Runbooks tried out: cause the fault, see the metric behind the alert tell it, run the commands shown, see them mend it."""
 
 from __future__ import annotations
 
