@@ -38,11 +38,11 @@ class Runbook:
         """Return the commands of a section, in order."""
         section = self.text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
         found: list[Command] = []
-        for line in section.splitlines():
-            if line.startswith("    $ "):
-                found.append(Command(line[6:], ()))
-            elif line.startswith("    ") and found:
-                found[-1] = found[-1]._replace(shown=(*found[-1].shown, line.strip()))
+        for line in "\n".join(re.findall(r"^```console\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)).splitlines():
+            if line.startswith("$ "):
+                found.append(Command(line[2:], ()))
+            elif line:
+                found[-1] = found[-1]._replace(shown=(*found[-1].shown, line))
         return found
 
     def follow(
