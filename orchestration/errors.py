@@ -50,6 +50,10 @@ class StoreEmpty(StoreUnreachable):
     """There is a store without tables: the first tick has not made them, or was killed at it. Reads as no store."""
 
 
+class StoreOutdated(StoreUnreachable):
+    """There is a store of an older release that no tick of this one has migrated yet: a reader works on a copy of it."""
+
+
 class Unwritable(KlorosError):
     """A file or folder of ours can't be written: disk full, read-only, or not ours."""
 

@@ -45,7 +45,10 @@ COMMANDS: Mapping[str, str] = {
     "promotions": "promotions",
     "baseline": "baseline",
     "intents": "intents",
+    "pulse": "pulse",
     "doctor": "doctor",
+    "backup": "backup",
+    "rollback-rollout": "rollout",
     "config": "config",
     "completion": "completion",
 }
@@ -89,7 +92,7 @@ class Program(click.Group):
         """Import a command's module."""
         if name not in COMMANDS:
             return None
-        command = getattr(import_module(f"orchestration.operator.{COMMANDS[name]}"), name)
+        command = getattr(import_module(f"orchestration.operator.{COMMANDS[name]}"), name.replace("-", "_"))
         return command if isinstance(command, click.Command) else None
 
 

@@ -281,6 +281,25 @@ class Federation(_Section):
     """Waits after the first, second, … failed attempt for a cycle; the last one repeats, for as long as it takes."""
 
 
+class Pulse(_Section):
+    """The served page, metrics and API: `python -m orchestration.serve`, `kloros-pulse.socket`."""
+
+    host: Annotated[str, Field(min_length=1, examples=["127.0.0.1"])] = "127.0.0.1"
+    """Address to listen on, or a name of one. Anything but this host's own loopback needs a token. Under systemd
+    `kloros-pulse.socket` says where."""
+    port: Annotated[int, Field(ge=0, le=65535, examples=[9410])] = 9410
+    """TCP port to listen on; 0 for any free one, which is told at the start."""
+    idle_exit: Annotated[Duration, Field(examples=["15min"])] = timedelta(minutes=15)
+    """Time without a request after which a server that systemd's socket started ends; 0 for never. Fifteen minutes bridge
+    the reloads of one look at the page."""
+    token_file: Annotated[str, Field(pattern=r"^(/.*)?$", examples=["/etc/kloros/pulse-token"])] = ""
+    """File of the token that readers must show, 16 characters or more, readable for its owner alone. Empty: systemd's
+    credential `pulse-token`, if there is one; without any, only this host's loopback is served."""
+    hosts: Annotated[tuple[str, ...], Field(examples=[["kloros.example.org"]])] = ()
+    """Further names under which readers may ask on loopback, such as a proxy's. `localhost`, the loopback addresses and
+    this host's own name always may."""
+
+
 class Settings(_Section):
     """All settings."""
 
@@ -310,6 +329,7 @@ class Settings(_Section):
     loop: Loop = Loop()
     retention: Retention = Retention()
     federation: Federation = Federation()
+    pulse: Pulse = Pulse()
 
     @model_validator(mode="before")
     @classmethod

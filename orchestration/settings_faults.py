@@ -18,7 +18,7 @@ from orchestration.errors import SettingsInvalid
 from orchestration.settings import Settings
 
 Key = tuple[str, ...]
-_LISTS = ("backoff", "require_modules", "require_executables", "require_variables", "require_hosts")
+_LISTS = ("backoff", "require_modules", "require_executables", "require_variables", "require_hosts", "hosts")
 
 
 def read_file(path: str, *, must_exist: bool) -> dict[str, Any]:

@@ -23,7 +23,7 @@ import signal
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
 
-from orchestration.cycles import artifacts, environment, inventory, judgement, ledger, orphan, products, revision
+from orchestration.cycles import artifacts, environment, inventory, judgement, ledger, orphan, products, revision, telemetry
 from orchestration.cycles.cycle import Cycle, CycleEvent, CycleState, JobName, Result
 from orchestration.errors import CommandLost, CommandNotStarted, KlorosError, LockHeld, StoreUnreachable
 from orchestration.host import clock, files, process, process_identity
@@ -142,7 +142,9 @@ class Runner:
         with self._db.transaction():
             return ledger.claim_next(self._db, runner=_record(), now=clock.now())
 
-    def _record_end(self, cycle: Cycle, event: CycleEvent, result: Result, left: inventory.Inventory) -> None:
+    def _record_end(
+        self, cycle: Cycle, event: CycleEvent, result: Result, left: inventory.Inventory, measured: telemetry.Telemetry
+    ) -> None:
         """Commit the end; tried again while somebody keeps the store, for work that was done must not count as lost.
 
         Raises:
@@ -154,6 +156,7 @@ class Runner:
                 with self._db.transaction():
                     ledger.finish(self._db, cycle, event, result, now=now)
                     products.end(self._db, cycle.cycle, left)
+                    telemetry.note(self._db, cycle.cycle, measured)
                 return
             except StoreUnreachable as error:
                 if attempt == _END_ATTEMPTS - 1:
@@ -166,7 +169,10 @@ class Runner:
         log(Event.CYCLE_STARTED, f"cycle {cycle.cycle} ({cycle.job}) started", cycle=cycle.cycle, job=cycle.job)
         event, result = self._end_of(cycle)
         left = self._left_by(cycle)
-        self._record_end(cycle, event, result, left)
+        measured = (
+            telemetry.read(artifacts.cycle_dir(self._settings.cycles_dir, cycle.cycle)) if left.files else telemetry.NOTHING
+        )
+        self._record_end(cycle, event, result, left, measured)
         finished = ledger.get(self._db, cycle.cycle)
         assert finished is not None, f"cycle {cycle.cycle} has gone from the store"
         log(

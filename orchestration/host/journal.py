@@ -73,6 +73,10 @@ class Event(Enum):
     LOOP_FAILED = "loop.failed"  # its failure limit, or it could not go on
     LOOP_ENDED = "loop.ended"
     OPERATOR_ACTED = "operator.acted"
+    PULSE_STARTED = "pulse.started"
+    PULSE_ENDED = "pulse.ended"
+    PULSE_FAILED = "pulse.failed"
+    REQUEST_ANSWERED = "request.answered"
 
 
 # Random once (sd_id128_randomize), fixed for ever: operators and catalogues refer to them.
@@ -107,6 +111,10 @@ MESSAGE_IDS: Final = {
     Event.LOOP_FAILED: "984f4080e2c5f78e8d04956c9fcd9fae",
     Event.LOOP_ENDED: "c5c263de212f7e8b30cee3625f9a8ca3",
     Event.OPERATOR_ACTED: "e1508c080f2906a3b2efc9e27a58c57e",
+    Event.PULSE_STARTED: "96c4f7ca049c5b7c70b3e48f2b4e5581",
+    Event.PULSE_ENDED: "a282b1179be18da928888b4c347effb3",
+    Event.PULSE_FAILED: "ebafe1c8a0690a4ff810b5b7d3ac725c",
+    Event.REQUEST_ANSWERED: "5843d27919e1cdccfe94e8d0662d18b4",
 }
 
 

@@ -15,8 +15,8 @@ from orchestration.operator.check import Check, Level
 from orchestration.operator.config import strays
 from orchestration.operator.console import Console
 from orchestration.operator.screen import span
-from orchestration.operator.status import STALE_AFTER
 from orchestration.promotions.scan import scan_unacked
+from orchestration.pulse.health import TICKS_MISSED
 from orchestration.tick import history
 from orchestration.tick.gate import KILL_SWITCH
 from orchestration.tick.kernel import Kernel
@@ -162,7 +162,7 @@ def ticks(console: Console, kernel: Kernel) -> Iterator[Check]:
         yield Check("ticks", Level.OK, "no tick yet; the first one: klorosctl tick")
         return
     age = console.now - newest[0].started_at
-    if console.settings.orchestration_mode != "enabled" or age <= STALE_AFTER:
+    if console.settings.orchestration_mode != "enabled" or age <= TICKS_MISSED:
         yield Check("ticks", Level.OK, f"the last one was {console.times.ago(newest[0].started_at)}")
     elif console.units.fragment("kloros-orchestrator.timer"):
         user = "--user " if console.units.user else ""

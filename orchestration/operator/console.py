@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from orchestration import wiring
-from orchestration.errors import StoreEmpty, StoreUnreachable, Usage
+from orchestration.errors import StoreEmpty, StoreOutdated, StoreUnreachable, Usage
 from orchestration.host import clock, process_identity, zones
 from orchestration.operator.screen import Screen, Times
 from orchestration.operator.units import Units
-from orchestration.store.sqlite import SqliteDatabase
+from orchestration.store.sqlite import SqliteDatabase, copy_of
 from orchestration.tick.kernel import Kernel
 
 if TYPE_CHECKING:
@@ -121,6 +121,8 @@ class Console:
             return SqliteDatabase(path, read_only=True)
         except (FileNotFoundError, NotADirectoryError, StoreEmpty):
             return SqliteDatabase(":memory:")
+        except StoreOutdated:
+            return copy_of(path)
         except PermissionError as error:
             hint = "run it as the folder's owner: sudo klorosctl …"
             raise StoreUnreachable(f"{path}: {error.strerror}", hint=hint) from error

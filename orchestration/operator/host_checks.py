@@ -14,9 +14,9 @@ from orchestration.host import clock as host_clock
 from orchestration.operator.check import Check, Level
 from orchestration.operator.console import Console
 from orchestration.operator.screen import size, span
-from orchestration.operator.status import STALE_AFTER
 from orchestration.operator.units import ALL, SERVICE, WATCHING, Units
 from orchestration.phase.window import Window
+from orchestration.pulse.health import TICKS_MISSED
 
 _STA_UNSYNC, _TIME_ERROR = 0x0040, 5  # adjtimex(2)
 _TIMEX_BYTES, _STATUS_AT = 256, 40  # struct timex of 64-bit Linux is 208 bytes; `status` follows 4 longs and padding
@@ -190,7 +190,7 @@ def textfile(console: Console) -> Iterator[Check]:
     except OSError:
         yield Check("textfile", Level.OK, f"{path} is not there yet; the next tick writes it")
         return
-    if age > STALE_AFTER.total_seconds() and console.settings.orchestration_mode == "enabled":
+    if age > TICKS_MISSED.total_seconds() and console.settings.orchestration_mode == "enabled":
         yield Check("textfile", Level.WARNING, f"{path} is {span(age)} old", "see `ticks` above; ls -l of the file")
     else:
         yield Check("textfile", Level.OK, f"{path}, written {span(max(age, 0.0))} ago")

@@ -21,6 +21,8 @@ _COLOURS = {
     **dict.fromkeys(("succeeded", "accepted", "ok", "enabled", "phase", "dream_cycle", "processed"), _GOOD),
     **dict.fromkeys(("failed", "timed_out", "lost", "error", "rejected", "refused", "malformed"), _BAD),
     **dict.fromkeys(("queued", "running", "warning", "parked", "disabled", "cancelled", "skipped"), _WAIT),
+    **dict.fromkeys(("failing", "stopped"), _BAD),
+    **dict.fromkeys(("degraded", "unknown"), _WAIT),
 }
 _ROOM = 24  # columns below which a last column is not worth being one
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))

@@ -1,10 +1,8 @@
-"""`klorosctl status`: everything an operator asks first, on one screen."""
+"""`klorosctl status`: everything an operator asks first, on one screen: a view of `pulse/survey.py`."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any, NamedTuple
 
 import click
@@ -12,114 +10,102 @@ import click
 from orchestration.cycles import ledger
 from orchestration.cycles.cycle import Cycle
 from orchestration.host.lock import FileLock
-from orchestration.intents import inbox
 from orchestration.operator.console import Console, json_option
 from orchestration.operator.records import cycle_json, cycle_rows, elapsed
 from orchestration.operator.screen import span
-from orchestration.promotions.scan import scan_unacked
-from orchestration.tick import calendar, history
-from orchestration.tick.calendar import PhaseDate
-from orchestration.tick.gate import KILL_SWITCH
+from orchestration.pulse import document, health
+from orchestration.pulse.health import Condition, Mode, Verdict
+from orchestration.pulse.loop_health import LoopHealth, Queue, WindowLine
+from orchestration.pulse.signs import switches
+from orchestration.pulse.survey import survey
+from orchestration.tick import history
 from orchestration.tick.history import Tick
 from orchestration.tick.kernel import Kernel
-from orchestration.tick.observe import MAINTENANCE_FILE
 
-STALE_AFTER = timedelta(minutes=3)
-"""A timer ticks each minute; this long without one is no accident."""
 SHOWN_CYCLES = 5
 
 
 class Seen(NamedTuple):
-    """What status knows; instants are aware UTC."""
+    """What status knows."""
 
-    mode: str
+    health: LoopHealth
     mode_source: str
-    halted: bool
-    maintenance: bool
+    switches: tuple[Mode, ...]
     tick: Tick | None
-    stale: bool
     active: list[Cycle]
     orphaned: bool  # a cycle stands as running, and no runner lives
-    waiting: list[str]  # promotions, by file name
-    parked: list[str]
-    intents: list[str]  # file names
     cycles: list[Cycle]
-    last_date: PhaseDate | None
 
 
 @click.command()
 @json_option
 @click.pass_obj
 def status(console: Console) -> None:
-    """Show mode, last tick, active cycle, next PHASE window, queues and the last cycles."""
+    """Show the verdict and its causes, mode, last tick, active cycle, next PHASE window, queues and the last cycles."""
     with console.looking() as kernel:
         seen = look(console, kernel)
-        console.answer(_document(console, kernel, seen), lambda: _lines(console, kernel, seen))
+    console.answer(_document(console, seen), lambda: _lines(console, seen))
 
 
 def look(console: Console, kernel: Kernel) -> Seen:
     """Read all of it; changes nothing."""
-    settings = console.settings
-    tick = next(iter(history.recent(kernel.db, 1)), None)
     active = ledger.active(kernel.db)
-    scan = scan_unacked(kernel.db, promotions_dir=settings.promotions_dir, acks_dir=settings.acks_dir, remember=False)
-    halted = os.path.lexists(console.path(KILL_SWITCH))
     return Seen(
-        mode=settings.orchestration_mode,
+        health=survey(console.settings, kernel.db, console.now, boot_id=kernel.boot_id, cycles=SHOWN_CYCLES, failures=0),
         mode_source=console.mode_source(),
-        halted=halted,
-        maintenance=os.path.exists(console.path(MAINTENANCE_FILE)),
-        tick=tick,
-        stale=tick is not None and settings.orchestration_mode == "enabled" and console.now - tick.started_at > STALE_AFTER,
+        switches=switches(console.settings),
+        tick=next(iter(history.recent(kernel.db, 1)), None),
         active=active,
         orphaned=any(c.started_at for c in active) and FileLock(console.path("locks", "runner.lock")).is_free(),
-        waiting=scan.waiting,
-        parked=scan.parked,
-        intents=inbox.list_names(console.path("intents")),
         cycles=ledger.recent(kernel.db, SHOWN_CYCLES),
-        last_date=next(iter(calendar.recent(kernel.db, 1)), None),
     )
 
 
-def _document(console: Console, kernel: Kernel, seen: Seen) -> dict[str, Any]:
-    window = kernel.window
-    open_now, ahead = window.containing(console.now), window.next_after(console.now)
+def _document(console: Console, seen: Seen) -> dict[str, Any]:
+    shown = seen.health
+    queues = {queue.name: queue.count for queue in shown.queues}
     return {
-        "now": console.now,
-        "mode": {"value": seen.mode, "source": seen.mode_source},
-        "halted": seen.halted,
-        "maintenance": seen.maintenance,
+        "now": shown.generated_at,
+        **health.as_json(shown.judgement),
+        "mode": {"value": console.settings.orchestration_mode, "source": seen.mode_source},
+        "halted": Mode.HALTED in seen.switches,
+        "maintenance": Mode.MAINTENANCE in seen.switches,
         "last_tick": None if seen.tick is None else {**history.as_json(seen.tick), "age_seconds": _age(console, seen.tick)},
-        "stale": seen.stale,
+        "stale": any(cause.condition is Condition.TICK_STALE for cause in shown.judgement.causes),
         "active": [cycle_json(cycle) for cycle in seen.active],
         "window": {
-            "time_zone": window.time_zone,
-            "open": None if open_now is None else open_now._asdict(),
-            "next": ahead._asdict(),
-            "last_date": None if seen.last_date is None else seen.last_date._asdict(),
+            "time_zone": shown.time_zone,
+            "open": _window(shown.open_window),
+            "next": _window(shown.next_window),
+            "last_date": document.phase_date(shown.phase_dates[0]) if shown.phase_dates else None,
         },
         "queues": {
-            "promotions_unacked": len(seen.waiting),
-            "promotions_parked": len(seen.parked),
-            "intents_pending": len(seen.intents),
+            "promotions_unacked": queues["promotions"],
+            "promotions_parked": len(shown.parked),
+            "intents_pending": queues["intents"],
+            "federation_pending": queues["federation"],
         },
         "cycles": [cycle_json(cycle) for cycle in seen.cycles],
     }
+
+
+def _window(window: WindowLine | None) -> dict[str, Any] | None:
+    return None if window is None else {"date": window.date, "opens": window.opens, "closes": window.closes}
 
 
 def _age(console: Console, tick: Tick) -> float:
     return (console.now - tick.started_at).total_seconds()
 
 
-def _lines(console: Console, kernel: Kernel, seen: Seen) -> Iterator[str]:
+def _lines(console: Console, seen: Seen) -> Iterator[str]:
     screen, times = console.screen, console.times
-    yield screen.heading(f"KLoROS orchestrator on {os.uname().nodename}, {times.both(console.now)}")
-    yield from _alarms(console, seen)
+    yield screen.heading(f"KLoROS orchestrator on {seen.health.host}, {times.both(console.now)}")
+    yield from _verdict_lines(console, seen)
     yield ""
-    yield from screen.field("Mode", f"{screen.state(seen.mode)}, says {seen.mode_source}")
+    yield from screen.field("Mode", f"{screen.state(console.settings.orchestration_mode)}, says {seen.mode_source}")
     yield from _tick_lines(console, seen)
     yield from _active_lines(console, seen)
-    yield from _window_lines(console, kernel, seen)
+    yield from _window_lines(console, seen)
     yield from _queue_lines(console, seen)
     yield ""
     if seen.cycles:
@@ -128,21 +114,26 @@ def _lines(console: Console, kernel: Kernel, seen: Seen) -> Iterator[str]:
         yield "No cycle yet."
 
 
-def _alarms(console: Console, seen: Seen) -> Iterator[str]:
-    alarm = console.screen.alarm
-    if seen.halted:
-        yield from alarm(f"HALTED: {console.path(KILL_SWITCH)} exists, no tick does anything. Go on: klorosctl unhalt")
-    if seen.maintenance:
-        yield from alarm("MAINTENANCE: ticks start nothing new. Go on: klorosctl maintenance off")
-    if seen.mode != "enabled":
-        yield from alarm("DISABLED: no tick does anything. Go on: klorosctl enable")
-    if seen.stale and seen.tick is not None:
-        age = span(console.now - seen.tick.started_at)
-        yield from alarm(f"NO TICK for {age} although orchestration is enabled. Why: klorosctl doctor")
-    if seen.orphaned:
-        yield from alarm("A cycle stands as running and no runner lives; the next tick records it as lost.")
-    if seen.parked:
-        yield from alarm(f"{len(seen.parked)} parked: klorosctl promotions list, then promotions retry or reject")
+_MEANS = {
+    Verdict.OK: "nothing is wrong",
+    Verdict.DEGRADED: "it works, and something wants a person's eye",
+    Verdict.FAILING: "it runs, and what it runs does not succeed",
+    Verdict.STOPPED: "nothing is decided or run",
+    Verdict.UNKNOWN: "there is nothing to judge by",
+}
+
+
+def _verdict_lines(console: Console, seen: Seen) -> Iterator[str]:
+    """Write the verdict and what led to it: what, since when, what to type."""
+    screen, judgement = console.screen, seen.health.judgement
+    yield from screen.field(
+        "Health", f"{screen.state(judgement.verdict, judgement.verdict.upper())}: {_MEANS[judgement.verdict]}"
+    )
+    for cause in judgement.causes:
+        name = cause.condition.upper().replace("_", " ")
+        age = console.now - cause.since
+        since = f", for {span(age)}" if age.total_seconds() >= 1 else ""
+        yield from screen.alarm(f"{name}: {cause.evidence}{since}. Do: {cause.advice}")
 
 
 def _tick_lines(console: Console, seen: Seen) -> Iterator[str]:
@@ -163,7 +154,7 @@ def counted(tick: Tick) -> list[tuple[str, str, str]]:
 
 
 def _no_tick(console: Console, seen: Seen) -> tuple[str, str]:
-    if seen.mode != "enabled":
+    if Mode.DISABLED in seen.switches:
         return "no tick yet: orchestration is disabled", "klorosctl enable, then klorosctl tick"
     if console.units.fragment():
         return "no tick yet: the timer starts one each minute", "now: klorosctl tick    why not: klorosctl doctor"
@@ -176,21 +167,23 @@ def _no_tick(console: Console, seen: Seen) -> tuple[str, str]:
 def _active_lines(console: Console, seen: Seen) -> Iterator[str]:
     if not seen.active:
         yield from console.screen.field("Active", "no cycle")
+    if seen.orphaned:
+        yield from console.screen.alarm("A cycle stands as running and no runner lives; the next tick records it as lost.")
     for cycle in seen.active:
         name = f"cycle {cycle.cycle} ({cycle.job}) {console.screen.state(cycle.state)}"
         yield from console.screen.field("Active", f"{name}, {elapsed(cycle, console.now)}")
 
 
-def _window_lines(console: Console, kernel: Kernel, seen: Seen) -> Iterator[str]:
-    times, window = console.times, kernel.window
-    open_now, ahead = window.containing(console.now), window.next_after(console.now)
+def _window_lines(console: Console, seen: Seen) -> Iterator[str]:
+    times, shown = console.times, seen.health
+    open_now, ahead = shown.open_window, shown.next_window
     lines = []
     if open_now is not None:
         lines.append(f"the window of {open_now.date} is open until {times.both(open_now.closes, seconds=False)}")
-    lines.append(f"next window {times.both(ahead.opens, seconds=False)}, {times.ago(ahead.opens)}")
-    lines.append(f"open for {span(ahead.closes - ahead.opens)}, times of {window.time_zone}")
-    if seen.last_date is not None:
-        day = seen.last_date
+    if ahead is not None:
+        lines.append(f"next window {times.both(ahead.opens, seconds=False)}, {times.ago(ahead.opens)}")
+        lines.append(f"open for {span(ahead.closes - ahead.opens)}, times of {shown.time_zone}")
+    for day in shown.phase_dates[:1]:
         lines.append(f"last date {day.date}: {day.result} ({day.reason}){_of(day.cycle)}")
     yield from console.screen.field("PHASE", *lines)
 
@@ -200,5 +193,21 @@ def _of(cycle: int | None) -> str:
 
 
 def _queue_lines(console: Console, seen: Seen) -> Iterator[str]:
-    promotions = f"promotions: {len(seen.waiting)} unacked, {len(seen.parked)} parked"
-    yield from console.screen.field("Queues", f"{promotions}    intents: {len(seen.intents)} pending")
+    shown = seen.health
+    waits = [
+        f"{queue.name}: {queue.count}{_oldest(console, queue)}"
+        for queue in shown.queues
+        if queue.count or queue.name in _ASKED
+    ]
+    parked = [f"parked: {len(shown.parked)}"] if shown.parked else []
+    backoffs = [
+        f"{one.job} waits after {one.failures} failed, until {console.times.both(one.until)}" for one in shown.backoffs
+    ]
+    yield from console.screen.field("Queues", "    ".join(waits + parked), *backoffs)
+
+
+_ASKED = ("promotions", "intents")
+
+
+def _oldest(console: Console, queue: Queue) -> str:
+    return "" if queue.oldest is None else f" (the oldest for {span(console.now - queue.oldest)})"

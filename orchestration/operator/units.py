@@ -24,6 +24,8 @@ ALL = (
     "kloros-loop.service",
     "kloros-cycle.path",
     "kloros-alert@.service",
+    "kloros-pulse.socket",
+    "kloros-pulse.service",
 )
 WATCHING = (TIMER, "kloros-orchestrator.path", "kloros-cycle.path")
 DROP_IN = "50-klorosctl.conf"

@@ -98,6 +98,11 @@ def recent(db: Database, *, limit: int) -> list[Remembered]:
     return [_remembered(row) for row in db.rows("promotions.recent", limit=limit)]
 
 
+def answered(db: Database, *, limit: int) -> list[Remembered]:
+    """Return the promotions that were answered last, newest first."""
+    return [_remembered(row) for row in db.rows("promotions.answered", limit=limit)]
+
+
 def parked_count(db: Database) -> int:
     """Count the parked promotions, by an index: cheap enough for every tick."""
     return cast(int, db.rows("promotions.count_parked")[0]["promotions"])

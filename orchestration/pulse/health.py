@@ -88,6 +88,7 @@ class Signs(NamedTuple):
     intents_dropped: int  # because the queue was full, within OVERFLOW_WITHIN
     federation_since: datetime | None  # when the oldest bundle that is not copied yet was to be
     disk_free: int | None  # where the state folder lies
+    switches: tuple[Mode, ...] = ()  # everything besides the mode that keeps ticks from acting
 
 
 class Cause(NamedTuple):
@@ -95,7 +96,7 @@ class Cause(NamedTuple):
 
     condition: Condition
     verdict: Verdict
-    since: datetime  # aware UTC; when a look first found it
+    since: datetime  # aware UTC; when it began, or where nobody can know that, when a look first found it
     evidence: str
     advice: str  # what to type
 
@@ -116,6 +117,7 @@ class Rule(NamedTuple):
     evidence: Callable[[Signs], str]  # empty: it does not hold
     advice: str
     after: timedelta = timedelta(0)  # it counts once it has held this long
+    began: Callable[[Signs], datetime | None] = lambda _: None  # when it did, where the signs say so
 
 
 TICKS_MISSED = timedelta(minutes=3)
@@ -151,7 +153,8 @@ def judge(signs: Signs, since: Mapping[str, datetime]) -> Judgement:
     for rule in RULES:
         evidence = rule.evidence(signs)
         if evidence:
-            began = min(since.get(rule.condition, signs.now), signs.now)
+            known = rule.began(signs) or since.get(rule.condition, signs.now)
+            began = min(known, signs.now)
             holding.append((rule.condition, began, evidence))
             if signs.now - began >= rule.after:
                 causes.append(Cause(rule.condition, rule.verdict, began, evidence, rule.advice))
@@ -182,11 +185,15 @@ def _no_tick_yet(signs: Signs) -> str:
 
 
 def _disabled(signs: Signs) -> str:
-    return "the mode is not 'enabled': no tick does anything" if signs.mode == Mode.DISABLED else ""
+    return "the mode is not 'enabled': no tick does anything" if _is(signs, Mode.DISABLED) else ""
 
 
 def _halted(signs: Signs) -> str:
-    return "the kill switch is set: no tick does anything" if signs.mode == Mode.HALTED else ""
+    return "the kill switch is set: no tick does anything" if _is(signs, Mode.HALTED) else ""
+
+
+def _is(signs: Signs, mode: Mode) -> bool:
+    return signs.mode == mode or mode in signs.switches
 
 
 def _tick_stale(signs: Signs) -> str:
@@ -244,7 +251,7 @@ def _cycle_lost(signs: Signs) -> str:
 
 
 def _maintenance(signs: Signs) -> str:
-    return "maintenance: ticks start nothing new" if signs.mode == Mode.MAINTENANCE else ""
+    return "maintenance: ticks start nothing new" if _is(signs, Mode.MAINTENANCE) else ""
 
 
 def _lock_contention(signs: Signs) -> str:
@@ -301,14 +308,26 @@ RULES = (
     Rule(Condition.NO_TICK_YET, Verdict.UNKNOWN, _no_tick_yet, "klorosctl doctor"),
     Rule(Condition.DISABLED, Verdict.STOPPED, _disabled, "klorosctl enable"),
     Rule(Condition.HALTED, Verdict.STOPPED, _halted, "klorosctl unhalt"),
-    Rule(Condition.TICK_STALE, Verdict.STOPPED, _tick_stale, "klorosctl doctor"),
+    Rule(Condition.TICK_STALE, Verdict.STOPPED, _tick_stale, "klorosctl doctor", began=lambda signs: signs.last_tick_at),
     Rule(Condition.LOOP_STOPPED, Verdict.STOPPED, _loop_stopped, "systemctl start kloros-loop.service"),
-    Rule(Condition.LOOP_SILENT, Verdict.STOPPED, _loop_silent, "systemctl status kloros-loop.service"),
+    Rule(
+        Condition.LOOP_SILENT,
+        Verdict.STOPPED,
+        _loop_silent,
+        "systemctl status kloros-loop.service",
+        began=lambda signs: signs.iteration_at,
+    ),
     Rule(Condition.TICK_FAILING, Verdict.FAILING, _tick_failing, "klorosctl history"),
     Rule(Condition.PHASE_FAILING, Verdict.FAILING, _phase_failing, "klorosctl history --dates"),
     Rule(Condition.PHASE_MISSED, Verdict.FAILING, _phase_missed, "klorosctl history --dates"),
     Rule(Condition.DREAM_FAILING, Verdict.FAILING, _dream_failing, "klorosctl history --cycles"),
-    Rule(Condition.CYCLE_OVERDUE, Verdict.DEGRADED, _cycle_overdue, "klorosctl status"),
+    Rule(
+        Condition.CYCLE_OVERDUE,
+        Verdict.DEGRADED,
+        _cycle_overdue,
+        "klorosctl status",
+        began=lambda signs: signs.active_deadline,
+    ),
     Rule(Condition.CYCLE_LOST, Verdict.DEGRADED, _cycle_lost, "klorosctl history --cycles"),
     Rule(Condition.MAINTENANCE, Verdict.DEGRADED, _maintenance, "klorosctl maintenance off"),
     Rule(Condition.LOCK_CONTENTION, Verdict.DEGRADED, _lock_contention, "klorosctl doctor"),
@@ -323,7 +342,13 @@ RULES = (
     ),
     Rule(Condition.INTENTS_OVERFLOWING, Verdict.DEGRADED, _intents_overflowing, "klorosctl intents list"),
     Rule(Condition.ARCHIVES_STALE, Verdict.DEGRADED, _archives_stale, "klorosctl loop --help"),
-    Rule(Condition.FEDERATION_BEHIND, Verdict.DEGRADED, _federation_behind, "klorosctl federation status"),
+    Rule(
+        Condition.FEDERATION_BEHIND,
+        Verdict.DEGRADED,
+        _federation_behind,
+        "klorosctl federation status",
+        began=lambda signs: signs.federation_since,
+    ),
     Rule(Condition.DISK_LOW, Verdict.DEGRADED, _disk_low, "klorosctl prune --dry-run"),
 )
 

@@ -32,6 +32,8 @@ class Beat(StrEnum):
     BEFORE = "before"  # no tick had ever been recorded
 
 
+UNKNOWN = "unknown"
+"""The state, and the job, of a bare folder that does not say."""
 DECIDED = frozenset({Beat.PHASE, Beat.DREAM_CYCLE, Beat.NOOP})
 
 
@@ -65,7 +67,7 @@ class CycleLine:
 
     cycle: int
     job: JobName | str  # a bare folder may name another
-    state: CycleState
+    state: CycleState | str  # a bare folder may not say: UNKNOWN
     cause: Asked | None
     phase_date: date | None
     queued_at: datetime | None

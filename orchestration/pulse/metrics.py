@@ -271,13 +271,17 @@ def note_health(values: Values, signs: Signs, judgement: Judgement) -> None:
     _put_instant(values, "kloros_federation_oldest_timestamp_seconds", signs.federation_since)
 
 
-def exposition(values: Values) -> str:
-    """Write every metric."""
+def exposition(values: Values, *, openmetrics: bool = False) -> str:
+    """Write every metric; as OpenMetrics without the end mark, so that others can follow.
+
+    There a counter's family has the name without `_total` (https://prometheus.io/docs/specs/om/open_metrics_spec/).
+    """
     lines: list[str] = []
     unforeseen = sorted(values.keys() - _FORESEEN)
     for family in FAMILIES:
         names = {name for name, _ in family.series}
-        lines += (f"# HELP {family.name} {family.help}", f"# TYPE {family.name} {family.kind}")
+        known_as = family.name.removesuffix("_total") if openmetrics and family.kind == "counter" else family.name
+        lines += (f"# HELP {known_as} {family.help}", f"# TYPE {known_as} {family.kind}")
         lines += (_line(name, labels, values.get((name, labels), 0.0)) for name, labels in family.series)
         lines += (_line(name, labels, values[name, labels]) for name, labels in unforeseen if name in names)
     return "\n".join(lines) + "\n"

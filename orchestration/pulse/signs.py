@@ -40,11 +40,13 @@ def read(settings: "Settings", db: Database, values: Values, now: datetime) -> S
         lost_since=to_text(now - health.LOST_WITHIN),
         overflow_since=to_text(now - health.OVERFLOW_WITHIN),
     )
+    held = switches(settings)
     active = next(iter(ledger.active(db)), None)
     newest = next(iter(calendar.recent(db, 1)), None)
     return Signs(
         now=now,
-        mode=mode(settings),
+        mode=held[0] if held else Mode.ENABLED,
+        switches=held,
         last_tick_at=_instant(values, "kloros_orchestrator_last_tick_timestamp_seconds"),
         last_attempt_at=_instant(values, "kloros_orchestrator_last_attempt_timestamp_seconds"),
         tick_exits=tuple(_list(row, "tick_exits")),
@@ -71,14 +73,14 @@ def read(settings: "Settings", db: Database, values: Values, now: datetime) -> S
     )
 
 
-def mode(settings: "Settings") -> Mode:
-    """Return what settings and switches say now."""
-    if settings.orchestration_mode != "enabled":
-        return Mode.DISABLED
+def switches(settings: "Settings") -> tuple[Mode, ...]:
+    """Return everything that settings and switches set against ticks now; the first says the mode, nothing is `enabled`."""
+    found = [] if settings.orchestration_mode == "enabled" else [Mode.DISABLED]
     if gate.halted(settings) is not None:
-        return Mode.HALTED
-    maintenance = os.path.exists(os.path.join(settings.state_dir, MAINTENANCE_FILE))
-    return Mode.MAINTENANCE if maintenance else Mode.ENABLED
+        found.append(Mode.HALTED)
+    if os.path.exists(os.path.join(settings.state_dir, MAINTENANCE_FILE)):
+        found.append(Mode.MAINTENANCE)
+    return tuple(found)
 
 
 def _instant(values: Values, name: str) -> datetime | None:

@@ -25,8 +25,8 @@ class Row(Protocol):
 class Database(Protocol):
     """One connection. Raises `StoreUnreachable`, or `Unwritable` when the disk refuses."""
 
-    def transaction(self) -> AbstractContextManager[None]:
-        """Commit everything inside together, or nothing; never nested."""
+    def transaction(self, *, looking: bool = False) -> AbstractContextManager[None]:
+        """Commit everything inside together, or nothing; never nested. `looking`: one consistent look, no change."""
         ...
 
     def rows(self, query: str, /, **parameters: Value) -> list[Row]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import cast
 
-from orchestration.errors import KlorosError, StoreEmpty, StoreUnreachable, Unwritable
+from orchestration.errors import KlorosError, StoreEmpty, StoreOutdated, StoreUnreachable, Unwritable
 from orchestration.store.port import Row, Value
 from orchestration.store.queries import sql
 
@@ -36,21 +36,22 @@ class SqliteDatabase:
 
         Raises:
             StoreUnreachable: the file can't be opened, is no database, or was written by a newer program.
+            StoreEmpty, StoreOutdated: with `read_only`, it has no tables yet, or those of an older release.
             Unwritable: the disk is full or the folder can't be written.
         """
         self.path = path
         with _translated(path):
             self._connection = sqlite3.connect(
-                _uri(path, "rw" if read_only else "rwc"), uri=True, timeout=BUSY_SECONDS, isolation_level=None
+                uri(path, "rw" if read_only else "rwc"), uri=True, timeout=BUSY_SECONDS, isolation_level=None
             )
             self._connection.row_factory = sqlite3.Row
             self._connection.execute("PRAGMA query_only = ON" if read_only else "PRAGMA synchronous = FULL")
             self._migrate(read_only=read_only)
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Commit everything inside together, or nothing."""
-        self._execute("BEGIN IMMEDIATE", {})
+    def transaction(self, *, looking: bool = False) -> Iterator[None]:
+        """Commit everything inside together, or nothing; one that only looks keeps nobody from writing."""
+        self._execute("BEGIN" if looking else "BEGIN IMMEDIATE", {})
         try:
             yield
             self._execute("COMMIT", {})
@@ -84,6 +85,11 @@ class SqliteDatabase:
             )
         if version == SCHEMA_VERSION:
             return
+        if read_only and version:
+            raise StoreOutdated(
+                f"{self.path} has schema version {version}, and this program works with {SCHEMA_VERSION}",
+                hint="the next tick migrates it: klorosctl tick",
+            )
         if read_only:
             raise StoreEmpty(f"{self.path} has no tables yet", hint="the first tick makes them")
         self._use_wal()
@@ -123,14 +129,14 @@ def copy_of(path: str) -> SqliteDatabase:
         StoreUnreachable: it can't be read, or was written to during every attempt.
     """
     for _ in range(_COPY_ATTEMPTS):
-        before = _identity(path)
+        before = identity(path)
         try:
             copy = _copied(path)
         except (StoreUnreachable, Unwritable):
-            if _identity(path) == before:
+            if identity(path) == before:
                 raise
             continue
-        if _identity(path) == before:
+        if identity(path) == before:
             return copy
         copy.close()
     raise StoreUnreachable(f"{path} is being written to without pause", hint="try again")
@@ -138,9 +144,9 @@ def copy_of(path: str) -> SqliteDatabase:
 
 def _copied(path: str) -> SqliteDatabase:
     # Opening a WAL database makes two files beside it, unless it is declared immutable: true while nobody has it open.
-    uri = _uri(path, "ro") if os.path.exists(f"{path}-wal") else f"{_uri(path, 'ro')}&immutable=1"
+    address = uri(path, "ro") if os.path.exists(f"{path}-wal") else f"{uri(path, 'ro')}&immutable=1"
     with _translated(path):
-        source = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS)
+        source = sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS)
         try:
             if source.execute("PRAGMA user_version").fetchone() == (0,):
                 raise StoreEmpty(f"{path} has no tables yet", hint="the first tick makes them")
@@ -152,7 +158,8 @@ def _copied(path: str) -> SqliteDatabase:
     return memory
 
 
-def _identity(path: str) -> list[tuple[int, int, int] | None]:
+def identity(path: str) -> list[tuple[int, int, int] | None]:
+    """Return what changes with the content: of the file and of its log, None where there is none."""
     return [_stat(path), _stat(f"{path}-wal")]
 
 
@@ -164,7 +171,8 @@ def _stat(path: str) -> tuple[int, int, int] | None:
     return (found.st_ino, found.st_size, found.st_mtime_ns)
 
 
-def _uri(path: str, mode: str) -> str:
+def uri(path: str, mode: str) -> str:
+    """Return the address under which SQLite opens a file in a mode (https://www.sqlite.org/uri.html)."""
     quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     return f"file:{quoted}?mode={'memory' if path == ':memory:' else mode}"
 

@@ -111,6 +111,11 @@ def recent(db: Database, limit: int) -> list[PhaseDate]:
     return [_dates(row) for row in db.rows("phase_dates.recent", limit=limit)]
 
 
+def since(db: Database, day: date) -> list[PhaseDate]:
+    """Return the accounted dates from one on, newest first."""
+    return [_dates(row) for row in db.rows("phase_dates.since", since=day.isoformat())]
+
+
 def _accounted_through(db: Database) -> date | None:
     rows = db.rows("facts.get", name=_THROUGH)
     return date.fromisoformat(cast("str", rows[0]["value"])) if rows else None

@@ -97,7 +97,7 @@ def test_before_the_first_tick_status_says_what_to_do(host: Host) -> None:
 def test_status_has_it_all_on_one_screen(busy: Host) -> None:
     busy.decided()
     text = said(busy, "status")
-    for part in ("enabled", "DREAM_CYCLE, cycle 2", "unacked_promotions: unacked: waiting", "next window", "pending"):
+    for part in ("enabled", "DREAM_CYCLE, cycle 2", "unacked_promotions: unacked: waiting", "next window", "intents: 1 ("):
         assert part in text
     assert len(text.splitlines()) <= 24
     found = answer(busy, "status")
@@ -109,13 +109,18 @@ def test_status_has_it_all_on_one_screen(busy: Host) -> None:
 
 def test_status_is_loud_when_ticks_stopped(host: Host) -> None:
     host.decided()
-    assert "NO TICK" not in said(host, "status")
-    earlier = (datetime.now(UTC) - timedelta(minutes=14)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    change(host, "UPDATE ticks SET started_at = ?", earlier)
-    assert "NO TICK for 14min" in said(host, "status")
-    assert answer(host, "status")["stale"] is True
+    assert "TICK STALE" not in said(host, "status")
+    earlier = datetime.now(UTC) - timedelta(minutes=14, seconds=5)
+    change(host, "UPDATE ticks SET started_at = ?", earlier.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
+    change(host, "UPDATE counters SET value = ? WHERE name LIKE '%_timestamp_seconds'", earlier.timestamp())
+    text = said(host, "status")
+    assert "Health     STOPPED" in text
+    assert "!! TICK STALE: no tick has decided for 14 min, and none has started, for 14min 5s. Do: klorosctl doctor" in text
+    found = answer(host, "status")
+    assert (found["verdict"], found["stale"]) == ("stopped", True)
+    assert [cause["condition"] for cause in found["causes"]] == ["tick_stale"]
     host.set(KLR_ORCHESTRATION_MODE="disabled")
-    assert "NO TICK" not in said(host, "status")
+    assert "TICK STALE" not in said(host, "status")
 
 
 def change(host: Host, statement: str, *values: object) -> None:

@@ -80,3 +80,17 @@ def installed_layer() -> Installed:
             (scratch / "record.json").write_text(json.dumps(record))
     record = json.loads((folder / "record.json").read_text())
     return Installed(stack=below.under(folder / "disk"), **record)
+
+
+def with_extra(installed: Installed, extra: str) -> layers.Stack:
+    """Install once more over an installation, with an extra, as an operator does later."""
+    key = hashlib.sha256(f"{installed.stack.lowerdir}\0{extra}".encode()).hexdigest()[:12]
+    folder = layers.cache() / f"{extra}-{key}"
+    with layers.built_once(folder) as scratch:
+        if scratch is not None:
+            disk = scratch / "disk"
+            disk.mkdir(mode=0o755)
+            with booted(installed.stack, "kloros-install") as guest:
+                run_installer(guest, "--with", extra)
+                guest.take_disk(disk)
+    return installed.stack.under(folder / "disk")

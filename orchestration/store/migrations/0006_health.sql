@@ -14,3 +14,10 @@ CREATE INDEX cycles_lost         ON cycles (ended_at) WHERE state = 'lost';
 CREATE INDEX cycles_by_start     ON cycles (started_at) WHERE started_at IS NOT NULL;
 CREATE INDEX intents_overflowed  ON intents (decided_at) WHERE status = 'queue_overflow';
 CREATE INDEX federations_asked   ON federations (asked_at) WHERE done_at IS NULL;
+CREATE INDEX promotions_unacked  ON promotions (first_seen_at) WHERE state = 'unacked';
+CREATE INDEX cycles_unsuccessful ON cycles (cycle) WHERE state IN ('failed', 'timed_out', 'lost');
+CREATE INDEX cycles_listed       ON cycles (cycle, job, state);
+CREATE INDEX cycles_by_duration  ON cycles (round(86400 * (julianday(ended_at) - julianday(started_at)), 3), cycle, job, state)
+    WHERE state NOT IN ('queued', 'running', 'lost') AND started_at IS NOT NULL;
+CREATE INDEX promotions_answered ON promotions (changed_at) WHERE state IN ('accepted', 'rejected');
+CREATE INDEX intents_decided     ON intents (decided_at) WHERE decided_at <> '';

@@ -22,3 +22,7 @@ SELECT * FROM phase_dates WHERE local_date = :local_date;
 -- name: phase_dates.recent
 -- Give the newest dates.
 SELECT * FROM phase_dates ORDER BY local_date DESC LIMIT :limit;
+
+-- name: phase_dates.since
+-- Give the accounted dates from one on, newest first.
+SELECT * FROM phase_dates WHERE local_date >= :since ORDER BY local_date DESC;

@@ -2,7 +2,7 @@
 -- Note what a cycle's command is about to be given; what another run of the same number left goes.
 INSERT INTO products (cycle, environment, revision) VALUES (:cycle, :environment, :revision)
 ON CONFLICT (cycle) DO UPDATE
-SET environment = excluded.environment, revision = excluded.revision, files = NULL, omitted = 0;
+SET environment = excluded.environment, revision = excluded.revision, files = NULL, omitted = 0, telemetry = NULL;
 
 -- name: products.end
 -- Note what a cycle left.
@@ -16,3 +16,7 @@ SELECT environment, revision, files, omitted FROM products WHERE cycle = :cycle;
 -- name: products.forget
 -- Forget what a cycle was given and left.
 DELETE FROM products WHERE cycle = :cycle;
+
+-- name: products.measured
+-- Note the telemetry that a cycle left.
+UPDATE products SET telemetry = :telemetry WHERE cycle = :cycle;

@@ -24,6 +24,11 @@ FROM promotions
 ORDER BY changed_at DESC, stem
 LIMIT :limit;
 
+-- name: promotions.answered
+-- Give the promotions that were answered last, newest first.
+SELECT stem, promotion_id, state, failures, fitness, reason, first_seen_at, changed_at, cycle FROM promotions
+WHERE state IN ('accepted', 'rejected') ORDER BY changed_at DESC, stem LIMIT :limit;
+
 -- name: promotions.see
 -- Remember a promotion that has no ack; one that we thought answered is unacked again, its ack is gone.
 INSERT INTO promotions (stem, promotion_id, state, failures, fitness, reason, first_seen_at, changed_at, cycle)

@@ -1,0 +1,165 @@
+"""`loop_health` on the wire: `data/dashboard.json`, `/api/v1/health`, `klorosctl status --json`. Pure.
+
+The form is in docs/reference/loop-health.md; a test compares the two. Instants as `store/instants.py` writes
+them, durations in seconds. What is not known is null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, datetime
+from typing import Any, Final, TypeVar
+
+from orchestration.pulse import health
+from orchestration.pulse.loop_health import (
+    CycleLine,
+    Failure,
+    Heartbeat,
+    LoopHealth,
+    Parked,
+    PhaseLine,
+    Queue,
+    Stretch,
+    Summary,
+    TickLine,
+    Waiting,
+    WindowLine,
+)
+from orchestration.store.instants import to_text
+
+SCHEMA: Final = "v1"
+_T = TypeVar("_T")
+_Written = TypeVar("_Written")
+
+
+def as_json(shown: LoopHealth) -> dict[str, Any]:
+    """Write the document; JSON-serializable as it is."""
+    return {
+        "schema": SCHEMA,
+        "generated_at": to_text(shown.generated_at),
+        "host": shown.host,
+        "version": shown.version,
+        "state_dir": shown.state_dir,
+        **health.as_json(shown.judgement),
+        "mode": shown.mode,
+        "last_tick": _or_null(shown.last_tick, tick),
+        "active": [cycle(line) for line in shown.active],
+        "window": {
+            "time_zone": shown.time_zone,
+            "open": _or_null(shown.open_window, _window),
+            "next": _or_null(shown.next_window, _window),
+        },
+        "heartbeat": _or_null(shown.heartbeat, _heartbeat),
+        "cycles": [cycle(line) for line in shown.cycles],
+        "failures": [_failure(failure) for failure in shown.failures],
+        "summary": _summary(shown.summary, shown.cycles[0].cycle if shown.cycles else None),
+        "phase_dates": [phase_date(day) for day in shown.phase_dates],
+        "queues": {queue.name: _queue(queue) for queue in shown.queues},
+        "parked": [_parked(one) for one in shown.parked],
+        "backoffs": [_waiting(one) for one in shown.backoffs],
+        "damaged_lines": shown.damaged_lines,
+    }
+
+
+def cycle(line: CycleLine) -> dict[str, Any]:
+    """Write one cycle of a list."""
+    return {
+        "cycle": line.cycle,
+        "job": line.job,
+        "result": line.state,
+        "cause": line.cause,
+        "phase_date": _or_null(line.phase_date, date.isoformat),
+        "queued_at": _text(line.queued_at),
+        "start": _text(line.started_at),
+        "duration": line.seconds,
+        "timeout": line.timeout_seconds,
+        "recorded_at": _text(line.recorded_at),
+        "reason": line.reason,
+        "series": dict(line.series),
+        "damaged_lines": line.damaged_lines,
+    }
+
+
+def tick(line: TickLine) -> dict[str, Any]:
+    """Write one tick of a list."""
+    return {
+        "tick": line.tick,
+        "tick_id": line.tick_id,
+        "started_at": to_text(line.started_at),
+        "decision": line.decision,
+        "exit_code": line.exit_code,
+        "cycle": line.cycle,
+        "reasons": [{"rule": rule, "reason": reason, "evidence": evidence} for rule, reason, evidence in line.findings],
+    }
+
+
+def phase_date(day: PhaseLine) -> dict[str, Any]:
+    """Write what became of one local date."""
+    return {
+        "date": day.date.isoformat(),
+        "result": day.result,
+        "reason": day.reason,
+        "evidence": day.evidence,
+        "cycle": day.cycle,
+        "opens_at": to_text(day.opens),
+        "closes_at": to_text(day.closes),
+    }
+
+
+def _window(window: WindowLine) -> dict[str, Any]:
+    return {"date": window.date.isoformat(), "opens_at": to_text(window.opens), "closes_at": to_text(window.closes)}
+
+
+def _heartbeat(heartbeat: Heartbeat) -> dict[str, Any]:
+    return {
+        "start": to_text(heartbeat.start),
+        "minutes": heartbeat.minutes,
+        "stretches": [_stretch(one) for one in heartbeat.stretches],
+        "gaps": [_stretch(one) for one in heartbeat.gaps],
+    }
+
+
+def _stretch(stretch: Stretch) -> dict[str, Any]:
+    return {
+        "beat": stretch.beat,
+        "start": to_text(stretch.start),
+        "minutes": stretch.minutes,
+        "evidence": stretch.evidence,
+    }
+
+
+def _failure(failure: Failure) -> dict[str, Any]:
+    return {**cycle(failure.line), "tail": failure.tail}
+
+
+def _summary(summary: Summary, latest: int | None) -> dict[str, Any]:
+    return {
+        "totals": {job: dict(states) for job, states in summary.totals.items()},
+        "latest": latest,
+        "over": summary.over,
+        "success_rate": summary.success_rate,
+        "streak": {"result": summary.streak_state, "length": summary.streak},
+        "mean_duration": summary.mean_seconds,
+        "p95_duration": summary.p95_seconds,
+        "means": dict(summary.means),
+    }
+
+
+def _queue(queue: Queue) -> dict[str, Any]:
+    return {"count": queue.count, "oldest": _text(queue.oldest)}
+
+
+def _parked(parked: Parked) -> dict[str, Any]:
+    return {"promotion": parked.stem, "failures": parked.failures, "reason": parked.reason, "since": to_text(parked.since)}
+
+
+def _waiting(waiting: Waiting) -> dict[str, Any]:
+    return {"job": waiting.job, "failures": waiting.failures, "until": to_text(waiting.until)}
+
+
+def _text(instant: datetime | None) -> str | None:
+    return _or_null(instant, to_text)
+
+
+def _or_null(value: _T | None, write: Callable[[_T], _Written]) -> _Written | None:
+    return None if value is None else write(value)

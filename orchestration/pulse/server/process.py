@@ -1,0 +1,172 @@
+"""The server as a process: uvicorn on sockets that are open already, until it is told to end or nobody asks any more.
+
+Owns the limits that keep slow and many clients bounded, and the order of leaving: stop accepting, let what runs end, go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from orchestration.host.notify import READY, STOPPING, Notifier
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from orchestration.pulse.server.traffic import Traffic
+
+MOST_CONNECTIONS: Final = 400
+"""With a file for each, below the 1,024 descriptors that a process has by default."""
+_PATIENCE: Final = 30.0  # seconds: for a request to arrive whole, and for a client to take what is written
+_GRACE: Final = 3  # seconds for running answers at the end; systemd would kill after TimeoutStopSec=
+_LINGER: Final = 0.1  # seconds in which a connection that was accepted last becomes known
+_TCP_USER_TIMEOUT: Final = 18  # linux/tcp.h; socket.TCP_USER_TIMEOUT has the same value where Python knows it
+
+
+class PatientProtocol(H11Protocol):
+    """HTTP/1.1 that waits for nobody without end: neither for a request nor for a reader."""
+
+    cycle: Any  # None before the first request
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        taken = transport.get_extra_info("socket")
+        if taken is not None and taken.family != socket.AF_UNIX:
+            taken.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, int(_PATIENCE * 1000))
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        self._wait_no_more()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take a part of a request; one that comes in crumbs must be whole before the patience ends."""
+        requests = self.cycle
+        super().data_received(data)
+        if self.cycle is not requests:
+            self._wait_no_more()
+        elif self._timer is None and (self.cycle is None or self.cycle.response_complete):
+            self._wait()
+
+    def pause_writing(self) -> None:
+        """Begin to wait for the reader."""
+        super().pause_writing()
+        self._wait()
+
+    def resume_writing(self) -> None:
+        """The reader has taken something."""
+        super().resume_writing()
+        self._wait_no_more()
+
+    def _wait(self) -> None:
+        self._wait_no_more()
+        self._timer = self.loop.call_later(_PATIENCE, self.transport.abort)
+
+    def _wait_no_more(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which tells systemd how it stands and ends when it is idle."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        traffic: Traffic,
+        notifier: Notifier,
+        idle_exit: timedelta | None,
+        on_stop: Callable[[], None],
+    ) -> None:
+        """Serve an application; `idle_exit` None for never, `on_stop` is to end what would go on without end."""
+        super().__init__(
+            uvicorn.Config(
+                app,
+                loop="asyncio",
+                http=PatientProtocol,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                limit_concurrency=MOST_CONNECTIONS,
+                timeout_graceful_shutdown=_GRACE,
+            )
+        )
+        self.idle = False
+        self._traffic = traffic
+        self._notifier = notifier
+        self._idle_exit = idle_exit
+        self._on_stop = on_stop
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then tell systemd."""
+        await super().startup(sockets)
+        self._notifier.tell(READY)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look, ten times a second, whether it is time to go."""
+        if await super().on_tick(counter):
+            return True
+        self.idle = self._is_idle() and await self._nobody_came()
+        return self.idle
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Tell systemd, end the streams, let the other answers end."""
+        self._notifier.tell(STOPPING)
+        self._on_stop()
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """End on SIGTERM and SIGINT with our own exit code, where uvicorn would die of the signal after all."""
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End; a second signal ends it at once."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    def _is_idle(self) -> bool:
+        return (
+            self._idle_exit is not None
+            and not self.server_state.connections
+            and self._traffic.quiet_seconds >= self._idle_exit.total_seconds()
+        )
+
+    async def _nobody_came(self) -> bool:
+        """Stop accepting and tell whether nobody came meanwhile; who did is answered first.
+
+        The socket stays open at systemd, which starts the next process for whoever comes from now on.
+        """
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(_LINGER)
+        while self.server_state.connections and not self.should_exit:
+            await asyncio.sleep(_LINGER)
+        return True
+
+
+def serve(server: Server, sockets: Sequence[socket.socket]) -> None:
+    """Serve on these sockets until it is time to end."""
+    server.run(list(sockets))

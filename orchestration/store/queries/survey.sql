@@ -1,0 +1,48 @@
+-- name: survey.beats
+-- Give what the ticks of a span did: one row for the ticks of one minute and boot that did the same, oldest first.
+SELECT min(started_at) AS first, max(started_at) AS last, boot_id, decision, exit_code,
+    max(CASE WHEN decision = 'skipped' THEN findings END) AS findings
+FROM ticks WHERE started_at >= :since AND started_at < :until
+GROUP BY substr(started_at, 1, 16), boot_id, decision, exit_code ORDER BY first;
+
+-- name: survey.newest_start
+-- Give when the newest tick started.
+SELECT started_at FROM ticks ORDER BY started_at DESC LIMIT 1;
+
+-- name: survey.cycles
+-- Give the newest cycles as lists show them, newest first.
+SELECT cycle, job, state, cause, phase_date, queued_at, started_at, ended_at, timeout_seconds,
+    json_extract(result, '$.reason') AS reason, telemetry
+FROM cycles LEFT JOIN products USING (cycle) ORDER BY cycle DESC LIMIT :limit;
+
+-- name: survey.active
+-- Give the queued and running cycles as lists show them, oldest first.
+SELECT cycle, job, state, cause, phase_date, queued_at, started_at, ended_at, timeout_seconds,
+    NULL AS reason, NULL AS telemetry
+FROM cycles WHERE state IN ('queued', 'running') ORDER BY cycle;
+
+-- name: survey.failed
+-- Give the newest cycles that did not succeed as lists show them, newest first.
+SELECT cycle, job, state, cause, phase_date, queued_at, started_at, ended_at, timeout_seconds,
+    json_extract(result, '$.reason') AS reason, telemetry
+FROM cycles LEFT JOIN products USING (cycle)
+WHERE state IN ('failed', 'timed_out', 'lost') ORDER BY cycle DESC LIMIT :limit;
+
+-- name: survey.ended
+-- Give what figures need of the newest cycles that have ended, newest first.
+SELECT state, started_at, ended_at, telemetry
+FROM cycles LEFT JOIN products USING (cycle) WHERE ended_at IS NOT NULL ORDER BY cycle DESC LIMIT :limit;
+
+-- name: survey.unacked
+-- Give the promotions remembered without an answer, those seen first before the others.
+SELECT stem, first_seen_at FROM promotions WHERE state = 'unacked' ORDER BY first_seen_at LIMIT :limit;
+
+-- name: survey.queues
+-- Give how much waits and since when, of what no counter says.
+SELECT
+    (SELECT count(*) FROM intents WHERE filed = 0 AND status = 'pending') AS intents,
+    (SELECT min(seen_at) FROM intents WHERE filed = 0 AND status = 'pending') AS intents_since,
+    (SELECT count(*) FROM cycles WHERE state = 'queued') AS cycles,
+    (SELECT min(queued_at) FROM cycles WHERE state = 'queued') AS cycles_since,
+    (SELECT count(*) FROM federations WHERE done_at IS NULL) AS federation,
+    (SELECT min(asked_at) FROM federations WHERE done_at IS NULL) AS federation_since;

@@ -1,0 +1,123 @@
+"""Looks at the store as it stands at one instant, without writing a byte and without holding up a writer.
+
+For a process that may not write where the store lies. SQLite keeps two files beside a WAL database while it is open; they
+are there while a tick or a runner is at work, and a reader then shares them (`mode=ro`). Between ticks there are none,
+and a reader that may not make them can only declare the file immutable
+(https://www.sqlite.org/wal.html#read_only_databases). Whether it was, is known afterwards: if the file has changed
+meanwhile, what was seen counts for nothing, and it is looked at once more.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TypeVar, cast
+
+from orchestration.errors import StoreEmpty, StoreOutdated, StoreUnreachable, Unwritable
+from orchestration.store.port import Database, Row, Value
+from orchestration.store.queries import sql
+from orchestration.store.sqlite import BUSY_SECONDS, SCHEMA_VERSION, identity, uri
+
+_ATTEMPTS = 20
+_Seen = TypeVar("_Seen")
+
+
+class Snapshot:
+    """A `Database` that only tells: everything from one read transaction."""
+
+    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
+        """Take a connection on which a read transaction has begun."""
+        self.path = path
+        self._connection = connection
+
+    @contextmanager
+    def transaction(self, *, looking: bool = True) -> Iterator[None]:
+        """Do nothing: all of this is one transaction."""
+        yield
+
+    def rows(self, query: str, /, **parameters: Value) -> list[Row]:
+        """Return every row of the named query."""
+        with _told(self.path):
+            return cast("list[Row]", self._connection.execute(sql(query), parameters).fetchall())
+
+    def run(self, query: str, /, **parameters: Value) -> int:
+        """Refuse.
+
+        Raises:
+            Unwritable: always.
+        """
+        raise Unwritable(f"{self.path} is only looked at here; {query} would change it {parameters}")
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._connection.close()
+
+
+def look(path: str, see: Callable[[Database], _Seen]) -> _Seen:
+    """Return what `see` returns, given the store as it stands; it may be asked again, and must not keep the store.
+
+    Raises:
+        StoreEmpty: there is no store yet, or it has no tables.
+        StoreOutdated: its tables are those of an older release.
+        StoreUnreachable: it can't be read, or a newer release wrote it.
+    """
+    for attempt in range(_ATTEMPTS):
+        before = _identity(path)
+        if before[0] is None:
+            raise StoreEmpty(f"there is no store at {path} yet", hint="the first tick makes it: klorosctl tick")
+        try:
+            with _opened(path, immutable=before[1] is None) as snapshot:
+                seen = see(snapshot)
+        except StoreUnreachable:
+            if _identity(path) == before or attempt == _ATTEMPTS - 1:
+                raise
+            continue
+        # Beside a log, SQLite's own locks have made sure that all was of one piece.
+        if before[1] is not None or _identity(path) == before:
+            return seen
+    raise StoreUnreachable(f"{path} is being written to without pause", hint="try again")
+
+
+def _identity(path: str) -> list[tuple[int, int, int] | None]:
+    try:
+        return identity(path)
+    except OSError as error:
+        hint = f"it is its owner's: run this as that user; see who may read it: ls -ld {path}"
+        raise StoreUnreachable(f"{path}: {error.strerror}", hint=hint) from error
+
+
+@contextmanager
+def _opened(path: str, *, immutable: bool) -> Iterator[Snapshot]:
+    address = f"{uri(path, 'ro')}&immutable=1" if immutable else uri(path, "ro")
+    with _told(path):
+        connection = sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        with _told(path):
+            connection.row_factory = sqlite3.Row
+            connection.execute("BEGIN")
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+        _check(path, version)
+        yield Snapshot(connection, path)
+    finally:
+        with suppress(sqlite3.Error):
+            connection.close()
+
+
+def _check(path: str, version: int) -> None:
+    if version == 0:
+        raise StoreEmpty(f"{path} has no tables yet", hint="the first tick makes them: klorosctl tick")
+    told = f"{path} has schema version {version}; this program knows {SCHEMA_VERSION}"
+    if version < SCHEMA_VERSION:
+        raise StoreOutdated(told, hint="the next tick migrates it: klorosctl tick")
+    if version > SCHEMA_VERSION:
+        raise StoreUnreachable(told, hint="a newer release wrote it: restart the service to run that one")
+
+
+@contextmanager
+def _told(path: str) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        hint = f"see who may read it: ls -l {path}*; check it: sqlite3 {path} 'PRAGMA integrity_check'; klorosctl doctor"
+        raise StoreUnreachable(f"{path}: {error}", hint=hint) from error

@@ -1,0 +1,267 @@
+"""Documents for the pages to show: an ordinary day, one full of trouble, and a hostile hand in each text."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+from orchestration.cycles.cycle import Cause as Asked
+from orchestration.cycles.cycle import CycleState, JobName
+from orchestration.pulse.health import Cause, Condition, Judgement, Mode, Verdict
+from orchestration.pulse.loop_health import (
+    Beat,
+    CycleLine,
+    Failure,
+    Heartbeat,
+    LoopHealth,
+    Parked,
+    PhaseLine,
+    Queue,
+    Stretch,
+    Summary,
+    TickLine,
+    Waiting,
+    WindowLine,
+)
+
+NOW = datetime(2026, 11, 21, 4, 47, 12, tzinfo=UTC)
+ZONE = "America/New_York"
+TRACEBACK = """Traceback (most recent call last):
+  File "/opt/kloros/src/phase/run_all_domains.py", line 212, in <module>
+    main()
+  File "/opt/kloros/src/phase/run_all_domains.py", line 187, in main
+    report = domain.measure(budget=remaining)
+  File "/opt/kloros/src/phase/domains/conversation.py", line 88, in measure
+    raise RuntimeError(f"the model server at {self.url} closed the connection after {waited:.1f} s")
+RuntimeError: the model server at http://127.0.0.1:8080 closed the connection after 61.3 s
+"""
+
+
+def minute(ago: int) -> datetime:
+    return NOW.replace(second=0) - timedelta(minutes=ago)
+
+
+def cycle(
+    number: int,
+    ago: float,
+    seconds: float | None = 412.5,
+    *,
+    job: JobName | str = JobName.DREAM,
+    state: CycleState = CycleState.SUCCEEDED,
+    cause: Asked | None = Asked.PROMOTIONS,
+    reason: str = "exit 0",
+    phase_date: date | None = None,
+    series: dict[str, float] | None = None,
+) -> CycleLine:
+    """Return a cycle that began `ago` minutes before NOW."""
+    began = NOW - timedelta(minutes=ago)
+    given = {"joy": 0.5 + number % 7 / 20, "rage": 0.1 + number % 5 / 50, "entries": 300.0 + number * 3 % 41}
+    return CycleLine(
+        cycle=number,
+        job=job,
+        state=state,
+        cause=cause,
+        phase_date=phase_date,
+        queued_at=began - timedelta(seconds=1),
+        started_at=None if state is CycleState.QUEUED else began,
+        recorded_at=None if seconds is None else began + timedelta(seconds=seconds),
+        seconds=seconds,
+        timeout_seconds=7200.0 if job is JobName.PHASE else 1800.0,
+        reason=reason,
+        series=given if series is None else series,
+        damaged_lines=0,
+    )
+
+
+def cycles(number: int = 40, *, newest: int = 1288, trouble: bool = False) -> tuple[CycleLine, ...]:
+    """Return cycles of the last days, newest first."""
+    bad = {3: CycleState.FAILED, 9: CycleState.TIMED_OUT, 17: CycleState.LOST} if trouble else {}
+    lines = []
+    for one in range(number):
+        state = bad.get(one, CycleState.SUCCEEDED)
+        reason = {
+            CycleState.FAILED: "exit 1",
+            CycleState.TIMED_OUT: "no end within 30 min; its process tree was killed",
+            CycleState.LOST: "its runner died; how far it came is unknown",
+        }.get(state, "exit 0")
+        if one % 25 == 12:
+            lines.append(
+                cycle(
+                    newest - one,
+                    20 + one * 52,
+                    5312.0,
+                    job=JobName.PHASE,
+                    cause=Asked.WINDOW,
+                    phase_date=date(2026, 11, 20),
+                    reason=reason,
+                )
+            )
+        else:
+            lines.append(cycle(newest - one, 20 + one * 52, 300.0 + one * 37 % 900, state=state, reason=reason))
+    return tuple(lines)
+
+
+def dates(days: int = 30, *, missed: int = 3) -> tuple[PhaseLine, ...]:
+    found = []
+    for ago in range(1, days):
+        day = date(2026, 11, 20) - timedelta(days=ago - 1)
+        opens = datetime(day.year, day.month, day.day, 8, tzinfo=UTC)
+        ran = ago != missed
+        found.append(
+            PhaseLine(
+                date=day,
+                result="succeeded" if ran and ago != 11 else "failed" if ran else "skipped",
+                reason="window" if ran else "host_down",
+                evidence="" if ran else "no tick between 03:00 and 07:00 EST",
+                cycle=1276 - ago * 25 if ran else None,
+                opens=opens,
+                closes=opens + timedelta(hours=4),
+            )
+        )
+    return tuple(found)
+
+
+def ordinary() -> LoopHealth:
+    """Return an ordinary day: all is well, one cycle runs."""
+    starts = [52 * one + 20 for one in range(27)]
+    return health(
+        judgement=Judgement(Verdict.OK, (), ()),
+        heartbeat=_heartbeat(dict.fromkeys(starts, Beat.DREAM_CYCLE) | {630: Beat.PHASE}, {}),
+        active=(cycle(1289, 12.4, None, state=CycleState.RUNNING),),
+        failures=(),
+    )
+
+
+def trouble() -> LoopHealth:
+    """Return a day of trouble: causes of every weight, gaps of every kind, failures, parked promotions."""
+    causes = (
+        Cause(Condition.PHASE_MISSED, Verdict.FAILING, minute(900), MISSED, "klorosctl history --dates"),
+        Cause(Condition.CYCLE_OVERDUE, Verdict.DEGRADED, minute(4), OVERDUE, "klorosctl status"),
+        Cause(
+            Condition.PROMOTIONS_PARKED,
+            Verdict.DEGRADED,
+            minute(2000),
+            "2 parked after too many failed cycles",
+            PARKED_ADVICE,
+        ),
+    )
+    events = {52 * one + 20: Beat.DREAM_CYCLE for one in range(27)} | {630: Beat.PHASE, 411: Beat.FAILED, 412: Beat.FAILED}
+    gaps = {
+        (1100, 95): (Beat.HOST_DOWN, "the host was started at 10:41:08 UTC"),
+        (700, 12): (Beat.LOCK_HELD, "12 ticks found the lock held"),
+        (300, 45): (Beat.DISABLED, "12 ticks said so: mode disabled"),
+        (150, 7): (Beat.UNKNOWN, "the host was up and no tick was recorded"),
+    }
+    running = cycle(1289, 34, None, state=CycleState.RUNNING)
+    lines = cycles(60, trouble=True)
+    bad = [line for line in lines if line.state is not CycleState.SUCCEEDED]
+    return health(
+        judgement=Judgement(Verdict.FAILING, causes, ()),
+        heartbeat=_heartbeat(events, gaps),
+        active=(running, cycle(1290, 1, None, state=CycleState.QUEUED, cause=Asked.INTENT)),
+        cycles=lines,
+        failures=tuple(Failure(line=line, tail=TRACEBACK if number != 1 else "") for number, line in enumerate(bad)),
+        parked=(
+            Parked(
+                stem="candidate-0417", failures=3, reason="failed in 3 cycles, the last 1285: exit 1", since=minute(2000)
+            ),
+            Parked(
+                stem="candidate-0420", failures=3, reason="failed in 3 cycles, the last 1285: exit 1", since=minute(1990)
+            ),
+        ),
+        backoffs=(Waiting(job="dream", failures=2, until=minute(-9)),),
+        queues=(
+            Queue(name="promotions", count=14, oldest=minute(2000)),
+            Queue(name="intents", count=3, oldest=minute(7)),
+            Queue(name="cycles", count=1, oldest=minute(1)),
+            Queue(name="federation", count=0, oldest=None),
+        ),
+        damaged_lines=4,
+    )
+
+
+MISSED = "2026-11-18 has no PHASE: host_down: no tick between 03:00 and 07:00 EST"
+OVERDUE = "cycle 1289 runs 4 min past its deadline"
+PARKED_ADVICE = "klorosctl promotions list"
+
+
+def health(**given: object) -> LoopHealth:
+    """Return a document with these fields and ordinary others."""
+    opens = datetime(2026, 11, 21, 8, tzinfo=UTC)
+    fields: dict[str, object] = {
+        "generated_at": NOW,
+        "host": "alpha",
+        "version": "0.1.0",
+        "state_dir": "/var/lib/kloros",
+        "judgement": Judgement(Verdict.OK, (), ()),
+        "mode": Mode.ENABLED,
+        "last_tick": tick(),
+        "active": (),
+        "time_zone": ZONE,
+        "open_window": None,
+        "next_window": WindowLine(date=date(2026, 11, 21), opens=opens, closes=opens + timedelta(hours=4)),
+        "heartbeat": _heartbeat({}, {}),
+        "cycles": cycles(),
+        "failures": (),
+        "summary": SUMMARY,
+        "phase_dates": dates(),
+        "queues": (
+            Queue(name="promotions", count=0, oldest=None),
+            Queue(name="intents", count=0, oldest=None),
+            Queue(name="cycles", count=0, oldest=None),
+            Queue(name="federation", count=0, oldest=None),
+        ),
+        "parked": (),
+        "backoffs": (),
+        "damaged_lines": 0,
+        **given,
+    }
+    return LoopHealth(**fields)  # type: ignore[arg-type]  # one dict of fields of many types
+
+
+def tick(decision: str = "noop") -> TickLine:
+    return TickLine(
+        tick=1204417,
+        tick_id="20261121T044637Z-3f1c22aa",
+        started_at=NOW - timedelta(seconds=35),
+        decision=decision,
+        exit_code=0,
+        cycle=None,
+        findings=(
+            ("maintenance", "no_maintenance", "no file maintenance_mode"),
+            ("active_cycle", "cycle_active", "cycle 1289 (dream) is running"),
+            ("phase_window", "outside_phase_window", "the next window, of 2026-11-21, opens 2026-11-21 08:00:00Z"),
+        ),
+    )
+
+
+SUMMARY = Summary(
+    totals={
+        "dream": {"succeeded": 1122, "failed": 71, "timed_out": 9, "lost": 2},
+        "phase": {"succeeded": 82, "failed": 2},
+    },
+    over=200,
+    success_rate=0.945,
+    streak_state=CycleState.SUCCEEDED,
+    streak=3,
+    mean_seconds=611.4,
+    p95_seconds=1620.0,
+    means={"joy": 0.6512, "rage": 0.1377, "entries": 318.2},
+)
+
+
+def _heartbeat(events: dict[int, Beat], gaps: dict[tuple[int, int], tuple[Beat, str]]) -> Heartbeat:
+    """Return a day of ticks: single minutes `ago`, and gaps of (minutes ago, length)."""
+    beats: list[tuple[Beat, str]] = [(Beat.NOOP, "")] * 1440
+    for ago, beat in events.items():
+        if 0 < ago <= 1440:
+            beats[1440 - ago] = (beat, "")
+    for (ago, length), found in gaps.items():
+        beats[1440 - ago : 1440 - ago + length] = [found] * length
+    stretches: list[Stretch] = []
+    for position, (beat, evidence) in enumerate(beats):
+        last = stretches[-1] if stretches else None
+        if last and (last.beat, last.evidence) == (beat, evidence):
+            stretches[-1] = Stretch(beat=beat, start=last.start, minutes=last.minutes + 1, evidence=evidence)
+        else:
+            stretches.append(Stretch(beat=beat, start=minute(1440 - position), minutes=1, evidence=evidence))
+    return Heartbeat(start=minute(1440), minutes=1440, stretches=tuple(stretches))
