@@ -24,6 +24,7 @@ import yaml
 
 from tests.acceptance.host import Host
 from tests.acceptance.looping import until
+from tests.acceptance.serving import serving
 
 TOP = Path(__file__).parents[2]
 RULES_FILE = TOP / "docs" / "reference" / "prometheus" / "kloros.rules.yml"
@@ -79,6 +80,7 @@ class Monitoring:
     def __init__(self, folder: Path, textfiles: Path, webhook: Webhook) -> None:
         self.folder, self.textfiles, self.webhook = folder, textfiles, webhook
         self.node, self.prometheus, self.alertmanager = free_port(), free_port(), free_port()
+        self.pulse: int | None = None
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -113,7 +115,7 @@ class Monitoring:
                 "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"},
                 "rule_files": [str(RULES_FILE)],
                 "alerting": {"alertmanagers": [self._target(self.alertmanager)]},
-                "scrape_configs": [{"job_name": "node", **self._target(self.node)}],
+                "scrape_configs": self._jobs(),
             },
         )
         return self._run(
@@ -124,6 +126,10 @@ class Monitoring:
             "--rules.alert.resend-delay=1s",
             "--log.level=warn",
         )
+
+    def _jobs(self) -> list[dict[str, Any]]:
+        ports = {"node": self.node, "kloros": self.pulse}
+        return [{"job_name": name, **self._target(port)} for name, port in ports.items() if port is not None]
 
     @staticmethod
     def _target(port: int) -> dict[str, Any]:
@@ -241,3 +247,24 @@ def test_what_the_tick_has_judged_is_what_the_alert_says(host: Host, monitoring:
         host.set(KLR_DREAM_COMMAND="/bin/true")
         host.tick()
         until(lambda: webhook.got("KlorosPromotionsParked", "resolved"), "its end is posted", seconds=SLOW)
+
+
+def test_a_host_whose_page_is_scraped_too_has_one_alert_that_agrees_with_it(host: Host, monitoring: Monitoring) -> None:
+    """Pulse judges anew at each scrape, so while no tick runs it tells what the textfile can't: the tick is stale."""
+    webhook = monitoring.webhook
+    tick_in_the_past(host, 10)
+    with serving(host) as pulse:
+        monitoring.pulse = pulse.port
+        with monitoring.running():
+            until(lambda: webhook.got("KlorosTickStale", "firing"), "the alert is posted", seconds=SLOW)
+            assert pulse.get("/api/v1/health").json["verdict"] == "stopped"
+            stale = 'kloros_health_condition{condition="tick_stale"} == 1'
+            until(lambda: monitoring.ask(stale), "Pulse is scraped", seconds=SLOW)
+            assert [one["metric"]["job"] for one in monitoring.ask(stale)] == ["kloros"]
+            until(lambda: len(monitoring.ask("kloros_build_info")) == 2, "both are scraped", seconds=SLOW)
+            assert len(monitoring.ask('ALERTS{alertname="KlorosTickStale"}')) == 1
+            host.decided()
+            until(lambda: webhook.got("KlorosTickStale", "resolved"), "its end is posted", seconds=SLOW)
+            until(lambda: not monitoring.ask(stale), "the page agrees", seconds=SLOW)
+    fired = {json.dumps(one["labels"], sort_keys=True) for one in webhook.got("KlorosTickStale", "firing")}
+    assert len(fired) == 1
