@@ -168,12 +168,14 @@ def test_bundles_are_not_copied(host: Host, tmp_path: Path) -> None:
 def test_a_switch_was_left_on(host: Host) -> None:
     page = Runbook("maintenance-forgotten")
     host.decided()
-    for switch in (("maintenance", "on"), ("halt",), ("disable",)):
-        assert host.run("klorosctl", *switch, *(() if switch == ("disable",) else ("--reason", "new disks"))).returncode == 0
-        host.environ.pop("KLR_ORCHESTRATION_MODE", None)
+    reason = ("--reason", "new disks")
+    switches = {"maintenance": ("maintenance", "on", *reason), "halted": ("halt", *reason), "disabled": ("disable",)}
+    host.environ.pop("KLR_ORCHESTRATION_MODE")
+    host.run("klorosctl", "enable")
+    for condition, switch in switches.items():
+        assert host.run("klorosctl", *switch).returncode == 0
         host.tick()
-        assert len(told(host)) == 1
-    assert told(host) == {"disabled"}
+        assert condition in told(host)
     page.follow(host, "How to confirm")
     page.follow(host, "How to mend")
     assert told(host) == set()
