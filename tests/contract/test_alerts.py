@@ -345,6 +345,21 @@ def test_a_textfile_that_grows_old_does_not_count_against_pulse_that_is_fresh(tm
     assert promtool(tmp_path, {"input_series": series, "alert_rule_test": when}).returncode == 0
 
 
+def test_what_pulse_judges_now_counts_more_than_what_a_tick_has_judged(tmp_path: Path) -> None:
+    """And while Pulse does not answer, the textfile counts again."""
+    name = "KlorosPromotionsParked"
+    held = condition("promotions_parked")
+    series = [
+        {"series": held, "values": "1+0x20"},
+        {"series": held.replace(NODE, PULSE), "values": "0+0x9 stale"},
+        {"series": labelled("promotions_parked"), "values": "2+0x20"},
+    ]
+    fires = alert_of(name, instance="web01", description="2 failed too often and wait for a person.")
+    when = [expect(name, 5), expect(name, 12, fires)]
+    done = promtool(tmp_path, {"input_series": series, "alert_rule_test": when})
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_hosts_and_labels_of_ones_own_are_kept_apart(tmp_path: Path) -> None:
     name, series, fires = "KlorosPromotionsParked", [], []
     for instance, team in (("web01", "a"), ("10.0.0.7", "a"), ("[fd00::1]", "b")):
