@@ -20,6 +20,7 @@ from orchestration.loop.archives import Archives
 from orchestration.loop.ending import Ending
 from orchestration.loop.goals import Goals
 from orchestration.loop.iteration import Plan, Row
+from orchestration.loop.logs import prune
 from orchestration.loop.place import place_of
 from orchestration.loop.prerequisites import Prerequisites
 from orchestration.loop.presence import Presence
@@ -97,6 +98,7 @@ class Loop:
             if ended is not None:
                 return ended
             row = self._iterate()
+            prune(self._place.log_dir, self._kernel.settings.retention, iteration=row.iteration, now=clock.now())
             done += 1
             failures = ledger.past(self._db).failures_in_a_row
             if row.status in FAILURES and 0 < self._settings.max_failures <= failures:

@@ -66,6 +66,7 @@ def _survey(settings: Settings, db: Database, now: datetime, *, boot_id: str, cy
     seen = signs.read(settings, db, values, now)
     window = _window(settings)
     newest = [cycle_line(row) for row in db.rows("survey.cycles", limit=cycles)]
+    active = tuple(cycle_line(row) for row in db.rows("survey.active"))
     open_now = window.containing(now)
     return LoopHealth(
         generated_at=now,
@@ -75,7 +76,7 @@ def _survey(settings: Settings, db: Database, now: datetime, *, boot_id: str, cy
         judgement=health.judge(seen, signs.since(db)),
         mode=seen.mode,
         last_tick=next((tick_line(tick) for tick in history.recent(db, 1)), None),
-        active=tuple(cycle_line(row) for row in db.rows("survey.active")),
+        active=active,
         time_zone=settings.phase.time_zone,
         open_window=None if open_now is None else _window_line(open_now),
         next_window=_window_line(window.next_after(now)),
@@ -84,7 +85,7 @@ def _survey(settings: Settings, db: Database, now: datetime, *, boot_id: str, cy
         failures=_failures(settings, db, failures),
         summary=_summary(db, values),
         phase_dates=tuple(phase_line(day) for day in calendar.recent(db, PHASE_DATES)),
-        queues=_queues(settings, db, values),
+        queues=_queues(settings, db, values, active),
         parked=tuple(
             Parked(stem=one.stem, failures=one.failures, reason=one.reason, since=one.changed_at)
             for one in promotions.parked(db)
@@ -158,12 +159,15 @@ def _ended(row: Row) -> Ended:
     return Ended(state, seconds_of(state, started, ended), series)
 
 
-def _queues(settings: Settings, db: Database, values: metrics.Values) -> tuple[Queue, ...]:
+def _queues(settings: Settings, db: Database, values: metrics.Values, active: Sequence[CycleLine]) -> tuple[Queue, ...]:
     (row,) = db.rows("survey.queues")
+    queued = [line.queued_at for line in active if line.state is CycleState.QUEUED and line.queued_at is not None]
     waiting = metrics.queues(values)["promotions_unacked"]
     return (
         Queue(name="promotions", count=waiting, oldest=_oldest_unacked(settings, db) if waiting else None),
-        *(_queue(row, name) for name in ("intents", "cycles", "federation")),
+        _queue(row, "intents"),
+        Queue(name="cycles", count=len(queued), oldest=min(queued, default=None)),
+        _queue(row, "federation"),
     )
 
 

@@ -6,6 +6,7 @@ import json
 import sqlite3
 import subprocess
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -13,6 +14,7 @@ import click
 import pytest
 
 from orchestration.klorosctl import program
+from orchestration.store import sqlite
 from tests.acceptance.host import PYTHON, Host
 
 LOOKING = (
@@ -127,6 +129,20 @@ def change(host: Host, statement: str, *values: object) -> None:
     with sqlite3.connect(host.state / "kloros.db") as connection:
         connection.execute(statement, values)
     connection.close()
+
+
+def test_after_an_upgrade_the_history_is_there_before_the_first_tick(host: Host) -> None:
+    host.state.mkdir()
+    first = Path(sqlite.__file__).parent / "migrations" / "0001_initial.sql"
+    with sqlite3.connect(host.state / "kloros.db") as connection:
+        connection.executescript(first.read_text() + "PRAGMA user_version = 1;")
+    connection.close()
+    columns = "job, state, token, cause, origin, command, timeout_seconds, queued_at"
+    origin, at = '{"cause": "intent", "tick_id": "", "promotions": []}', "2026-11-21T00:00:00.000000Z"
+    change(host, f"INSERT INTO cycles ({columns}) VALUES ('dream', 'queued', 't', 'intent', ?, '[]', 60, ?)", origin, at)
+    before = host.file_contents()
+    assert [cycle["cycle"] for cycle in answer(host, "status")["cycles"]] == [1]
+    assert host.file_contents() == before
 
 
 def test_status_shows_what_holds_everything_up(host: Host) -> None:

@@ -64,6 +64,16 @@ def test_the_manifest_says_what_ran_where_and_what_it_left(world: World) -> None
     assert found["files_omitted"] == 0
 
 
+def test_the_telemetry_that_a_command_wrote_is_kept_with_its_end(world: World) -> None:
+    number = world.queue_script("""echo '{"joy": 1, "n": {"x": 2}}
+    torn
+    {"joy": 3}' > logs/steps.jsonl; exit 3""")
+    assert world.run() == Exit.DONE
+    (row,) = world.db.rows("records.line", cycle=number)
+    assert row["state"] == CycleState.FAILED
+    assert json.loads(str(row["telemetry"])) == {"series": {"joy": [3, 2, 1, 3, 4], "n.x": [2, 1, 2, 2, 2]}, "damaged": 1}
+
+
 def test_the_environment_is_told_by_name_only(world: World) -> None:
     number = world.queue_script("true")
     assert world.run() == Exit.DONE

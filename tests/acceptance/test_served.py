@@ -258,6 +258,20 @@ def test_each_request_has_an_id_and_a_line_in_the_log(host: Host) -> None:
         assert len(third["path"]) < 250
 
 
+def test_an_answer_waits_for_no_acknowledgement(host: Host) -> None:
+    """Head and body are two packets: with Nagle's algorithm the second waits 40 ms for a delayed ACK (RFC 896, RFC 1122)."""
+    with serving(host) as served:
+        connection = served.connect()
+        took = []
+        for _ in range(10):
+            began = time.monotonic()
+            connection.request("GET", "/health")
+            connection.getresponse().read()
+            took.append(time.monotonic() - began)
+        connection.close()
+        assert min(took) < 0.03
+
+
 def test_it_ends_well_and_soon_when_told(host: Host) -> None:
     with serving(host) as served:
         began = time.monotonic()

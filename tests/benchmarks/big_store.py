@@ -27,7 +27,11 @@ STATES = ("succeeded", "failed", "succeeded", "timed_out", "succeeded", "lost")
 
 
 def main() -> None:
-    path, ticks, cycles, backlog = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:] == ["--backlog"]
+    fill(sys.argv[1], ticks=int(sys.argv[2]), cycles=int(sys.argv[3]), backlog=sys.argv[4:] == ["--backlog"])
+
+
+def fill(path: str, *, ticks: int, cycles: int, backlog: bool = False) -> None:
+    """Put a tick for each minute and a cycle for every tenth before now, with telemetry, into a store that is there."""
     now = datetime.now(UTC)
     db = sqlite3.connect(path, isolation_level=None)
     db.execute("PRAGMA synchronous = OFF")
@@ -35,6 +39,11 @@ def main() -> None:
     db.executemany("INSERT INTO ticks VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _ticks(ticks, now))
     columns = "job, state, token, cause, origin, command, timeout_seconds, phase_date, queued_at, started_at, ended_at"
     db.executemany(f"INSERT INTO cycles ({columns}, settled_at, result) VALUES ({'?,' * 12}?)", _cycles(cycles, now))
+    db.executemany("INSERT OR IGNORE INTO products (cycle, files, telemetry) VALUES (?, ?, ?)", _products(cycles))
+    db.execute(
+        "INSERT OR REPLACE INTO counters (name, labels, value) SELECT 'kloros_cycles_total',"
+        " 'job=\"' || job || '\",result=\"' || state || '\"', count(*) FROM cycles GROUP BY job, state"
+    )
     db.executemany("INSERT OR IGNORE INTO phase_dates VALUES (?, 'succeeded', 'window', '', 1, ?, ?, ?)", _dates(now))
     if not backlog:  # what retention no longer keeps has long been pruned, two cycles a tick
         old = _text(now - timedelta(days=90))
@@ -61,10 +70,19 @@ def _cycles(number: int, now: datetime) -> Iterator[tuple[object, ...]]:
         job, cause = ("phase", "window") if phase else ("dream", "promotions")
         origin = json.dumps(ORIGIN | {"cause": cause})
         state = "succeeded" if phase else STATES[ago % len(STATES)]
-        text = _text(at)
+        text, ended = _text(at), _text(at + timedelta(seconds=ago % 400))
         day = at.date().isoformat() if phase else None
         command = json.dumps(["python3", "-m", "src.phase.run_all_domains"])
-        yield (job, state, f"{ago:032x}", cause, origin, command, 1800.0, day, text, text, text, text, json.dumps(RESULT))
+        yield (job, state, f"{ago:032x}", cause, origin, command, 1800.0, day, text, text, ended, ended, json.dumps(RESULT))
+
+
+def _products(number: int) -> Iterator[tuple[object, ...]]:
+    series = {
+        name: [0.5, 20, -1.0, 1.0, 10.0] for name in ("joy", "rage", "addresses", "entries", "memory.used", "memory.free")
+    }
+    files = json.dumps([["artifacts/verdicts.json", 812, "0" * 64, "application/json"]])
+    for cycle in range(1, number + 1):
+        yield (cycle, files, json.dumps({"series": series, "damaged": cycle % 2}))
 
 
 def _dates(now: datetime) -> Iterator[tuple[object, ...]]:
@@ -73,4 +91,5 @@ def _dates(now: datetime) -> Iterator[tuple[object, ...]]:
         yield (at.date().isoformat(), _text(at), _text(at + timedelta(hours=4)), _text(at + timedelta(hours=5)))
 
 
-main()
+if __name__ == "__main__":
+    main()

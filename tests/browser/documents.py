@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 from orchestration.cycles.cycle import Cause as Asked
 from orchestration.cycles.cycle import CycleState, JobName
+from orchestration.pulse.dashboard import pages
+from orchestration.pulse.dashboard.place import Place
 from orchestration.pulse.health import Cause, Condition, Judgement, Mode, Verdict
 from orchestration.pulse.loop_health import (
     Beat,
@@ -21,6 +24,23 @@ from orchestration.pulse.loop_health import (
     TickLine,
     Waiting,
     WindowLine,
+)
+from orchestration.pulse.views import (
+    Answer,
+    Artifact,
+    CalendarDay,
+    CalendarView,
+    CycleDetail,
+    CyclePage,
+    CycleQuery,
+    IntentRow,
+    IntentsView,
+    Log,
+    Point,
+    PromotionRow,
+    PromotionsView,
+    Series,
+    TickDetail,
 )
 
 NOW = datetime(2026, 11, 21, 4, 47, 12, tzinfo=UTC)
@@ -265,3 +285,205 @@ def _heartbeat(events: dict[int, Beat], gaps: dict[tuple[int, int], tuple[Beat, 
         else:
             stretches.append(Stretch(beat=beat, start=minute(1440 - position), minutes=1, evidence=evidence))
     return Heartbeat(start=minute(1440), minutes=1440, stretches=tuple(stretches))
+
+
+HOSTILE = (
+    '"><script>window.harmed = 1</script><img src="//evil.example/x" onerror="window.harmed = 1">'
+    "' onmouseover='window.harmed = 1' {{ 7 * 7 }} {% raw %} javascript:alert(1)"
+    " \x1b[31mred\x1b[0m\x1b]0;title\x07 \x00\x08\x9b"
+    " \u202egnp.exe\u2066 \udcff\udc80 </pre></style></title><style>*{display:none}</style>"
+)
+"""What somebody could put into a log, a name or a goal."""
+ENDLESS = "x" * 10_000_000
+
+
+def hostile() -> LoopHealth:
+    """Return a document each of whose texts is hostile, and some of them endless."""
+    lines = tuple(
+        replace(line, job=HOSTILE, reason=HOSTILE, series={HOSTILE: float("nan"), "joy": float("inf"), ENDLESS: 1.0})
+        for line in cycles(3, trouble=True)
+    )
+    endless = cycle(7, 30, state=CycleState.FAILED, reason=ENDLESS)
+    cause = Cause(Condition.PHASE_MISSED, Verdict.FAILING, minute(10), HOSTILE, HOSTILE)
+    return health(
+        host=HOSTILE,
+        state_dir=HOSTILE,
+        version=HOSTILE,
+        judgement=Judgement(Verdict.FAILING, (cause,), ()),
+        heartbeat=_heartbeat({}, {(100, 5): (Beat.UNKNOWN, HOSTILE)}),
+        active=(replace(cycle(1290, 3, None, state=CycleState.RUNNING), job=HOSTILE),),
+        cycles=(*lines, endless),
+        failures=(Failure(line=lines[0], tail=HOSTILE), Failure(line=endless, tail=ENDLESS)),
+        phase_dates=(replace(dates(2)[0], reason=HOSTILE, evidence=HOSTILE, cycle=None),),
+        queues=(Queue(name=HOSTILE, count=1, oldest=minute(3)),),
+        parked=(Parked(stem=HOSTILE, failures=3, reason=ENDLESS, since=minute(3)),),
+        backoffs=(Waiting(job=HOSTILE, failures=1, until=minute(-3)),),
+        last_tick=replace(tick(HOSTILE), findings=((HOSTILE, HOSTILE, HOSTILE),)),
+    )
+
+
+def cycle_page(text: str = "") -> CyclePage:
+    lines = tuple(replace(line, reason=text or line.reason) for line in cycles(20, trouble=True))
+    return CyclePage(query=CycleQuery(text=text, limit=20), lines=lines, next_cursor=text or "abc", total=100_000)
+
+
+def cycle_detail(text: str = "") -> CycleDetail:
+    """Return a running cycle; with `text`, it stands wherever others may write."""
+    line = cycle(1289, 12.4, None, state=CycleState.RUNNING)
+    points = tuple(Point(line=n + 1, at=minute(12 - n % 12), value=0.3 + n % 17 / 30) for n in range(200))
+    row = Series(name=text or "joy", last=0.61, count=200, low=0.3, high=0.84, mean=0.55, points=points)
+    return CycleDetail(
+        line=replace(line, reason=text),
+        folder=f"/var/lib/kloros/cycles/cycle_01289{text}",
+        pruned_at=None,
+        command=("python3", "-m", "src.dream.run", text or "--topic=attention"),
+        working_dir=text,
+        environment=("HOME", "KLR_CYCLE", "PATH", *filter(None, [text])),
+        revision=text or "4f2c9a1",
+        exit_code=None,
+        signal=None,
+        wall_seconds=None,
+        cpu_seconds=181.2,
+        peak_bytes=1_932_735_283,
+        output_truncated=False,
+        settled_at=None,
+        cancel_asked_at=None,
+        deadline=NOW + timedelta(minutes=17.6),
+        topic=text or "attention span",
+        intent=text,
+        given=("candidate-0417", text or "candidate-0420"),
+        answers=(Answer(stem=text or "candidate-0417", state="unacked", fitness=0.734, reason=text),),
+        asked_by=tick("dream_cycle"),
+        artifacts=(
+            Artifact(path="logs/output.log", size=48211, sha256="9f" * 32, media_type="text/plain", present=True),
+            Artifact(path=f"artifacts/{text or 'report.json'}", size=None, sha256=None, media_type=text, present=False),
+        ),
+        omitted=0,
+        manifest=f'{{"schema": "v1", "cycle": 1289, "note": "{text}"}}',
+        bundle=text,
+        logs=(Log(path="logs/output.log", size=48211, tail=text or "epoch 1 joy 0.52\nepoch 2 joy 0.61\n", truncated=True),),
+        telemetry=(row, replace(row, name="rage")),
+        damaged_lines=2,
+    )
+
+
+def tick_detail(text: str = "") -> TickDetail:
+    shown = replace(tick(), findings=(*tick().findings, ("promotions", text or "no_unacked_promotions", text)))
+    return TickDetail(
+        tick=shown,
+        ended_at=NOW - timedelta(seconds=34.9),
+        boot_id=text or "1ab5c4f2",
+        blocker=text,
+        counted=(1, 2),
+        cycle=cycle(1289, 12),
+        previous=1204416,
+        following=None,
+    )
+
+
+def promotions_view(text: str = "") -> PromotionsView:
+    row = PromotionRow(
+        stem=text or "candidate-0417",
+        promotion_id=text or "417",
+        state="parked",
+        fitness=0.734,
+        failures=3,
+        reason=text or "failed in 3 cycles",
+        first_seen_at=minute(2000),
+        changed_at=minute(1000),
+        cycle=1285,
+    )
+    new = replace(row, stem="candidate-0431", state="new", fitness=None, first_seen_at=None, changed_at=None, cycle=None)
+    return PromotionsView(
+        folder="/var/lib/kloros/promotions",
+        waiting=(row, new),
+        omitted=0,
+        answered=(replace(row, state="accepted"), replace(row, stem="candidate-0390", state="rejected")),
+        totals={"accepted": 812, "rejected": 97, "parked": 1},
+        unreadable=text,
+    )
+
+
+def intents_view(text: str = "") -> IntentsView:
+    row = IntentRow(
+        name=text or "1763700000000_trigger_phase_1a2b3c4d.json",
+        intent_type=text or "trigger_phase",
+        priority=7,
+        status="pending",
+        reason=text or "asked for by the operator",
+        seen_at=minute(7),
+        decided_at=None,
+        cycle=None,
+    )
+    decided = replace(row, status="processed", decided_at=minute(300), cycle=1276)
+    return IntentsView(
+        folder="/var/lib/kloros/intents",
+        limit=100,
+        waiting=(row,),
+        decided=(decided,),
+        totals={"processed": 44, "expired": 2},
+    )
+
+
+def calendar_view(text: str = "") -> CalendarView:
+    outcomes = dates(30)
+    ahead = WindowLine(
+        date=date(2026, 11, 21),
+        opens=datetime(2026, 11, 21, 8, tzinfo=UTC),
+        closes=datetime(2026, 11, 21, 12, tzinfo=UTC),
+    )
+    days = tuple(
+        CalendarDay(
+            window=WindowLine(date=one.date, opens=one.opens, closes=one.closes),
+            outcome=replace(one, evidence=text or one.evidence),
+            cycles=() if one.cycle is None else (one.cycle,),
+        )
+        for one in outcomes
+    )
+    return CalendarView(
+        time_zone=ZONE,
+        days=(CalendarDay(window=ahead, outcome=None, cycles=()), *days),
+        totals={"succeeded": 82, "failed": 2, "skipped": 1},
+    )
+
+
+def every_page(place: Place, text: str = "") -> dict[str, str]:
+    """Return each page's HTML by name; with `text`, it stands wherever others may write."""
+    return {
+        "overview": pages.overview(hostile() if text else trouble(), place),
+        "well": pages.overview(ordinary(), place),
+        "cycles": pages.cycles(cycle_page(text), place, now=NOW),
+        "cycle": pages.cycle(cycle_detail(text), place, now=NOW),
+        "tick": pages.tick(tick_detail(text), place, now=NOW),
+        "promotions": pages.promotions(promotions_view(text), place, now=NOW),
+        "intents": pages.intents(intents_view(text), place, now=NOW),
+        "calendar": pages.calendar(calendar_view(text), place, now=NOW),
+        "problem": pages.problem(404, text or "No such cycle", text or "Cycles there are: /cycles", place, now=NOW),
+        "empty": pages.overview(nothing(), place),
+    }
+
+
+PAGES = ("overview", "well", "cycles", "cycle", "tick", "promotions", "intents", "calendar", "problem", "empty")
+
+
+def nothing() -> LoopHealth:
+    """Return a host on which nothing has happened yet."""
+    cause = Cause(Condition.NO_TICK_YET, Verdict.UNKNOWN, NOW, "no tick has reached the store yet", "klorosctl doctor")
+    empty = Summary(
+        totals={},
+        over=0,
+        success_rate=None,
+        streak_state=None,
+        streak=0,
+        mean_seconds=None,
+        p95_seconds=None,
+        means={},
+    )
+    return health(
+        judgement=Judgement(Verdict.UNKNOWN, (cause,), ()),
+        last_tick=None,
+        heartbeat=None,
+        cycles=(),
+        summary=empty,
+        phase_dates=(),
+    )

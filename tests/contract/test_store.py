@@ -14,7 +14,7 @@ from orchestration.cycles import ledger, products
 from orchestration.cycles.backoff import Failures
 from orchestration.cycles.cycle import Cause, Cycle, CycleEvent, CycleNumber, CycleState, JobName, Origin, Result
 from orchestration.cycles.job import Job
-from orchestration.errors import KlorosError, StoreUnreachable, Unwritable
+from orchestration.errors import KlorosError, StoreOutdated, StoreUnreachable, Unwritable
 from orchestration.store import sqlite
 from orchestration.store.counters import count, observe
 from orchestration.store.instants import from_text, to_text
@@ -202,12 +202,27 @@ class TestSqliteFile:
         with pytest.raises(StoreUnreachable, match="schema version 99"):
             SqliteDatabase(str(tmp_path / "kloros.db"))
 
-    def test_a_store_of_an_older_release_keeps_its_rows(self, tmp_path: Path) -> None:
+    @staticmethod
+    def make_older(path: Path) -> None:
         first = Path(sqlite.__file__).parent / "migrations" / "0001_initial.sql"
-        with sqlite3.connect(tmp_path / "kloros.db") as raw:
+        with sqlite3.connect(path) as raw:
             raw.executescript(first.read_text() + "PRAGMA user_version = 1;")
             raw.execute("INSERT INTO facts VALUES ('kept', 'yes')")
         raw.close()
+
+    def test_a_reader_of_an_older_release_s_store_is_told_so_and_may_take_a_copy(self, tmp_path: Path) -> None:
+        self.make_older(tmp_path / "kloros.db")
+        before = (tmp_path / "kloros.db").read_bytes()
+        with pytest.raises(StoreOutdated, match="schema version 1, and this program works with"):
+            SqliteDatabase(str(tmp_path / "kloros.db"), read_only=True)
+        copy = copy_of(str(tmp_path / "kloros.db"))
+        assert [row["value"] for row in copy.rows("facts.get", name="kept")] == ["yes"]
+        assert copy.rows("pulse.conditions") == []
+        copy.close()
+        assert (tmp_path / "kloros.db").read_bytes() == before
+
+    def test_a_store_of_an_older_release_keeps_its_rows(self, tmp_path: Path) -> None:
+        self.make_older(tmp_path / "kloros.db")
         db = SqliteDatabase(str(tmp_path / "kloros.db"))
         assert [row["value"] for row in db.rows("facts.get", name="kept")] == ["yes"]
         assert products.get(db, CycleNumber(1)) == products.Products()

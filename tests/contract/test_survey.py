@@ -11,14 +11,17 @@ import pytest
 from orchestration.cycles import products
 from orchestration.cycles.cycle import Cause, CycleState, JobName, Origin
 from orchestration.exits import Exit
+from orchestration.host import clock
 from orchestration.promotions import ledger as promotions
 from orchestration.pulse import health
 from orchestration.pulse.document import as_json
 from orchestration.pulse.health import Condition, Mode, Verdict
 from orchestration.pulse.loop_health import Beat
+from orchestration.pulse.survey import survey
 from orchestration.store.counters import gauge
 from orchestration.store.instants import to_text
 from orchestration.store.sqlite import SqliteDatabase
+from tests.benchmarks.big_store import fill
 from tests.contract.seeded import NOW, Seeded
 
 HOUR, MINUTE, DAY = timedelta(hours=1), timedelta(minutes=1), timedelta(days=1)
@@ -246,3 +249,31 @@ def test_the_reference_has_each_field(world: Seeded) -> None:
     own = {name for name in found if not name.startswith(LIKE_OTHERS)} | {"failures[].tail"}
     assert own == {name for name in told if name not in LIKE_OTHERS}
     assert "failures[].tail" in found
+
+
+def steps(path: str) -> int:
+    """Count what SQLite does for one look, in hundreds of its instructions."""
+    db = SqliteDatabase(path, read_only=True)
+    counted = 0
+
+    def count() -> int:
+        nonlocal counted
+        counted += 1
+        return 0
+
+    db._connection.set_progress_handler(count, 100)
+    world_settings = Seeded(Path(path).parent).settings
+    survey(world_settings, db, clock.now(), boot_id="b" * 36)
+    db.close()
+    return counted
+
+
+def test_a_look_costs_the_same_in_a_store_that_is_twenty_times_as_large(tmp_path: Path) -> None:
+    costs = []
+    for times in (1, 20):
+        folder = tmp_path / str(times)
+        folder.mkdir()
+        SqliteDatabase(str(folder / "kloros.db")).close()
+        fill(str(folder / "kloros.db"), ticks=1500 * times, cycles=1100 * times)
+        costs.append(steps(str(folder / "kloros.db")))
+    assert costs[1] < 1.3 * costs[0]

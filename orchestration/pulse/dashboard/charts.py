@@ -19,7 +19,7 @@ SEGMENT = 360
 """Minutes of one segment."""
 DAY = 1440
 LABELS_EVERY = 2  # hours
-_EDGE = 0.02  # of a segment's width at its end, where a label would meet the next segment's
+_EDGE = 0.12  # of a segment's width at its end, where a label would meet the next segment's
 
 
 class Label(NamedTuple):
@@ -204,6 +204,8 @@ class Line(NamedTuple):
     low: float
     high: float
     last: float
+    width: float
+    height: float
 
 
 def line(values: Sequence[float | None], *, width: float = 100, height: float = 30) -> Line | None:
@@ -233,7 +235,7 @@ def curve(points: Sequence[tuple[float, float | None]], *, width: float = 100, h
         elif run:
             path.append("M" + "L".join(f"{_short(px)} {_short(py)}" for px, py in run))
         run = []
-    return Line("".join(path), tuple(dots), low, high, known[-1])
+    return Line("".join(path), tuple(dots), low, high, known[-1], width, height)
 
 
 class Day(NamedTuple):

@@ -87,7 +87,7 @@ def cycles(page: CyclePage, place: Place, *, now: datetime) -> str:
 
 def cycle(detail: CycleDetail, place: Place, *, now: datetime) -> str:
     """Return all about one cycle."""
-    curves = [(one, charts.curve([(float(p.line), p.value) for p in one.points], width=400)) for one in detail.telemetry]
+    curves = [(one, charts.curve([(float(p.line), p.value) for p in one.points], width=400, height=100)) for one in detail.telemetry]
     command_line = shlex.join(detail.command)
     output = artifacts.output_path("")
     return _beside("cycle.html", place, now, detail=detail, curves=curves, command_line=command_line, output=output)

@@ -36,8 +36,8 @@ class Place:
         """Return the address of another page; empty for a file, which has no other pages beside it."""
         if not self.served:
             return ""
-        path = "/" + "/".join(quote(str(part), safe="") for part in parts)
-        given = {name: value for name, value in query.items() if value not in (None, "")}
+        path = "/" + "/".join(quote(_bytes(part), safe="") for part in parts)
+        given = {name: _bytes(value) for name, value in query.items() if value not in (None, "")}
         return f"{path}?{urlencode(given)}" if given else path
 
     def file(self, cycle: int, path: str) -> str:
@@ -80,6 +80,14 @@ def csp(place: Place) -> str:
 
 
 _SELF = "'self'"
+
+
+def _bytes(part: object) -> bytes:
+    """Return a part of an address as bytes: of a file name that is no UTF-8, those that it has on disk."""
+    try:
+        return str(part).encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return str(part).encode("utf-8", "replace")
 
 
 def _policy(*, style: str, script: str) -> str:

@@ -42,7 +42,5 @@ SELECT stem, first_seen_at FROM promotions WHERE state = 'unacked' ORDER BY firs
 SELECT
     (SELECT count(*) FROM intents WHERE filed = 0 AND status = 'pending') AS intents,
     (SELECT min(seen_at) FROM intents WHERE filed = 0 AND status = 'pending') AS intents_since,
-    (SELECT count(*) FROM cycles WHERE state = 'queued') AS cycles,
-    (SELECT min(queued_at) FROM cycles WHERE state = 'queued') AS cycles_since,
     (SELECT count(*) FROM federations WHERE done_at IS NULL) AS federation,
     (SELECT min(asked_at) FROM federations WHERE done_at IS NULL) AS federation_since;
