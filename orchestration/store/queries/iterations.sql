@@ -23,8 +23,8 @@ SELECT iteration, token, started_at, plan, cycle, history_path FROM iterations W
 ORDER BY iteration;
 
 -- name: iterations.unwritten
--- Give the rows that are not in their file, oldest first.
-SELECT iteration, history_path, line FROM iterations WHERE written = 0 AND status IS NOT NULL ORDER BY iteration;
+-- Give the rows that are not in their file, oldest first; asked by line, for by status SQLite reads the whole table.
+SELECT iteration, history_path, line FROM iterations WHERE written = 0 AND line IS NOT NULL ORDER BY iteration;
 
 -- name: iterations.written
 -- Note that a row is in its file.
