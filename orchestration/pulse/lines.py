@@ -18,7 +18,7 @@ def cycle_line(row: Row) -> CycleLine:
     """Read one row of the queries that give cycles for lists."""
     state = CycleState(cast("str", row["state"]))
     started, ended = _instant(row, "started_at"), _instant(row, "ended_at")
-    measured = telemetry.from_text_or_none(cast("str | None", row["telemetry"])) or telemetry.NOTHING
+    series, damaged = telemetry.lasts(cast("str | None", row["telemetry"]))
     return CycleLine(
         cycle=cast("int", row["cycle"]),
         job=JobName(cast("str", row["job"])),
@@ -31,8 +31,8 @@ def cycle_line(row: Row) -> CycleLine:
         seconds=seconds_of(state, started, ended),
         timeout_seconds=cast("float", row["timeout_seconds"]),
         reason=cast("str | None", row["reason"]) or "",
-        series={name: figures.last for name, figures in measured.series.items()},
-        damaged_lines=measured.damaged,
+        series=series,
+        damaged_lines=damaged,
     )
 
 

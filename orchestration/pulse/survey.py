@@ -154,8 +154,7 @@ def _summary(db: Database, values: metrics.Values) -> Summary:
 def _ended(row: Row) -> Ended:
     state = CycleState(cast("str", row["state"]))
     started, ended = (from_text_or_none(cast("str | None", row[name])) for name in ("started_at", "ended_at"))
-    measured = telemetry.from_text_or_none(cast("str | None", row["telemetry"])) or telemetry.NOTHING
-    series = {name: figures.last for name, figures in measured.series.items()}
+    series, _ = telemetry.lasts(cast("str | None", row["telemetry"]))
     return Ended(state, seconds_of(state, started, ended), series)
 
 

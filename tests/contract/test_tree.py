@@ -76,7 +76,7 @@ def test_gaps_damage_and_strangers_are_told_of_and_break_nothing(tree: Path) -> 
     shutil.rmtree(tree / "cycle_00005")
     (tree / "cycle_00009").mkdir()
     (tree / "cycle_100000").mkdir()
-    (tree / "cycle_00006.1").mkdir()  # put aside by a run of the same number
+    (tree / "cycle_00005.1").mkdir()  # put aside by a run of the same number
     (tree / "cycle_x").mkdir()
     (tree / "cycle_00007").write_text("a file")
     (tree / "cycle_00008").symlink_to(tree / "cycle_00001")
