@@ -288,10 +288,10 @@ def _heartbeat(events: dict[int, Beat], gaps: dict[tuple[int, int], tuple[Beat, 
 
 
 HOSTILE = (
-    '"><script>window.harmed = 1</script><img src="//evil.example/x" onerror="window.harmed = 1">'
-    "' onmouseover='window.harmed = 1' {{ 7 * 7 }} {% raw %} javascript:alert(1)"
-    " \x1b[31mred\x1b[0m\x1b]0;title\x07 \x00\x08\x9b"
-    " \u202egnp.exe\u2066 \udcff\udc80 </pre></style></title><style>*{display:none}</style>"
+    '"><script>window.harmed = 1</script>{{ 7 * 7 }} \x1b[31mred\x1b[0m\x1b]0;title\x07'
+    " \x00\x08\x9b \u202egnp.exe\u2066 \udcff\udc80 "
+    '\' onmouseover=\'window.harmed = 1\' <img src="//evil.example/x" onerror="window.harmed = 1">'
+    "{% raw %} javascript:alert(1) </pre></style></title><style>*{display:none}</style>"
 )
 """What somebody could put into a log, a name or a goal."""
 ENDLESS = "x" * 10_000_000
@@ -319,6 +319,29 @@ def hostile() -> LoopHealth:
         parked=(Parked(stem=HOSTILE, failures=3, reason=ENDLESS, since=minute(3)),),
         backoffs=(Waiting(job=HOSTILE, failures=1, until=minute(-3)),),
         last_tick=replace(tick(HOSTILE), findings=((HOSTILE, HOSTILE, HOSTILE),)),
+    )
+
+
+def busiest() -> LoopHealth:
+    """Return a day whose every minute differs from the one before, with as much of everything as there can be."""
+    alternating = tuple(
+        Stretch(beat=Beat.LOCK_HELD if one % 2 else Beat.NOOP, start=minute(1440 - one), minutes=1, evidence="lock " * 20)
+        for one in range(1440)
+    )
+    telemetry = {f"series_{number}_of_many": 1 / 3 for number in range(30)}
+    lines = tuple(
+        cycle(10**5 - one, one * 4.7 + 5, 281.4, state=CycleState.FAILED, reason="why " * 100, series=telemetry)
+        for one in range(300)
+    )
+    parked = tuple(
+        Parked(stem=f"candidate-{one:060}", failures=3, reason="why " * 99, since=minute(9)) for one in range(300)
+    )
+    return replace(
+        trouble(),
+        heartbeat=Heartbeat(start=minute(1440), minutes=1440, stretches=alternating),
+        cycles=lines,
+        failures=tuple(Failure(line=line, tail=TRACEBACK * 50) for line in lines[:5]),
+        parked=parked,
     )
 
 

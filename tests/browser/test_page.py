@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
+from orchestration.pulse.dashboard import pages
 from orchestration.pulse.dashboard.place import FILE, SERVED, Place
 from tests.browser.conftest import Open, Scheme, violations
-from tests.browser.documents import ENDLESS, HOSTILE, PAGES, every_page
+from tests.browser.documents import ENDLESS, HOSTILE, PAGES, busiest, every_page
 
 
 @pytest.fixture(scope="module")
@@ -122,22 +123,30 @@ def test_a_list_is_sorted_and_filtered_in_place(opened: Open, from_disk: dict[st
 @pytest.mark.parametrize("served", [True, False])
 def test_hostile_text_is_shown_and_does_nothing(opened: Open, name: str, served: bool) -> None:
     html = every_page(SERVED if served else FILE, HOSTILE)[name]
-    with opened(html, served=served) as seen:
+    width = 1280 if served else 360
+    with opened(html, served=served, width=width) as seen:
         page = seen.page
         page.wait_for_load_state("networkidle")
         for box in page.locator("main *:visible").all()[:40]:
             box.dispatch_event("mouseover")
         assert page.evaluate("window.harmed") is None
         assert page.locator("img, main style, main script").count() == 0
-        assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        height = page.evaluate("document.documentElement.scrollHeight")
+        assert height < (6_000 if served else 12_000), "a text was squeezed into a narrow column"
         shown = page.locator("main").inner_text() + page.title()
         assert not set(shown) & set("\x00\x1b\x9b\u202e\u2066"), "a character that acts"
         if name not in ("well", "empty", "calendar"):
             assert "<script>" in shown
-            assert "{{ 7 * 7 }}" in shown
+            assert (not served and name == "cycles") or "{{ 7 * 7 }}" in shown
 
 
 def test_endless_text_stays_within_bounds() -> None:
     html = every_page(FILE, HOSTILE)["overview"]
     assert len(html.encode()) < 150_000
     assert ENDLESS[:5000] not in html
+
+
+@pytest.mark.parametrize("place", [FILE, SERVED], ids=["file", "served"])
+def test_the_busiest_day_fits(place: Place) -> None:
+    assert len(pages.overview(busiest(), place).encode()) <= 150_000

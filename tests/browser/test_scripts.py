@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
 from playwright.sync_api import Route, expect
 
 from orchestration.pulse.dashboard import pages
@@ -69,6 +70,19 @@ def test_who_is_selecting_text_is_left_alone(opened: Open) -> None:
         assert len(asked) == before
 
 
+def test_who_is_asking_for_something_is_left_alone(opened: Open) -> None:
+    answer, asked = answering(pages.cycles(documents.cycle_page(), QUICK, now=documents.NOW))
+    with opened("", served=True, more=answer) as seen:
+        page = seen.page
+        page.get_by_label("State").select_option("failed")
+        page.get_by_role("button", name="Show").focus()
+        before = len(asked)
+        page.wait_for_function("start => performance.now() - start > 2500", arg=page.evaluate("performance.now()"))
+        assert len(asked) == before
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/cycles?job=&state=failed&text=&order=newest&limit=20")
+
+
 def test_a_server_that_is_gone_is_told(opened: Open) -> None:
     html = pages.overview(documents.ordinary(), QUICK)
     gone: list[int] = []
@@ -116,3 +130,39 @@ def test_a_command_is_copied(opened: Open) -> None:
     with opened(pages.overview(documents.trouble(), FILE)) as seen:
         button = seen.page.get_by_role("button", name="Copy klorosctl history --dates")
         expect(button).to_have_text("copy")
+
+
+@pytest.mark.parametrize("width", [360, 1280, 2560])
+def test_pointing_at_a_minute_tells_it(opened: Open, width: int) -> None:
+    """The host went down 1100 minutes ago: minute 340 of 1440, in the first of four parts."""
+    with opened(pages.overview(documents.trouble(), FILE), width=width) as seen:
+        part = seen.page.locator(".segments.beat > svg").first
+        box = part.bounding_box()
+        assert box is not None
+        note = seen.page.locator("#heartbeat .note").first
+        usual = note.inner_text()
+        part.hover(position={"x": box["width"] * 345.5 / 360, "y": 10})
+        expect(note).to_have_text("05:32 EST = 10:32 UTC: host down")
+        part.hover(position={"x": box["width"] * 300.5 / 360, "y": 10})
+        expect(note).to_have_text("04:47 EST = 09:47 UTC: nothing to start (NOOP)")
+        third = seen.page.locator(".segments.beat > svg").nth(2)
+        third.hover(position={"x": box["width"] * 26.5 / 360, "y": 10})
+        expect(note).to_contain_text("UTC: lock held")
+        seen.page.get_by_role("heading", level=1).hover()
+        expect(note).to_have_text(usual)
+
+
+def test_pointing_at_a_cycle_tells_it_and_leads_there(opened: Open) -> None:
+    """Cycle 1285 failed; it began 176 minutes ago, in the last part."""
+    answer, asked = answering(pages.overview(documents.trouble(), SERVED))
+    with opened("", served=True, more=answer) as seen:
+        part = seen.page.locator(".segments.cy > svg").last
+        box = part.bounding_box()
+        assert box is not None
+        place = {"x": box["width"] * (1440 - 172 - 1080) / 360, "y": 60.0}
+        part.hover(position={"x": place["x"], "y": place["y"]})
+        note = seen.page.locator("#timeline .note").first
+        expect(note).to_have_text("D-REAM cycle 1285 failed, 20:51 EST = 01:51 UTC, 6\u00a0min 51\u00a0s")
+        part.click(position={"x": place["x"], "y": place["y"]})
+        seen.page.wait_for_url("**/cycles/1285")
+        assert asked[-1].endswith("/cycles/1285")

@@ -74,10 +74,29 @@ def _heartbeat_segment(beats: Heartbeat, first: int, zone: tzinfo) -> Segment:
     return Segment(start, last - first, paths, _hours(start, last - first, zone))
 
 
+class Marks(NamedTuple):
+    """What a chart shows, for scripts that tell it of the place that is pointed at."""
+
+    words: tuple[str, ...]
+    runs: str  # `0*120 1*1`: minutes with the same word, oldest first; or `1285 612 7 0 1`: see `timeline`
+
+
+def beats(beats: Heartbeat) -> Marks:
+    """Return the minutes as runs of the same beat."""
+    seen: list[Beat] = []
+    runs: list[str] = []
+    for stretch in beats.stretches:
+        if stretch.beat not in seen:
+            seen.append(stretch.beat)
+        runs.append(f"{seen.index(stretch.beat)}*{stretch.minutes}")
+    return Marks(tuple(seen), " ".join(runs))
+
+
 LANE = 34
 """Height of one job's lane; its name stands in the upper part."""
 _BAR_TOP, _BAR_BOTTOM = 14, 32
 _MOST_LANES = 6
+_MOST_WORDS = 30
 _NARROWEST = 1.2  # minutes: what is shorter would not be seen
 
 
@@ -95,6 +114,7 @@ class Timeline(NamedTuple):
     lanes: tuple[Lane, ...]
     height: int
     segments: tuple[Segment, ...]
+    marks: Marks  # of each bar: cycle, seconds from the start of the span, seconds it took, job and state
     from_cycle: int | None  # earlier ones of the span were not among those given; None: all of them are there
 
 
@@ -121,7 +141,21 @@ def timeline(cycles: Iterable[CycleLine], now: datetime, zone: tzinfo, *, minute
     )
     oldest = min((line.cycle for line in listed), default=0)
     missing = oldest if oldest > 1 and all(line.started_at is None or line.started_at > start for line in listed) else None
-    return Timeline(lanes, len(lanes) * LANE, segments, missing)
+    return Timeline(lanes, len(lanes) * LANE, segments, _bars(shown, start), missing)
+
+
+def _bars(shown: Sequence[tuple[CycleLine, datetime, datetime]], start: datetime) -> Marks:
+    words: list[str] = []
+    bars: list[str] = []
+    for line, began, ended in shown:
+        for word in (str(line.job), str(line.state)):
+            if word not in words and len(words) < _MOST_WORDS:
+                words.append(word)
+        if str(line.job) in words and str(line.state) in words:
+            at, lasted = round((began - start).total_seconds()), round((ended - began).total_seconds())
+            named = f"{words.index(str(line.job))} {words.index(str(line.state))}"
+            bars.append(f"{line.cycle} {at} {lasted} {named}")
+    return Marks(tuple(words), ",".join(bars))
 
 
 def _ran(line: CycleLine, now: datetime) -> tuple[datetime, datetime] | None:

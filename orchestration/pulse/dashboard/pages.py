@@ -30,12 +30,14 @@ if TYPE_CHECKING:
 
     from orchestration.pulse.views import CalendarView, CycleDetail, CyclePage, IntentsView, PromotionsView, TickDetail
 
-FILE_CYCLES = 40
+FILE_CYCLES = 30
 """Cycles that the file lists; the served page has them all, on pages of their own."""
 SERVED_CYCLES = 20
 GAPS = 12
 """Gaps that are explained one by one; the older ones are counted."""
 TAIL_LINES, TAIL_CHARACTERS = 12, 1600
+TREND = 100
+"""Cycles of a trend: as many points as can be told apart."""
 SERIES = 6
 """Telemetry series that lists have columns for: those that most cycles have."""
 
@@ -45,6 +47,8 @@ def overview(health: LoopHealth, place: Place) -> str:
     clock = _clock(health.time_zone, health.generated_at)
     listed = health.cycles[: SERVED_CYCLES if place.served else FILE_CYCLES]
     series = _series(health.cycles)
+    timeline = charts.timeline((*health.active, *health.cycles), health.generated_at, clock.zone)
+    beats = health.heartbeat and charts.beats(health.heartbeat)
     return _render(
         "overview.html",
         place,
@@ -56,10 +60,14 @@ def overview(health: LoopHealth, place: Place) -> str:
         shown_gaps=GAPS,
         gap_beats=_gap_beats(health),
         whole=health.heartbeat is not None and all(one.beat is not Beat.BEFORE for one in health.heartbeat.stretches),
-        timeline=charts.timeline((*health.active, *health.cycles), health.generated_at, clock.zone),
+        beat_words=[wording.BEATS[Beat(word)] for word in beats.words] if beats else (),
+        beat_marks=beats.runs if beats else "",
+        timeline=timeline,
+        timeline_words=[_word(word) for word in timeline.marks.words],
         weeks=charts.calendar(health.phase_dates, health.generated_at.astimezone(clock.zone).date()),
         cycles=listed,
         series=series,
+        trend_cycles=min(len(health.cycles), TREND),
         trends=[(name, _trend(health, name)) for name in series],
     )
 
@@ -87,7 +95,10 @@ def cycles(page: CyclePage, place: Place, *, now: datetime) -> str:
 
 def cycle(detail: CycleDetail, place: Place, *, now: datetime) -> str:
     """Return all about one cycle."""
-    curves = [(one, charts.curve([(float(p.line), p.value) for p in one.points], width=400, height=100)) for one in detail.telemetry]
+    curves = [
+        (one, charts.curve([(float(p.line), p.value) for p in one.points], width=400, height=100))
+        for one in detail.telemetry
+    ]
     command_line = shlex.join(detail.command)
     output = artifacts.output_path("")
     return _beside("cycle.html", place, now, detail=detail, curves=curves, command_line=command_line, output=output)
@@ -136,6 +147,11 @@ def _series(lines: Iterable[CycleLine]) -> list[str]:
     return sorted(sorted(counts, key=lambda name: (-counts[name], name))[:SERIES])
 
 
+def _word(word: str) -> str:
+    """Return how a job or a state is called, without the sign that parts words."""
+    return wording.excerpt(wording.JOBS.get(word) or wording.STATES.get(word, word), 40).replace("|", "¦")
+
+
 def _gap_beats(health: LoopHealth) -> list[Beat]:
     """Return what the gaps show, once each, for the legend."""
     found = {gap.beat for gap in health.heartbeat.gaps} if health.heartbeat else set()
@@ -143,7 +159,7 @@ def _gap_beats(health: LoopHealth) -> list[Beat]:
 
 
 def _trend(health: LoopHealth, name: str) -> charts.Line | None:
-    return charts.line([line.series.get(name) for line in reversed(health.cycles)])
+    return charts.line([line.series.get(name) for line in reversed(health.cycles[:TREND])])
 
 
 def _clock(time_zone: str, now: datetime) -> Clock:
@@ -152,16 +168,17 @@ def _clock(time_zone: str, now: datetime) -> Clock:
 
 
 def _render(template: str, place: Place, clock: Clock, **values: object) -> str:
-    style, script = (None, None) if place.served else (_markup(asset(STYLE)), _markup(asset(SCRIPT)))
-    here = {"overview.html": "/", "problem.html": ""}.get(template, f"/{template.removesuffix('.html')}")
     page = _environment().get_template(template)
+    here = {"overview.html": "/", "problem.html": ""}.get(template, f"/{template.removesuffix('.html')}")
+    style, script = (None, None) if place.served else (_markup(asset(STYLE)), _markup(asset(SCRIPT)))
     return page.render(place=place, clock=clock, style=style, script=script, csp=csp(place), here=here, **values)
 
 
-def _markup(trusted: str) -> str:
+def _markup(ours: str) -> str:
+    """Mark our own style or script as markup, which escaping would break."""
     from markupsafe import Markup
 
-    return Markup(trusted)  # our own style or script, which escaping would break  # noqa: S704
+    return Markup(ours)  # noqa: S704  # no text from outside is in it
 
 
 @cache

@@ -129,7 +129,7 @@ def tail(text: str, lines: int, characters: int) -> str:
 
 def excerpt(text: str, characters: int) -> str:
     """Return the beginning of a text that others wrote, with a mark where it was cut."""
-    return text if len(text) <= characters else f"{text[:characters]}… ({len(text)} characters)"
+    return text if len(text) <= characters else f"{text[:characters].rstrip()} …"
 
 
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
@@ -180,10 +180,12 @@ def figure(value: float) -> str:
 
 
 def percent(share: float) -> str:
-    """Write a share from 0 to 1: `97 %`, `99.8 %`; 100 % and 0 % only when it is."""
+    """Write a share: `97 %`, `99.8 %`, `113 %`; 100 % and 0 % only when it is."""
     hundredth = share * 100
-    digits = 0 if hundredth in (0, 100) or 1 <= hundredth <= 99 else 1
+    digits = 1 if 0 < hundredth < 1 or 99 < hundredth < 100 else 0
     text = f"{hundredth:.{digits}f}"
+    if share > 0 and text == "0.0":
+        text = "<\u00a00.1"
     return f"{'99.9' if text in ('100', '100.0') and share < 1 else text}\u00a0%"
 
 

@@ -84,12 +84,65 @@ const lists = () => {
     table.closest(".scroll").before(form);
   }
 };
+// What a chart shows where it is pointed at, in place of the note above it.
+const telling = () => {
+  for (const chart of document.querySelectorAll(".segments:not([data-ready])")) {
+    chart.dataset.ready = "";
+    const note = chart.parentNode.querySelector(".head .note"), start = Date.parse(chart.dataset.start);
+    if (!note || !chart.dataset.marks) continue;
+    const words = chart.dataset.words.split("|"), usual = note.textContent, minutes = 60000;
+    const zoned = zone => new Intl.DateTimeFormat("en-US",
+      {timeZone: zone, hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZoneName: "short"});
+    const [local, utc] = [zoned(chart.dataset.zone), zoned("UTC")];
+    const when = minute => local.format(start + minute * minutes) +
+      (chart.dataset.zone === "UTC" ? "" : " = " + utc.format(start + minute * minutes));
+    const beats = chart.classList.contains("beat");
+    const marks = chart.dataset.marks.split(beats ? " " : ",").map(mark => mark.split(beats ? "*" : " ").map(Number));
+    const tell = minute => {
+      if (!beats) {
+        const distance = ([, from, length]) => Math.max(from / 60 - minute, minute - (from + length) / 60, 0);
+        const nearest = marks.reduce((best, mark) => distance(mark) < distance(best) ? mark : best);
+        if (distance(nearest) > 8) return [when(minute), 0];
+        const [cycle, from, length, job, state] = nearest;
+        return [`${words[job]} cycle ${cycle} ${words[state]}, ${when(from / 60)}, ${span(length)}`, cycle];
+      }
+      let passed = 0;
+      for (const [word, length] of marks) {
+        passed += length;
+        if (minute < passed) return [`${when(Math.floor(minute))}: ${words[word]}`, 0];
+      }
+      return [usual, 0];
+    };
+    const at = event => {
+      const parts = [...chart.querySelectorAll(":scope > svg")];
+      const number = parts.findIndex(part => part.contains(event.target));
+      if (number < 0) return null;
+      const box = parts[number].getBoundingClientRect(), length = Number(parts[number].dataset.minutes);
+      return number * 360 + Math.min(Math.max((event.clientX - box.left) / box.width, 0), 0.9999) * length;
+    };
+    chart.addEventListener("pointermove", event => {
+      const minute = at(event);
+      if (minute === null) return;
+      const [text, cycle] = tell(minute);
+      note.textContent = text;
+      chart.classList.toggle("leads", Boolean(served && cycle));
+    });
+    chart.addEventListener("pointerleave", () => { note.textContent = usual; });
+    if (served && !beats) chart.addEventListener("click", event => {
+      const minute = at(event), cycle = minute === null ? 0 : tell(minute)[1];
+      if (cycle) location.href = "/cycles/" + cycle;
+    });
+  }
+};
 // News: the page is fetched anew and its content swapped, unless somebody is at work in it.
 let misses = 0;
+const usual = select => [...select.options].find(one => one.defaultSelected) ?? select.options[0];
+const changed = field => field.options ? !usual(field).selected : field.value !== field.defaultValue;
 const busy = () => {
   const at = document.activeElement;
   const typing = at && /^(INPUT|SELECT|TEXTAREA)$/.test(at.tagName);
-  return document.hidden || typing || !getSelection().isCollapsed || document.querySelector("[data-following]");
+  const asking = [...document.querySelectorAll("main form select, main form input")].some(changed);
+  return document.hidden || typing || asking || !getSelection().isCollapsed || document.querySelector("[data-following]");
 };
 const say = text => { document.getElementById("news").textContent = text; };
 const swap = fresh => {
@@ -193,7 +246,7 @@ const follow = () => {
     });
   }
 };
-const enhance = () => { copyable(); lists(); follow(); ages(); };
+const enhance = () => { telling(); copyable(); lists(); follow(); ages(); };
 enhance();
 setInterval(ages, 1000);
 if (served) {
