@@ -177,3 +177,27 @@ def residents(pid: int) -> int:
 def descriptors(pid: int) -> int:
     """How many files a process has open."""
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+class Writing:
+    """A running cycle whose output the test writes."""
+
+    def __init__(self, host: Host) -> None:
+        fifo = host.home / "fifo"
+        os.mkfifo(fifo)
+        host.configure(f'[dream]\ncommand = ["cat", "{fifo}"]\n')
+        host.promote("one")
+        host.decided()
+        self.log = host.state / "cycles/cycle_00001/logs/output.log"
+        self._pipe = open(fifo, "wb", buffering=0)  # noqa: SIM115
+        until(self.log.exists, what="the cycle runs")
+
+    def write(self, data: bytes) -> None:
+        """Have the command print it."""
+        before = self.log.stat().st_size
+        self._pipe.write(data)
+        until(lambda: self.log.stat().st_size >= before + len(data), what="it is written")
+
+    def end(self) -> None:
+        """Let the command end."""
+        self._pipe.close()

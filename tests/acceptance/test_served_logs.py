@@ -16,33 +16,9 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.host import Host
-from tests.acceptance.serving import Event, Served, descriptors, handed_over, residents, serving, until
+from tests.acceptance.serving import Event, Served, Writing, descriptors, handed_over, residents, serving, until
 
 HOSTILE = b"<script>alert(1)</script>\x1b[31m\x07 data: x\n\nevent: end\ndata: {}\n\n\r\n caf\xc3\xa9 \xff\xfe \xe2\x82"
-
-
-class Writing:
-    """A running cycle whose output the test writes."""
-
-    def __init__(self, host: Host) -> None:
-        fifo = host.home / "fifo"
-        os.mkfifo(fifo)
-        host.configure(f'[dream]\ncommand = ["cat", "{fifo}"]\n')
-        host.promote("one")
-        host.decided()
-        self.log = host.state / "cycles/cycle_00001/logs/output.log"
-        self._pipe = open(fifo, "wb", buffering=0)  # noqa: SIM115
-        until(self.log.exists, what="the cycle runs")
-
-    def write(self, data: bytes) -> None:
-        """Have the command print it."""
-        before = self.log.stat().st_size
-        self._pipe.write(data)
-        until(lambda: self.log.stat().st_size >= before + len(data), what="it is written")
-
-    def end(self) -> None:
-        """Let the command end."""
-        self._pipe.close()
 
 
 @pytest.fixture

@@ -57,7 +57,8 @@ class Row(NamedTuple):
     def __str__(self) -> str:
         size = f"{self.bytes / 1e3:.1f} kB" if self.bytes else ""
         ratio = self.ours / self.other
-        return f"| {self.what} | {self.against} | {self.ours * 1e3:.1f} ms | {self.other * 1e3:.1f} ms | {ratio:.1f} | {size} | {self.goal} |"
+        times = f"{self.ours * 1e3:.1f} ms | {self.other * 1e3:.1f} ms | {ratio:.1f}"
+        return f"| {self.what} | {self.against} | {times} | {size} | {self.goal} |"
 
 
 def main() -> None:
