@@ -92,11 +92,20 @@ def _run_queued(environ: Mapping[str, str]) -> Exit:
     with wiring.kernel(settings, environ) as kernel:
         runner = Runner(settings, kernel.db, lock=kernel.runner_lock, environ=environ, start=kernel.start)
         log(Event.RUNNER_IDLE, f"{runner.run()} cycles run, none is queued", priority=Priority.DEBUG)
-        if settings.federation.target and not runner.was_stopped:
-            from orchestration.cycles.federation import federate
-
-            federate(kernel.db, settings)
+        if not runner.was_stopped:
+            _follow_up(kernel.db, settings)
     return Exit.DONE
+
+
+def _follow_up(db: Database, settings: Settings) -> None:
+    """Make the bundles that are wanted, and copy those that are due."""
+    from orchestration.cycles.packing import pack
+
+    pack(db, settings)
+    if settings.federation.target:
+        from orchestration.cycles.federation import federate
+
+        federate(db, settings)
 
 
 def _run_direct(options: argparse.Namespace, environ: Mapping[str, str]) -> Exit:

@@ -175,6 +175,8 @@ class Cycles(_Section):
     """Bytes of a cycle's output that are kept; the rest is dropped and a marker says so. 64 MiB."""
     term_grace: Annotated[Duration, Field(examples=["10s"])] = timedelta(seconds=10)
     """Time between SIGTERM and SIGKILL to a process tree that must end."""
+    bundle: Annotated[bool, Field(examples=[True])] = True
+    """Whether a bundle of each finished cycle is made, in `bundles_dir`. It goes with its cycle, see `[retention]`."""
 
 
 class Loop(_Section):

@@ -23,7 +23,7 @@ import signal
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
 
-from orchestration.cycles import artifacts, environment, inventory, judgement, ledger, orphan, products, revision
+from orchestration.cycles import artifacts, environment, inventory, judgement, ledger, orphan, packing, products, revision
 from orchestration.cycles.cycle import Cycle, CycleEvent, CycleState, JobName, Result
 from orchestration.errors import CommandLost, CommandNotStarted, KlorosError, LockHeld, StoreUnreachable
 from orchestration.host import clock, files, process, process_identity
@@ -154,6 +154,7 @@ class Runner:
                 with self._db.transaction():
                     ledger.finish(self._db, cycle, event, result, now=now)
                     products.end(self._db, cycle.cycle, left)
+                    packing.ask(self._db, self._settings, cycle, due=now + packing.RUNNERS_TURN)
                 return
             except StoreUnreachable as error:
                 if attempt == _END_ATTEMPTS - 1:

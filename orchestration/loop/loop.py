@@ -18,6 +18,7 @@ from orchestration.cycles import artifacts, ledger
 from orchestration.cycles.backoff import Backoff
 from orchestration.cycles.cycle import FINISHED, Cause, Cycle, CycleEvent, CycleNumber, CycleState, JobName, Origin, Result
 from orchestration.cycles.job import Job
+from orchestration.cycles.packing import pack
 from orchestration.cycles.runner import Runner
 from orchestration.errors import KlorosError, LockHeld, StoreUnreachable, Usage
 from orchestration.exits import Exit
@@ -36,6 +37,7 @@ from orchestration.tick.gate import gate
 from orchestration.tick.observe import MAINTENANCE_FILE
 from orchestration.tick.reap import reap
 from orchestration.tick.settle import settle
+from orchestration.tick.tick import launch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -358,6 +360,7 @@ class Loop:
         self._tell("ended", begun, next_run_at=row.next_run_at)
         self._screen.ended(iterations.as_json(row))
         self._report(row, reason)
+        self._follow_up()
         return row
 
     def _row(self, begun: iterations.Open, cycle: Cycle | None, status: Status, reason: str) -> Row:
@@ -408,6 +411,15 @@ class Loop:
             self._kernel.publish()
         except KlorosError as error:
             log(Event.LOOP_ITERATED, f"the metrics are not current: {error.message}", priority=Priority.WARNING)
+
+    def _follow_up(self) -> None:
+        """Make bundles here, and have a runner started for what is due otherwise; neither is a reason to fail."""
+        try:
+            pack(self._db, self._kernel.settings, should_stop=lambda: self._asked() is not None or self._stopping.asked)
+            if not self._stopping.asked:
+                launch(self._kernel)
+        except KlorosError as error:
+            log(Event.LOOP_ITERATED, f"no bundle yet: {error.message}", priority=Priority.WARNING)
 
     # telling
 

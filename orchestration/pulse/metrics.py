@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias, cast
 
 from orchestration import __version__
 from orchestration.cycles import ledger
-from orchestration.cycles.cycle import FINISHED, CycleState, Federated, JobName
+from orchestration.cycles.cycle import FINISHED, CycleState, Federated, JobName, Packed
 from orchestration.cycles.orphan import Leftover
 from orchestration.intents.intent import FINAL
 from orchestration.promotions.state import AckVerdict
@@ -118,6 +118,8 @@ FAMILIES = (
         [{"job": job} for job in JobName],
     ),
     _labelled("kloros_cycle_active", "gauge", "1 while a cycle of the job is queued or runs, else 0.", "job", JobName),
+    _plain("kloros_bundles_pending", "gauge", "Finished cycles whose bundle is still to be made."),
+    _labelled("kloros_bundles_total", "counter", "Attempts to make a cycle's bundle, by result.", "result", Packed),
     _plain("kloros_federation_pending", "gauge", "Cycles whose bundle is still to be copied to the federation's target."),
     _labelled(
         "kloros_federation_total",
@@ -164,6 +166,7 @@ def read(db: Database) -> Values:
     for job in JobName:
         values["kloros_cycle_active", label_text({"job": job})] = float(bool(now[f"{job}_active"]))
     values["kloros_intents_pending", ""] = float(now["intents_pending"] or 0)
+    values["kloros_bundles_pending", ""] = float(now["bundles_pending"] or 0)
     values["kloros_federation_pending", ""] = float(now["federation_pending"] or 0)
     succeeded_at = from_text_or_none(cast("str | None", now["phase_succeeded_at"]))
     if succeeded_at is not None:

@@ -7,5 +7,6 @@ SELECT
     (SELECT count(*) FROM intents WHERE filed = 0 AND status = 'pending') AS intents_pending,
     (SELECT ended_at FROM cycles WHERE job = 'phase' AND state = 'succeeded' ORDER BY cycle DESC LIMIT 1)
         AS phase_succeeded_at,
+    (SELECT count(*) FROM bundles WHERE done_at IS NULL) AS bundles_pending,
     (SELECT count(*) FROM federations WHERE done_at IS NULL) AS federation_pending
 FROM cycles WHERE state IN ('queued', 'running');
