@@ -264,7 +264,7 @@ class Retention(_Section):
     per_tick: Annotated[int, Field(ge=0, examples=[2])] = 2
     """Cycles that one tick removes, so that a backlog can't make a tick long. 0: only `klorosctl prune` removes any."""
     keep_ticks: Annotated[Duration, Field(ge=timedelta(days=1), examples=["400d"])] = timedelta(days=400)
-    """Ticks in the store are kept for this long; at least a day. A year and a month, so that a year can be looked back at."""
+    """Ticks in the store are kept for this long; at least a day. So a year can be looked back at."""
     keep_processed: Annotated[Duration, Field(ge=timedelta(days=1), examples=["90d"])] = timedelta(days=90)
     """Intents in `intents/processed/`, with what the store remembers of them, and signals are kept for this long, the signal
     of the last PHASE that succeeded for good; at least a day."""

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -210,3 +211,30 @@ def test_flags_that_need_a_root(root: Root, flags: tuple[str, ...]) -> None:
 def test_a_number_is_needed(root: Root, flags: tuple[str, ...]) -> None:
     root.run(*flags, code=Exit.USAGE)
     assert not root.path.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up root's privileges")
+def test_root_acts_as_the_owner_of_the_output_root_or_refuses() -> None:
+    with tempfile.TemporaryDirectory() as home:  # pytest's own folders let nobody else in
+        Path(home).chmod(0o755)
+        _as_root(Path(home))
+
+
+def _as_root(home: Path) -> None:
+    root, place = Root(home), home / "work"
+    place.mkdir()
+    os.chown(place, 65534, 65534)
+    root.path = place / "new"
+    root.command("id -u > artifacts/uid", REPORT)
+    root.run("--cycle", "1")
+    assert (root.path / "cycle_00001" / "artifacts" / "uid").read_text() == "65534\n"
+    assert {path.lstat().st_uid for path in (root.path, *root.path.rglob("*"))} == {65534}
+    os.chown(root.path, 0, 0)
+    refused = root.run("--cycle", "2", code=Exit.USAGE)
+    assert f"{place} belongs to user 65534" in refused.stderr
+    root.path = home / "open"
+    root.path.mkdir(mode=0o700)
+    root.path.chmod(0o777)
+    refused = root.run("--cycle", "1", code=Exit.USAGE)
+    assert "others may write" in refused.stderr
+    assert list(root.path.iterdir()) == []

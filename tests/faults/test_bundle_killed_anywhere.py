@@ -1,5 +1,5 @@
-"""Making a finished cycle's bundle, killed at every system call that changes the world: what has its checksum is whole at any
-moment, and the next runner comes to one bundle.
+"""Making a finished cycle's bundle, killed at every system call that changes the world: what has its checksum is whole at
+any moment, and the next runner comes to one bundle.
 
 How it is done is said in `test_killed_anywhere`.
 """
