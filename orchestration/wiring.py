@@ -124,6 +124,6 @@ def _publisher(settings: Settings, db: SqliteDatabase) -> Callable[[], None]:
     def publish() -> None:
         from orchestration.pulse.publish import publish as publish_all
 
-        publish_all(settings, db)
+        publish_all(settings, db, clock.now())
 
     return publish

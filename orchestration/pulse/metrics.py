@@ -18,6 +18,7 @@ from orchestration.cycles.cycle import FINISHED, CycleState, Federated, JobName,
 from orchestration.cycles.orphan import Leftover
 from orchestration.intents.intent import FINAL
 from orchestration.promotions.state import AckVerdict
+from orchestration.pulse.health import Condition, Judgement, Signs, Verdict
 from orchestration.store.counters import bound_text, label_text
 from orchestration.store.instants import from_text_or_none
 from orchestration.store.port import Database
@@ -67,6 +68,17 @@ FAMILIES = (
         "Always 1; the label says which version writes this.",
         (("kloros_build_info", label_text({"version": __version__})),),
     ),
+    _labelled(
+        "kloros_health_verdict", "gauge", "1 for the verdict on the loop's health, 0 for the others.", "verdict", Verdict
+    ),
+    _labelled(
+        "kloros_health_condition",
+        "gauge",
+        "1 while a condition is a cause of the verdict, else 0.",
+        "condition",
+        Condition,
+    ),
+    _plain("kloros_state_free_bytes", "gauge", "Free disk space for the state folder, in bytes."),
     _labelled(
         "kloros_orchestrator_ticks_total",
         "counter",
@@ -172,6 +184,15 @@ def read(db: Database) -> Values:
     if succeeded_at is not None:
         values["kloros_phase_last_success_timestamp_seconds", ""] = succeeded_at.timestamp()
     return values
+
+
+def note_health(values: Values, signs: Signs, judgement: Judgement) -> None:
+    """Put the judgement of these values among them."""
+    values["kloros_health_verdict", label_text({"verdict": judgement.verdict})] = 1.0
+    for cause in judgement.causes:
+        values["kloros_health_condition", label_text({"condition": cause.condition})] = 1.0
+    if signs.disk_free is not None:
+        values["kloros_state_free_bytes", ""] = float(signs.disk_free)
 
 
 def exposition(values: Values) -> str:

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING
 
 from orchestration.cycles import ledger
 from orchestration.cycles.cycle import ACTIVE, Cycle
-from orchestration.exits import Exit
 from orchestration.host import files
 from orchestration.phase.window import Window
-from orchestration.pulse import metrics, textfile
+from orchestration.pulse import health, metrics, signs, textfile
+from orchestration.pulse.health import Judgement, Mode
 from orchestration.store.instants import to_text
 from orchestration.store.port import Database
 from orchestration.tick import history
-from orchestration.tick.decision import Reason
 from orchestration.tick.history import Tick
 
 if TYPE_CHECKING:
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
 _CYCLES_SHOWN = 5
 
 
-def publish(settings: Settings, db: Database) -> None:
-    """Bring every file for readers up to the store.
+def publish(settings: Settings, db: Database, now: datetime) -> None:
+    """Bring every file for readers up to the store, as things stand now (aware UTC).
 
     Raises:
         Unwritable: the state folder can't be written; a textfile that can't is only told.
@@ -39,35 +38,34 @@ def publish(settings: Settings, db: Database) -> None:
     history.mirror(db, os.path.join(settings.state_dir, "history.jsonl"))
     with db.transaction():
         values = metrics.read(db)
-        _write_latest(settings, db, values)
+        seen = signs.read(settings, db, values, now)
+        judgement = health.judge(seen, signs.since(db))
+        signs.remember(db, judgement)
+        metrics.note_health(values, seen, judgement)
+        _write_latest(settings, db, values, seen.mode, judgement)
         textfile.write(db, settings.textfile, metrics.exposition(values))
 
 
-def _write_latest(settings: Settings, db: Database, values: metrics.Values) -> None:
+def _write_latest(settings: Settings, db: Database, values: metrics.Values, mode: Mode, judgement: Judgement) -> None:
     for tick in history.recent(db, 1):
-        content = json.dumps(latest(settings, tick, ledger.recent(db, _CYCLES_SHOWN), values)) + "\n"
+        content = json.dumps(latest(settings, tick, ledger.recent(db, _CYCLES_SHOWN), values, mode, judgement)) + "\n"
         files.replace(os.path.join(settings.state_dir, "latest.json"), content.encode(), mode=0o640, durable=False)
 
 
-def latest(settings: Settings, tick: Tick, cycles: list[Cycle], values: metrics.Values) -> dict[str, object]:
+def latest(
+    settings: Settings, tick: Tick, cycles: list[Cycle], values: metrics.Values, mode: Mode, judgement: Judgement
+) -> dict[str, object]:
     """Describe how things stood after this tick, the store's newest; the form is in docs/reference/files.md."""
     return {
         "schema": "v1",
         **history.as_json(tick),
-        "mode": _mode(tick),
+        **health.as_json(judgement),
+        "mode": mode,
         "active_cycle": next((_cycle(cycle) for cycle in cycles if cycle.state in ACTIVE), None),
         "next_window": _next_window(settings, tick.ended_at),
         "queues": metrics.queues(values),
         "cycles": [_cycle(cycle) for cycle in cycles],
     }
-
-
-def _mode(tick: Tick) -> str:
-    if tick.exit is Exit.DISABLED:
-        return "disabled"
-    if tick.exit is Exit.HALTED:
-        return "halted"
-    return "maintenance" if any(reason == Reason.MAINTENANCE_MODE for _, reason, _ in tick.findings) else "enabled"
 
 
 def _next_window(settings: Settings, now: datetime) -> dict[str, object]:

@@ -156,7 +156,8 @@ def test_latest_says_how_things_stand(host: Host) -> None:
     record = host.decided()
     found = latest(host)
     assert found.items() >= record.items()
-    assert found.keys() - record.keys() == {"schema", "mode", "active_cycle", "next_window", "queues", "cycles"}
+    ours = {"schema", "mode", "active_cycle", "next_window", "queues", "cycles", "verdict", "causes"}
+    assert found.keys() - record.keys() == ours
     assert found["schema"] == "v1"
     assert found["mode"] == "enabled"
     opens = datetime.fromisoformat(found["next_window"]["opens_at"])

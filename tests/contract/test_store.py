@@ -257,7 +257,7 @@ class TestSqliteFile:
             queue(db)
         db.close()
         with sqlite3.connect(tmp_path / "kloros.db") as raw:
-            raw.executescript("DROP TABLE bundles; DROP INDEX intents_by_age; PRAGMA user_version = 5")
+            raw.executescript("DROP TABLE bundles; DROP INDEX intents_by_age; PRAGMA user_version = 7")
         raw.close()
         copy = copy_of(str(tmp_path / "kloros.db"))
         assert len(ledger.recent(copy, 10)) == 1

@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from orchestration.cycles.cycle import FINISHED, JobName
 from orchestration.cycles.orphan import Leftover
+from orchestration.host import clock
 from orchestration.intents.intent import FINAL
 from orchestration.pulse import metrics, textfile
 from orchestration.pulse.publish import publish
@@ -226,16 +227,19 @@ def test_what_can_not_be_written_is_told_once_and_fails_nothing(
 WRITER = """
 import sys
 from types import SimpleNamespace
+from orchestration.host import clock
 from orchestration.pulse.publish import publish
 from orchestration.store.counters import count
 from orchestration.store.sqlite import SqliteDatabase
 folder, times = sys.argv[1], int(sys.argv[2])
 db = SqliteDatabase(f"{folder}/kloros.db")
-settings = SimpleNamespace(state_dir=folder, textfile=f"{folder}/kloros.prom")
+settings = SimpleNamespace(
+    state_dir=folder, textfile=f"{folder}/kloros.prom", orchestration_mode="enabled", intents=SimpleNamespace(max_pending=50)
+)
 for _ in range(times):
     with db.transaction():
         count(db, "kloros_orchestrator_lock_contention_total")
-    publish(settings, db)
+    publish(settings, db, clock.now())
 """
 CONTENTION = "kloros_orchestrator_lock_contention_total"
 
@@ -275,14 +279,15 @@ class Overtaken(SimpleNamespace):
     def overtake(self) -> None:
         other = SqliteDatabase(f"{self.state_dir}/kloros.db")
         count(other, CONTENTION)
-        publish(cast("Settings", self), other)
+        publish(cast("Settings", self), other, clock.now())
         other.close()
 
 
 def test_an_older_copy_never_takes_the_place_of_a_newer_one(db: SqliteDatabase, tmp_path: Path) -> None:
     """To Prometheus that would be a counter reset: `rate()` would count everything once more."""
     settings = Overtaken(state_dir=str(tmp_path), path=tmp_path / "kloros.prom", others=[])
-    publish(cast("Settings", settings), db)
+    settings.orchestration_mode, settings.intents = "enabled", SimpleNamespace(max_pending=50)
+    publish(cast("Settings", settings), db, clock.now())
     settings.others[0].join()
     assert contention((tmp_path / "kloros.prom").read_text()) == 1
 

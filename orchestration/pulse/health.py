@@ -1,0 +1,337 @@
+"""Health: one verdict with its causes, worked out in one place for the page, `latest.json`, `status`, metrics and alerts.
+
+Pure. `signs.py` reads the store and the host into `Signs`; `judge` turns them into a `Judgement` by the table `RULES`, whose
+order is the order in which causes are told. A rule names the condition, how bad it is, how long it must have held, and what
+an operator types about it. What nobody can know is a condition of its own, never `ok`.
+
+Everything here is imported by each quiet tick: keep it small (decision 0002).
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import NamedTuple
+
+from orchestration.store.instants import to_text
+
+
+class Verdict(StrEnum):
+    """How the loop is, in one word, from good to bad; `unknown` where there is nothing to judge by."""
+
+    OK = "ok"
+    DEGRADED = "degraded"  # it works, and something wants a person's eye
+    FAILING = "failing"  # it runs, and what it runs does not succeed
+    STOPPED = "stopped"  # nothing is decided or run
+    UNKNOWN = "unknown"
+
+
+class Condition(StrEnum):
+    """What can be wrong, by name: in documents, metrics, alerts and the names of runbooks."""
+
+    NO_TICK_YET = "no_tick_yet"
+    DISABLED = "disabled"
+    HALTED = "halted"
+    TICK_STALE = "tick_stale"
+    LOOP_STOPPED = "loop_stopped"
+    LOOP_SILENT = "loop_silent"
+    TICK_FAILING = "tick_failing"
+    PHASE_FAILING = "phase_failing"
+    PHASE_MISSED = "phase_missed"
+    DREAM_FAILING = "dream_failing"
+    CYCLE_OVERDUE = "cycle_overdue"
+    CYCLE_LOST = "cycle_lost"
+    MAINTENANCE = "maintenance"
+    LOCK_CONTENTION = "lock_contention"
+    PHASE_DURATION = "phase_duration"
+    PROMOTIONS_PARKED = "promotions_parked"
+    PROMOTIONS_PILING_UP = "promotions_piling_up"
+    INTENTS_OVERFLOWING = "intents_overflowing"
+    ARCHIVES_STALE = "archives_stale"
+    FEDERATION_BEHIND = "federation_behind"
+    DISK_LOW = "disk_low"
+
+
+class Mode(StrEnum):
+    """Whether ticks may act, as settings and switches say."""
+
+    ENABLED = "enabled"
+    DISABLED = "disabled"
+    HALTED = "halted"
+    MAINTENANCE = "maintenance"
+
+
+class Signs(NamedTuple):
+    """What a judgement rests on: aware UTC instants, seconds, bytes. None: there is none, or it is not known."""
+
+    now: datetime
+    mode: Mode
+    last_tick_at: datetime | None  # when a tick last decided anything
+    last_attempt_at: datetime | None  # when a tick last came as far as the store
+    tick_exits: tuple[int, ...]  # exit codes of the newest ticks, newest first
+    contentions: int  # ticks that the lock turned away within CONTENTION_WITHIN
+    iteration_at: datetime | None  # when the loop last was to do something: end of the last iteration, or its next run
+    loop_failure_limit: bool  # the loop has given up
+    archives_stale: bool
+    active_cycle: int | None
+    active_deadline: datetime | None  # of the running cycle
+    phase_date: str | None  # newest local date accounted for
+    phase_result: str | None  # of that date
+    phase_reason: str | None
+    phase_ends: tuple[str, ...]  # states of the newest ended PHASE cycles, newest first
+    phase_seconds: tuple[float, ...]  # wall time of the newest succeeded PHASEs, newest first
+    dream_ends: tuple[str, ...]  # states of the newest D-REAM cycles that ended within DREAM_WITHIN, newest first
+    lost: int  # cycles lost within LOST_WITHIN
+    promotions_unacked: int
+    promotions_parked: int
+    intents_pending: int
+    intents_max: int
+    intents_dropped: int  # because the queue was full, within OVERFLOW_WITHIN
+    federation_since: datetime | None  # when the oldest bundle that is not copied yet was to be
+    disk_free: int | None  # where the state folder lies
+
+
+class Cause(NamedTuple):
+    """One reason for a verdict."""
+
+    condition: Condition
+    verdict: Verdict
+    since: datetime  # aware UTC; when a look first found it
+    evidence: str
+    advice: str  # what to type
+
+
+class Judgement(NamedTuple):
+    """The verdict, its causes in order of precedence, and every condition that holds, also one too young to count."""
+
+    verdict: Verdict
+    causes: tuple[Cause, ...]
+    holding: tuple[tuple[Condition, datetime, str], ...]  # condition, since, evidence
+
+
+class Rule(NamedTuple):
+    """When a condition holds, and what it means."""
+
+    condition: Condition
+    verdict: Verdict
+    evidence: Callable[[Signs], str]  # empty: it does not hold
+    advice: str
+    after: timedelta = timedelta(0)  # it counts once it has held this long
+
+
+TICKS_MISSED = timedelta(minutes=3)
+"""A timer ticks each minute; this long without one is no accident."""
+OVERDUE_AFTER = timedelta(minutes=2)
+"""A runner ends its command at the deadline, and its tree some seconds later."""
+SILENT_AFTER = timedelta(hours=1)
+CONTENTION_WITHIN = timedelta(hours=1)
+CONTENTIONS = 10
+DREAM_WITHIN = timedelta(days=1)
+DREAM_ENDS = 4
+"""Fewer cycles than this say nothing about a ratio."""
+LOST_WITHIN = timedelta(days=1)
+OVERFLOW_WITHIN = timedelta(hours=1)
+PHASE_FAILURES = 3
+PHASES_COMPARED = 5
+"""PHASEs before the last one that a usual duration needs."""
+UNACKED_MANY = 20
+FEDERATION_AFTER = timedelta(hours=6)
+DISK_LOW = 10 * 1024**3
+_FAILED_EXITS = frozenset({1, 69, 70, 74, 78})
+_FAILED_IN_A_ROW = 3
+
+
+def judge(signs: Signs, since: Mapping[str, datetime]) -> Judgement:
+    """Judge the signs.
+
+    Args:
+        since: of each condition that the look before found, when it began (aware UTC).
+    """
+    causes: list[Cause] = []
+    holding: list[tuple[Condition, datetime, str]] = []
+    for rule in RULES:
+        evidence = rule.evidence(signs)
+        if evidence:
+            began = min(since.get(rule.condition, signs.now), signs.now)
+            holding.append((rule.condition, began, evidence))
+            if signs.now - began >= rule.after:
+                causes.append(Cause(rule.condition, rule.verdict, began, evidence, rule.advice))
+    return Judgement(_worst(causes), tuple(causes), tuple(holding))
+
+
+def as_json(judgement: Judgement) -> dict[str, object]:
+    """Write a judgement as it stands in `latest.json`, `data/dashboard.json` and every `--json`."""
+    return {"verdict": judgement.verdict, "causes": [_cause(cause) for cause in judgement.causes]}
+
+
+def _cause(cause: Cause) -> dict[str, object]:
+    return {**cause._asdict(), "since": to_text(cause.since)}
+
+
+_FROM_GOOD_TO_BAD = tuple(Verdict)
+
+
+def _worst(causes: list[Cause]) -> Verdict:
+    return max((cause.verdict for cause in causes), key=_FROM_GOOD_TO_BAD.index, default=Verdict.OK)
+
+
+def _no_tick_yet(signs: Signs) -> str:
+    nothing = signs.last_attempt_at is None and signs.iteration_at is None
+    return (
+        "no tick and no iteration of the loop has reached the store yet" if nothing and signs.mode != Mode.DISABLED else ""
+    )
+
+
+def _disabled(signs: Signs) -> str:
+    return "the mode is not 'enabled': no tick does anything" if signs.mode == Mode.DISABLED else ""
+
+
+def _halted(signs: Signs) -> str:
+    return "the kill switch is set: no tick does anything" if signs.mode == Mode.HALTED else ""
+
+
+def _tick_stale(signs: Signs) -> str:
+    if signs.mode in (Mode.DISABLED, Mode.HALTED) or signs.last_tick_at is None:
+        return ""
+    age = signs.now - signs.last_tick_at
+    if age <= TICKS_MISSED:
+        return ""
+    tried = signs.last_attempt_at is not None and signs.now - signs.last_attempt_at <= TICKS_MISSED
+    return f"no tick has decided for {_span(age)}, " + ("though ticks start" if tried else "and none has started")
+
+
+def _loop_stopped(signs: Signs) -> str:
+    return "the loop reached its limit of failures in a row and ended" if signs.loop_failure_limit else ""
+
+
+def _loop_silent(signs: Signs) -> str:
+    if signs.iteration_at is None or signs.last_attempt_at is not None or signs.active_cycle is not None:
+        return ""  # where ticks are at work, the loop need not be
+    age = signs.now - signs.iteration_at
+    return f"the loop has done nothing for {_span(age)} after it was to go on" if age > SILENT_AFTER else ""
+
+
+def _tick_failing(signs: Signs) -> str:
+    newest = signs.tick_exits[:_FAILED_IN_A_ROW]
+    failed = len(newest) == _FAILED_IN_A_ROW and all(code in _FAILED_EXITS for code in newest)
+    return f"the last {_FAILED_IN_A_ROW} ticks failed, the newest with exit code {newest[0]}" if failed else ""
+
+
+def _phase_failing(signs: Signs) -> str:
+    newest = signs.phase_ends[:PHASE_FAILURES]
+    if len(newest) == PHASE_FAILURES and all(state in _UNSUCCESSFUL for state in newest):
+        return f"the last {PHASE_FAILURES} PHASE cycles ended as {', '.join(newest)}"
+    return f"the PHASE of {signs.phase_date} {signs.phase_reason}" if signs.phase_result == "failed" else ""
+
+
+def _phase_missed(signs: Signs) -> str:
+    return f"{signs.phase_date} has no PHASE: {signs.phase_reason}" if signs.phase_result == "skipped" else ""
+
+
+def _dream_failing(signs: Signs) -> str:
+    ended = len(signs.dream_ends)
+    bad = sum(state in _UNSUCCESSFUL for state in signs.dream_ends)
+    return f"{bad} of the last {ended} D-REAM cycles did not succeed" if ended >= DREAM_ENDS and bad * 2 > ended else ""
+
+
+def _cycle_overdue(signs: Signs) -> str:
+    if signs.active_deadline is None or signs.now - signs.active_deadline <= OVERDUE_AFTER:
+        return ""
+    return f"cycle {signs.active_cycle} runs {_span(signs.now - signs.active_deadline)} past its deadline"
+
+
+def _cycle_lost(signs: Signs) -> str:
+    return f"{signs.lost} lost within a day: nobody knows how far they came" if signs.lost else ""
+
+
+def _maintenance(signs: Signs) -> str:
+    return "maintenance: ticks start nothing new" if signs.mode == Mode.MAINTENANCE else ""
+
+
+def _lock_contention(signs: Signs) -> str:
+    many = signs.contentions > CONTENTIONS
+    return f"{signs.contentions} ticks within an hour found the lock held" if many else ""
+
+
+def _phase_duration(signs: Signs) -> str:
+    last, before = signs.phase_seconds[:1], sorted(signs.phase_seconds[1:])
+    if not last or len(before) < PHASES_COMPARED:
+        return ""
+    usual = before[len(before) // 2]
+    if usual / 3 <= last[0] <= usual * 3 or abs(last[0] - usual) < _NOTABLE_SECONDS:
+        return ""
+    return f"the last PHASE took {last[0]:.0f} s, usual are {usual:.0f} s (median of {len(before)})"
+
+
+_NOTABLE_SECONDS = 60.0
+
+
+def _promotions_parked(signs: Signs) -> str:
+    return f"{signs.promotions_parked} parked after too many failed cycles" if signs.promotions_parked else ""
+
+
+def _promotions_piling_up(signs: Signs) -> str:
+    return f"{signs.promotions_unacked} promotions wait" if signs.promotions_unacked > UNACKED_MANY else ""
+
+
+def _intents_overflowing(signs: Signs) -> str:
+    if signs.intents_dropped:
+        return f"{signs.intents_dropped} intents were dropped within an hour: {signs.intents_max} may wait"
+    full = signs.intents_pending >= signs.intents_max
+    return f"{signs.intents_pending} intents wait, as many as may" if full else ""
+
+
+def _archives_stale(signs: Signs) -> str:
+    return "the loop's last iterations left no new archive" if signs.archives_stale else ""
+
+
+def _federation_behind(signs: Signs) -> str:
+    if signs.federation_since is None or signs.now - signs.federation_since <= FEDERATION_AFTER:
+        return ""
+    return f"a bundle waits to be copied for {_span(signs.now - signs.federation_since)}"
+
+
+def _disk_low(signs: Signs) -> str:
+    low = signs.disk_free is not None and signs.disk_free < DISK_LOW
+    return f"{(signs.disk_free or 0) / 1024**3:.1f} GiB are free for the state folder" if low else ""
+
+
+_UNSUCCESSFUL = frozenset({"failed", "timed_out", "lost"})
+
+RULES = (
+    Rule(Condition.NO_TICK_YET, Verdict.UNKNOWN, _no_tick_yet, "klorosctl doctor"),
+    Rule(Condition.DISABLED, Verdict.STOPPED, _disabled, "klorosctl enable"),
+    Rule(Condition.HALTED, Verdict.STOPPED, _halted, "klorosctl unhalt"),
+    Rule(Condition.TICK_STALE, Verdict.STOPPED, _tick_stale, "klorosctl doctor"),
+    Rule(Condition.LOOP_STOPPED, Verdict.STOPPED, _loop_stopped, "systemctl start kloros-loop.service"),
+    Rule(Condition.LOOP_SILENT, Verdict.STOPPED, _loop_silent, "systemctl status kloros-loop.service"),
+    Rule(Condition.TICK_FAILING, Verdict.FAILING, _tick_failing, "klorosctl history"),
+    Rule(Condition.PHASE_FAILING, Verdict.FAILING, _phase_failing, "klorosctl history --dates"),
+    Rule(Condition.PHASE_MISSED, Verdict.FAILING, _phase_missed, "klorosctl history --dates"),
+    Rule(Condition.DREAM_FAILING, Verdict.FAILING, _dream_failing, "klorosctl cycles"),
+    Rule(Condition.CYCLE_OVERDUE, Verdict.DEGRADED, _cycle_overdue, "klorosctl status"),
+    Rule(Condition.CYCLE_LOST, Verdict.DEGRADED, _cycle_lost, "klorosctl cycles"),
+    Rule(Condition.MAINTENANCE, Verdict.DEGRADED, _maintenance, "klorosctl maintenance off"),
+    Rule(Condition.LOCK_CONTENTION, Verdict.DEGRADED, _lock_contention, "klorosctl doctor"),
+    Rule(Condition.PHASE_DURATION, Verdict.DEGRADED, _phase_duration, "klorosctl cycles"),
+    Rule(Condition.PROMOTIONS_PARKED, Verdict.DEGRADED, _promotions_parked, "klorosctl promotions list"),
+    Rule(
+        Condition.PROMOTIONS_PILING_UP,
+        Verdict.DEGRADED,
+        _promotions_piling_up,
+        "klorosctl explain",
+        after=timedelta(hours=1),
+    ),
+    Rule(Condition.INTENTS_OVERFLOWING, Verdict.DEGRADED, _intents_overflowing, "klorosctl intents list"),
+    Rule(Condition.ARCHIVES_STALE, Verdict.DEGRADED, _archives_stale, "klorosctl loop --help"),
+    Rule(Condition.FEDERATION_BEHIND, Verdict.DEGRADED, _federation_behind, "klorosctl federation status"),
+    Rule(Condition.DISK_LOW, Verdict.DEGRADED, _disk_low, "klorosctl prune --dry-run"),
+)
+
+
+def _span(span: timedelta) -> str:
+    """Write a duration to a minute: `3 min`, `2 h 5 min`, `4 d 1 h`."""
+    minutes = int(span.total_seconds() // 60)
+    days, hours = minutes // 1440, minutes % 1440 // 60
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"

@@ -1,0 +1,189 @@
+"""`loop_health`: everything that one look at Pulse shows, as one frozen document. Pure; `survey.py` reads the parts.
+
+The page (static and served), `data/dashboard.json`, `/api/v1/health` and `klorosctl status` are views of this document and
+work nothing out themselves. Instants are aware UTC, durations in seconds. The form on the wire is in
+docs/reference/loop-health.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import StrEnum
+
+from orchestration.cycles.cycle import Cause as Asked
+from orchestration.cycles.cycle import CycleState, JobName
+from orchestration.pulse.health import Judgement, Mode
+
+
+class Beat(StrEnum):
+    """What one minute of the heartbeat shows; where several things happened in a minute, the first named here counts."""
+
+    PHASE = "phase"  # a tick started one
+    DREAM_CYCLE = "dream_cycle"
+    NOOP = "noop"
+    FAILED = "failed"  # ticks started, and an error ended each
+    LOCK_HELD = "lock_held"
+    HALTED = "halted"
+    DISABLED = "disabled"
+    HOST_DOWN = "host_down"  # no tick, and the host was started again before the next
+    UNKNOWN = "unknown"  # no tick although the host was up
+    BEFORE = "before"  # no tick had ever been recorded
+
+
+DECIDED = frozenset({Beat.PHASE, Beat.DREAM_CYCLE, Beat.NOOP})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """Minutes in a row that show the same."""
+
+    beat: Beat
+    start: datetime  # a full minute
+    minutes: int  # ≥ 1
+    evidence: str  # of a gap: what explains it; empty for minutes in which a tick decided
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """The ticks of a span by minute, oldest first; the stretches follow each other without a hole."""
+
+    start: datetime
+    minutes: int
+    stretches: tuple[Stretch, ...]
+
+    @property
+    def gaps(self) -> tuple[Stretch, ...]:
+        """The stretches in which no tick decided anything."""
+        return tuple(one for one in self.stretches if one.beat not in DECIDED and one.beat is not Beat.BEFORE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CycleLine:
+    """One cycle, as lists show it."""
+
+    cycle: int
+    job: JobName | str  # a bare folder may name another
+    state: CycleState
+    cause: Asked | None
+    phase_date: date | None
+    queued_at: datetime | None
+    started_at: datetime | None
+    recorded_at: datetime | None  # when its end was recorded
+    seconds: float | None  # from start to end; of an active one None
+    timeout_seconds: float | None
+    reason: str
+    series: Mapping[str, float]  # last valid value of each telemetry series
+    damaged_lines: int  # lines of its telemetry that could not be read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A cycle that did not succeed, with the end of its output."""
+
+    line: CycleLine
+    tail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """Figures over many cycles. Rate, durations and means are those of the newest `over` finished cycles."""
+
+    totals: Mapping[str, Mapping[str, int]]  # job → state → number of all that ever ended
+    over: int
+    success_rate: float | None  # 0 to 1; cancelled ones are not counted
+    streak_state: CycleState | None  # how the newest finished cycle ended …
+    streak: int  # … and how many in a row with it
+    mean_seconds: float | None
+    p95_seconds: float | None
+    means: Mapping[str, float]  # of each series, over the cycles that have it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseLine:
+    """What became of one local date."""
+
+    date: date
+    result: str  # succeeded, failed, skipped
+    reason: str
+    evidence: str
+    cycle: int | None
+    opens: datetime
+    closes: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """What waits."""
+
+    name: str  # promotions, intents, cycles, federation
+    count: int
+    oldest: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parked:
+    """A promotion that waits for a person."""
+
+    stem: str
+    failures: int
+    reason: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A job that waits after failures in a row."""
+
+    job: str
+    failures: int
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowLine:
+    """A PHASE window."""
+
+    date: date
+    opens: datetime
+    closes: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TickLine:
+    """One tick, as lists show it."""
+
+    tick: int
+    tick_id: str
+    started_at: datetime
+    decision: str
+    exit_code: int
+    cycle: int | None
+    findings: tuple[tuple[str, str, str], ...]  # rule, reason, evidence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopHealth:
+    """How the loop stood at one instant."""
+
+    generated_at: datetime
+    host: str  # empty for a bare tree of cycles
+    version: str  # of this program
+    state_dir: str  # or the folder of the bare tree
+    judgement: Judgement
+    mode: Mode | None  # None for a bare tree
+    last_tick: TickLine | None
+    active: tuple[CycleLine, ...]  # oldest first
+    time_zone: str  # IANA name, of the windows
+    open_window: WindowLine | None
+    next_window: WindowLine | None
+    heartbeat: Heartbeat | None
+    cycles: tuple[CycleLine, ...]  # newest first
+    failures: tuple[Failure, ...]  # newest first
+    summary: Summary
+    phase_dates: tuple[PhaseLine, ...]  # newest first
+    queues: tuple[Queue, ...]
+    parked: tuple[Parked, ...]
+    backoffs: tuple[Waiting, ...]
+    damaged_lines: int  # of telemetry, in the cycles listed

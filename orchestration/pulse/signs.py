@@ -1,0 +1,98 @@
+"""Reads the signs that health is judged by, from store and state folder, and remembers since when each condition holds."""
+
+import json
+import os
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+from orchestration.cycles import ledger
+from orchestration.pulse import health
+from orchestration.pulse.health import Judgement, Mode, Signs
+from orchestration.pulse.metrics import Values
+from orchestration.store.instants import from_text, from_text_or_none, to_text
+from orchestration.store.port import Database, Row
+from orchestration.tick import calendar, gate
+from orchestration.tick.observe import MAINTENANCE_FILE
+
+if TYPE_CHECKING:
+    from orchestration.settings import Settings
+
+
+def since(db: Database) -> dict[str, datetime]:
+    """Return since when (aware UTC) each condition has held that the last look found."""
+    return {str(row["condition"]): from_text(str(row["since"])) for row in db.rows("pulse.conditions")}
+
+
+def remember(db: Database, judgement: Judgement) -> None:
+    """Keep since when each condition holds, for the next look. Inside a transaction."""
+    for condition, began, evidence in judgement.holding:
+        db.run("pulse.condition_holds", condition=condition, since=to_text(began), evidence=evidence)
+    for ended in since(db).keys() - {condition for condition, _, _ in judgement.holding}:
+        db.run("pulse.condition_ended", condition=ended)
+
+
+def read(settings: "Settings", db: Database, values: Values, now: datetime) -> Signs:
+    """Read the signs as they are now (aware UTC). `values` are the metrics' of the same transaction."""
+    (row,) = db.rows(
+        "pulse.signs",
+        contention_since=to_text(now - health.CONTENTION_WITHIN),
+        dream_since=to_text(now - health.DREAM_WITHIN),
+        lost_since=to_text(now - health.LOST_WITHIN),
+        overflow_since=to_text(now - health.OVERFLOW_WITHIN),
+    )
+    active = next(iter(ledger.active(db)), None)
+    newest = next(iter(calendar.recent(db, 1)), None)
+    return Signs(
+        now=now,
+        mode=mode(settings),
+        last_tick_at=_instant(values, "kloros_orchestrator_last_tick_timestamp_seconds"),
+        last_attempt_at=_instant(values, "kloros_orchestrator_last_attempt_timestamp_seconds"),
+        tick_exits=tuple(_list(row, "tick_exits")),
+        contentions=cast("int", row["contentions"]),
+        iteration_at=from_text_or_none(cast("str | None", row["iteration_at"])),
+        loop_failure_limit=values.get(("kloros_loop_failure_limit_reached", ""), 0.0) > 0,
+        archives_stale=values.get(("kloros_loop_archives_stale", ""), 0.0) > 0,
+        active_cycle=None if active is None else active.cycle,
+        active_deadline=None if active is None or active.started_at is None else active.started_at + active.timeout,
+        phase_date=None if newest is None else newest.date.isoformat(),
+        phase_result=None if newest is None else newest.result,
+        phase_reason=None if newest is None else f"{newest.reason}: {newest.evidence}",
+        phase_ends=tuple(_list(row, "phase_ends")),
+        phase_seconds=tuple(float(seconds) for seconds in _list(row, "phase_seconds") if seconds is not None),
+        dream_ends=tuple(_list(row, "dream_ends")),
+        lost=cast("int", row["lost"]),
+        promotions_unacked=int(values.get(("kloros_promotions_unacked", ""), 0)),
+        promotions_parked=int(values.get(("kloros_promotions_parked", ""), 0)),
+        intents_pending=int(values.get(("kloros_intents_pending", ""), 0)),
+        intents_max=settings.intents.max_pending,
+        intents_dropped=cast("int", row["intents_dropped"]),
+        federation_since=from_text_or_none(cast("str | None", row["federation_since"])),
+        disk_free=_disk_free(settings.state_dir),
+    )
+
+
+def mode(settings: "Settings") -> Mode:
+    """Return what settings and switches say now."""
+    if settings.orchestration_mode != "enabled":
+        return Mode.DISABLED
+    if gate.halted(settings) is not None:
+        return Mode.HALTED
+    maintenance = os.path.exists(os.path.join(settings.state_dir, MAINTENANCE_FILE))
+    return Mode.MAINTENANCE if maintenance else Mode.ENABLED
+
+
+def _instant(values: Values, name: str) -> datetime | None:
+    seconds = values.get((name, ""), 0.0)
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds) if seconds else None
+
+
+def _list(row: Row, column: str) -> list[Any]:
+    return cast("list[Any]", json.loads(cast("str", row[column])))
+
+
+def _disk_free(path: str) -> int | None:
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return None
+    return found.f_bavail * found.f_frsize

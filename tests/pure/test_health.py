@@ -1,0 +1,153 @@
+"""The verdict: each condition alone, its boundary, the precedence, and how long it must have held."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestration.pulse import health
+from orchestration.pulse.health import RULES, Condition, Mode, Signs, Verdict, judge
+
+NOW = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
+WELL = Signs(
+    now=NOW,
+    mode=Mode.ENABLED,
+    last_tick_at=NOW - timedelta(seconds=40),
+    last_attempt_at=NOW - timedelta(seconds=40),
+    tick_exits=(0, 0, 0),
+    contentions=0,
+    iteration_at=None,
+    loop_failure_limit=False,
+    archives_stale=False,
+    active_cycle=None,
+    active_deadline=None,
+    phase_date="2026-11-21",
+    phase_result="succeeded",
+    phase_reason="window: cycle 7 succeeded",
+    phase_ends=("succeeded", "failed", "succeeded"),
+    phase_seconds=(600.0,) * 8,
+    dream_ends=("succeeded", "failed", "succeeded", "succeeded"),
+    lost=0,
+    promotions_unacked=20,
+    promotions_parked=0,
+    intents_pending=49,
+    intents_max=50,
+    intents_dropped=0,
+    federation_since=None,
+    disk_free=health.DISK_LOW,
+)
+ONLY_LOOP: dict[str, Any] = {"last_tick_at": None, "last_attempt_at": None, "tick_exits": (), "phase_result": None}
+MOMENT = timedelta(microseconds=1)
+
+# For each condition: signs that just do not show it, and signs that just do.
+EDGES: dict[Condition, tuple[dict[str, Any], dict[str, Any]]] = {
+    Condition.NO_TICK_YET: ({**ONLY_LOOP, "iteration_at": NOW}, ONLY_LOOP),
+    Condition.DISABLED: ({}, {"mode": Mode.DISABLED}),
+    Condition.HALTED: ({}, {"mode": Mode.HALTED}),
+    Condition.TICK_STALE: (
+        {"last_tick_at": NOW - health.TICKS_MISSED},
+        {"last_tick_at": NOW - health.TICKS_MISSED - MOMENT},
+    ),
+    Condition.LOOP_STOPPED: ({}, {"loop_failure_limit": True}),
+    Condition.LOOP_SILENT: (
+        {**ONLY_LOOP, "iteration_at": NOW - health.SILENT_AFTER},
+        {**ONLY_LOOP, "iteration_at": NOW - health.SILENT_AFTER - MOMENT},
+    ),
+    Condition.TICK_FAILING: ({"tick_exits": (69, 69, 0)}, {"tick_exits": (69, 74, 1)}),
+    Condition.PHASE_FAILING: (
+        {"phase_ends": ("failed", "failed", "cancelled")},
+        {"phase_ends": ("failed", "timed_out", "lost")},
+    ),
+    Condition.PHASE_MISSED: ({}, {"phase_result": "skipped"}),
+    Condition.DREAM_FAILING: (
+        {"dream_ends": ("failed", "failed", "lost")},
+        {"dream_ends": ("failed", "failed", "succeeded", "lost")},
+    ),
+    Condition.CYCLE_OVERDUE: (
+        {"active_cycle": 9, "active_deadline": NOW - health.OVERDUE_AFTER},
+        {"active_cycle": 9, "active_deadline": NOW - health.OVERDUE_AFTER - MOMENT},
+    ),
+    Condition.CYCLE_LOST: ({}, {"lost": 1}),
+    Condition.MAINTENANCE: ({}, {"mode": Mode.MAINTENANCE}),
+    Condition.LOCK_CONTENTION: ({"contentions": health.CONTENTIONS}, {"contentions": health.CONTENTIONS + 1}),
+    Condition.PHASE_DURATION: (
+        {"phase_seconds": (1800.0, *(600.0,) * 8)},
+        {"phase_seconds": (1801.0, *(600.0,) * 8)},
+    ),
+    Condition.PROMOTIONS_PARKED: ({}, {"promotions_parked": 1}),
+    Condition.PROMOTIONS_PILING_UP: ({}, {"promotions_unacked": health.UNACKED_MANY + 1}),
+    Condition.INTENTS_OVERFLOWING: ({}, {"intents_pending": 50}),
+    Condition.ARCHIVES_STALE: ({}, {"archives_stale": True}),
+    Condition.FEDERATION_BEHIND: (
+        {"federation_since": NOW - health.FEDERATION_AFTER},
+        {"federation_since": NOW - health.FEDERATION_AFTER - MOMENT},
+    ),
+    Condition.DISK_LOW: ({}, {"disk_free": health.DISK_LOW - 1}),
+}
+LONG_AGO: dict[str, datetime] = dict.fromkeys(Condition, NOW - timedelta(days=1))
+
+
+def test_nothing_wrong_is_ok() -> None:
+    assert judge(WELL, {}) == health.Judgement(Verdict.OK, (), ())
+
+
+@pytest.mark.parametrize("condition", Condition)
+def test_a_condition_holds_from_its_edge_on_and_gives_its_verdict(condition: Condition) -> None:
+    below, beyond = EDGES[condition]
+    assert judge(WELL._replace(**below), LONG_AGO).causes == ()
+    judgement = judge(WELL._replace(**beyond), LONG_AGO)
+    (cause,) = judgement.causes
+    rule = next(rule for rule in RULES if rule.condition is condition)
+    assert (cause.condition, cause.verdict, judgement.verdict) == (condition, rule.verdict, rule.verdict)
+    assert cause.evidence
+    assert cause.advice.split()[0] in ("klorosctl", "systemctl")
+
+
+def test_every_condition_has_one_rule() -> None:
+    assert [rule.condition for rule in RULES] == list(Condition)
+
+
+def test_the_worst_cause_is_the_verdict_and_all_are_told_in_order() -> None:
+    signs = WELL._replace(disk_free=0, promotions_parked=2, mode=Mode.HALTED, phase_result="skipped")
+    judgement = judge(signs, {})
+    assert judgement.verdict is Verdict.STOPPED
+    assert [cause.condition for cause in judgement.causes] == [
+        Condition.HALTED,
+        Condition.PHASE_MISSED,
+        Condition.PROMOTIONS_PARKED,
+        Condition.DISK_LOW,
+    ]
+
+
+def test_a_condition_that_must_have_held_for_an_hour_is_remembered_before_it_counts() -> None:
+    signs = WELL._replace(promotions_unacked=21)
+    young = judge(signs, {})
+    assert (young.verdict, young.causes) == (Verdict.OK, ())
+    assert [(condition, since) for condition, since, _ in young.holding] == [(Condition.PROMOTIONS_PILING_UP, NOW)]
+    since: dict[str, datetime] = {Condition.PROMOTIONS_PILING_UP: NOW - timedelta(hours=1)}
+    (cause,) = judge(signs, since).causes
+    assert cause.since == NOW - timedelta(hours=1)
+
+
+def test_a_beginning_that_lies_ahead_is_now() -> None:
+    """The clock was put back: what began "tomorrow" must not be waited for until then."""
+    (cause,) = judge(WELL._replace(lost=1), {Condition.CYCLE_LOST: NOW + timedelta(days=1)}).causes
+    assert cause.since == NOW
+
+
+def test_a_host_without_a_tick_is_unknown_and_never_ok() -> None:
+    assert judge(WELL._replace(**ONLY_LOOP), {}).verdict is Verdict.UNKNOWN
+
+
+def test_where_ticks_are_at_work_the_loop_may_rest() -> None:
+    assert judge(WELL._replace(iteration_at=NOW - timedelta(days=9)), {}).verdict is Verdict.OK
+
+
+def test_the_reference_has_each_condition_with_its_verdict() -> None:
+    page = Path(__file__).parents[2].joinpath("docs", "reference", "loop-health.md").read_text()
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| `")]
+    told = {row[1].strip(" `"): row[2].strip(" `") for row in rows if row[2].strip(" `") in list(Verdict)}
+    assert told == {str(rule.condition): str(rule.verdict) for rule in RULES}
