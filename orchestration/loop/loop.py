@@ -18,7 +18,6 @@ from orchestration.cycles import artifacts, ledger
 from orchestration.cycles.backoff import Backoff
 from orchestration.cycles.cycle import FINISHED, Cause, Cycle, CycleEvent, CycleNumber, CycleState, JobName, Origin, Result
 from orchestration.cycles.job import Job
-from orchestration.cycles.packing import pack
 from orchestration.cycles.runner import Runner
 from orchestration.errors import KlorosError, LockHeld, StoreUnreachable, Usage
 from orchestration.exits import Exit
@@ -31,13 +30,13 @@ from orchestration.loop.archives import Archives
 from orchestration.loop.iteration import FAILURES, STALE_AFTER, Plan, Row, Status, status_of
 from orchestration.loop.place import place_of
 from orchestration.loop.prerequisites import Prerequisites, tail
+from orchestration.loop.products import follow_up
 from orchestration.loop.schedule import Pace, goals_of, next_goal, words_of
 from orchestration.store.instants import to_text
 from orchestration.tick.gate import gate
 from orchestration.tick.observe import MAINTENANCE_FILE
 from orchestration.tick.reap import reap
 from orchestration.tick.settle import settle
-from orchestration.tick.tick import launch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -130,6 +129,7 @@ class Loop:
             if ended is not None:
                 return ended
             row = self._iterate()
+            follow_up(self._kernel, asked_to_stop=lambda: self._asked() or self._stopping.asked)
             done += 1
             failures = iterations.past(self._db).failures_in_a_row
             if row.status in FAILURES and 0 < self._settings.max_failures <= failures:
@@ -360,7 +360,6 @@ class Loop:
         self._tell("ended", begun, next_run_at=row.next_run_at)
         self._screen.ended(iterations.as_json(row))
         self._report(row, reason)
-        self._follow_up()
         return row
 
     def _row(self, begun: iterations.Open, cycle: Cycle | None, status: Status, reason: str) -> Row:
@@ -411,15 +410,6 @@ class Loop:
             self._kernel.publish()
         except KlorosError as error:
             log(Event.LOOP_ITERATED, f"the metrics are not current: {error.message}", priority=Priority.WARNING)
-
-    def _follow_up(self) -> None:
-        """Make bundles here, and have a runner started for what is due otherwise; neither is a reason to fail."""
-        try:
-            pack(self._db, self._kernel.settings, should_stop=lambda: self._asked() is not None or self._stopping.asked)
-            if not self._stopping.asked:
-                launch(self._kernel)
-        except KlorosError as error:
-            log(Event.LOOP_ITERATED, f"no bundle yet: {error.message}", priority=Priority.WARNING)
 
     # telling
 
