@@ -362,28 +362,6 @@ def test_a_large_bundle_goes_in_parts_and_is_whole(comparing: Make) -> None:
     assert int(one.row(1)["size"]) > LARGE
 
 
-def test_parts_that_a_killed_upload_left_are_no_bundle(bucket: tuple[str, dict[str, str]], tmp_path: Path) -> None:
-    one = Origin(tmp_path / "a", *bucket, KLR_FEDERATION_TIMEOUT="60s")
-    one.cycle(1, random.Random(1).randbytes(LARGE))
-    server = one.place()._system
-    name = bucket[0].removeprefix("s3://").partition("/")[0]
-
-    def unfinished() -> int:
-        return len(server.call_s3("list_multipart_uploads", Bucket=name).get("Uploads", ()))
-
-    process = one.process()
-    deadline = clock.monotonic() + 60
-    while not unfinished() and process.poll() is None:
-        assert clock.monotonic() < deadline
-    process.kill()
-    process.communicate()
-    assert unfinished() == 1
-    assert one.place().names("bundles") == set()
-    assert one.federate().sent == (1,)
-    one.assert_canonical(1)
-    one.db.close()
-
-
 class Hindered(Remote):
     """A store that can't compare, in which others write the index whenever somebody writes it."""
 
@@ -420,18 +398,21 @@ def test_a_file_that_is_no_entry_holds_nobody_up(make: Make) -> None:
 
 
 class Flaky:
-    """Passes connections on to a server, and breaks each one off after some bytes while it is told to."""
+    """Passes connections on to a server; breaks each one off after some bytes, or lets it hang, while it is told to."""
 
     def __init__(self, upstream: str) -> None:
         host, _, port = upstream.removeprefix("http://").partition(":")
         self._upstream = (host, int(port))
         self.breaks_after: int | None = None
+        self.hangs_after: int | None = None
         self.broken = 0
+        self._closed = threading.Event()
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
+        self._closed.set()
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
 
@@ -453,6 +434,8 @@ class Flaky:
                 if is_request and self.breaks_after is not None and passed > self.breaks_after:
                     self.broken += 1
                     break
+                if is_request and self.hangs_after is not None and passed > self.hangs_after:
+                    self._closed.wait()
                 target.sendall(data)
         except OSError:
             pass
@@ -486,6 +469,32 @@ def test_a_server_that_fails_midway_is_tried_again_later(
     one.assert_canonical(1)
     one.db.close()
     flaky.close()
+
+
+def test_parts_that_a_killed_upload_left_are_no_bundle(s3: str, bucket: tuple[str, dict[str, str]], tmp_path: Path) -> None:
+    slow = Flaky(s3)
+    slow.hangs_after = 4_000_000
+    one = Origin(tmp_path / "a", bucket[0], {"endpoint_url": slow.url})
+    one.cycle(1, random.Random(1).randbytes(LARGE))
+    server = remote(*bucket, writer="test")._system
+    name = bucket[0].removeprefix("s3://").partition("/")[0]
+
+    def unfinished() -> int:
+        return len(server.call_s3("list_multipart_uploads", Bucket=name).get("Uploads", ()))
+
+    process = one.process()
+    deadline = clock.monotonic() + 60
+    while not unfinished() and process.poll() is None:
+        assert clock.monotonic() < deadline
+    process.kill()
+    process.communicate()
+    assert unfinished() == 1
+    slow.hangs_after = None
+    assert one.place().names("bundles") == set()
+    assert one.federate().sent == (1,)
+    one.assert_canonical(1)
+    one.db.close()
+    slow.close()
 
 
 @pytest.mark.parametrize("target", ["file:///dev/null/x", "nosuch://x", "sftp://user:secret@127.0.0.1:1/x"])
