@@ -175,6 +175,8 @@ class Cycles(_Section):
     """Bytes of a cycle's output that are kept; the rest is dropped and a marker says so. 64 MiB."""
     term_grace: Annotated[Duration, Field(examples=["10s"])] = timedelta(seconds=10)
     """Time between SIGTERM and SIGKILL to a process tree that must end."""
+    bundle: Annotated[bool, Field(examples=[True])] = True
+    """Whether a bundle of each finished cycle is made, in `bundles_dir`. It goes with its cycle, see `[retention]`."""
 
 
 class Loop(_Section):
@@ -265,6 +267,11 @@ class Retention(_Section):
     """Cycles that ended within this time are kept whatever their number. A quarter, so that its report can be checked."""
     per_tick: Annotated[int, Field(ge=0, examples=[2])] = 2
     """Cycles that one tick removes, so that a backlog can't make a tick long. 0: only `klorosctl prune` removes any."""
+    keep_ticks: Annotated[Duration, Field(ge=timedelta(days=1), examples=["400d"])] = timedelta(days=400)
+    """Ticks in the store are kept for this long; at least a day. So a year can be looked back at."""
+    keep_processed: Annotated[Duration, Field(ge=timedelta(days=1), examples=["90d"])] = timedelta(days=90)
+    """Intents in `intents/processed/`, with what the store remembers of them, and signals are kept for this long, the signal
+    of the last PHASE that succeeded for good; at least a day."""
 
 
 class Federation(_Section):
@@ -272,8 +279,8 @@ class Federation(_Section):
 
     target: Annotated[str, Field(pattern=r"^([a-z][a-z0-9+.-]*://.+)?$", examples=["s3://bucket/kloros"])] = ""
     """Folder or bucket as a URL that fsspec knows (`file://`, `s3://`, `sftp://`, …); empty: bundles stay here. Needs the
-    extra `federation`, for S3 the extra `s3`. Keep credentials out of it: they belong into the environment of the cycle
-    service, such as `AWS_ACCESS_KEY_ID`, or a file that it names."""
+    extra `federation`, for S3 the extra `s3`, for SFTP `sftp`. Keep credentials out of it: they belong into the environment
+    of the cycle service, such as `AWS_ACCESS_KEY_ID`, or a file that it names."""
     options: Annotated[dict[str, str | int | bool], Field(examples=['endpoint_url = "https://minio.example"'])] = {}
     """Further options for fsspec's file system of that URL, by its own names."""
     timeout: Annotated[PositiveDuration, Field(examples=["10min"])] = timedelta(minutes=10)

@@ -54,6 +54,7 @@ class Event(Enum):
     CYCLE_LOST = "cycle.lost"
     CYCLE_SETTLED = "cycle.settled"
     CYCLE_PRUNED = "cycle.pruned"
+    CYCLE_PACKED = "cycle.packed"
     CYCLE_FEDERATED = "cycle.federated"
     RUNNER_IDLE = "runner.idle"  # nothing queued, or another runner is at it
     RUNNER_FAILED = "runner.failed"
@@ -92,6 +93,7 @@ MESSAGE_IDS: Final = {
     Event.CYCLE_LOST: "07364f700971b35289d0ba82087cf1f9",
     Event.CYCLE_SETTLED: "1cd934ff29883f62c995fc0b4885600a",
     Event.CYCLE_PRUNED: "d4de9d730200421ba5923c2eca793af8",
+    Event.CYCLE_PACKED: "8298ef3e44087da7c1b096ffebd3f204",
     Event.CYCLE_FEDERATED: "0ecbd4a7505e1d821ce8cc16fe110496",
     Event.RUNNER_IDLE: "af664b1bfe6404b1e787c16fdb476a10",
     Event.RUNNER_FAILED: "7e2f5888eab92020c62894a278c57d33",

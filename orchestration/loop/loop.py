@@ -24,6 +24,7 @@ from orchestration.loop.logs import prune
 from orchestration.loop.place import place_of
 from orchestration.loop.prerequisites import Prerequisites
 from orchestration.loop.presence import Presence
+from orchestration.loop.products import follow_up
 from orchestration.loop.status import FAILURES, Status
 from orchestration.loop.waiting import Waiting
 from orchestration.loop.work import Work
@@ -99,6 +100,7 @@ class Loop:
                 return ended
             row = self._iterate()
             prune(self._place.log_dir, self._kernel.settings.retention, iteration=row.iteration, now=clock.now())
+            follow_up(self._kernel, asked_to_stop=lambda: self._presence.asked() or self._stopping.asked)
             done += 1
             failures = ledger.past(self._db).failures_in_a_row
             if row.status in FAILURES and 0 < self._settings.max_failures <= failures:

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeAlias, cast
 
 from orchestration import __version__
 from orchestration.cycles import ledger
-from orchestration.cycles.cycle import FINISHED, CycleState, Federated, JobName
+from orchestration.cycles.cycle import FINISHED, CycleState, Federated, JobName, Packed
 from orchestration.cycles.orphan import Leftover
 from orchestration.intents.intent import FINAL
 from orchestration.loop.status import Status
@@ -137,6 +137,8 @@ FAMILIES = (
         "gauge",
         "When the running cycle is ended by force; 0 while none runs.",
     ),
+    _plain("kloros_bundles_pending", "gauge", "Finished cycles whose bundle is still to be made."),
+    _labelled("kloros_bundles_total", "counter", "Attempts to make a cycle's bundle, by result.", "result", Packed),
     _plain("kloros_federation_pending", "gauge", "Cycles whose bundle is still to be copied to the federation's target."),
     _labelled(
         "kloros_federation_total",
@@ -242,6 +244,7 @@ def read(db: Database) -> Values:
     for job in JobName:
         values["kloros_cycle_active", label_text({"job": job})] = float(bool(now[f"{job}_active"]))
     values["kloros_intents_pending", ""] = float(now["intents_pending"] or 0)
+    values["kloros_bundles_pending", ""] = float(now["bundles_pending"] or 0)
     values["kloros_federation_pending", ""] = float(now["federation_pending"] or 0)
     values["kloros_baseline_version", ""] = float(now["baseline_version"] or 0)
     _put_instant(values, "kloros_baseline_changed_timestamp_seconds", _instant(now, "baseline_changed_at"))

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -227,3 +228,36 @@ def test_flags_that_need_a_root(root: Root, flags: tuple[str, ...]) -> None:
 def test_a_number_is_needed(root: Root, flags: tuple[str, ...]) -> None:
     root.run(*flags, code=Exit.USAGE)
     assert not root.path.exists()
+
+
+TAKE = """
+import os, sys, json, shutil, tempfile, pwd
+from orchestration import run_cycle
+from orchestration.cycles import direct
+from orchestration.host import files, trust
+run_cycle._take_root(sys.argv[1])
+print(os.geteuid(), os.stat(sys.argv[1]).st_uid)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up root's privileges")
+def test_root_becomes_the_owner_of_the_output_root() -> None:
+    """Without a cycle: this interpreter may lie where only root can read, and what it imports later would not be found."""
+    with tempfile.TemporaryDirectory() as home:  # pytest's own folders let nobody else in
+        os.chown(home, 65534, 65534)
+        for place in (home, f"{home}/new/deeper"):
+            done = subprocess.run([sys.executable, "-c", TAKE, place], capture_output=True, text=True, check=False)
+            assert (done.stdout, done.stderr) == ("65534 65534\n", "")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_root_refuses_what_others_could_exchange(root: Root) -> None:
+    root.path = root.home / "theirs" / "root"
+    root.path.mkdir(parents=True)
+    os.chown(root.path.parent, 65534, 65534)
+    assert f"{root.path.parent} belongs to user 65534" in root.run("--cycle", "1", code=Exit.USAGE).stderr
+    root.path = root.home / "open"
+    root.path.mkdir()
+    root.path.chmod(0o777)
+    assert "others may write" in root.run("--cycle", "1", code=Exit.USAGE).stderr
+    assert list(root.path.iterdir()) == []
