@@ -10,9 +10,9 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 lock=$here/.ci/requirements.txt
 os_release=/etc/os-release
 units=(kloros-orchestrator.service kloros-orchestrator.timer kloros-orchestrator.path kloros-loop.service
-    kloros-cycle.service kloros-cycle.path kloros-alert@.service)
-started_units=(kloros-orchestrator.timer kloros-orchestrator.path kloros-cycle.path)
-folders=(locks kick intents intents/processed signals promotions promotions_ack cycles baseline)
+    kloros-cycle.service kloros-cycle.path kloros-alert@.service kloros-notice.service kloros-notice.path)
+started_units=(kloros-orchestrator.timer kloros-orchestrator.path kloros-cycle.path kloros-notice.path)
+folders=(locks kick notices intents intents/processed signals promotions promotions_ack cycles baseline)
 
 usage() {
     cat <<'END'
@@ -177,10 +177,12 @@ version_name() {
 
 # Make a virtual environment with the program at $1, from nothing. $2: `journal` or `plain`.
 make_environment() {
-    local folder=$1 kind=$2
+    local folder=$1 kind=$2 extras=""
     rm -rf "$folder"
     "$python" -m venv "$folder"
-    "$folder/bin/python" -m pip install -qq --disable-pip-version-check --no-input --constraint "$lock" "$here" ||
+    # With what notices are sent by: an environment belongs to one version, so nothing can be added to it later.
+    [[ $kind != journal ]] || extras="[notices]"
+    "$folder/bin/python" -m pip install -qq --disable-pip-version-check --no-input --constraint "$lock" "$here$extras" ||
         die 1 "pip could not install the program; its own words are above"
     if [[ $kind == journal ]] && ! "$folder/bin/python" -m pip install -qq --disable-pip-version-check --no-input \
         --constraint "$lock" --use-pep517 systemd-python; then

@@ -17,6 +17,7 @@ from orchestration.operator.console import Console, json_option
 from orchestration.operator.records import cycle_json, cycle_rows, elapsed
 from orchestration.operator.screen import span
 from orchestration.promotions.scan import scan_unacked
+from orchestration.pulse import notice_ledger
 from orchestration.tick import calendar, history
 from orchestration.tick.calendar import PhaseDate
 from orchestration.tick.gate import KILL_SWITCH
@@ -45,6 +46,7 @@ class Seen(NamedTuple):
     intents: list[str]  # file names
     cycles: list[Cycle]
     last_date: PhaseDate | None
+    untold: list[str]  # notices that can't be delivered, with what keeps them
 
 
 @click.command()
@@ -78,6 +80,7 @@ def look(console: Console, kernel: Kernel) -> Seen:
         intents=inbox.list_names(console.path("intents")),
         cycles=ledger.recent(kernel.db, SHOWN_CYCLES),
         last_date=next(iter(calendar.recent(kernel.db, 1)), None),
+        untold=notice_ledger.undelivered(kernel.db),
     )
 
 
@@ -104,6 +107,7 @@ def _document(console: Console, kernel: Kernel, seen: Seen) -> dict[str, Any]:
             "intents_pending": len(seen.intents),
         },
         "cycles": [cycle_json(cycle) for cycle in seen.cycles],
+        "notices_undelivered": seen.untold,
     }
 
 
@@ -143,6 +147,8 @@ def _alarms(console: Console, seen: Seen) -> Iterator[str]:
         yield from alarm("A cycle stands as running and no runner lives; the next tick records it as lost.")
     if seen.parked:
         yield from alarm(f"{len(seen.parked)} parked: klorosctl promotions list, then promotions retry or reject")
+    for untold in seen.untold:
+        yield from alarm(f"notices can't be delivered: {untold}. They are tried again; see docs/how-to/notices.md")
 
 
 def _tick_lines(console: Console, seen: Seen) -> Iterator[str]:
