@@ -1,4 +1,4 @@
-"""What the notifier remembers, in the store: two facts. One is its own; the other is what each tick compares (`publish.py`)."""
+"""What the notifier remembers, in the store: two facts, one its own, the other what each tick compares (`publish.py`)."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _CYCLES_SHOWN = 5
 NOTICES_SEEN = "notices.seen"
-"""Fact: until when the notifier has nothing to do unless the causes change, and the causes that it saw (`notice_ledger.py`)."""
+"""Fact: until when the notifier has nothing to do unless the causes change, and those that it saw (`notice_ledger.py`)."""
 
 
 def publish(settings: Settings, db: Database, now: datetime) -> bool:
