@@ -219,12 +219,12 @@ def _of_health(before: Mapping[Condition, Told], after: Mapping[Condition, Told]
         gone = ", ".join(before)
         lines = [f"Gone: {gone}.", "", *_where(seen.now, place)]
         return _notice(HEALTH, Severity.SUCCESS, f"{place.host}: KLoROS is ok again", lines, seen)
-    what = ", ".join(new) if new else f"{now} now, {was} before"
+    what = f": {', '.join(new)}" if new else f", no longer {was}"
     severity = Severity.WARNING if now in (Verdict.DEGRADED, Verdict.UNKNOWN) else Severity.FAILURE
     lines = [f"The verdict is {now}{f' ({was} before)' if was != now else ''}."]
     for cause in seen.causes:
         lines += ["", *_cause_lines(cause, place, new=cause.condition in new and len(seen.causes) > 1)]
-    return _notice(HEALTH, severity, f"{place.host}: KLoROS is {now}: {what}", [*lines, "", *_where(seen.now, place)], seen)
+    return _notice(HEALTH, severity, f"{place.host}: KLoROS is {now}{what}", [*lines, "", *_where(seen.now, place)], seen)
 
 
 def _cause_lines(cause: Cause, place: Place, *, new: bool) -> list[str]:

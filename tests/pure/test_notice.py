@@ -115,7 +115,7 @@ def test_what_flaps_is_told_once(story: Story) -> None:
 def test_a_verdict_that_is_less_bad_is_told_when_that_has_lasted(story: Story) -> None:
     story.look(0, Condition.TICK_FAILING, Condition.DISK_LOW)
     assert story.look(1, Condition.DISK_LOW) == []
-    assert story.look(6, Condition.DISK_LOW) == ["ada: KLoROS is degraded: degraded now, failing before"]
+    assert story.look(6, Condition.DISK_LOW) == ["ada: KLoROS is degraded, no longer failing"]
 
 
 def test_fewer_conditions_under_the_same_verdict_are_no_news(story: Story) -> None:
