@@ -41,6 +41,7 @@ COMMANDS: Mapping[str, str] = {
     "loop": "loop",
     "consent": "loop",
     "promotions": "promotions",
+    "baseline": "baseline",
     "intents": "intents",
     "doctor": "doctor",
     "config": "config",

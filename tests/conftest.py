@@ -7,8 +7,13 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 TESTS = Path(__file__).parent
+
+# How long an example takes says more about what else the machine does than about the code.
+settings.register_profile("beside-others", deadline=None)
+settings.load_profile("beside-others")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

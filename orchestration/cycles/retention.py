@@ -88,15 +88,14 @@ class _References:
     """What refers to cycles, as it stands now."""
 
     def __init__(self, db: Database, settings: Settings) -> None:
-        from orchestration.promotions import baseline
+        from orchestration.baseline import history
 
-        found = baseline.read_baseline(baseline.baseline_path(settings.state_dir))
         phase = ledger.last_succeeded(db, JobName.PHASE)
         parked = db.rows("promotions.all_parked")
         pending = db.rows("federation.pending") if settings.federation.target else []
         self._db = db
         self._pending = {row["cycle"] for row in pending}
-        self._baseline = None if found is None else found.cycle
+        self._baseline = history.cycle_in_force(db, settings.state_dir)
         self._phase = None if phase is None else phase.cycle
         self._parked = {str(row["stem"]) for row in parked}
         self._failed = {row["cycle"] for row in parked}

@@ -128,6 +128,23 @@ def create(path: str, data: bytes, mode: int = 0o600) -> bool:
     return True
 
 
+def link(path: str, target: str) -> None:
+    """Let the name `path` lead to `target`, in one step, over whatever file or link is there.
+
+    Raises:
+        Unwritable: disk full, read-only or not ours.
+    """
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, temporary_name(name))
+    _unlink(temporary)
+    try:
+        os.symlink(target, temporary)
+        os.rename(temporary, path)
+        _sync_folder(folder)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
 def make_folder(path: str, mode: int = 0o700) -> None:
     """Make a folder with its parents; one that is there is left as it is.
 

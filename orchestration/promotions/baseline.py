@@ -1,8 +1,8 @@
-"""The accepted parameters: one JSON file, `baseline/baseline.json`, replaced in one step.
+"""The accepted parameters as a D-REAM command reads them, `baseline/baseline.json`, and how a cycle's promotions join them.
 
-`fitness` is that of the fittest promotion of the cycle that set it. When one cycle accepts several promotions
-of different parameters, their joint fitness is not known until the next trial measures the baseline again;
-the trial never relies on the number kept here when it can measure.
+The file is a copy of the newest version (`orchestration.baseline`). `fitness` is that of the fittest promotion that it
+added. When one cycle accepts several promotions of different parameters, their joint fitness is not known until the next
+trial measures the baseline again; the trial never relies on the number kept here when it can measure.
 """
 
 from __future__ import annotations
@@ -11,14 +11,12 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestration.errors import KlorosError
 from orchestration.exits import Exit
-from orchestration.host import files
 from orchestration.promotions.document import Malformed, faults, parse_json
 from orchestration.promotions.promotion import Number
 
@@ -111,53 +109,21 @@ def conflicts(accepted: Iterable[Accepted]) -> dict[str, str]:
     return lost
 
 
-def merged(before: Baseline | None, accepted: Iterable[Accepted], *, cycle: int, now: datetime) -> Baseline:
-    """Return the baseline after a cycle; the same one when the cycle accepts nothing or is in it already. Pure.
+def with_accepted(
+    before: Mapping[str, Number], accepted: Iterable[Accepted]
+) -> tuple[dict[str, Number], float, tuple[str, ...]]:
+    """Take accepted promotions (at least one) into parameters; pure.
 
-    Raises:
-        ValueError: nothing is accepted and there is no baseline to return.
+    Returns:
+        The parameters after, the fitness of the fittest winner, and the stems of the winners by name.
     """
     given = list(accepted)
     lost = conflicts(given)
     winners = [one for one in _by_fitness(given) if one.stem not in lost]
-    stems = tuple(sorted(one.stem for one in winners))
-    if before is not None and (not winners or (before.cycle == cycle and before.promotions == stems)):
-        return before
-    if not winners:
-        raise ValueError("nothing accepted and no baseline")
-    parameters = dict(before.parameters) if before else {}
+    parameters = dict(before)
     for one in winners:
         parameters.update(one.changes)
-    return Baseline(
-        parameters=parameters,
-        fitness=winners[0].fitness,
-        cycle=cycle,
-        promotions=stems,
-        ts=int(now.timestamp()),
-    )
-
-
-def commit(path: str, accepted: Iterable[Accepted], *, cycle: int, now: datetime) -> bool:
-    """Take a cycle's accepted promotions into the baseline; False when that changes nothing (applied before, or none).
-
-    Raises:
-        BaselineInvalid: the present baseline can't be understood.
-        Unwritable: the disk is full, or the folder can't be written.
-    """
-    given = list(accepted)
-    if not given:
-        return False
-    before = read_baseline(path)
-    after = merged(before, given, cycle=cycle, now=now)
-    if after == before:
-        return False
-    folder = os.path.dirname(path)
-    try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise files.unwritable(folder, error) from error
-    files.replace(path, to_bytes(after), mode=0o640)
-    return True
+    return parameters, winners[0].fitness, tuple(sorted(one.stem for one in winners))
 
 
 def to_bytes(baseline: Baseline) -> bytes:

@@ -84,7 +84,7 @@ class Promotion(BaseModel):
         if not isinstance(value, dict):
             raise ValueError(f"{shown(value)} is not an object of parameter names and numbers")
         context = info.context or {}
-        return _checked_changes(value, bounds=context.get("bounds", {}), strict=context.get("strict", False))
+        return checked_changes(value, bounds=context.get("bounds", {}), strict=context.get("strict", False))
 
 
 def parse(data: bytes, *, bounds: Bounds, strict: bool = False) -> Promotion | Malformed:
@@ -118,7 +118,12 @@ def _said(kind: str, message: str) -> str:
     return "the field is missing" if kind == "missing" else message.removeprefix("Value error, ")
 
 
-def _checked_changes(value: dict[str, object], *, bounds: Bounds, strict: bool) -> dict[str, Number]:
+def checked_changes(value: Mapping[str, object], *, bounds: Bounds, strict: bool) -> dict[str, Number]:
+    """Return the proposed values of parameters, each a finite number within its bounds.
+
+    Raises:
+        ValueError: says what is wrong with which of them.
+    """
     changes: dict[str, Number] = {}
     wrong: list[str] = []
     for name, proposed in value.items():

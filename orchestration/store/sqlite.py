@@ -22,7 +22,7 @@ BUSY_SECONDS = 10.0
 _COPY_ATTEMPTS = 20
 _WAL_ATTEMPTS = 200
 _MIGRATIONS = os.path.join(os.path.dirname(__file__), "migrations")
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 _DISK_FAULTS = ("disk is full", "readonly database", "disk I/O error")
 
 

@@ -1,7 +1,7 @@
 """Applies what a finished cycle means, once: acks, baseline, failures, the PHASE's date.
 
-Files first, each of them idempotent, then one transaction that notes everything and marks the cycle settled. Killed in
-between, the next tick does the same again: an ack that exists stays, a baseline that has the cycle stays.
+Acks first, each of them idempotent, then one transaction that notes everything, the new version of the baseline included,
+and marks the cycle settled; the baseline's files, which are copies, follow. Killed in between, the next tick goes on there.
 Most ticks have nothing to settle, so what settling needs is imported only then.
 """
 
@@ -33,6 +33,8 @@ _OF_THE_FOLDER = frozenset(
 
 def settle(kernel: Kernel) -> None:
     """Settle every finished cycle that is not settled, oldest first."""
+    if kernel.db.rows("baseline.unwritten"):
+        _write_baseline(kernel)
     for cycle in ledger.unsettled(kernel.db):
         answers = answered(kernel, cycle)
         hindrance = _write_files(kernel, cycle, answers)
@@ -42,6 +44,7 @@ def settle(kernel: Kernel) -> None:
             _write_alerts(kernel, cycle, parked)
         with kernel.db.transaction():
             note(kernel, cycle, standing, hindrance)
+        _write_baseline(kernel)
         for stem, message in parked.items():
             log(Event.PROMOTION_PARKED, message, priority=Priority.ERROR, promotion=stem, cycle=cycle.cycle)
         log(Event.CYCLE_SETTLED, f"cycle {cycle.cycle} ({cycle.job}) {cycle.state}: settled", cycle=cycle.cycle)
@@ -75,6 +78,8 @@ def note(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...], hindrance: s
         calendar.settle_phase(kernel, cycle, now)
     for answer in answers:
         _note_answer(kernel, cycle, answer)
+    if answers:
+        _commit_baseline(kernel, cycle, answers)
     unanswered = _unanswered(cycle, answers)
     if unanswered:
         _note_failure(kernel, cycle, unanswered, hindrance)
@@ -90,8 +95,8 @@ def _unanswered(cycle: Cycle, answers: tuple[Answer, ...]) -> frozenset[str]:
 
 
 def _write_files(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> str:
-    """Write baseline, acks and manifest; return what keeps the answers from standing, empty when they do."""
-    hindrance = _commit_baseline(kernel, cycle, answers) if answers else ""
+    """Write acks and manifest; return what keeps the answers from standing, empty when they do."""
+    hindrance = _hindrance(kernel, cycle) if answers else ""
     if answers and not hindrance:
         _write_acks(kernel, cycle, answers)
     _write_manifest(kernel, cycle)
@@ -110,22 +115,41 @@ def _write_manifest(kernel: Kernel, cycle: Cycle) -> None:
         log(Event.CYCLE_SETTLED, f"no manifest: {error.message}", priority=Priority.WARNING, cycle=cycle.cycle)
 
 
-def _commit_baseline(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> str:
-    """Take what is accepted into the baseline; return why that can't be, empty when it is done."""
+def _hindrance(kernel: Kernel, cycle: Cycle) -> str:
+    """Return why nothing can be taken into the baseline; empty when it can."""
+    from orchestration.baseline import history
+    from orchestration.promotions.baseline import BaselineInvalid
+
+    try:
+        if history.newest(kernel.db) is None:
+            history.older(kernel.settings.state_dir)
+    except BaselineInvalid as error:
+        log(Event.PROMOTION_LEFT, f"nothing of cycle {cycle.cycle} is answered: {error}", priority=Priority.ERROR)
+        return error.message
+    return ""
+
+
+def _commit_baseline(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> None:
+    """Take what is accepted into the baseline, as one version."""
+    from orchestration.baseline import history
+    from orchestration.baseline.version import Kind, Provenance
     from orchestration.cycles import artifacts
-    from orchestration.promotions import baseline
     from orchestration.promotions.verdict import accepted_of
 
     handover = artifacts.read_handover(artifacts.cycle_dir(kernel.settings.cycles_dir, cycle.cycle))
-    path = baseline.baseline_path(kernel.settings.state_dir)
-    try:
-        changed = baseline.commit(path, accepted_of(handover, answers), cycle=cycle.cycle, now=_ended_at(cycle))
-    except baseline.BaselineInvalid as error:
-        log(Event.PROMOTION_LEFT, f"nothing of cycle {cycle.cycle} is answered: {error}", priority=Priority.ERROR)
-        return error.message
-    if changed:
-        log(Event.BASELINE_REPLACED, f"cycle {cycle.cycle} set a new baseline", cycle=cycle.cycle)
-    return ""
+    accepted = accepted_of(handover, answers)
+    reason = f"cycle {cycle.cycle} accepted {len(accepted)} of {len(answers)} promotions"
+    made = Provenance(at=_ended_at(cycle), actor=history.PROGRAM, kind=Kind.CYCLE, reason=reason, cycle=cycle.cycle)
+    history.take_in(kernel.db, accepted, made, state_dir=kernel.settings.state_dir)
+
+
+def _write_baseline(kernel: Kernel) -> None:
+    """Bring the baseline's files up to the store."""
+    from orchestration.baseline import copies
+
+    for version in copies.bring_up(kernel.db, kernel.path("baseline")):
+        message = f"the baseline is version {version.version} now: {version.provenance.reason}"
+        log(Event.BASELINE_REPLACED, message, version=version.version, cycle=version.provenance.cycle)
 
 
 def _write_acks(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> None:

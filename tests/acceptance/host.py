@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from orchestration.exits import Exit
+from orchestration.host import process_identity
 
 PYTHON = sys.executable
 
@@ -73,8 +75,17 @@ class Host:
         return [PYTHON, "-m", f"orchestration.{entry}", *arguments]
 
     def tick(self, *flags: str) -> subprocess.CompletedProcess[str]:
-        """Do one tick."""
-        return self.run("run_once", *flags)
+        """Do one tick; one with `--wait` also sees out the tick that follows its cycle and might take in what is next."""
+        done = self.run("run_once", *flags)
+        deadline = time.monotonic() + 30
+        while "--wait" in flags and self.processes():
+            assert time.monotonic() < deadline, self.processes()
+        return done
+
+    def processes(self) -> list[int]:
+        """List the living processes that work for this state folder or its cycles."""
+        mark = f"KLR_STATE_DIR={self.state}".encode()
+        return [int(name) for name in os.listdir("/proc") if name.isdigit() and _is_marked(int(name), mark)]
 
     def decided(self, *flags: str) -> dict[str, Any]:
         """Do one tick that must succeed, and return its record; one that follows a cycle may hold the lock for a moment."""
@@ -143,6 +154,11 @@ class Host:
         with sqlite3.connect(f"file:{self.state / 'kloros.db'}?mode=ro", uri=True) as connection:
             return connection.execute(query).fetchall()
 
+    def change(self, statement: str) -> None:
+        """Change the store from outside, as a damage or an older release would have left it."""
+        with closing(sqlite3.connect(self.state / "kloros.db")) as connection, connection:
+            connection.execute(statement)
+
     def counter(self, name: str, labels: str = "") -> float:
         """Return the value of one counter series, 0 when it does not exist."""
         found = self.rows(f"SELECT value FROM counters WHERE name = '{name}' AND labels = '{labels}'")
@@ -166,3 +182,11 @@ def script(folder: Path, name: str, lines: Sequence[str]) -> str:
     path.write_text("\n".join(("#!/bin/sh", *lines)) + "\n")
     path.chmod(0o755)
     return str(path)
+
+
+def _is_marked(pid: int, mark: bytes) -> bool:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return mark in file.read().split(b"\0") and process_identity.start_time(pid) is not None
+    except OSError:
+        return False

@@ -98,6 +98,7 @@ def end(world: World) -> tuple[list[str], dict[str, Any]]:
     assert counted == {f'"{state}"': states.count(state) for state in states}
     for changing_with_cycle in (*story["promotions"], *story["acks"].values(), *story["baseline"].values()):
         changing_with_cycle["cycle"] = None
+        changing_with_cycle.pop("reason", None)  # it names the cycle
     for day in story["phase_dates"]:
         day["cycle"] = None
     kept = ("promotions", "acks", "baseline", "phase_dates", "locks")

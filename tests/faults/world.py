@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -11,11 +12,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from orchestration.host import process_identity
+import yaml
+
+from orchestration.baseline import copies
 from orchestration.store.sqlite import SqliteDatabase
 from tests.acceptance.host import Host
 
-_TIMES = ("ts", "noted_at")
+_TIMES = ("ts", "noted_at", "sha256", "previous_sha")  # a version's hash is of its time as well
 _ONCE = (
     "kloros_cycles_total",
     "kloros_cycles_pruned_total",
@@ -87,6 +90,23 @@ class World(Host):
                 for line in text.splitlines():
                     json.loads(line)
 
+        self._assert_one_baseline()
+
+    def _assert_one_baseline(self) -> None:
+        """The files in force are of one version, at any moment."""
+        folder = self.state / "baseline"
+        if not (folder / "current").exists():
+            return
+        shown = yaml.safe_load((folder / "current" / "baseline.yaml").read_bytes())
+        sha = hashlib.sha256((folder / "current" / "baseline.yaml").read_bytes()).hexdigest()
+        assert json.loads((folder / "current" / "manifest.json").read_text())["sha256"] == sha
+        assert json.loads((folder / "current" / "baseline.json").read_text())["parameters"] == shown
+
+    def assert_baseline(self) -> None:
+        """Files and chain agree with the store."""
+        with self.store() as db:
+            assert copies.verify(db, str(self.state / "baseline")) == []
+
     def assert_no_litter(self) -> None:
         """No temporary file of ours remains."""
         assert [str(path) for path in self.files() if path.suffix == ".tmp"] == []
@@ -108,6 +128,7 @@ class World(Host):
         self.assert_no_litter()
         self.assert_accounted()
         self.assert_private()
+        self.assert_baseline()
         assert self.processes() == []
 
     def story(self) -> dict[str, object]:
@@ -125,7 +146,9 @@ class World(Host):
             "counters": [row for row in self.table("counters") if row["name"] in _ONCE],
             "facts": [row for row in self.table("facts") if row["name"] != "litter.clean"],
             "acks": self._read("promotions_ack/*"),
-            "baseline": self._read("baseline/*"),
+            "baseline": self._read("baseline/*.json"),
+            "versions": self.table("baseline_versions", without=_TIMES),
+            "version files": sorted(str(path.relative_to(self.state)) for path in self.state.glob("baseline/**/*.yaml")),
             "manifests": {name: value["state"] for name, value in self._read("cycles/*/manifest.json").items()},
             "filed": sorted(str(path.relative_to(self.state)) for path in self.state.glob("intents/**/*.json")),
             "notes": {name: self._lines(name) for name in ("suggestions.jsonl", "alerts.jsonl")},
@@ -133,11 +156,6 @@ class World(Host):
             "locks": sorted(os.listdir(self.state / "locks")),
             "left": sorted(str(path.relative_to(self.home)) for path in self.files() if _is_plain(path.name)),
         }
-
-    def processes(self) -> list[int]:
-        """List the living processes that work for this state folder or its cycles."""
-        mark = f"KLR_STATE_DIR={self.state}".encode()
-        return [int(name) for name in os.listdir("/proc") if name.isdigit() and _is_marked(int(name), mark)]
 
     def _read(self, pattern: str) -> dict[str, Any]:
         found = {str(path.relative_to(self.state)): json.loads(path.read_text()) for path in self.state.glob(pattern)}
@@ -152,11 +170,3 @@ class World(Host):
 def _is_plain(name: str) -> bool:
     """Leave out what comes and goes with SQLite."""
     return not name.endswith(("-wal", "-shm"))
-
-
-def _is_marked(pid: int, mark: bytes) -> bool:
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return mark in file.read().split(b"\0") and process_identity.start_time(pid) is not None
-    except OSError:
-        return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import permutations
 from pathlib import Path
 
@@ -16,12 +16,11 @@ from orchestration.promotions.baseline import (
     Accepted,
     Baseline,
     BaselineInvalid,
-    baseline_path,
-    commit,
     conflicts,
-    merged,
     read_baseline,
+    with_accepted,
 )
+from orchestration.promotions.baseline import to_bytes as baseline_bytes
 from orchestration.promotions.document import Malformed
 from orchestration.promotions.handover import Handed, Handover, parse_handover, to_bytes
 from orchestration.promotions.verdict import Verdicts, accepted_of, conclude, parse_verdicts, without
@@ -34,15 +33,12 @@ def accepted(stem: str, fitness: float, **changes: float) -> Accepted:
 
 
 def test_different_parameters_of_one_cycle_go_in_together() -> None:
-    before = Baseline(parameters={"a": 1, "b": 2, "c": 3}, fitness=0.5, cycle=3, promotions=("x",), ts=0)
+    before = {"a": 1, "b": 2, "c": 3}
 
-    after = merged(before, [accepted("p", 0.6, a=10), accepted("q", 0.7, b=20)], cycle=4, now=NOW)
+    after = with_accepted(before, [accepted("p", 0.6, a=10), accepted("q", 0.7, b=20)])
 
-    assert after.parameters == {"a": 10, "b": 20, "c": 3}
-    assert after.fitness == 0.7
-    assert after.cycle == 4
-    assert after.promotions == ("p", "q")
-    assert after.ts == int(NOW.timestamp())
+    assert after == ({"a": 10, "b": 20, "c": 3}, 0.7, ("p", "q"))
+    assert before == {"a": 1, "b": 2, "c": 3}
 
 
 def test_of_two_that_want_one_parameter_the_fitter_wins_in_any_order() -> None:
@@ -52,7 +48,7 @@ def test_of_two_that_want_one_parameter_the_fitter_wins_in_any_order() -> None:
         assert conflicts(order) == {
             "p": "conflict in one cycle: sets 'a' = 1 while the fitter 'q' sets 2",
         }
-        assert merged(None, order, cycle=1, now=NOW).parameters == {"a": 2, "b": 2}
+        assert with_accepted({}, order) == ({"a": 2, "b": 2}, 0.7, ("q", "r"))
 
 
 def test_equals_in_fitness_are_settled_by_stem_and_equal_values_do_not_conflict() -> None:
@@ -60,63 +56,34 @@ def test_equals_in_fitness_are_settled_by_stem_and_equal_values_do_not_conflict(
     assert conflicts([accepted("q", 1, a=1), accepted("p", 1, a=1.0)]) == {}
 
 
-def test_a_cycle_that_is_in_the_baseline_already_changes_nothing() -> None:
-    cycle = [accepted("p", 0.6, a=10)]
-    first = merged(None, cycle, cycle=4, now=NOW)
-
-    assert merged(first, cycle, cycle=4, now=NOW + timedelta(hours=1)) is first
-
-
-def test_a_cycle_number_used_anew_by_another_store_is_a_new_cycle() -> None:
-    first = merged(None, [accepted("p", 0.6, a=10)], cycle=4, now=NOW)
-
-    assert merged(first, [accepted("q", 0.6, a=11)], cycle=4, now=NOW).parameters == {"a": 11}
-
-
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 2), st.floats(0, 1)), min_size=1, max_size=5))
 def test_no_parameter_is_set_by_a_loser_and_somebody_always_wins(given_: list[tuple[str, int, float]]) -> None:
     several = [accepted(f"s{i}", fitness, **{name: value}) for i, (name, value, fitness) in enumerate(given_)]
 
     lost = conflicts(several)
-    after = merged(None, several, cycle=1, now=NOW)
+    parameters, fitness, stems = with_accepted({}, several)
 
     assert len(lost) < len(several)
     winners = [one for one in several if one.stem not in lost]
-    assert all(after.parameters[name] == value for one in winners for name, value in one.changes.items())
-    assert after.fitness == max(one.fitness for one in winners)
+    assert all(parameters[name] == value for one in winners for name, value in one.changes.items())
+    assert fitness == max(one.fitness for one in winners)
+    assert stems == tuple(sorted(one.stem for one in winners))
 
 
-def test_commit_writes_once_and_reads_back(tmp_path: Path) -> None:
-    path = baseline_path(str(tmp_path))
-    cycle = [accepted("p", 0.6, a=10)]
-    assert read_baseline(path) is None
-    assert not commit(path, [], cycle=1, now=NOW)
-    assert not Path(path).exists()
-
-    assert commit(path, cycle, cycle=1, now=NOW)
-    before = Path(path).stat().st_ino
-    assert not commit(path, cycle, cycle=1, now=NOW + timedelta(days=1))
-
-    assert Path(path).stat().st_ino == before
-    assert json.loads(Path(path).read_text()) == {
-        "schema": "v1",
-        "parameters": {"a": 10},
-        "fitness": 0.6,
-        "cycle": 1,
-        "promotions": ["p"],
-        "ts": int(NOW.timestamp()),
-    }
+def test_what_a_command_reads_reads_back(tmp_path: Path) -> None:
+    assert read_baseline(str(tmp_path / "baseline.json")) is None
+    there = Baseline(parameters={"a": 10}, fitness=0.6, cycle=1, promotions=("p",), ts=7)
+    (tmp_path / "baseline.json").write_bytes(baseline_bytes(there))
+    assert read_baseline(str(tmp_path / "baseline.json")) == there
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"schema":"v1"}', b"\xff", b"[1]"])
-def test_a_damaged_baseline_is_never_guessed_at_nor_written_over(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_baseline_is_never_guessed_at(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "baseline.json"
     path.write_bytes(content)
 
     with pytest.raises(BaselineInvalid, match="is no baseline"):
-        commit(str(path), [accepted("p", 0.6, a=10)], cycle=1, now=NOW)
-
-    assert path.read_bytes() == content
+        read_baseline(str(path))
 
 
 def handover(*stems: str) -> Handover:

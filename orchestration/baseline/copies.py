@@ -1,0 +1,136 @@
+"""The baseline as files, for other programs and for people: copies of the store that can always be made again.
+
+    baseline/versions/baseline_v0042.yaml     every version, never changed
+    baseline/baseline.yaml, manifest.json, baseline.json
+                                              links into `current`: the version in force, as YAML and as commands read it
+    baseline/current -> .v0042/               one rename of this link puts a new version in force
+
+So at every instant the three files are of one version, however a writer was killed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+
+from orchestration.baseline import history
+from orchestration.baseline.version import Version, broken_links, content, manifest
+from orchestration.host import files
+from orchestration.promotions.baseline import Baseline, to_bytes
+from orchestration.store.port import Database
+
+_CURRENT = "current"
+_NAMES = ("baseline.yaml", "manifest.json", "baseline.json")
+_MODE = 0o640
+
+
+def bring_up(db: Database, folder: str) -> list[Version]:
+    """Write what the store has and the files have not; return those versions, oldest first.
+
+    Raises:
+        Unwritable: disk full, read-only or not ours.
+    """
+    missing = history.unwritten(db)
+    if not missing:
+        return []
+    versions = os.path.join(folder, "versions")
+    files.make_folder(versions)
+    files.sweep(versions, os.listdir(versions))
+    for version in missing:
+        files.replace(_path(folder, version), content(version), _MODE)
+    _put_in_force(folder, missing[-1])
+    with db.transaction():
+        for version in missing:
+            db.run("baseline.written", version=version.version)
+    return missing
+
+
+def verify(db: Database, folder: str) -> list[str]:
+    """Say what does not agree: the chain, each version's file, the files in force. Empty when all of it does."""
+    versions = history.every(db)
+    faults = broken_links(versions)
+    for version in versions:
+        faults += _differences({_path(folder, version): content(version)})
+    if versions:
+        faults += _differences({os.path.join(folder, name): data for name, data in in_force(versions[-1]).items()})
+    return faults
+
+
+def restore(db: Database, folder: str) -> list[str]:
+    """Write every file again that is not as the store has it; what was edited is put aside as `.edited`. Return their paths.
+
+    Raises:
+        Unwritable: disk full, read-only or not ours.
+    """
+    versions = history.every(db)
+    mended = []
+    files.make_folder(os.path.join(folder, "versions"))
+    for version in versions:
+        path = _path(folder, version)
+        if _differences({path: content(version)}):
+            _put_aside(path)
+            files.replace(path, content(version), _MODE)
+            mended.append(path)
+    if versions:
+        wanted = {os.path.join(folder, name): data for name, data in in_force(versions[-1]).items()}
+        edited = [path for path, data in wanted.items() if _differences({path: data})]
+        for path in edited:
+            _put_aside(path)
+        if edited:
+            _put_in_force(folder, versions[-1])
+        mended += edited
+    return mended
+
+
+def in_force(version: Version) -> Mapping[str, bytes]:
+    """Return the files of the version in force: name → content."""
+    made = version.provenance
+    document = Baseline(
+        parameters=dict(version.parameters),
+        fitness=0.0 if version.fitness is None else version.fitness,
+        cycle=made.cycle or 0,
+        promotions=version.promotions,
+        ts=int(made.at.timestamp()),
+    )
+    return dict(zip(_NAMES, (content(version), manifest(version), to_bytes(document)), strict=True))
+
+
+def _put_in_force(folder: str, version: Version) -> None:
+    own = f".v{version.version:04}"
+    place = os.path.join(folder, own)
+    files.make_folder(place)
+    files.sweep(place, os.listdir(place))
+    for name, data in in_force(version).items():
+        files.replace(os.path.join(place, name), data, _MODE)
+    files.link(os.path.join(folder, _CURRENT), own)
+    for name in _NAMES:
+        files.link(os.path.join(folder, name), os.path.join(_CURRENT, name))
+    for name in os.listdir(folder):
+        if name.startswith(".v") and name != own:
+            shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
+
+
+def _differences(wanted: Mapping[str, bytes]) -> list[str]:
+    faults = []
+    for path, data in wanted.items():
+        try:
+            with open(path, "rb") as file:
+                found = file.read()
+        except OSError as error:
+            faults.append(f"{path} can't be read: {error.strerror}")
+            continue
+        if found != data:
+            at = next((n for n, (a, b) in enumerate(zip(found, data, strict=False)) if a != b), min(len(found), len(data)))
+            faults.append(f"{path} was edited: it differs from byte {at} on")
+    return faults
+
+
+def _put_aside(path: str) -> None:
+    if os.path.exists(path):
+        real = os.path.realpath(path)
+        files.move_no_replace(real, os.path.dirname(path), f"{os.path.basename(path)}.edited")
+
+
+def _path(folder: str, version: Version) -> str:
+    return os.path.join(folder, "versions", f"baseline_v{version.version:04}.yaml")

@@ -1,0 +1,172 @@
+"""The versions of the baseline in the store, which is the truth about them; the files are copies (`copies.py`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import cast
+
+from orchestration.baseline.version import Kind, Provenance, Version, following
+from orchestration.errors import KlorosError, Usage
+from orchestration.promotions.baseline import Accepted, Baseline, baseline_path, read_baseline, with_accepted
+from orchestration.promotions.promotion import Number
+from orchestration.store.instants import from_text, to_text
+from orchestration.store.port import Database, Row
+
+PROGRAM = "kloros"
+"""The actor of what no person did."""
+
+
+class BaselineMoved(KlorosError):
+    """Another commit was faster: the version this one was made from is not the newest any more."""
+
+    retryable = True
+
+
+def newest(db: Database) -> Version | None:
+    """Return the version in force; None before the first."""
+    return next(iter(_versions(db.rows("baseline.newest"))), None)
+
+
+def get(db: Database, version: int) -> Version | None:
+    """Return one version; None when there is none of this number."""
+    return next(iter(_versions(db.rows("baseline.get", version=version))), None)
+
+
+def every(db: Database) -> list[Version]:
+    """Return all versions, oldest first."""
+    return _versions(db.rows("baseline.all"))
+
+
+def recent(db: Database, limit: int) -> list[Version]:
+    """Return the newest versions, newest first."""
+    return _versions(db.rows("baseline.recent", limit=limit))
+
+
+def unwritten(db: Database) -> list[Version]:
+    """Return the versions whose files are not in place, oldest first; by an index, for every tick."""
+    return _versions(db.rows("baseline.unwritten"))
+
+
+def append(db: Database, version: Version) -> Version:
+    """Commit a version that was made by `following`. Inside a transaction.
+
+    Raises:
+        BaselineMoved: it does not follow the newest one.
+    """
+    made = version.provenance
+    added = db.run(
+        "baseline.append",
+        version=version.version,
+        sha256=version.sha256,
+        previous_sha=version.previous_sha,
+        ts=to_text(made.at),
+        actor=made.actor,
+        kind=made.kind,
+        reason=made.reason,
+        cycle=made.cycle,
+        promotion_ids=json.dumps(version.promotions),
+        parameters=json.dumps(version.parameters),
+        fitness=version.fitness,
+    )
+    if not added:
+        hint = "look at it with klorosctl baseline show, and try again"
+        raise BaselineMoved(f"the baseline is not version {version.version - 1} any more", hint=hint)
+    return version
+
+
+def take_in(db: Database, accepted: Iterable[Accepted], provenance: Provenance, *, state_dir: str) -> Version | None:
+    """Commit accepted promotions on top of today's baseline; None when there are none. Inside a transaction.
+
+    Raises:
+        BaselineInvalid: there is a `baseline.json` from before there were versions, and it can't be understood.
+    """
+    given = list(accepted)
+    if not given:
+        return None
+    before = newest(db) or _import_older(db, state_dir, provenance)
+    parameters, fitness, stems = with_accepted({} if before is None else before.parameters, given)
+    return append(db, following(before, provenance, parameters, promotions=stems, fitness=fitness))
+
+
+def put(db: Database, parameters: Mapping[str, Number], provenance: Provenance, *, state_dir: str) -> Version:
+    """Commit a person's values on top of today's baseline. Inside a transaction.
+
+    Raises:
+        BaselineInvalid: as `take_in`.
+    """
+    before = newest(db) or _import_older(db, state_dir, provenance)
+    return append(db, following(before, provenance, {**(before.parameters if before else {}), **parameters}))
+
+
+def put_back(db: Database, number: int, provenance: Provenance) -> Version:
+    """Commit the parameters of an earlier version again, as a new one. Inside a transaction.
+
+    Raises:
+        Usage: there is no such version, or it is the one in force.
+    """
+    wanted, now = get(db, number), newest(db)
+    if wanted is None or now is None:
+        there = f"versions 1 to {now.version}" if now else "no version yet"
+        raise Usage(f"there is no baseline version {number}", hint=f"there is {there}: klorosctl baseline history")
+    if wanted.version == now.version:
+        raise Usage(f"version {number} is the one in force", hint="klorosctl baseline history shows the earlier ones")
+    return append(db, following(now, provenance, wanted.parameters, fitness=wanted.fitness))
+
+
+def cycle_in_force(db: Database, state_dir: str) -> int | None:
+    """Return the cycle that the baseline in force is of; None when it is of none.
+
+    Raises:
+        BaselineInvalid: there are no versions yet, and `baseline.json` can't be understood.
+    """
+    version = newest(db)
+    if version is not None:
+        return version.provenance.cycle
+    found = older(state_dir)
+    return None if found is None else found.cycle or None
+
+
+def older(state_dir: str) -> Baseline | None:
+    """Return the `baseline.json` that a person or a release before the versions left; None when there is none.
+
+    Raises:
+        BaselineInvalid: there is one, and it can't be understood.
+    """
+    return read_baseline(baseline_path(state_dir))
+
+
+def _import_older(db: Database, state_dir: str, provenance: Provenance) -> Version | None:
+    found = older(state_dir)
+    if found is None:
+        return None
+    made = Provenance(
+        at=provenance.at,
+        actor=PROGRAM,
+        kind=Kind.IMPORTED,
+        reason="baseline.json as it was before there were versions",
+        cycle=found.cycle or None,
+    )
+    first = following(None, made, found.parameters, promotions=found.promotions, fitness=found.fitness)
+    return append(db, first)
+
+
+def _versions(rows: Iterable[Row]) -> list[Version]:
+    return [
+        Version(
+            version=cast("int", row["version"]),
+            sha256=cast("str", row["sha256"]),
+            previous_sha=cast("str", row["previous_sha"]),
+            provenance=Provenance(
+                at=from_text(cast("str", row["ts"])),
+                actor=cast("str", row["actor"]),
+                kind=Kind(cast("str", row["kind"])),
+                reason=cast("str", row["reason"]),
+                cycle=cast("int | None", row["cycle"]),
+            ),
+            promotions=tuple(json.loads(cast("str", row["promotion_ids"]))),
+            parameters=json.loads(cast("str", row["parameters"])),
+            fitness=cast("float | None", row["fitness"]),
+        )
+        for row in rows
+    ]

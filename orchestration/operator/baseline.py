@@ -1,0 +1,235 @@
+"""`klorosctl baseline`: the accepted parameters, version by version; verified, compared, rolled back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestration.errors import Usage
+from orchestration.operator.console import Console, json_option
+from orchestration.tick.kernel import Kernel
+
+if TYPE_CHECKING:
+    from orchestration.baseline.version import Change, Provenance, Version
+
+_LIMIT = 20
+_reason = click.option("--reason", required=True, help="Why; it stays with the version.")
+
+
+@click.group()
+def baseline() -> None:
+    """Look at the accepted parameters and their history, verify them, and go back."""
+
+
+@baseline.command()
+@click.argument("version", type=click.IntRange(1), required=False)
+@json_option
+@click.pass_obj
+def show(console: Console, *, version: int | None) -> None:
+    """Show the version in force, or version VERSION."""
+    with console.looking() as kernel:
+        found = _find(kernel, version)
+    console.answer(_document(found), lambda: _shown(console, found))
+
+
+@baseline.command()
+@click.option("--limit", type=click.IntRange(1, 100_000), default=_LIMIT, show_default=True, help="At most so many.")
+@json_option
+@click.pass_obj
+def history(console: Console, *, limit: int) -> None:
+    """Show the versions, newest first: when, by whom, why, and what changed."""
+    from orchestration.baseline import history as versions
+
+    with console.looking() as kernel:
+        found = versions.recent(kernel.db, limit + 1)
+    pairs = list(zip(found, [*found[1:], None], strict=False))[:limit]
+    document = [{**_document(one), "changes": _changes(before, one)} for one, before in pairs]
+    console.answer(document, lambda: _rows(console, pairs))
+
+
+@baseline.command()
+@click.argument("one", type=click.IntRange(1))
+@click.argument("other", type=click.IntRange(1))
+@json_option
+@click.pass_obj
+def diff(console: Console, *, one: int, other: int) -> None:
+    """Show the parameters that differ between the versions ONE and OTHER."""
+    with console.looking() as kernel:
+        before, after = _find(kernel, one), _find(kernel, other)
+    changed = _changes(before, after)
+    console.answer(changed, lambda: _differences(console, changed))
+
+
+@baseline.command()
+@click.option(
+    "--repair", is_flag=True, help="Write the files again from the store; what was edited is put aside as .edited."
+)
+@json_option
+@click.pass_obj
+def verify(console: Console, *, repair: bool) -> int:
+    """Check the chain of hashes and every file of the baseline; exit 1 when a byte was edited."""
+    from orchestration.baseline import copies
+
+    folder = console.path("baseline")
+    mended: list[str] = []
+    if repair:
+        with console.acting() as kernel, kernel.lock.held("klorosctl baseline verify"):
+            mended = copies.restore(kernel.db, folder)
+            faults = copies.verify(kernel.db, folder)
+        if mended:
+            console.note("baseline verify", f"wrote {len(mended)} files of the baseline again")
+    else:
+        with console.looking() as kernel:
+            faults = copies.verify(kernel.db, folder)
+    console.answer({"faults": faults, "mended": mended}, lambda: _verified(console, faults, mended))
+    return 1 if faults else 0
+
+
+@baseline.command()
+@click.argument("version", type=click.IntRange(1))
+@_reason
+@json_option
+@click.pass_obj
+def rollback(console: Console, *, version: int, reason: str) -> None:
+    """Put the parameters of VERSION in force again, as a new version."""
+    from orchestration.baseline import history as versions
+    from orchestration.baseline.version import Kind
+
+    with console.acting() as kernel, kernel.lock.held("klorosctl baseline rollback"):
+        with kernel.db.transaction():
+            made = versions.put_back(
+                kernel.db, version, _by(console, kernel, Kind.ROLLBACK, f"to version {version}: {reason}")
+            )
+        _in_force(console, kernel, made)
+
+
+@baseline.command("set")
+@click.argument("assignments", metavar="NAME=VALUE…", nargs=-1, required=True)
+@_reason
+@json_option
+@click.pass_obj
+def set_(console: Console, *, assignments: tuple[str, ...], reason: str) -> None:
+    """Set parameters by hand, as a new version; the bounds of the settings hold."""
+    from orchestration.baseline import history as versions
+    from orchestration.baseline.version import Kind
+
+    given = _assigned(console, assignments)
+    with console.acting() as kernel, kernel.lock.held("klorosctl baseline set"):
+        with kernel.db.transaction():
+            made = versions.put(
+                kernel.db, given, _by(console, kernel, Kind.SET, reason), state_dir=kernel.settings.state_dir
+            )
+        _in_force(console, kernel, made)
+
+
+def _assigned(console: Console, assignments: tuple[str, ...]) -> dict[str, int | float]:
+    from orchestration.promotions.promotion import checked_changes
+
+    pairs = [assignment.partition("=") for assignment in assignments]
+    wrong = next((name for name, sign, _ in pairs if not sign), None)
+    if wrong is not None:
+        raise Usage(f"{wrong!r} is no NAME=VALUE", hint="klorosctl baseline set temperature=0.7 --reason …")
+    settings = console.settings.promotions
+    try:
+        return checked_changes({n: _number(v) for n, _, v in pairs}, bounds=settings.bounds, strict=settings.strict)
+    except ValueError as error:
+        raise Usage(str(error), hint="the bounds are [promotions] bounds: klorosctl config show") from error
+
+
+def _number(text: str) -> object:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _by(console: Console, kernel: Kernel, kind: Any, reason: str) -> Provenance:
+    from orchestration.baseline.version import Provenance
+
+    return Provenance(at=kernel.now(), actor=console.actor, kind=kind, reason=reason)
+
+
+def _in_force(console: Console, kernel: Kernel, made: Version) -> None:
+    from orchestration.baseline import copies
+
+    copies.bring_up(kernel.db, kernel.path("baseline"))
+    message = f"the baseline is version {made.version} now: {made.provenance.reason}"
+    console.note(f"baseline {made.provenance.kind}", message, version=made.version)
+    console.answer(_document(made), lambda: [f"Version {made.version} is in force.", *_shown(console, made)])
+
+
+def _find(kernel: Kernel, version: int | None) -> Version:
+    from orchestration.baseline import history as versions
+
+    newest = versions.newest(kernel.db)
+    if newest is None:
+        raise Usage("there is no baseline version yet", hint="a D-REAM cycle that accepts something makes the first")
+    found = newest if version is None else versions.get(kernel.db, version)
+    if found is None:
+        raise Usage(f"there is no baseline version {version}", hint=f"there is 1 to {newest.version}")
+    return found
+
+
+def _document(version: Version) -> dict[str, Any]:
+    from orchestration.baseline.version import origin
+
+    return {**origin(version), "sha256": version.sha256, "parameters": dict(version.parameters)}
+
+
+def _changes(before: Version | None, after: Version) -> list[Mapping[str, Any]]:
+    from orchestration.baseline.version import changes
+
+    return [_change(one) for one in changes({} if before is None else before.parameters, after.parameters)]
+
+
+def _change(change: Change) -> dict[str, Any]:
+    return {"name": change.name, "before": change.before, "after": change.after, "relative": change.relative}
+
+
+def _shown(console: Console, version: Version) -> Iterator[str]:
+    made, screen = version.provenance, console.screen
+    yield from screen.field("Version", f"{version.version}, {made.kind}", console.times.both(made.at))
+    yield from screen.field("By", made.actor)
+    yield from screen.field("Why", made.reason)
+    yield from screen.field("SHA-256", version.sha256)
+    rows = [(name, str(value)) for name, value in version.parameters.items()]
+    yield from screen.table(("PARAMETER", "VALUE"), rows)
+
+
+def _rows(console: Console, pairs: list[tuple[Version, Version | None]]) -> list[str]:
+    rows = []
+    for one, before in pairs:
+        changed = ", ".join(f"{c['name']} {c['before']} → {c['after']}" for c in _changes(before, one)) or "no change"
+        local, _ = console.times.columns(one.provenance.at)
+        rows.append(
+            (str(one.version), local, str(one.provenance.kind), one.provenance.actor, f"{changed}; {one.provenance.reason}")
+        )
+    if not rows:
+        return ["There is no baseline version yet."]
+    return console.screen.table(("VERSION", "AT", "KIND", "BY", "CHANGES; WHY"), rows)
+
+
+def _differences(console: Console, changed: list[Mapping[str, Any]]) -> list[str]:
+    if not changed:
+        return ["The two versions have the same parameters."]
+    rows = [(one["name"], str(one["before"]), str(one["after"]), _percent(one["relative"])) for one in changed]
+    return console.screen.table(("PARAMETER", "BEFORE", "AFTER", "CHANGE"), rows)
+
+
+def _percent(relative: float | None) -> str:
+    return "" if relative is None else f"{relative:+.1%}"
+
+
+def _verified(console: Console, faults: list[str], mended: list[str]) -> Iterator[str]:
+    for path in mended:
+        yield f"written again: {path}"
+    for fault in faults:
+        yield from console.screen.alarm(fault)
+    if faults:
+        yield "Files: klorosctl baseline verify --repair. A broken chain in the store: restore a backup of kloros.db."
+    else:
+        yield f"Every version and every file of {console.path('baseline')} is as it was committed."

@@ -1,0 +1,30 @@
+-- name: baseline.append
+-- Add the next version, provided the newest one is still the one it was made from.
+INSERT INTO baseline_versions
+    (version, sha256, previous_sha, ts, actor, kind, reason, cycle, promotion_ids, parameters, fitness)
+SELECT :version, :sha256, :previous_sha, :ts, :actor, :kind, :reason, :cycle, :promotion_ids, :parameters, :fitness
+WHERE coalesce((SELECT sha256 FROM baseline_versions ORDER BY version DESC LIMIT 1), '') = :previous_sha;
+
+-- name: baseline.newest
+-- Give the version in force.
+SELECT * FROM baseline_versions ORDER BY version DESC LIMIT 1;
+
+-- name: baseline.get
+-- Give one version.
+SELECT * FROM baseline_versions WHERE version = :version;
+
+-- name: baseline.all
+-- Give every version, oldest first.
+SELECT * FROM baseline_versions ORDER BY version;
+
+-- name: baseline.recent
+-- Give the newest versions, newest first.
+SELECT * FROM baseline_versions ORDER BY version DESC LIMIT :limit;
+
+-- name: baseline.unwritten
+-- Give the versions whose files are not in place yet, oldest first.
+SELECT * FROM baseline_versions WHERE written = 0 ORDER BY version;
+
+-- name: baseline.written
+-- Note that a version's files are in place.
+UPDATE baseline_versions SET written = 1 WHERE version = :version;

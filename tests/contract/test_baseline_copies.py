@@ -1,0 +1,139 @@
+"""The baseline's files: copies of the store's versions, of one version at every instant, and nothing edited escapes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import yaml
+
+from orchestration.baseline import copies, history
+from orchestration.baseline.version import Kind, Provenance, Version, following
+from orchestration.errors import Usage
+from orchestration.promotions.baseline import Accepted, read_baseline
+from orchestration.store.sqlite import SqliteDatabase
+
+NOW = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[SqliteDatabase]:
+    database = SqliteDatabase(str(tmp_path / "kloros.db"))
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "baseline"
+
+
+def made(cycle: int = 1) -> Provenance:
+    return Provenance(at=NOW, actor="kloros", kind=Kind.CYCLE, reason=f"cycle {cycle}", cycle=cycle)
+
+
+def commit(db: SqliteDatabase, folder: Path, cycle: int, **changes: float) -> Version:
+    with db.transaction():
+        accepted = [Accepted(stem=f"p{cycle}", changes=changes, fitness=0.5)]
+        version = history.take_in(db, accepted, made(cycle), state_dir=str(folder.parent))
+    assert version is not None
+    return version
+
+
+def shown(folder: Path) -> tuple[object, object, object]:
+    document = read_baseline(str(folder / "baseline.json"))
+    assert document is not None
+    manifest = json.loads((folder / "manifest.json").read_text())
+    return yaml.safe_load((folder / "baseline.yaml").read_bytes()), manifest["version"], document.parameters
+
+
+def test_what_is_committed_is_in_force_and_every_version_stays(db: SqliteDatabase, folder: Path) -> None:
+    commit(db, folder, 1, a=1)
+    commit(db, folder, 2, b=2)
+    assert [version.version for version in copies.bring_up(db, str(folder))] == [1, 2]
+    assert copies.bring_up(db, str(folder)) == []
+    assert shown(folder) == ({"a": 1, "b": 2}, 2, {"a": 1, "b": 2})
+    assert sorted(os.listdir(folder / "versions")) == ["baseline_v0001.yaml", "baseline_v0002.yaml"]
+    assert yaml.safe_load((folder / "versions" / "baseline_v0001.yaml").read_bytes()) == {"a": 1}
+    assert sorted(os.listdir(folder)) == [".v0002", "baseline.json", "baseline.yaml", "current", "manifest.json", "versions"]
+    assert copies.verify(db, str(folder)) == []
+
+
+def test_a_version_follows_the_newest_one_or_is_refused(db: SqliteDatabase, folder: Path) -> None:
+    first = commit(db, folder, 1, a=1)
+    commit(db, folder, 2, a=2)
+    with pytest.raises(history.BaselineMoved), db.transaction():
+        history.append(db, following(first, made(3), {"a": 3}))
+    assert [version.parameters for version in history.every(db)] == [{"a": 1}, {"a": 2}]
+
+
+def test_a_rollback_is_a_new_version(db: SqliteDatabase, folder: Path) -> None:
+    commit(db, folder, 1, a=1)
+    commit(db, folder, 2, a=2)
+    with db.transaction():
+        back = history.put_back(db, 1, made(3))
+    assert (back.version, back.parameters) == (3, {"a": 1})
+    copies.bring_up(db, str(folder))
+    assert shown(folder) == ({"a": 1}, 3, {"a": 1})
+    with pytest.raises(Usage, match="in force"), db.transaction():
+        history.put_back(db, 3, made(4))
+    with pytest.raises(Usage, match="no baseline version 9"), db.transaction():
+        history.put_back(db, 9, made(4))
+
+
+def test_a_baseline_from_before_the_versions_is_the_first_one(db: SqliteDatabase, folder: Path) -> None:
+    folder.mkdir()
+    older = {"schema": "v1", "parameters": {"a": 7, "c": 3}, "fitness": 0.4, "cycle": 0, "promotions": [], "ts": 1}
+    (folder / "baseline.json").write_text(json.dumps(older))
+    commit(db, folder, 5, a=8)
+    first, second = history.every(db)
+    assert (first.provenance.kind, first.parameters, first.provenance.cycle) == (Kind.IMPORTED, {"a": 7, "c": 3}, None)
+    assert second.parameters == {"a": 8, "c": 3}
+    copies.bring_up(db, str(folder))
+    assert shown(folder) == ({"a": 8, "c": 3}, 2, {"a": 8, "c": 3})
+
+
+FILES = ("baseline.yaml", "manifest.json", "baseline.json", "versions/baseline_v0001.yaml", "versions/baseline_v0002.yaml")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_edited_byte_anywhere_is_found_and_mended_and_what_was_edited_is_kept(
+    db: SqliteDatabase, folder: Path, name: str
+) -> None:
+    commit(db, folder, 1, a=1)
+    commit(db, folder, 2, a=2)
+    copies.bring_up(db, str(folder))
+    whole = (folder / name).read_bytes()
+    for at in range(len(whole)):
+        (folder / name).write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        (fault,) = copies.verify(db, str(folder))
+        assert fault == f"{folder / name} was edited: it differs from byte {at} on"
+    assert copies.restore(db, str(folder)) == [str(folder / name)]
+    assert copies.verify(db, str(folder)) == []
+    assert (folder / name).read_bytes() == whole
+    (kept,) = folder.rglob("*.edited")
+    assert kept.read_bytes()[:-1] == whole[:-1]
+
+
+def test_an_edited_row_is_found(db: SqliteDatabase, folder: Path, tmp_path: Path) -> None:
+    import sqlite3
+
+    commit(db, folder, 1, a=1)
+    copies.bring_up(db, str(folder))
+    with sqlite3.connect(tmp_path / "kloros.db") as connection:
+        connection.execute("""UPDATE baseline_versions SET parameters = '{"a": 5}'""")
+    assert any("version 1 was changed" in fault for fault in copies.verify(db, str(folder)))
+
+
+def test_a_missing_file_is_found_and_made_again(db: SqliteDatabase, folder: Path) -> None:
+    commit(db, folder, 1, a=1)
+    copies.bring_up(db, str(folder))
+    (folder / "current").unlink()
+    (folder / "versions" / "baseline_v0001.yaml").unlink()
+    assert len(copies.verify(db, str(folder))) == 4
+    copies.restore(db, str(folder))
+    assert copies.verify(db, str(folder)) == []
