@@ -4,14 +4,21 @@
 # Every version of the program has a folder of its own, `versions/<version>-<digest>`, and `bin/python` and
 # `bin/klorosctl` are two-line scripts that lead to one of them. So an upgrade is one rename: a tick that starts
 # meanwhile runs all old or all new, and a cycle that has been running for hours keeps importing what it began with.
+#
+# All other files are laid into a stage first, and brought to the host by orchestration/operator/installation.py, which
+# keeps a record of what was there before. Uninstalling and `klorosctl rollback-rollout` go by that record.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 lock=$here/.ci/requirements.txt
+recorder=$here/orchestration/operator/installation.py
 os_release=/etc/os-release
 units=(kloros-orchestrator.service kloros-orchestrator.timer kloros-orchestrator.path kloros-loop.service
     kloros-cycle.service kloros-cycle.path kloros-alert@.service kloros-notice.service kloros-notice.path)
 started_units=(kloros-orchestrator.timer kloros-orchestrator.path kloros-cycle.path kloros-notice.path)
+user_units=(kloros-logrotate.service kloros-logrotate.timer) # beside those above, for one person
+wanted="" # what --with says
+stage="" # where files are laid before they are brought to the host
 folders=(locks kick notices intents intents/processed signals promotions promotions_ack cycles baseline)
 
 usage() {
@@ -24,22 +31,30 @@ Usage:
   sudo ./install.sh --uninstall --purge
                                   remove state, settings and the user kloros too
        ./install.sh --user --uninstall [--purge]
+
+  --with federation,s3            with these extras of pyproject.toml; upgrades keep them, `--with none` drops them
+To go back to what was before the last installation:  sudo klorosctl rollback-rollout
 END
 }
 
 main() {
-    local mode=system action=install purge=no argument
-    for argument in "$@"; do
-        case $argument in
+    local mode=system action=install purge=no
+    while [[ $# -gt 0 ]]; do
+        case $1 in
             --user) mode=user ;;
             --try) mode=try ;;
             --uninstall) action=uninstall ;;
             --purge) purge=yes ;;
+            --with) [[ $# -gt 1 ]] || die 64 "--with needs a list: --with federation,s3" && wanted=$2 && shift ;;
+            --with=*) wanted=${1#--with=} ;;
             -h | --help) usage && return ;;
-            *) usage >&2 && die 64 "unknown option: $argument" ;;
+            *) usage >&2 && die 64 "unknown option: $1" ;;
         esac
+        shift
     done
     [[ $purge == no || $action == uninstall ]] || die 64 "--purge goes with --uninstall"
+    [[ -z $wanted || $action == install ]] || die 64 "--with does not go with --uninstall"
+    [[ -z $wanted ]] || need_known_extras "$wanted"
     case $mode-$action in
         system-install) need_root "" && set_places_system && install_system ;;
         system-uninstall) need_root " --uninstall" && set_places_system && uninstall_system "$purge" ;;
@@ -126,6 +141,7 @@ need_supported_system() {
   With Python 3.11 or later,  ./install.sh --try  and  ./install.sh --user  work on most systems."
 }
 
+brought=() # packages that this run installs
 installed() { [[ $(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null) == installed ]]; }
 
 # Install those of the packages that are missing; fails when apt does.
@@ -134,6 +150,7 @@ apt_install() {
     for package in "$@"; do installed "$package" || missing+=("$package"); done
     [[ ${#missing[@]} -gt 0 ]] || return 0
     say "apt-get install ${missing[*]}"
+    brought+=("${missing[@]}")
     if [[ ${apt_updated:-no} == no ]]; then
         apt-get update -qq || warn "apt-get update failed; going on with the package lists that are here"
         apt_updated=yes
@@ -163,6 +180,23 @@ need_python() {
 
 # --- one version of the program -----------------------------------------------------------------------------------
 
+# Bundles are .tar.zst with the extra `bundle`, which is 5 MB and always there. `dev` is for tests, `journal` is tried
+# by itself.
+need_known_extras() {
+    local name known
+    known=" $(sed -n '/^\[project.optional-dependencies\]/,/^\[project\./ s/^\([a-z0-9]*\) = \[.*/\1/p' "$here/pyproject.toml" |
+        grep -vx -e dev -e journal | tr '\n' ' ') none "
+    for name in ${1//,/ }; do
+        [[ $known == *" $name "* ]] || die 64 "--with: there is no extra $name; there is$known"
+    done
+}
+
+# The extras as pip takes them: what --with says, else those of the installation that is there.
+extras() {
+    local remembered=${wanted:-$(cat "${base:-/nonexistent}/extras" 2>/dev/null || true)}
+    tr -s ' ,' '\n' <<<"bundle $remembered" | grep -vx -e none -e '' | sort -u | paste -sd ,
+}
+
 # The version and a digest of all that it is made of: the same sources give the same folder.
 version_name() {
     local version digest
@@ -171,18 +205,18 @@ version_name() {
         "$python" -c 'import sys; print(sys.version)'
         find orchestration systemd -type f ! -path '*/__pycache__/*' -print0 | sort -z | xargs -0 sha256sum
         sha256sum pyproject.toml .ci/requirements.txt
+        extras
     } | sha256sum | cut -c1-10)
     printf '%s-%s' "$version" "$digest"
 }
 
 # Make a virtual environment with the program at $1, from nothing. $2: `journal` or `plain`.
 make_environment() {
-    local folder=$1 kind=$2 extras=""
+    local folder=$1 kind=$2
     rm -rf "$folder"
     "$python" -m venv "$folder"
-    # With what notices are sent by: an environment belongs to one version, so nothing can be added to it later.
-    [[ $kind != journal ]] || extras="[notices]"
-    "$folder/bin/python" -m pip install -qq --disable-pip-version-check --no-input --constraint "$lock" "$here$extras" ||
+    "$folder/bin/python" -m pip install -qq --disable-pip-version-check --no-input --constraint "$lock" \
+        "${here}[$(extras)]" ||
         die 1 "pip could not install the program; its own words are above"
     if [[ $kind == journal ]] && ! "$folder/bin/python" -m pip install -qq --disable-pip-version-check --no-input \
         --constraint "$lock" --use-pep517 systemd-python; then
@@ -199,12 +233,12 @@ make_environment() {
     "$folder/bin/python" -m compileall -q "$folder/lib" >/dev/null || true
 }
 
-# Bring this version to $base/versions and lead bin/ to it. Sets `version`.
+# Bring this version to $base/versions, and lay the scripts that lead to it. Sets `version`.
 install_program() {
     local folder name
     version=$(version_name)
     folder=$base/versions/$version
-    mkdir -p "$base/versions" "$base/bin"
+    mkdir -p "$base/versions"
     if [[ -e $folder/.complete && ! -e $folder/.without-journal ]]; then
         say "$version is here already"
     else
@@ -213,32 +247,33 @@ install_program() {
         make_environment "$folder" journal
         : >"$folder/.complete"
     fi
-    install -m 0644 "$here/README.md" "$base/README.md"
-    for name in python klorosctl; do
-        lead_to "$folder/bin/$name" "$base/bin/$name"
-    done
+    lay 0644 "$here/README.md" "$base/README.md"
+    extras | lay 0644 /dev/stdin "$base/extras"
+    for name in python klorosctl; do launcher "$folder/bin/$name" | lay 0755 /dev/stdin "$base/bin/$name"; done
+    mkdir -p "$(dirname "$stage$link")"
+    ln -s "$base/bin/klorosctl" "$stage$link"
+    lay_shell_files "$folder/bin/klorosctl"
 }
 
-# Write a script at $2 that runs $1; by rename, because something may be starting it right now.
-lead_to() {
+# A script that runs $1.
+launcher() {
     local settings=""
     # A user's own settings are not where the program looks first.
     # shellcheck disable=SC2016
     [[ $EUID -eq 0 ]] || settings='export KLR_CONFIG="${KLR_CONFIG:-'$config'}"'$'\n'
-    printf '#!/bin/sh\n%sexec %s "$@"\n' "$settings" "$1" >"$2.new"
-    chmod 0755 "$2.new"
-    mv -f "$2.new" "$2"
+    printf '#!/bin/sh\n%sexec %s "$@"\n' "$settings" "$1"
 }
 
 # What makes klorosctl at home in a shell: its man page and completions, where each shell looks for them by itself.
-install_shell_files() {
+lay_shell_files() {
     local shell
-    install -D -m 0644 "$here/docs/man/klorosctl.1" "$share/man/man1/klorosctl.1"
+    lay 0644 "$here/docs/man/klorosctl.1" "$share/man/man1/klorosctl.1"
     for shell in bash zsh fish; do
-        mkdir -p "$(dirname "$(completion_of $shell)")"
-        "$base/bin/klorosctl" completion $shell >"$(completion_of $shell)" 2>/dev/null ||
-            { rm -f "$(completion_of $shell)" && warn "no completion for $shell: klorosctl completion $shell failed"; }
+        "$1" completion $shell 2>/dev/null >"$stage/completion" ||
+            { warn "no completion for $shell: klorosctl completion $shell failed" && continue; }
+        lay 0644 "$stage/completion" "$(completion_of $shell)"
     done
+    rm -f "$stage/completion"
 }
 
 completion_of() {
@@ -249,23 +284,57 @@ completion_of() {
     esac
 }
 
-remove_shell_files() {
-    local shell
-    rm -f "$share/man/man1/klorosctl.1"
-    for shell in bash zsh fish; do rm -f "$(completion_of $shell)"; done
+# --- from the stage to the host -----------------------------------------------------------------------------------
+
+open_stage() {
+    stage=$(mktemp -d)
+    trap 'rm -rf "$stage"' EXIT
 }
 
-# Remove versions that nothing leads to and no process runs from.
-remove_old_versions() {
-    local folder
-    for folder in "$base"/versions/*; do
-        [[ $(basename "$folder") != "$version" ]] || continue
-        if grep -qsF "$folder/" /proc/[0-9]*/cmdline; then
-            say "$(basename "$folder") stays until the cycle that runs from it has ended and you install again"
-        else
-            rm -rf "$folder"
-        fi
-    done
+# Lay a file of mode $1 with the content of $2 where it is to be on the host: $3.
+lay() { install -D -m "$1" "$2" "$stage$3"; }
+
+record() { "$python" -I "$recorder" --base "$base" "$@"; }
+
+# Bring the stage to the host, and keep what it replaces. Sets `created`: the units that were not there before.
+roll_out() {
+    local before backup=""
+    before=$(record running)
+    [[ -z $before || $before == "$version" ]] || backup=$(back_up)
+    created=$(record apply --stage "$stage" --kind "$1" --version "$version" --state "$state" --settings "$config" \
+        --unit-folder "$unit_folder" --backup "$backup" --packages "${brought[*]}")
+}
+
+# Copy the store, so that it can be set back when the version before can't read what this one makes of it.
+back_up() {
+    local said
+    if ! said=$(set_settings && "$base/versions/$version/bin/klorosctl" backup --json); then
+        warn "the store could not be copied; the upgrade goes on, but klorosctl rollback-rollout may not be able to go back"
+        return
+    fi
+    "$python" -I -c 'import json, sys; print(json.load(sys.stdin)["path"] or "")' <<<"$said"
+}
+
+set_settings() { [[ $EUID -eq 0 ]] || export KLR_CONFIG="${KLR_CONFIG:-$config}"; }
+
+# Everything that an installation lays down, whatever its version.
+all_paths() {
+    local unit shell
+    for unit in "${units[@]}"; do echo "$unit_folder/$unit"; done
+    for shell in bash zsh fish; do completion_of $shell; done
+    printf '%s\n' "$share/man/man1/klorosctl.1" "$link" "$base/bin/python" "$base/bin/klorosctl" "$base/README.md" \
+        "$base/extras" "$@"
+}
+
+# Take back all that installations did; what was there before the first one is there again.
+remove_program() {
+    local kind=$1 paths packages python
+    shift
+    choose_python
+    command -v "$python" >/dev/null || python=$base/bin/python
+    mapfile -t paths < <(all_paths "$@")
+    record remove --kind "$kind" "${paths[@]}"
+    [[ ! -e $base ]] || say "What is in $base is not ours and stays: $(ls -A "$base")"
 }
 
 install_config() {
@@ -283,37 +352,34 @@ install_config() {
 
 # --- the whole host ---------------------------------------------------------------------------------------------
 
+host_files=(/etc/sysusers.d/kloros.conf /etc/tmpfiles.d/kloros.conf /etc/logrotate.d/kloros)
+
 install_system() {
-    local first=yes was_disabled=no unit python version
+    local unit python version created
     need_supported_system
     step "Packages"
     need_python
     apt_install gcc pkg-config libsystemd-dev "$(basename "$python")-dev" ||
         warn "what systemd-python is compiled with could not be installed; see apt's own words above"
     step "Program in $base"
+    open_stage
     install_program
+    lay 0644 "$here/systemd/sysusers.d/kloros.conf" /etc/sysusers.d/kloros.conf
+    lay 0644 "$here/systemd/tmpfiles.d/kloros.conf" /etc/tmpfiles.d/kloros.conf
+    lay 0644 "$here/systemd/logrotate/kloros" /etc/logrotate.d/kloros
+    for unit in "${units[@]}"; do lay 0644 "$here/systemd/$unit" "$unit_folder/$unit"; done
+    roll_out system
     step "User, folders, settings"
-    install -D -m 0644 "$here/systemd/sysusers.d/kloros.conf" /etc/sysusers.d/kloros.conf
-    install -D -m 0644 "$here/systemd/tmpfiles.d/kloros.conf" /etc/tmpfiles.d/kloros.conf
-    install -D -m 0644 "$here/systemd/logrotate/kloros" /etc/logrotate.d/kloros
     systemd-sysusers /etc/sysusers.d/kloros.conf
     systemd-tmpfiles --create /etc/tmpfiles.d/kloros.conf
     open_metrics_folder
     install_config
-    mkdir -p "$(dirname "$link")"
-    ln -sfn "$base/bin/klorosctl" "$link"
-    install_shell_files
     step "Units"
-    [[ ! -e $unit_folder/kloros-orchestrator.timer ]] || first=no
     ! grep -qs '^Environment=KLR_ORCHESTRATION_MODE=disabled' "$unit_folder/kloros-orchestrator.service" ||
-        was_disabled=yes
-    for unit in "${units[@]}"; do install -m 0644 "$here/systemd/$unit" "$unit_folder/$unit"; done
-    if [[ $was_disabled == yes ]]; then
-        sed -i 's/KLR_ORCHESTRATION_MODE=enabled/KLR_ORCHESTRATION_MODE=disabled/' "$unit_folder/kloros-orchestrator.service"
         say "KLR_ORCHESTRATION_MODE=disabled stays, as it was set in kloros-orchestrator.service"
-    fi
-    start_units "$first"
-    remove_old_versions
+    start_units
+    record finish
+    record tidy
     next_steps "" "sudo "
 }
 
@@ -324,31 +390,27 @@ open_metrics_folder() {
     dpkg-statoverride --list "$metrics" >/dev/null || dpkg-statoverride --update --add root kloros 0775 "$metrics"
 }
 
-close_metrics_folder() {
-    [[ $(dpkg-statoverride --list "$metrics") == "root kloros 775 "* ]] || return 0
-    dpkg-statoverride --quiet --remove "$metrics"
-    rm -f "$metrics/kloros.prom"
-    [[ ! -d $metrics ]] || { chgrp root "$metrics" && chmod 0755 "$metrics"; }
-}
-
-# Enable on the first installation only: what an operator has switched off since then stays off.
+# Enable what was not there before: what an operator has switched off since stays off.
 start_units() {
-    local first=$1 unit user=()
+    local unit user=() new=() known=()
     [[ $EUID -eq 0 ]] || user=(--user)
+    for unit in "${started_units[@]}"; do
+        if grep -qxF "$unit" <<<"$created"; then new+=("$unit"); else known+=("$unit"); fi
+    done
     if [[ $EUID -eq 0 && ! -d /run/systemd/system ]]; then
-        systemctl enable --quiet "${started_units[@]}"
+        [[ ${#new[@]} -eq 0 ]] || systemctl enable --quiet "${new[@]}"
         warn "systemd does not run here: the units are enabled and start at the next boot"
         return
     fi
     systemctl "${user[@]}" daemon-reload ||
         { warn "systemd does not answer here: the units are in $unit_folder and not started" && return; }
-    if [[ $first == yes ]]; then
-        systemctl "${user[@]}" enable --quiet --now "${started_units[@]}"
-        say "enabled and started: ${started_units[*]}"
-        return
+    if [[ ${#new[@]} -gt 0 ]]; then
+        systemctl "${user[@]}" enable --quiet --now "${new[@]}"
+        say "enabled and started: ${new[*]}"
     fi
+    [[ ${#known[@]} -gt 0 ]] || return 0
     # Take up what changed in them. The running cycle's own unit is left alone.
-    for unit in "${started_units[@]}"; do systemctl "${user[@]}" try-restart "$unit"; done
+    for unit in "${known[@]}"; do systemctl "${user[@]}" try-restart "$unit"; done
     say "upgraded; units that were off stay off"
 }
 
@@ -367,18 +429,8 @@ END
 }
 
 uninstall_system() {
-    local purge=$1 unit
-    for unit in "${units[@]}"; do
-        [[ -e $unit_folder/$unit && $unit != *@* ]] || continue
-        systemctl disable --quiet --now "$unit" 2>/dev/null || true
-    done
-    for unit in "${units[@]}"; do rm -f "$unit_folder/$unit"; done
-    remove_shell_files
-    rm -f "$link" /etc/sysusers.d/kloros.conf /etc/tmpfiles.d/kloros.conf /etc/logrotate.d/kloros
-    rm -rf "$base"
-    close_metrics_folder
-    systemctl daemon-reload 2>/dev/null || true
-    systemctl reset-failed 'kloros-*' 2>/dev/null || true
+    local purge=$1
+    remove_program system "${host_files[@]}"
     if [[ $purge == no ]]; then
         say "Removed. State in $state, settings in $(dirname "$config") and the user kloros are kept;"
         say "to remove them too:  sudo ./install.sh --uninstall --purge"
@@ -393,22 +445,26 @@ uninstall_system() {
 # --- one person -------------------------------------------------------------------------------------------------
 
 install_user() {
-    local first=yes unit python version folder
+    local unit python version folder created
     step "Python"
     need_python
     step "Program in $base"
+    open_stage
     install_program
-    step "Folders, settings"
+    for unit in "${units[@]}" "${user_units[@]/#/user/}"; do
+        user_unit "$here/systemd/$unit" | lay 0644 /dev/stdin "$unit_folder/${unit#user/}"
+    done
+    sed -e '/^ *su /d' -e "s#/var/lib/kloros#$state#g" "$here/systemd/logrotate/kloros" |
+        lay 0644 /dev/stdin "$base/logrotate.conf"
+    started_units+=(kloros-logrotate.timer)
     for folder in "" "${folders[@]}"; do install -d -m 0700 "$state/$folder"; done
+    roll_out user
+    step "Folders, settings"
     install_config
-    mkdir -p "$(dirname "$link")" "$unit_folder"
-    ln -sfn "$base/bin/klorosctl" "$link"
-    install_shell_files
     step "Units"
-    [[ ! -e $unit_folder/kloros-orchestrator.timer ]] || first=no
-    for unit in "${units[@]}"; do user_unit "$here/systemd/$unit" >"$unit_folder/$unit"; done
-    start_units "$first"
-    remove_old_versions
+    start_units
+    record finish
+    record tidy
     next_steps "--user " ""
     say "  To go on ticking while you are not logged in:  sudo loginctl enable-linger $USER"
     [[ :$PATH: == *:$(dirname "$link"):* ]] || say "  $(dirname "$link") is not in your PATH yet."
@@ -424,23 +480,15 @@ user_unit() {
 }
 
 uninstall_user() {
-    local purge=$1 unit
-    for unit in "${units[@]}"; do
-        [[ -e $unit_folder/$unit && $unit != *@* ]] || continue
-        systemctl --user disable --quiet --now "$unit" 2>/dev/null || true
-    done
-    for unit in "${units[@]}"; do rm -f "$unit_folder/$unit"; done
-    remove_shell_files
-    rm -f "$link"
-    rm -rf "$base"
-    systemctl --user daemon-reload 2>/dev/null || true
+    local purge=$1
+    remove_program user "${user_units[@]/#/$unit_folder/}" "$base/logrotate.conf"
     if [[ $purge == no ]]; then
         say "Removed. State in $state and settings in $(dirname "$config") are kept;"
         say "to remove them too:  ./install.sh --user --uninstall --purge"
         return
     fi
     rm -rf "$state" "$(dirname "$config")" "$unit_folder"/kloros-*.d
-    rm -f "${XDG_DATA_HOME:-$HOME/.local/share}/systemd/timers/stamp-kloros-orchestrator.timer"
+    rm -f "${XDG_DATA_HOME:-$HOME/.local/share}/systemd/timers/"stamp-kloros-*.timer
     say "Removed, with state and settings."
 }
 

@@ -44,6 +44,8 @@ COMMANDS: Mapping[str, str] = {
     "baseline": "baseline",
     "intents": "intents",
     "doctor": "doctor",
+    "backup": "backup",
+    "rollback-rollout": "rollout",
     "config": "config",
     "completion": "completion",
 }
@@ -87,7 +89,7 @@ class Program(click.Group):
         """Import a command's module."""
         if name not in COMMANDS:
             return None
-        command = getattr(import_module(f"orchestration.operator.{COMMANDS[name]}"), name)
+        command = getattr(import_module(f"orchestration.operator.{COMMANDS[name]}"), name.replace("-", "_"))
         return command if isinstance(command, click.Command) else None
 
 

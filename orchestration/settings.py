@@ -253,7 +253,8 @@ class Loop(_Section):
 
 class Retention(_Section):
     """How long cycles stay on disk. One goes, with its bundle, when neither number nor age keeps it; its row in the store
-    stays. Pinned cycles, unsettled ones, and those that something refers to are never removed."""
+    stays. Pinned cycles, unsettled ones, and those that something refers to are never removed. The loop's logs of iterations
+    go by the same numbers."""
 
     keep_last: Annotated[int, Field(ge=0, examples=[200])] = 200
     """The newest cycles are kept whatever their age: so many."""

@@ -28,6 +28,7 @@ from orchestration.loop import ledger as iterations
 from orchestration.loop import records
 from orchestration.loop.archives import Archives
 from orchestration.loop.iteration import FAILURES, STALE_AFTER, Plan, Row, Status, status_of
+from orchestration.loop.logs import prune
 from orchestration.loop.place import place_of
 from orchestration.loop.prerequisites import Prerequisites, tail
 from orchestration.loop.schedule import Pace, goals_of, next_goal, words_of
@@ -128,6 +129,7 @@ class Loop:
             if ended is not None:
                 return ended
             row = self._iterate()
+            prune(self._place.log_dir, self._kernel.settings.retention, iteration=row.iteration, now=clock.now())
             done += 1
             failures = iterations.past(self._db).failures_in_a_row
             if row.status in FAILURES and 0 < self._settings.max_failures <= failures:

@@ -50,12 +50,12 @@ def write_history(db: Database) -> None:
 
 
 def append_once(path: str, line: str) -> None:
-    """Append a line to a file unless it is near its end already.
+    """Append a line to a file unless it is near its end already, or near that of the file that logrotate made of it.
 
     Raises:
         Unwritable: disk full, read-only or not ours.
     """
-    if not _stands(path, line):
+    if not (_stands(path, line) or _stands(f"{path}.1", line)):
         files.append_line(path, line, 0o640)
 
 

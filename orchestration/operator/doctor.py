@@ -12,7 +12,7 @@ import click
 
 from orchestration.errors import KlorosError
 from orchestration.exits import Exit
-from orchestration.operator import checks, host_checks
+from orchestration.operator import checks, host_checks, rollout
 from orchestration.operator.check import Check, Level
 from orchestration.operator.console import Console, json_option
 
@@ -52,6 +52,7 @@ def _examine(console: Console) -> Iterator[Check]:
     yield from host_checks.zone(console)
     yield from host_checks.clock_synchronised(console)
     yield from host_checks.units(console)
+    yield from rollout.interrupted()
     yield from host_checks.textfile(console)
     yield from host_checks.journal()
     yield from host_checks.space(console)

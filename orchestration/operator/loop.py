@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import click
 
+from orchestration.host.rotated import newest_lines
 from orchestration.loop.records import CONSENT
 from orchestration.operator.console import Console, json_option
 
@@ -42,21 +43,17 @@ def consent() -> None:
 def list_(console: Console, *, limit: int) -> None:
     """Show unattended consents, newest first: who configured it where, when, for which command, and its hash."""
     console.become_owner()
-    found = list(_consents(console.path(CONSENT)))[-limit:][::-1]
+    found = list(_consents(newest_lines(console.path(CONSENT), limit)))[::-1]
     console.answer(found, lambda: _lines(console, found))
 
 
-def _consents(path: str) -> Iterator[dict[str, Any]]:
+def _consents(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     """Yield the records, oldest first; what is no JSON was torn by a power cut."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            for line in file:
-                try:
-                    yield json.loads(line)
-                except ValueError:
-                    continue
-    except FileNotFoundError:
-        return
+    for line in lines:
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue
 
 
 def _lines(console: Console, found: list[dict[str, Any]]) -> Iterator[str]:

@@ -120,7 +120,7 @@ def _hand_over(notice: Notice, url: str) -> str:
         try:
             import apprise
         except ImportError:
-            return "the package apprise is missing: install the extra notices"
+            return "the package apprise is missing: install again with --with notices"
     logging.getLogger("apprise").setLevel(logging.CRITICAL)  # it writes URLs
     service = apprise.Apprise.instantiate(url, suppress_exceptions=True)
     if service is None:

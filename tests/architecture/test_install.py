@@ -73,6 +73,58 @@ def test_every_unit_is_installed() -> None:
     }
 
 
+def test_one_person_has_units_of_their_own_beside_them() -> None:
+    listed = sourced('printf "%s\\n" "${user_units[@]}"').stdout.split()
+    assert sorted(listed) == sorted(path.name for path in (ROOT / "systemd/user").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "remembered", "expected"),
+    [
+        ("", "", "bundle"),
+        ("federation,s3", "", "bundle,federation,s3"),
+        ("", "bundle,s3", "bundle,s3"),
+        ("none", "bundle,s3", "bundle"),
+        ("s3", "bundle,federation", "bundle,s3"),
+    ],
+)
+def test_extras_are_as_told_else_as_they_were(tmp_path: Path, wanted: str, remembered: str, expected: str) -> None:
+    (tmp_path / "extras").write_text(f"{remembered}\n")
+    assert sourced(f"base={tmp_path}; wanted={wanted}; extras").stdout.strip() == expected
+
+
+@pytest.mark.parametrize("extras", ["dev", "federation,nonsense", "journal"])
+def test_an_extra_that_is_none_is_refused_with_those_that_there_are(extras: str) -> None:
+    ended = run("--user", "--with", extras)
+    assert ended.returncode == 64
+    for name in ("bundle", "federation", "s3"):
+        assert name in ended.stderr
+
+
+def test_extras_make_another_version_of_the_same_sources() -> None:
+    names = sourced("python=python3; version_name; echo; wanted=s3; version_name").stdout.split()
+    assert len(set(names)) == 2
+
+
+def test_all_that_is_laid_down_is_known_to_uninstalling(tmp_path: Path) -> None:
+    """Also without any record: every path of the stage is among those that are removed."""
+    fake = (
+        'make_environment() { mkdir -p "$1/bin"; ln -s /bin/true "$1/bin/klorosctl"; };'
+        'roll_out() { find "$stage" -type f -o -type l; exit; };'
+        "need_supported_system() { :; }; need_python() { python=python3; }; apt_install() { :; };"
+    )
+    for places, installing, more in (
+        ("set_places_system", "install_system", '"${host_files[@]}"'),
+        ("set_places_user", "install_user", '"${user_units[@]/#/$unit_folder/}" "$base/logrotate.conf"'),
+    ):
+        below = f"{places}; base={tmp_path}/base state={tmp_path}/state"
+        said = sourced(f"{fake} {below}; {installing} >{tmp_path}/laid", HOME=str(tmp_path))
+        laid = {re.sub(r"^/tmp/tmp\.\w+", "", line) for line in (tmp_path / "laid").read_text().split() if "/tmp." in line}
+        known = sourced(f"{below}; all_paths {more}", HOME=str(tmp_path)).stdout
+        assert len(laid) > 10, said.stderr
+        assert laid <= set(known.split())
+
+
 def test_one_person_gets_the_folders_that_tmpfiles_makes() -> None:
     conf = (ROOT / "systemd/tmpfiles.d/kloros.conf").read_text()
     made = {os.path.relpath(path, STATE) for path in re.findall(r"^d (\S+)", conf, re.MULTILINE)} - {"."}

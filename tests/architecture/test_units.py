@@ -20,6 +20,7 @@ from orchestration.settings import Settings
 ROOT = Path(__file__).parents[2]
 SYSTEMD = ROOT / "systemd"
 UNITS = sorted(path for path in SYSTEMD.iterdir() if path.suffix in (".service", ".path", ".timer"))
+USER_UNITS = sorted((SYSTEMD / "user").iterdir())
 SERVICES = [path for path in UNITS if path.suffix == ".service"]
 DEFAULTS = Settings.model_validate({"state_dir": SYSTEM_STATE_DIR})
 CONFINEMENT = re.compile(r"Protect|Private|Restrict|IPAddress|Device|Memory|SystemCallFilter|Capability|Remove|Lock|NoNew")
@@ -58,7 +59,7 @@ def analyze(*arguments: str, units: Path) -> str:
 def with_our_python(folder: Path, text_of: dict[str, str]) -> list[str]:
     """Lay units into a folder with an interpreter that exists here, since verify looks for it."""
     for name, text in text_of.items():
-        (folder / name).write_text(re.sub(r"=\S+/bin/python ", f"={sys.executable} ", text))
+        (folder / name).write_text(re.sub(r"=(\S+/bin/python|/usr/sbin/logrotate) ", f"={sys.executable} ", text))
     return [str(folder / name) for name in text_of]
 
 
@@ -68,12 +69,12 @@ def test_systemd_finds_no_fault_in_any_unit(tmp_path: Path) -> None:
 
 
 def test_units_for_one_person_have_no_fault_either(tmp_path: Path) -> None:
-    made = {path.name: _for_one_person(path, home="/home/ada") for path in UNITS}
+    made = {path.name: _for_one_person(path, home="/home/ada") for path in (*UNITS, *USER_UNITS)}
     paths = with_our_python(tmp_path, made)
     assert analyze("verify", "--user", "--man=no", *paths, units=tmp_path) == ""
 
 
-@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*UNITS, *USER_UNITS], ids=lambda path: path.name)
 def test_units_for_one_person_need_nothing_of_the_host(path: Path) -> None:
     made = _for_one_person(path, home="/home/ada")
     orders = "\n".join(line for line in made.splitlines() if not line.startswith("#"))

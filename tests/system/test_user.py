@@ -50,10 +50,18 @@ def test_one_person_installs_ticks_and_removes_it(ada: Guest) -> None:
     said = as_ada(ada, "systemctl --user start kloros-orchestrator.timer; ~/.local/bin/klorosctl doctor", check=False).out
     assert "\nerror" not in f"\n{said}", said
 
+    assert as_ada(ada, "systemctl --user is-active kloros-logrotate.timer").out == "active\n"
+    as_ada(ada, f"truncate -s 65M {STATE}/alerts.jsonl {STATE}/consent.jsonl")
+    as_ada(ada, "systemctl --user start kloros-logrotate.service")
+    assert ada.path(f"{STATE}/alerts.jsonl.1").exists()
+    assert ada.path(f"{STATE}/consent.jsonl.1").exists()
+
     again = as_ada(ada, "./install.sh --user 2>&1")
     assert "is here already" in again.out
-    as_ada(ada, "./install.sh --user --uninstall")
+    as_ada(ada, "~/.local/bin/klorosctl rollback-rollout --yes")
     assert ada.path(f"{STATE}/kloros.db").exists()
+    assert not ada.path(f"{HOME}/.local/share/kloros").exists()
+    assert as_ada(ada, "systemctl --user list-units --all 'kloros*' --no-legend --plain").out == ""
     as_ada(ada, "./install.sh --user --uninstall --purge")
     left = ada.sh(f"find {HOME} -path {HOME}/kloros -prune -o -iname '*kloros*' -print").out
     assert left == ""

@@ -1,0 +1,120 @@
+"""`klorosctl backup`: a copy of the store, made while ticks go on; and setting the store back to one.
+
+A copy is made by SQLite itself, so it is of one instant, whatever is written meanwhile; setting back is one transaction.
+https://www.sqlite.org/backup.html
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing, suppress
+from datetime import UTC, datetime
+
+import click
+
+from orchestration import wiring
+from orchestration.errors import StoreUnreachable
+from orchestration.host import files
+from orchestration.operator.console import Console, json_option
+from orchestration.operator.screen import size
+
+FOLDER = "backups"
+_PREFIX, _SUFFIX = "kloros-", ".db"
+
+
+@click.command()
+@click.option(
+    "--keep", type=click.IntRange(min=1), default=3, show_default=True, help="Copies that stay, this one included."
+)
+@json_option
+@click.pass_obj
+def backup(console: Console, *, keep: int) -> None:
+    """Copy the store to `backups/` in the state folder, whole, while ticks go on. Upgrades do it by themselves."""
+    console.become_owner()
+    os.umask(0o077)
+    store, folder = console.path(wiring.STORE), console.path(FOLDER)
+    if not os.path.exists(store):
+        console.answer({"path": None, "schema": None, "removed": []}, lambda: [f"There is no store yet: {store}"])
+        return
+    files.make_folder(folder)
+    path = os.path.join(folder, f"{_PREFIX}{_stamp()}{_SUFFIX}")
+    copy(store, path)
+    removed = _older(folder, keep)
+    for one in removed:
+        with suppress(FileNotFoundError):
+            os.unlink(one)
+    schema = schema_of(path)
+    console.note("backup", f"copies the store to {path}")
+    console.answer(
+        {"path": path, "schema": schema, "removed": removed},
+        lambda: [f"{path}  {size(os.path.getsize(path))}, schema {schema}", *(f"removed: {one}" for one in removed)],
+    )
+
+
+def copy(store: str, path: str) -> None:
+    """Copy a store to a path, whole or not at all.
+
+    Raises:
+        StoreUnreachable: it can't be read or the copy can't be written.
+    """
+    beside = os.path.join(os.path.dirname(path), files.temporary_name(os.path.basename(path)))
+    try:
+        with closing(_open(store, "ro")) as source, closing(_open(beside, "rwc")) as target:
+            source.backup(target)
+            target.execute("PRAGMA journal_mode = DELETE")  # one file, that can be taken elsewhere
+        descriptor = os.open(beside, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(beside, path)
+    except (sqlite3.Error, OSError) as error:
+        with suppress(FileNotFoundError):
+            os.unlink(beside)
+        raise StoreUnreachable(f"{store} can't be copied to {path}: {error}", hint="df -h; klorosctl doctor") from error
+
+
+def set_back(store: str, path: str) -> str:
+    """Give a store the content of a copy; what it had is kept beside the copies, and its path returned.
+
+    Raises:
+        StoreUnreachable: nothing was changed.
+    """
+    kept = os.path.join(os.path.dirname(path), f"replaced-{_stamp()}{_SUFFIX}")
+    copy(store, kept)
+    try:
+        with closing(_open(path, "ro")) as source, closing(_open(store, "rw")) as target:
+            source.backup(target)
+    except sqlite3.Error as error:
+        raise StoreUnreachable(
+            f"{store} can't be set back to {path}: {error}", hint="is it in use? fuser -v of it"
+        ) from error
+    return kept
+
+
+def schema_of(path: str) -> int:
+    """Return the version of a store's schema.
+
+    Raises:
+        StoreUnreachable: it can't be read.
+    """
+    try:
+        with closing(_open(path, "ro")) as source:
+            return int(source.execute("PRAGMA user_version").fetchone()[0])
+    except sqlite3.Error as error:
+        raise StoreUnreachable(f"{path}: {error}", hint="klorosctl doctor") from error
+
+
+def _older(folder: str, keep: int) -> list[str]:
+    names = sorted(name for name in os.listdir(folder) if name.startswith(_PREFIX) and name.endswith(_SUFFIX))
+    return [os.path.join(folder, name) for name in names[:-keep]]
+
+
+def _open(path: str, mode: str) -> sqlite3.Connection:
+    quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    return sqlite3.connect(f"file:{quoted}?mode={mode}", uri=True, timeout=10)
+
+
+def _stamp() -> str:
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
