@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.system.guest import booted, until
-from tests.system.installation import Installed
+from tests.system.installation import SOURCE, Installed, run_installer
 from tests.system.operator import CONFIG, STATE, TICK, Operator
 from tests.system.runbook import WRITES, Drill, all_pages, write_evidence
 
@@ -263,6 +263,25 @@ def answered(operator: Operator, _printed: str) -> str:
     return "the promotion has its answer"
 
 
+def upgraded(operator: Operator) -> None:
+    """A newer release whose ticks fail."""
+    guest = operator.guest
+    guest.sh(f"sed -i 's/^version = .*/version = \"9.9.9\"/' {SOURCE}/pyproject.toml")
+    guest.sh(
+        f"sed -i 's/^from orchestration import configuration, wiring/import absent\\n&/' {SOURCE}/orchestration/run_once.py"
+    )
+    run_installer(guest)
+    ticks(operator, check=False)
+
+
+def is_version(start: str, *, then: Callable[[Operator, str], str]) -> Callable[[Operator, str], str]:
+    def check(operator: Operator, printed: str) -> str:
+        assert f"/versions/{start}" in printed
+        return f"version {start} runs; {then(operator, printed)}"
+
+    return check
+
+
 SCENES = {
     "service-unavailable": Scene(
         "a setting that does not exist",
@@ -308,6 +327,12 @@ SCENES = {
         lambda operator: operator.guest.path(f"{STATE}/cycles/cycle_00001/artifacts/core").exists(),
     ),
     "clock-wrong": Scene("a clock a month ahead in the tick's unit", clock_ahead, ticked_ahead, all_of(decides, dated_now)),
+    "upgrade-and-rollback": Scene(
+        "an upgrade to a release whose ticks fail",
+        upgraded,
+        is_version("9.9.9-", then=fails(1)),
+        is_version("0.1.0-", then=decides),
+    ),
 }
 
 
