@@ -52,6 +52,9 @@ _EXITS: Mapping[int, tuple[str, str, str]] = {
     Exit.DEFECT: ("a defect of ours; its traceback is in the log", "klorosctl doctor", "service-unavailable"),
 }
 
+ADVICE = frozenset(advice for _, advice, _ in _EXITS.values())
+"""What is advised about a failed unit; checked to exist."""
+
 
 class Severity(StrEnum):
     """How grave; the words are those of Apprise's notification types."""
