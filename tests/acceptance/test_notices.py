@@ -90,10 +90,21 @@ def test_a_verdict_is_told_once_and_taken_back_once(told: Host, webhook: Webhook
     assert [request.document["type"] for request in webhook.got] == ["warning", "success"]
 
 
-def test_quiet_ticks_start_no_notifier(told: Host) -> None:
-    log = told.state / "logs" / "run_notice.log"
-    told.decided()
-    assert not log.exists()
+def test_only_news_is_a_kick(host: Host, webhook: Webhook) -> None:
+    urls(host, webhook.url)
+    host.stepwise()
+    kick = host.state / "kick" / "notice"
+    host.decided()
+    assert not kick.exists(), "all is well, and nobody was ever told anything"
+    maintenance(host, on=True)
+    for _ in range(2):
+        host.decided()
+        assert kick.exists(), "a kick that is lost is made up for by the next tick"
+        kick.unlink()
+    assert host.run("run_notice").returncode == 0
+    assert len(webhook.got) == 1
+    host.decided()
+    assert not kick.exists(), "it was told"
 
 
 def test_the_rate_limit_outlives_the_process(told: Host, webhook: Webhook) -> None:

@@ -36,6 +36,9 @@ def test_a_failing_tick_and_a_verdict_are_told_through_the_credential(
     idle(operator)
     guest.path(URLS).write_text(f"# the one that reads it is root\n{webhook.url}\n")
     assert guest.sh(f"stat -c '%U %a' {URLS}").out == "root 600\n"
+    assert guest.sh("/opt/kloros/bin/python -m orchestration.run_notice --test").out == "1 of 1 reached\n"
+    assert webhook.titles == ["guest: a test"]
+    webhook.got.clear()
 
     guest.sh(f"klorosctl disable && systemctl start {TICK}")
     webhook.until(1)
