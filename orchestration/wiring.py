@@ -123,9 +123,13 @@ def _starter(settings: Settings, environ: Mapping[str, str]) -> Callable[[str], 
 
 def _publisher(settings: Settings, environ: Mapping[str, str], db: SqliteDatabase) -> Callable[[], None]:
     def publish() -> None:
+        from orchestration.pulse.publish import is_notice_due
         from orchestration.pulse.publish import publish as publish_all
 
-        if publish_all(settings, db, clock.now()):
+        now = clock.now()
+        judgement = publish_all(settings, db, now)
+        somebody = settings.launcher == "systemd" or settings.notices.urls_file  # may be there to be told
+        if somebody and is_notice_due(db, judgement, now):
             start_notifier(settings, environ)
 
     return publish

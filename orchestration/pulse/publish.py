@@ -31,8 +31,8 @@ NOTICES_SEEN = "notices.seen"
 """Fact: until when the notifier has nothing to do unless the causes change, and those that it saw (`notice_ledger.py`)."""
 
 
-def publish(settings: Settings, db: Database, now: datetime) -> bool:
-    """Bring every file for readers up to the store, as things stand now (aware UTC); tell whether a notice is due.
+def publish(settings: Settings, db: Database, now: datetime) -> Judgement:
+    """Bring every file for readers up to the store, as things stand now (aware UTC); return what was judged.
 
     Raises:
         Unwritable: the state folder can't be written; a textfile that can't is only told.
@@ -46,9 +46,7 @@ def publish(settings: Settings, db: Database, now: datetime) -> bool:
         metrics.note_health(values, seen, judgement)
         _write_latest(settings, db, values, seen.mode, judgement)
         textfile.write(db, settings.textfile, metrics.exposition(values))
-    if settings.launcher != "systemd" and not settings.notices.urls_file:
-        return False  # nobody can be meant
-    return is_notice_due(db, judgement, now)
+    return judgement
 
 
 def is_notice_due(db: Database, judgement: Judgement, now: datetime) -> bool:
