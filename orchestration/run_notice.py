@@ -75,7 +75,7 @@ def _tell(settings: Settings, environ: Mapping[str, str], to: tuple[Target, ...]
             notifier.tell(settings, kernel.db, to)
     except KlorosError as error:
         log(Event.NOTICE_FAILED, f"without the store, only failed units are told: {error}", priority=Priority.WARNING)
-        notifier.tell_without_store(settings, to or ())
+        notifier.tell_without_store(settings, to)
 
 
 def _settings(environ: Mapping[str, str]) -> Settings:

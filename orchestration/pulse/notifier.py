@@ -77,8 +77,10 @@ def tell(settings: Settings, db: Database, to: tuple[Target, ...] | None) -> Non
         notice_ledger.keep(db, sent, judged, notice.next_look(sent, seen, how, held))
 
 
-def tell_without_store(settings: Settings, to: tuple[Target, ...]) -> None:
+def tell_without_store(settings: Settings, to: tuple[Target, ...] | None) -> None:
     """Tell of failed units where the store can't be used: their files stay until somebody has taken the notice."""
+    if to is None:
+        return
     for path, failure in _failures(settings.state_dir):
         seen = Seen(now=clock.now(), causes=(), failures=[failure])
         news = notice.consider(Standing(), seen, rules(settings), place(settings))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -165,6 +166,21 @@ def test_a_server_that_does_not_answer_makes_no_tick_longer(told: Host, webhook:
     assert not webhook.go_on.is_set()
 
 
+def test_a_notifier_that_is_killed_while_it_sends_is_made_up_for(told: Host, webhook: Webhook) -> None:
+    webhook.go_on.clear()
+    told.stepwise()
+    maintenance(told, on=True)
+    told.decided()
+    with subprocess.Popen(told.command("run_notice"), env=told.environ, stderr=subprocess.DEVNULL) as process:
+        webhook.until(1)
+        process.kill()
+    webhook.go_on.set()
+    assert told.run("run_notice").returncode == 0
+    assert webhook.titles == [webhook.titles[0]] * 2, "rather twice than never"
+    assert told.run("run_notice").returncode == 0
+    assert len(webhook.got) == 2
+
+
 def test_urls_that_others_may_read_are_not_used(host: Host, webhook: Webhook) -> None:
     path = urls(host, webhook.url, mode=0o644)
     host.state.mkdir()
@@ -174,6 +190,7 @@ def test_urls_that_others_may_read_are_not_used(host: Host, webhook: Webhook) ->
     assert done.returncode == 0
     assert f"chmod 600 {path}" in done.stderr
     assert webhook.got == []
+    assert seen(host).endswith(" maintenance"), "looked at again in five minutes, and not by every tick"
     path.chmod(0o600)
     assert host.run("run_notice").returncode == 0
     assert len(webhook.got) == 1, "it did not count as told"

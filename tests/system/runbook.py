@@ -61,7 +61,7 @@ class Drill:
         """Type every block of a kind; returns all that was printed. What is to mend or undo must succeed."""
         for commands in self.commands(kind):
             script = "".join(f"{command}\nprintf '\\n%s %s\\n' {_MARK} $?\n" for command in commands)
-            ended = self.guest.sh(f"{{ {script} }} 2>&1", timeout=300)
+            ended = self.guest.sh(f"{{ {script} }} 2>&1", timeout=60)
             parts = re.split(rf"\n{_MARK} (\d+)\n", ended.out)
             for command, output, code in zip(commands, parts[::2], parts[1::2], strict=False):
                 self.typed.setdefault(kind, []).append(Typed(command, int(code), output.strip("\n")))
