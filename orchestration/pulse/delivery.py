@@ -125,5 +125,9 @@ def _hand_over(notice: Notice, url: str) -> str:
     service = apprise.Apprise.instantiate(url, suppress_exceptions=True)
     if service is None:
         return "no URL that Apprise knows"
-    taken = service.notify(body=notice.body, title=notice.title, notify_type=apprise.NotifyType(notice.severity.value))
+    one = apprise.Apprise()
+    one.add(service)
+    # Said to be text, so that it is escaped for those who take HTML, as mail does.
+    kind, form = apprise.NotifyType(notice.severity.value), apprise.NotifyFormat.TEXT
+    taken = one.notify(body=notice.body, title=notice.title, notify_type=kind, body_format=form)
     return "" if taken else "not taken"

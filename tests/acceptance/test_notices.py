@@ -144,6 +144,18 @@ def test_a_server_that_is_down_is_tried_again_and_meanwhile_status_and_doctor_sa
         assert len(back.got) == 1
 
 
+def test_who_takes_html_gets_the_text_escaped_with_its_lines(host: Host, webhook: Webhook) -> None:
+    urls(host, f"{webhook.url}?format=html")
+    folder = host.state / "notices"
+    folder.mkdir(parents=True)
+    note = {"ts": time.time(), "unit": "a<b>.service", "result": "exit-code", "exit_status": "1"}
+    (folder / "unit.json").write_text(json.dumps(note))
+    assert host.run("run_notice").returncode == 0
+    (message,) = [request.document["message"] for request in webhook.got]
+    assert "a&lt;b&gt;.service" in message
+    assert message.count("<br") > 5
+
+
 def test_a_refusing_server_has_not_taken_it(told: Host, webhook: Webhook) -> None:
     webhook.status = 500
     maintenance(told, on=True)
