@@ -73,6 +73,9 @@ class Event(Enum):
     LOOP_STALE = "loop.stale"  # no new archive in several iterations
     LOOP_FAILED = "loop.failed"  # its failure limit, or it could not go on
     LOOP_ENDED = "loop.ended"
+    NOTICE_SENT = "notice.sent"
+    NOTICE_FAILED = "notice.failed"  # tried again later
+    HEARTBEAT_FAILED = "heartbeat.failed"
     OPERATOR_ACTED = "operator.acted"
     PULSE_STARTED = "pulse.started"
     PULSE_ENDED = "pulse.ended"
@@ -112,6 +115,9 @@ MESSAGE_IDS: Final = {
     Event.LOOP_STALE: "05f1c638c5e6d43f3c2c96d9e5531d86",
     Event.LOOP_FAILED: "984f4080e2c5f78e8d04956c9fcd9fae",
     Event.LOOP_ENDED: "c5c263de212f7e8b30cee3625f9a8ca3",
+    Event.NOTICE_SENT: "2f7f2bb0d060bfd842246165cc75217f",
+    Event.NOTICE_FAILED: "62a4b409684c8f4b442ca12894e46690",
+    Event.HEARTBEAT_FAILED: "013392178681f0e7821fbf10b6f4ad10",
     Event.OPERATOR_ACTED: "e1508c080f2906a3b2efc9e27a58c57e",
     Event.PULSE_STARTED: "96c4f7ca049c5b7c70b3e48f2b4e5581",
     Event.PULSE_ENDED: "a282b1179be18da928888b4c347effb3",

@@ -158,7 +158,7 @@ def judge(signs: Signs, since: Mapping[str, datetime]) -> Judgement:
             holding.append((rule.condition, began, evidence))
             if signs.now - began >= rule.after:
                 causes.append(Cause(rule.condition, rule.verdict, began, evidence, rule.advice))
-    return Judgement(_worst(causes), tuple(causes), tuple(holding))
+    return Judgement(worst(causes), tuple(causes), tuple(holding))
 
 
 def as_json(judgement: Judgement) -> dict[str, object]:
@@ -173,7 +173,8 @@ def _cause(cause: Cause) -> dict[str, object]:
 _FROM_GOOD_TO_BAD = tuple(Verdict)
 
 
-def _worst(causes: list[Cause]) -> Verdict:
+def worst(causes: list[Cause]) -> Verdict:
+    """Return the verdict that the worst of these causes gives."""
     return max((cause.verdict for cause in causes), key=_FROM_GOOD_TO_BAD.index, default=Verdict.OK)
 
 

@@ -160,7 +160,7 @@ def _copied(path: str) -> SqliteDatabase:
                 raise StoreEmpty(f"{path} has no tables yet", hint="the first tick makes them")
             memory = SqliteDatabase(":memory:")
             if source.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,):
-                _fill(memory._connection, uri)
+                _fill(memory._connection, address)
             else:
                 source.backup(memory._connection)
         finally:
@@ -169,9 +169,9 @@ def _copied(path: str) -> SqliteDatabase:
     return memory
 
 
-def _fill(memory: sqlite3.Connection, uri: str) -> None:
+def _fill(memory: sqlite3.Connection, address: str) -> None:
     """Copy every table's rows, less history, out of one moment of a store of the same schema."""
-    memory.execute("ATTACH ? AS source", (uri,))
+    memory.execute("ATTACH ? AS source", (address,))
     tables = [name for (name,) in memory.execute("SELECT name FROM source.sqlite_schema WHERE type = 'table'")]
     memory.execute("BEGIN")
     for name in tables:
