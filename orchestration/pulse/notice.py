@@ -33,12 +33,20 @@ RUNBOOKS: Mapping[Condition, str] = {
     Condition.DISABLED: "service-unavailable",
     Condition.HALTED: "service-unavailable",
     Condition.TICK_STALE: "tick-stale",
-    Condition.TICK_FAILING: "service-unavailable",
+    Condition.LOOP_STOPPED: "loop-stopped",
+    Condition.LOOP_SILENT: "loop-stopped",
+    Condition.TICK_FAILING: "tick-failing",
     Condition.PHASE_FAILING: "phase-missed",
     Condition.PHASE_MISSED: "phase-missed",
     Condition.DREAM_FAILING: "dream-failing",
+    Condition.CYCLE_LOST: "cycle-lost",
+    Condition.MAINTENANCE: "maintenance-forgotten",
     Condition.LOCK_CONTENTION: "store-locked",
+    Condition.PHASE_DURATION: "phase-duration",
     Condition.PROMOTIONS_PARKED: "promotion-parked",
+    Condition.INTENTS_OVERFLOWING: "intents-overflowing",
+    Condition.ARCHIVES_STALE: "archives-stale",
+    Condition.FEDERATION_BEHIND: "federation-behind",
     Condition.DISK_LOW: "disk-full",
 }
 """Pages of docs/runbooks."""
@@ -48,7 +56,7 @@ _EXITS: Mapping[int, tuple[str, str, str]] = {
     Exit.STORE_UNREACHABLE: ("the store can't be opened, read or migrated", "klorosctl doctor", "store-locked"),
     Exit.UNWRITABLE: ("the disk is full, read-only, or not ours", "klorosctl doctor", "disk-full"),
     Exit.HALTED: ("the kill switch is set", "klorosctl unhalt", "service-unavailable"),
-    Exit.FAILURE_LIMIT: ("the loop reached its limit of failures in a row", "klorosctl loop --help", "service-unavailable"),
+    Exit.FAILURE_LIMIT: ("the loop reached its limit of failures in a row", "klorosctl loop --help", "loop-stopped"),
     Exit.DEFECT: ("a defect of ours; its traceback is in the log", "klorosctl doctor", "service-unavailable"),
 }
 
