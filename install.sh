@@ -14,12 +14,13 @@ lock=$here/.ci/requirements.txt
 recorder=$here/orchestration/operator/installation.py
 os_release=/etc/os-release
 units=(kloros-orchestrator.service kloros-orchestrator.timer kloros-orchestrator.path kloros-loop.service
-    kloros-cycle.service kloros-cycle.path kloros-alert@.service kloros-pulse.socket kloros-pulse.service)
-started_units=(kloros-orchestrator.timer kloros-orchestrator.path kloros-cycle.path)
+    kloros-cycle.service kloros-cycle.path kloros-alert@.service kloros-notice.service kloros-notice.path
+    kloros-pulse.socket kloros-pulse.service)
+started_units=(kloros-orchestrator.timer kloros-orchestrator.path kloros-cycle.path kloros-notice.path)
 user_units=(kloros-logrotate.service kloros-logrotate.timer) # beside those above, for one person
 wanted="" # what --with says
 stage="" # where files are laid before they are brought to the host
-folders=(locks kick intents intents/processed signals promotions promotions_ack cycles baseline)
+folders=(locks kick notices intents intents/processed signals promotions promotions_ack cycles baseline)
 
 usage() {
     cat <<'END'

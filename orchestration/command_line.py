@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import NoReturn
 
+from orchestration.errors import Usage
 from orchestration.exits import Exit
 
 
@@ -14,3 +15,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End with `Exit.USAGE`; argparse's own 2 would say "disabled"."""
         self.exit(Exit.USAGE, f"{self.format_usage()}{self.prog}: {message}\n")
+
+
+class RaisingParser(Parser):
+    """A parser for commands within `klorosctl`, which says itself what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise Usage."""
+        raise Usage(message, hint=f"{self.prog} --help")

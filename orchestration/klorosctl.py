@@ -7,9 +7,11 @@ Owns the list of commands, and how a command's end becomes an exit code and a me
 from __future__ import annotations
 
 import difflib
+import itertools
+import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 
 import click
@@ -108,8 +110,8 @@ class Program(click.Group):
 def program(ctx: click.Context, *, user: bool) -> None:
     """Look at the KLoROS orchestrator, and steer it.
 
-    Every command takes --json. Times are shown in the PHASE window's zone and in UTC. What only looks changes no
-    byte. As root, commands act as the owner of the state folder.
+    Every command takes --json, for its errors too: one object on stderr. Times are shown in the PHASE window's zone
+    and in UTC. What only looks changes no byte. As root, commands act as the owner of the state folder.
     """
     ctx.obj = Console(os.environ, user_units=user or None)
 
@@ -125,31 +127,43 @@ def _version(ctx: click.Context, _parameter: click.Parameter, asked: bool) -> No
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the entry; returns the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    tell = _as_json if _asks_for_json(given) else _as_text
     try:
         code = program.main(given or ["--help"], prog_name=NAME, standalone_mode=False)
     except click.ClickException as error:
-        return _misused(error)
+        return _misused(error, tell)
     except (KeyboardInterrupt, click.Abort):
         return 130  # 128 + SIGINT, as shells write it
     except _ReaderGone:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be flushed goes nowhere
         return Exit.DONE
     except KlorosError as error:
-        return _failed(error)
+        return tell(error.message, error.hint, error.exit)
     except OSError as error:
-        return _failed(_refused(error))
+        refused = _refused(error)
+        return tell(refused.message, refused.hint, refused.exit)
     except Exception:
         import traceback
 
-        click.echo(f"{traceback.format_exc()}{NAME}: a defect of ours; please report the lines above", err=True)
-        return Exit.DEFECT
+        return tell(f"a defect of ours: {traceback.format_exc()}", "please report these lines", Exit.DEFECT)
     return code if isinstance(code, int) else Exit.DONE
 
 
-def _failed(error: KlorosError) -> int:
-    message = f"{NAME}: {error.message}"
-    click.echo(f"{message}\n  {error.hint}" if error.hint else message, err=True)
-    return error.exit
+def _asks_for_json(words: Sequence[str]) -> bool:
+    """Tell whether a command line asks for JSON; it may be one that can't be understood."""
+    return "--json" in itertools.takewhile(lambda word: word != "--", words)
+
+
+def _as_text(what: str, hint: str, code: Exit) -> int:
+    message = f"{NAME}: {what}"
+    click.echo(f"{message}\n  {hint}" if hint else message, err=True)
+    return code
+
+
+def _as_json(what: str, hint: str, code: Exit) -> int:
+    """Say what is wrong as one line of JSON on stderr, for programs; stdout is for answers."""
+    click.echo(json.dumps({"error": {"what": what, "hint": hint, "exit_code": int(code)}}), err=True)
+    return code
 
 
 def _refused(error: OSError) -> KlorosError:
@@ -158,14 +172,15 @@ def _refused(error: OSError) -> KlorosError:
     return Unwritable(f"{where}{error.strerror or error}", hint=hint)
 
 
-def _misused(error: click.ClickException) -> int:
+def _misused(error: click.ClickException, tell: Callable[[str, str, Exit], int]) -> int:
     context = getattr(error, "ctx", None)
+    path = NAME if context is None else context.command_path
     if type(error).__name__ == "NoArgsIsHelpError" and context is not None:
+        if tell is _as_json:
+            return tell(f"{path} needs a command", f"{path} --help", Exit.USAGE)
         click.echo(context.get_help(), err=True)
         return Exit.USAGE
-    path = NAME if context is None else context.command_path
-    click.echo(f"{NAME}: {error.format_message()}\n  {path} --help", err=True)
-    return Exit.USAGE
+    return tell(error.format_message(), f"{path} --help", Exit.USAGE)
 
 
 if __name__ == "__main__":

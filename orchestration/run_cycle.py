@@ -92,25 +92,33 @@ def _run_queued(environ: Mapping[str, str]) -> Exit:
     with wiring.kernel(settings, environ) as kernel:
         runner = Runner(settings, kernel.db, lock=kernel.runner_lock, environ=environ, start=kernel.start)
         log(Event.RUNNER_IDLE, f"{runner.run()} cycles run, none is queued", priority=Priority.DEBUG)
-        if settings.federation.target and not runner.was_stopped:
-            from orchestration.cycles.federation import federate
-
-            federate(kernel.db, settings)
+        if not runner.was_stopped:
+            _follow_up(kernel.db, settings)
     return Exit.DONE
+
+
+def _follow_up(db: Database, settings: Settings) -> None:
+    """Make the bundles that are wanted, and copy those that are due."""
+    from orchestration.cycles.packing import pack
+
+    pack(db, settings)
+    if settings.federation.target:
+        from orchestration.cycles.federation import federate
+
+        federate(db, settings)
 
 
 def _run_direct(options: argparse.Namespace, environ: Mapping[str, str]) -> Exit:
     from orchestration.cycles import artifacts, direct
     from orchestration.cycles.cycle import JobName
     from orchestration.cycles.runner import Runner
-    from orchestration.host import files
 
     if (refused := halted(wiring.settings(environ))) is not None:
         exit_code, reason, evidence = refused
         log(Event.RUNNER_IDLE, evidence, reason=reason, exit=exit_code)
         return exit_code
-    root, number = os.path.abspath(options.output_root), _number(options.cycle, environ)
-    files.make_folder(root, 0o755)
+    root, number = os.path.realpath(options.output_root), _number(options.cycle, environ)
+    _take_root(root)
     environ = {**environ, **direct.variables(root)}
     settings = wiring.settings(environ)
     with wiring.kernel(settings, environ) as kernel, direct.alone(settings):
@@ -129,6 +137,25 @@ def _run_direct(options: argparse.Namespace, environ: Mapping[str, str]) -> Exit
         if settings.federation.target and not options.no_federate:
             _federate(kernel.db, settings, number)
         return code
+
+
+def _take_root(root: str) -> None:
+    """Make the output root; with root's privileges become its owner, or see that nobody else can meddle with it.
+
+    Raises:
+        Usage: others can. Unwritable: it can't be made.
+    """
+    from orchestration.cycles import direct
+    from orchestration.host import files, trust
+
+    wiring.become_owner(trust.nearest(root))
+    own = (direct.STATE, os.path.basename(direct.variables(root)["KLR_BUNDLES_DIR"]))
+    is_root = os.geteuid() == 0
+    if is_root:
+        trust.check(root, below=own)
+    files.make_folder(root, 0o755)
+    if is_root:
+        trust.check(root, below=own)  # somebody may have made it meanwhile
 
 
 def _federate(db: Database, settings: Settings, number: CycleNumber) -> None:

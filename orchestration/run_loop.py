@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from orchestration.loop.options import Options
 
 
-def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ, *, prog: str = "") -> int:
+def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """Run the entry; returns the exit status."""
     from orchestration.loop import options
 
     try:
         given = sys.argv[1:] if arguments is None else arguments
-        return _run(options.read(given, environ, prog or "python -m orchestration.run_loop"), environ)
+        return run(options.read(given, environ, "python -m orchestration.run_loop"), environ)
     except KlorosError as error:
         event = Event.SETTINGS_REFUSED if error.exit is Exit.SETTINGS_INVALID else Event.LOOP_FAILED
         log(event, str(error), priority=Priority.ERROR, exit=error.exit)
@@ -44,7 +44,12 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
         return Exit.DEFECT
 
 
-def _run(options: Options, environ: Mapping[str, str]) -> Exit:
+def run(options: Options, environ: Mapping[str, str]) -> Exit:
+    """Do what one call of the loop asks for.
+
+    Raises:
+        KlorosError: it could not begin, or not go on.
+    """
     from orchestration.host.notify import Notifier
     from orchestration.loop.loop import Loop
     from orchestration.loop.screen import Screen
@@ -80,7 +85,9 @@ def _print_plan(options: Options, environ: Mapping[str, str]) -> Exit:
     loop = options.settings.loop
     place = place_of(loop)
     asked = Prerequisites(loop, cwd=place.cwd, environ=environ, output=os.devnull, should_stop=lambda: False)
-    command = words_of(loop.command, mode=loop.mode, goal=loop.goal or ("{goal}" if place.goal_file else ""))
+    command = words_of(
+        loop.command, mode=loop.mode, goal=loop.goal or ("{goal}" if place.goal_file or loop.goal_from == "intents" else "")
+    )
     settings = {name: {"value": value, "source": source} for name, value, source in listed(options)}
     if options.json:
         plan = {

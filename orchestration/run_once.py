@@ -29,6 +29,7 @@ from orchestration.tick.tick import tick
 if TYPE_CHECKING:
     import argparse
 
+    from orchestration.pulse.liveness import Beat
     from orchestration.settings import Settings
 
 
@@ -88,15 +89,38 @@ def _run(options: Options, environ: Mapping[str, str]) -> Exit:
     refused = gate(settings)
     if refused is not None:
         return _answer(_turned_away(settings, environ, _refusal(tick_id, *refused)), as_json=options.json)
+    beat = _beat(settings, environ) if settings.heartbeat.url else None
+    try:
+        return _tick(options, settings, environ, tick_id, beat)
+    except Exception as error:
+        if beat is not None:
+            beat.end(error.exit if isinstance(error, KlorosError) else Exit.DEFECT)
+        raise
+
+
+def _beat(settings: "Settings", environ: Mapping[str, str]) -> "Beat":
+    """Have the dead-man's switch pinged for this tick, beside it."""
+    from orchestration.pulse.liveness import Beat
+
+    beat = Beat(settings.state_dir)
+    wiring.start_notifier(settings, environ)
+    return beat
+
+
+def _tick(options: Options, settings: "Settings", environ: Mapping[str, str], tick_id: str, beat: "Beat | None") -> Exit:
     with wiring.kernel(settings, environ) as kernel:
         try:
             record = tick(kernel, tick_id)
         except LockHeld as error:
+            if beat is not None:
+                beat.cancel()
             refusal = _refusal(tick_id, Exit.LOCK_HELD, Refusal.LOCK_HELD, error.message)
             return _answer(_note_turned_away(kernel, refusal), as_json=options.json)
         except Exception as error:
             _note_failed(kernel, tick_id, error)
             raise
+        if beat is not None:
+            beat.end(record.exit)
         if not configuration.is_remembered(settings):
             _remember(settings, environ)
         _say(record)

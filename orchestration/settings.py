@@ -175,6 +175,8 @@ class Cycles(_Section):
     """Bytes of a cycle's output that are kept; the rest is dropped and a marker says so. 64 MiB."""
     term_grace: Annotated[Duration, Field(examples=["10s"])] = timedelta(seconds=10)
     """Time between SIGTERM and SIGKILL to a process tree that must end."""
+    bundle: Annotated[bool, Field(examples=[True])] = True
+    """Whether a bundle of each finished cycle is made, in `bundles_dir`. It goes with its cycle, see `[retention]`."""
 
 
 class Loop(_Section):
@@ -189,6 +191,9 @@ class Loop(_Section):
     """File with one goal a line; empty lines and lines that begin with `#` are none. Read anew for each iteration."""
     goal_order: Annotated[Literal["turn", "random"], Field(examples=["turn"])] = "turn"
     """Whether the goals of the file are taken in turn, also across restarts, or at random."""
+    goal_from: Annotated[Literal["settings", "intents"], Field(examples=["intents"])] = "settings"
+    """Where goals come from. `intents`: from intents whose type begins with `loop_goal`, the highest priority first;
+    while none waits, from `goal` or `goal_file`, and with neither the loop waits for one."""
     seed: Annotated[int, Field(examples=[7])] = 0
     """The same seed gives the same goals at random, and the same jitter."""
     iterations: Annotated[int, Field(ge=1, examples=[10])] = 1
@@ -262,6 +267,11 @@ class Retention(_Section):
     """Cycles that ended within this time are kept whatever their number. A quarter, so that its report can be checked."""
     per_tick: Annotated[int, Field(ge=0, examples=[2])] = 2
     """Cycles that one tick removes, so that a backlog can't make a tick long. 0: only `klorosctl prune` removes any."""
+    keep_ticks: Annotated[Duration, Field(ge=timedelta(days=1), examples=["400d"])] = timedelta(days=400)
+    """Ticks in the store are kept for this long; at least a day. So a year can be looked back at."""
+    keep_processed: Annotated[Duration, Field(ge=timedelta(days=1), examples=["90d"])] = timedelta(days=90)
+    """Intents in `intents/processed/`, with what the store remembers of them, and signals are kept for this long, the signal
+    of the last PHASE that succeeded for good; at least a day."""
 
 
 class Federation(_Section):
@@ -269,8 +279,8 @@ class Federation(_Section):
 
     target: Annotated[str, Field(pattern=r"^([a-z][a-z0-9+.-]*://.+)?$", examples=["s3://bucket/kloros"])] = ""
     """Folder or bucket as a URL that fsspec knows (`file://`, `s3://`, `sftp://`, …); empty: bundles stay here. Needs the
-    extra `federation`, for S3 the extra `s3`. Keep credentials out of it: they belong into the environment of the cycle
-    service, such as `AWS_ACCESS_KEY_ID`, or a file that it names."""
+    extra `federation`, for S3 the extra `s3`, for SFTP `sftp`. Keep credentials out of it: they belong into the environment
+    of the cycle service, such as `AWS_ACCESS_KEY_ID`, or a file that it names."""
     options: Annotated[dict[str, str | int | bool], Field(examples=['endpoint_url = "https://minio.example"'])] = {}
     """Further options for fsspec's file system of that URL, by its own names."""
     timeout: Annotated[PositiveDuration, Field(examples=["10min"])] = timedelta(minutes=10)
@@ -296,6 +306,31 @@ class Pulse(_Section):
     hosts: Annotated[tuple[str, ...], Field(examples=[["kloros.example.org"]])] = ()
     """Further names under which readers may ask on loopback, such as a proxy's. `localhost`, the loopback addresses and
     this host's own name always may."""
+
+
+class Notices(_Section):
+    """Whom the host tells when its verdict changes or a unit of ours fails, through Apprise URLs. Needs the extra
+    `notices`. On systemd the URLs stand in `/etc/kloros/notices.urls`, one a line, which only root reads."""
+
+    urls_file: Annotated[str, Field(pattern=r"^(/.*)?$", examples=["/home/ada/.config/kloros/notices.urls"])] = ""
+    """File with one Apprise URL a line, for its owner alone (0600). For one person's installation and hosts without systemd;
+    where systemd hands us `/etc/kloros/notices.urls`, that counts. Neither: nobody is told."""
+    per_hour: Annotated[int, Field(ge=1, examples=[6])] = 6
+    """Most notices within an hour; what is news then waits, and is told as it stands when its turn has come."""
+    settle: Annotated[Duration, Field(examples=["5min"])] = timedelta(minutes=5)
+    """Good news waits this long, so that a verdict that flaps is told once: a condition must have been gone for it."""
+    backoff: Annotated[tuple[Duration, ...], Field(examples=[["1min", "5min", "15min", "30min"]])] = _STEPS
+    """Waits after the first, second, … attempt at a notice that was not taken; the last one repeats."""
+
+
+class Heartbeat(_Section):
+    """A dead-man's switch somewhere else, which raises the alarm when this host falls silent. Off unless `url` is set."""
+
+    url: Annotated[str, Field(pattern=r"^(https?://[^\s/]+\S*)?$", examples=["https://hc-ping.com/<uuid>"])] = ""
+    """URL in the style of healthchecks.io: each tick pings `/start`, then the URL itself when it has decided, else
+    `/<exit code>`. A host that is disabled, halted or gone pings nothing."""
+    timeout: Annotated[PositiveDuration, Field(le=timedelta(seconds=10), examples=["5s"])] = timedelta(seconds=5)
+    """Longest time for one ping, at most 10 s. It is spent beside the tick, never by it."""
 
 
 class Settings(_Section):
@@ -328,6 +363,8 @@ class Settings(_Section):
     retention: Retention = Retention()
     federation: Federation = Federation()
     pulse: Pulse = Pulse()
+    notices: Notices = Notices()
+    heartbeat: Heartbeat = Heartbeat()
 
     @model_validator(mode="before")
     @classmethod

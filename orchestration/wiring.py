@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from orchestration import configuration
-from orchestration.errors import StoreEmpty, StoreUnreachable, Unwritable
+from orchestration.errors import KlorosError, StoreEmpty, StoreUnreachable, Unwritable
 from orchestration.host import clock, process_identity, zones
+from orchestration.host.journal import Event, Priority, log
 from orchestration.store.sqlite import SqliteDatabase, copy_of
 from orchestration.tick.kernel import Kernel
 
@@ -71,7 +72,7 @@ def kernel(settings: Settings, environ: Mapping[str, str]) -> Iterator[Kernel]:
         ) from error
     db = SqliteDatabase(os.path.join(settings.state_dir, STORE))
     try:
-        yield _kernel(settings, db, start=_starter(settings, environ), publish=_publisher(settings, db))
+        yield _kernel(settings, db, start=_starter(settings, environ), publish=_publisher(settings, environ, db))
     finally:
         db.close()
 
@@ -120,10 +121,23 @@ def _starter(settings: Settings, environ: Mapping[str, str]) -> Callable[[str], 
     return start
 
 
-def _publisher(settings: Settings, db: SqliteDatabase) -> Callable[[], None]:
+def _publisher(settings: Settings, environ: Mapping[str, str], db: SqliteDatabase) -> Callable[[], None]:
     def publish() -> None:
+        from orchestration.pulse.publish import is_notice_due
         from orchestration.pulse.publish import publish as publish_all
 
-        publish_all(settings, db, clock.now())
+        now = clock.now()
+        judgement = publish_all(settings, db, now)
+        somebody = settings.launcher == "systemd" or settings.notices.urls_file  # may be there to be told
+        if somebody and is_notice_due(db, judgement, now):
+            start_notifier(settings, environ)
 
     return publish
+
+
+def start_notifier(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Get the notifier started; that it can't be is no reason to fail, for the next tick asks again."""
+    try:
+        _starter(settings, environ)("run_notice")
+    except KlorosError as error:
+        log(Event.NOTICE_FAILED, f"the notifier could not be started: {error.message}", priority=Priority.WARNING)

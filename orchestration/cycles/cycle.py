@@ -69,6 +69,14 @@ def after(state: CycleState, event: CycleEvent) -> CycleState | None:
     return TRANSITIONS.get((state, event))
 
 
+class Packed(StrEnum):
+    """What came of one attempt to make a finished cycle's bundle."""
+
+    MADE = "made"
+    FAILED = "failed"  # tried again later
+    SKIPPED = "skipped"  # the cycle left no folder
+
+
 class Federated(StrEnum):
     """What came of one attempt to copy a finished cycle's bundle to the canonical place."""
 

@@ -185,12 +185,14 @@ def _copy(db: Database, settings: Settings, number: CycleNumber, row: Row) -> st
 
 
 def _packed(db: Database, settings: Settings, number: CycleNumber, row: Row) -> _Packed | None:
-    """Give the cycle's bundle, the one of an earlier attempt if it is still there; None when it left no folder."""
+    """Give the cycle's bundle, the one that was made for it if it is still there; None when it left no folder."""
     name = folder_name(number)
     path = bundle.path_of(name, settings.bundles_dir)
-    if path is not None and row["sha256"]:
+    known = {row["sha256"], *(one["sha256"] for one in db.rows("bundles.get", cycle=number))} - {""}
+    if path is not None and known:
         found = _Packed(path, *_measured(path))
-        if found.sha256 == row["sha256"]:
+        if found.sha256 in known:
+            db.run("federation.note_bundle", cycle=number, sha256=found.sha256, size=found.size)
             return found
     folder = artifacts.cycle_dir(settings.cycles_dir, number)
     if not os.path.isdir(folder):

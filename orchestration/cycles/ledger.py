@@ -113,6 +113,7 @@ def forget(db: Database, cycle: CycleNumber) -> None:
     """Free the number of a finished cycle that is run again; its folder and manifest are kept aside."""
     db.run("cycles.forget", cycle=cycle)
     db.run("products.forget", cycle=cycle)
+    db.run("bundles.forget", cycle=cycle)
     db.run("federation.forget", cycle=cycle)
 
 

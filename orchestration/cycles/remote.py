@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _CHUNK: Final = 4 * 1024 * 1024
+_PART: Final = 8 * 1024 * 1024  # of an upload to S3; s3fs makes them larger where more than 10,000 would be needed
+_PARTS_AT_ONCE: Final = 4  # in memory; s3fs's own would be 10 of 50 MiB
+_REQUESTS_AT_ONCE: Final = 64
 _WHOLE_PUTS: Final = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "memory"})
 _OTHER_WAS_FASTER: Final = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
 _NO_CONDITIONS: Final = frozenset({"NotImplemented", "501"})
@@ -61,6 +64,8 @@ class Remote:
             return False
         digest = hashlib.sha256()
         with self._system.open(self.path(name), "rb", block_size=_CHUNK, cache_type="none") as file:
+            if hasattr(file, "prefetch"):  # paramiko's: without it each 32 KiB waits for the one before
+                file.prefetch(size, _REQUESTS_AT_ONCE)
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
         return digest.hexdigest() == sha256
@@ -165,6 +170,10 @@ class Bucket(Remote):
         super().__init__(system, root, writer=writer)
         self.compares = True
 
+    def put(self, source: str, name: str) -> None:
+        """See `Remote`. In parts from two of them on; it appears when the last one is there."""
+        self._system.put_file(source, self.path(name), chunksize=_PART, max_concurrency=_PARTS_AT_ONCE)
+
     def read(self, name: str) -> Version | None:
         """See `Remote`. The mark is taken first: content that is newer than its mark can't be swapped."""
         self._system.invalidate_cache()
@@ -200,9 +209,9 @@ def remote(target: str, options: Mapping[str, object], *, writer: str) -> Remote
     try:
         from fsspec.core import url_to_fs
 
-        system, root = url_to_fs(target, skip_instance_cache=True, use_listings_cache=False, **options)
+        system, root = url_to_fs(target, skip_instance_cache=True, **_completed(target, options))
     except ImportError as error:
-        hint = "pip install 'kloros-orchestration[federation]'; for s3:// 'kloros-orchestration[s3]'"
+        hint = "pip install 'kloros-orchestration[federation]'; for s3:// and sftp:// the extras s3 and sftp"
         raise KlorosError(f"federation to {public(target)} needs a package: {error}", hint=hint) from error
     except ValueError as error:
         hint = "federation.target must be a URL that fsspec knows"
@@ -211,6 +220,22 @@ def remote(target: str, options: Mapping[str, object], *, writer: str) -> Remote
     if "file" in protocols:
         return Folder(system, root, writer=writer)
     return (Bucket if "s3" in protocols else Remote)(system, root, writer=writer)
+
+
+def _completed(target: str, options: Mapping[str, object]) -> dict[str, object]:
+    """Add what we want of fsspec: no listing from memory; by SFTP, unless the options say otherwise, only known servers.
+
+    fsspec's SFTP gives every option on to paramiko, which refuses those that it does not know.
+    """
+    given, scheme = dict(options), urlsplit(target).scheme
+    if scheme in _WHOLE_PUTS:
+        return {"use_listings_cache": False, **given}
+    if scheme not in ("sftp", "ssh"):
+        return given
+    from orchestration.cycles.host_keys import KnownHosts
+
+    path = str(given.pop("known_hosts", ""))
+    return {"host_key_policy": KnownHosts(path), **given}
 
 
 def public(target: str) -> str:

@@ -23,7 +23,18 @@ import signal
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
 
-from orchestration.cycles import artifacts, environment, inventory, judgement, ledger, orphan, products, revision, telemetry
+from orchestration.cycles import (
+    artifacts,
+    environment,
+    inventory,
+    judgement,
+    ledger,
+    orphan,
+    packing,
+    products,
+    revision,
+    telemetry,
+)
 from orchestration.cycles.cycle import Cycle, CycleEvent, CycleState, JobName, Result
 from orchestration.errors import CommandLost, CommandNotStarted, KlorosError, LockHeld, StoreUnreachable
 from orchestration.host import clock, files, process, process_identity
@@ -157,6 +168,7 @@ class Runner:
                     ledger.finish(self._db, cycle, event, result, now=now)
                     products.end(self._db, cycle.cycle, left)
                     telemetry.note(self._db, cycle.cycle, measured)
+                    packing.ask(self._db, self._settings, cycle, due=now + packing.RUNNERS_TURN)
                 return
             except StoreUnreachable as error:
                 if attempt == _END_ATTEMPTS - 1:

@@ -26,6 +26,7 @@ from orchestration.host import clock
 SYSLOG_IDENTIFIER: Final = "kloros-orchestrator"
 _SOCKET: Final = "/run/systemd/journal/socket"
 _STDERR: Final = 2
+_before_line = ""
 
 
 class Priority(IntEnum):
@@ -53,6 +54,7 @@ class Event(Enum):
     CYCLE_LOST = "cycle.lost"
     CYCLE_SETTLED = "cycle.settled"
     CYCLE_PRUNED = "cycle.pruned"
+    CYCLE_PACKED = "cycle.packed"
     CYCLE_FEDERATED = "cycle.federated"
     RUNNER_IDLE = "runner.idle"  # nothing queued, or another runner is at it
     RUNNER_FAILED = "runner.failed"
@@ -71,6 +73,9 @@ class Event(Enum):
     LOOP_STALE = "loop.stale"  # no new archive in several iterations
     LOOP_FAILED = "loop.failed"  # its failure limit, or it could not go on
     LOOP_ENDED = "loop.ended"
+    NOTICE_SENT = "notice.sent"
+    NOTICE_FAILED = "notice.failed"  # tried again later
+    HEARTBEAT_FAILED = "heartbeat.failed"
     OPERATOR_ACTED = "operator.acted"
     PULSE_STARTED = "pulse.started"
     PULSE_ENDED = "pulse.ended"
@@ -91,6 +96,7 @@ MESSAGE_IDS: Final = {
     Event.CYCLE_LOST: "07364f700971b35289d0ba82087cf1f9",
     Event.CYCLE_SETTLED: "1cd934ff29883f62c995fc0b4885600a",
     Event.CYCLE_PRUNED: "d4de9d730200421ba5923c2eca793af8",
+    Event.CYCLE_PACKED: "8298ef3e44087da7c1b096ffebd3f204",
     Event.CYCLE_FEDERATED: "0ecbd4a7505e1d821ce8cc16fe110496",
     Event.RUNNER_IDLE: "af664b1bfe6404b1e787c16fdb476a10",
     Event.RUNNER_FAILED: "7e2f5888eab92020c62894a278c57d33",
@@ -109,12 +115,21 @@ MESSAGE_IDS: Final = {
     Event.LOOP_STALE: "05f1c638c5e6d43f3c2c96d9e5531d86",
     Event.LOOP_FAILED: "984f4080e2c5f78e8d04956c9fcd9fae",
     Event.LOOP_ENDED: "c5c263de212f7e8b30cee3625f9a8ca3",
+    Event.NOTICE_SENT: "2f7f2bb0d060bfd842246165cc75217f",
+    Event.NOTICE_FAILED: "62a4b409684c8f4b442ca12894e46690",
+    Event.HEARTBEAT_FAILED: "013392178681f0e7821fbf10b6f4ad10",
     Event.OPERATOR_ACTED: "e1508c080f2906a3b2efc9e27a58c57e",
     Event.PULSE_STARTED: "96c4f7ca049c5b7c70b3e48f2b4e5581",
     Event.PULSE_ENDED: "a282b1179be18da928888b4c347effb3",
     Event.PULSE_FAILED: "ebafe1c8a0690a4ff810b5b7d3ac725c",
     Event.REQUEST_ANSWERED: "5843d27919e1cdccfe94e8d0662d18b4",
 }
+
+
+def share_terminal() -> None:
+    """From now on, begin what is shown on a terminal by clearing the line: a live one of ours may stand there."""
+    global _before_line
+    _before_line = "\r\033[K"
 
 
 def log(event: Event, message: str, *, priority: Priority = Priority.INFO, **fields: object) -> None:
@@ -159,7 +174,7 @@ def _to_journal(event: Event, message: str, priority: Priority, fields: dict[str
 def _to_terminal(event: Event, message: str, priority: Priority, fields: dict[str, str | int | float]) -> None:
     mark = f"{priority.name.lower()}: " if priority <= Priority.WARNING else ""
     extra = " ".join(f"{name}={value}" for name, value in fields.items())
-    _write(f"{event.value}  {mark}{message}" + (f"  ({extra})" if extra else ""))
+    _write(f"{_before_line}{event.value}  {mark}{message}" + (f"  ({extra})" if extra else ""))
 
 
 def _to_stderr(event: Event, message: str, priority: Priority, fields: dict[str, str | int | float]) -> None:

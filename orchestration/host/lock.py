@@ -38,11 +38,12 @@ class FileLock:
         self.path = path
 
     @contextmanager
-    def held(self, holder: str) -> Iterator[None]:
-        """Hold the lock for the length of the block, without waiting for it.
+    def held(self, holder: str, *, patience: float = 0.0) -> Iterator[None]:
+        """Hold the lock for the length of the block.
 
         Args:
             holder: who we are, for people (a tick id, `runner`, a command's name).
+            patience: seconds to wait for it, in a process's main thread only; by default it does not wait.
 
         Raises:
             LockHeld: another open description holds it; the message carries the record found in the file.
@@ -51,7 +52,7 @@ class FileLock:
         descriptor = self._open()
         try:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _take(descriptor, patience)
             except OSError as error:
                 if error.errno not in _CONTENDED:
                     raise
@@ -106,6 +107,32 @@ class FileLock:
                 return os.open(self.path, flags, 0o600)
         except OSError as error:
             raise unwritable(self.path, error) from error
+
+
+def _take(descriptor: int, patience: float) -> None:
+    """Take the lock; raises BlockingIOError when somebody has it for longer than `patience`."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if not patience or error.errno not in _CONTENDED:
+            raise
+        _wait(descriptor, patience)
+
+
+def _wait(descriptor: int, patience: float) -> None:
+    """Let the kernel wake us when the lock is free, and the alarm when we have waited long enough."""
+    import signal
+
+    def give_up(_number: int, _frame: object) -> None:
+        raise BlockingIOError(errno.EWOULDBLOCK, "held by somebody else for too long")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, patience)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _write(descriptor: int, holder: str) -> None:

@@ -23,11 +23,13 @@ from typing import Annotated, NoReturn
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
 from orchestration.errors import Malformed
+from orchestration.intents.intent import Category, category_of
 
 SIZE_LIMIT = 1024 * 1024  # bytes
 TOPIC_LIMIT = 500  # characters: a topic becomes an environment variable and a line on a screen
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECONDS_FROM = 1e11  # as seconds that is the year 5138, as milliseconds 1973
+_GOAL_KEYS = ("goal", "topic")
 _TOPIC_KEYS = ("topic", "question_id", "hypothesis", "question", "subsystem", "mode")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
 
@@ -88,11 +90,16 @@ class Intent(BaseModel):
 
     @property
     def topic(self) -> str:
-        """What a D-REAM cycle should be about: the first name `data` offers as one printable line, or empty."""
-        for key in _TOPIC_KEYS:
+        """What a D-REAM cycle should be about: the first name `data` offers as one printable line, or empty.
+
+        Of a goal of the loop: that goal, whole.
+        """
+        is_goal = category_of(self.intent_type) is Category.LOOP_GOAL
+        for key in _GOAL_KEYS if is_goal else _TOPIC_KEYS:
             value = self.data.get(key)
             if isinstance(value, str) and value.strip():
-                return _UNPRINTABLE.sub(" ", value).strip()[:TOPIC_LIMIT]
+                line = _UNPRINTABLE.sub(" ", value).strip()
+                return line if is_goal else line[:TOPIC_LIMIT]
         return ""
 
 

@@ -44,6 +44,7 @@ class Sorted(NamedTuple):
     pending: tuple[PendingIntent, ...]  # those that start something, next first
     waiting: int  # every intent still pending, those included
     verdicts: tuple[Verdict, ...]  # given their final status by this tick
+    goals: tuple[PendingIntent, ...] = ()  # those that wait for the continuous loop, next first
 
 
 NOTHING = Sorted((), 0, ())
@@ -89,7 +90,8 @@ def sort_out(intents_dir: str, db: Database, now: datetime, limits: Limits) -> S
     for intent in arranged.waiting:
         _remember(db, intent, known.get(intent.name))
     starting = tuple(intent for intent in arranged.waiting if intent.category in STARTS)
-    return Sorted(starting, len(arranged.waiting), verdicts)
+    goals = tuple(intent for intent in arranged.waiting if intent.category is Category.LOOP_GOAL)
+    return Sorted(starting, len(arranged.waiting), verdicts, goals)
 
 
 def conclude(
@@ -97,7 +99,8 @@ def conclude(
 ) -> None:
     """Give an intent its final status, and count it, inside the caller's transaction.
 
-    The tick calls this for the intent it acted on (`PROCESSED` with the cycle's number, or `FAILED` with the reason).
+    The tick, or the loop, calls this for the intent it acted on (`PROCESSED` with the cycle's number, or `FAILED` with
+    the reason).
     """
     from orchestration.store.counters import count
 

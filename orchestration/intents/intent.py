@@ -43,10 +43,13 @@ class Category(Enum):
     DREAM_CYCLE = "dream_cycle"  # start a D-REAM cycle with a topic
     SUGGESTION = "suggestion"  # one line in suggestions.jsonl
     ALERT = "alert"  # one line in alerts.jsonl
+    LOOP_GOAL = "loop_goal"  # the goal of an iteration of the continuous loop, which takes it
     UNKNOWN = "unknown"  # archived
 
 
 STARTS = (Category.PHASE, Category.DREAM_CYCLE)
+"""What a tick starts."""
+_TAKEN = (*STARTS, Category.LOOP_GOAL)  # wait until somebody takes them; the rules alone finish all others
 
 _PREFIXES = (
     ("trigger_phase", Category.PHASE),
@@ -54,6 +57,7 @@ _PREFIXES = (
     ("curiosity_", Category.DREAM_CYCLE),
     ("suggest_", Category.SUGGESTION),
     ("alert_", Category.ALERT),
+    ("loop_goal", Category.LOOP_GOAL),
 )
 _EXACT = {
     "idle_reflection": Category.DREAM_CYCLE,
@@ -69,7 +73,7 @@ class PendingIntent(NamedTuple):
     intent_type: str
     priority: int  # 0 (lowest) to 10
     category: Category
-    topic: str  # what a D-REAM cycle is to be about; empty when the intent names nothing
+    topic: str  # what a D-REAM cycle is to be about, or the loop's goal; empty when the intent names nothing
     content_sha: str  # same content, same value, whenever and by whom it was emitted
     checksummed: bool  # False: its file carried no checksum, which is accepted and marked
     since: datetime  # UTC; it counts as waiting since then, never later than it was first seen
@@ -132,7 +136,7 @@ def arrange(
     """Apply expiry, deduplication, overflow and the per-tick limit, in this order.
 
     `processed` are (content_sha, since) of intents already acted on. Triggers stay waiting, they are the decision's to
-    start; of the others the first `per_tick` get their final status.
+    start, and goals the loop's to take; of the others the first `per_tick` get their final status.
     """
     verdicts: list[Verdict] = []
     fresh = _expire(sorted(intents, key=_age), now, limits.expires_after, verdicts)
@@ -141,7 +145,7 @@ def arrange(
     kept, dropped = ranked[: limits.max_pending], ranked[limits.max_pending :]
     why = f"more than {limits.max_pending} were pending, and this one was among the lowest"
     verdicts += [Verdict(intent, Status.QUEUE_OVERFLOW, why) for intent in dropped]
-    chosen = [intent for intent in kept if intent.category not in STARTS][: limits.per_tick]
+    chosen = [intent for intent in kept if intent.category not in _TAKEN][: limits.per_tick]
     verdicts += [_finish(intent) for intent in chosen]
     handled = {intent.name for intent in chosen}
     return Arrangement(tuple(verdicts), tuple(intent for intent in kept if intent.name not in handled))

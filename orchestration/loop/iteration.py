@@ -8,29 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from enum import StrEnum
 from typing import NamedTuple
 
 from orchestration.cycles.cycle import Cycle, CycleState
+from orchestration.loop.status import Status
 
 STALE_AFTER = 3
 """Iterations in a row without a new archive that raise the stale alert."""
 
 
-class Status(StrEnum):
-    """How an iteration ended."""
-
-    SUCCESS = "success"
-    DEGRADED = "degraded"  # exit code 0, but no new archive
-    FAILED = "failed"  # another exit code, or killed by a signal
-    TIMED_OUT = "timed_out"
-    PREREQ_FAILED = "prereq_failed"
-    NOT_STARTED = "not_started"  # the command could not be executed
-    INTERRUPTED = "interrupted"
-    LOST = "lost"  # the loop or its runner was killed; how far the command came is unknown
-
-
-FAILURES = frozenset({Status.FAILED, Status.TIMED_OUT, Status.PREREQ_FAILED, Status.NOT_STARTED, Status.LOST})
 _OF_STATE = {
     CycleState.TIMED_OUT: Status.TIMED_OUT,
     CycleState.CANCELLED: Status.INTERRUPTED,
@@ -95,17 +81,6 @@ def status_of(cycle: Cycle, *, archive_new: bool, archive_expected: bool) -> Sta
     if cycle.result is not None and cycle.result.not_started:
         return Status.NOT_STARTED
     return _OF_STATE[cycle.state]
-
-
-def failures_in_a_row(newest_first: Iterable[Status]) -> int:
-    """Count the failures since the last iteration that ended well; interrupted ones don't count either way."""
-    number = 0
-    for status in newest_first:
-        if status in FAILURES:
-            number += 1
-        elif status is not Status.INTERRUPTED:
-            break
-    return number
 
 
 def without_archive(newest_first: Iterable[bool | None]) -> int:

@@ -7,11 +7,13 @@ from datetime import datetime
 from typing import Any, NamedTuple, cast
 
 from orchestration.cycles.cycle import CycleNumber
-from orchestration.loop.iteration import FAILURES, Plan, Prerequisite, Row, Status, failures_in_a_row, without_archive
+from orchestration.loop.iteration import STALE_AFTER, Plan, Prerequisite, Row, without_archive
+from orchestration.loop.status import FAILURES, Status
+from orchestration.store.counters import count, gauge
 from orchestration.store.instants import from_text, from_text_or_none, to_text
 from orchestration.store.port import Database
 
-_LONGEST_STREAK = 50
+_LOOKED_AT = 50  # newest iterations that are asked for archives
 
 
 class Open(NamedTuple):
@@ -27,10 +29,15 @@ class Open(NamedTuple):
 class Past(NamedTuple):
     """What the iterations before mean for the next one."""
 
-    failures_in_a_row: int
+    failures_in_a_row: int  # since the last one that ended well; interrupted ones count neither way
     without_archive: int
     last_ended_at: datetime | None
     wait_until: datetime | None  # after a failure
+
+    @property
+    def stale(self) -> bool:
+        """Whether the archives are older than the last across enough iterations for the alert."""
+        return self.without_archive >= STALE_AFTER
 
 
 def begin(db: Database, *, token: str, now: datetime, plan: Plan, history_path: str) -> Open:
@@ -46,18 +53,32 @@ def plan(db: Database, iteration: Open) -> None:
 
 
 def end(db: Database, row: Row, *, archive_new: bool | None) -> bool:
-    """Note how an iteration ended; False when that was noted before. `archive_new` None: its command was not run."""
-    return bool(
-        db.run(
-            "iterations.end",
-            iteration=row.iteration,
-            status=row.status,
-            ended_at=to_text(row.ended_at),
-            next_run_at=None if row.next_run_at is None else to_text(row.next_run_at),
-            archive_new=None if archive_new is None else int(archive_new),
-            line=json.dumps(as_json(row)),
-        )
+    """Note how an iteration ended, and count it; False when that was noted before. Inside a transaction.
+
+    `archive_new` None: its command was not run.
+    """
+    changed = db.run(
+        "iterations.end",
+        iteration=row.iteration,
+        status=row.status,
+        ended_at=to_text(row.ended_at),
+        next_run_at=None if row.next_run_at is None else to_text(row.next_run_at),
+        archive_new=None if archive_new is None else int(archive_new),
+        line=json.dumps(as_json(row)),
     )
+    if changed:
+        count(db, "kloros_loop_iterations_total", status=row.status)
+        gauge(db, "kloros_loop_last_iteration_timestamp_seconds", row.ended_at.timestamp())
+    return bool(changed)
+
+
+def note_gauges(db: Database, *, max_failures: int, next_run_at: datetime | None) -> None:
+    """Note what the metrics say of the loop; `next_run_at` None: no run is planned. Inside a transaction."""
+    now = past(db)
+    gauge(db, "kloros_loop_consecutive_failures", now.failures_in_a_row)
+    gauge(db, "kloros_loop_failure_limit_reached", 0 < max_failures <= now.failures_in_a_row)
+    gauge(db, "kloros_loop_archives_stale", now.stale)
+    gauge(db, "kloros_loop_next_run_timestamp_seconds", 0.0 if next_run_at is None else next_run_at.timestamp())
 
 
 def still_open(db: Database) -> list[Open]:
@@ -76,12 +97,11 @@ def still_open(db: Database) -> list[Open]:
 
 def past(db: Database) -> Past:
     """Return what the iterations that have ended mean for the next one."""
-    rows = db.rows("iterations.recent", limit=_LONGEST_STREAK)
-    statuses = [Status(cast("str", row["status"])) for row in rows]
-    failures = failures_in_a_row(statuses)
-    waiting = rows[0] if rows and statuses[0] in FAILURES else None
+    rows = db.rows("iterations.recent", limit=_LOOKED_AT)
+    (streak,) = db.rows("iterations.failures_in_a_row")
+    waiting = rows[0] if rows and Status(cast("str", rows[0]["status"])) in FAILURES else None
     return Past(
-        failures,
+        cast("int", streak["failures"]),
         without_archive(None if row["archive_new"] is None else bool(row["archive_new"]) for row in rows),
         from_text(cast("str", rows[0]["ended_at"])) if rows else None,
         None if waiting is None else from_text_or_none(cast("str | None", waiting["next_run_at"])),
@@ -103,7 +123,7 @@ def note_written(db: Database, iteration: int) -> None:
 
 def last_line(db: Database) -> dict[str, Any] | None:
     """Return the newest row, as JSON has it."""
-    return next((json.loads(str(row["line"])) for row in db.rows("iterations.recent", limit=1)), None)
+    return next((json.loads(str(row["line"])) for row in db.rows("iterations.last_line")), None)
 
 
 def totals(db: Database) -> dict[str, int]:

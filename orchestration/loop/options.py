@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestration import configuration
-from orchestration.command_line import Parser
+from orchestration.command_line import Parser, RaisingParser
 from orchestration.errors import KlorosError, SettingsInvalid, Usage
 from orchestration.settings import Loop, Settings
 from orchestration.settings_faults import read_file, read_variables, validated
@@ -34,14 +34,15 @@ class Options(NamedTuple):
     json: bool
 
 
-def read(arguments: Sequence[str], environ: Mapping[str, str], prog: str) -> Options:
+def read(arguments: Sequence[str], environ: Mapping[str, str], prog: str, *, raises: bool = False) -> Options:
     """Read flags, variables and file.
 
     Raises:
         SettingsInvalid: variables or file are wrong.
-        Usage: a flag is.
+        Usage: a flag's value is wrong; a flag that is none ends the process, unless `raises`.
     """
-    given = vars(_parser(environ, prog, helps=not {"-h", "--help"}.isdisjoint(arguments)).parse_args(arguments))
+    kind = RaisingParser if raises else Parser
+    given = vars(_parser(kind, environ, prog, helps=not {"-h", "--help"}.isdisjoint(arguments)).parse_args(arguments))
     dry_run, as_json = given.pop("dry_run"), given.pop("json")
     flags = {_flag(name): text for name, text in given.items() if text is not None}
     configuration.load(environ)
@@ -84,8 +85,8 @@ def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _parser(environ: Mapping[str, str], prog: str, *, helps: bool) -> Parser:
-    parser = Parser(
+def _parser(kind: type[Parser], environ: Mapping[str, str], prog: str, *, helps: bool) -> Parser:
+    parser = kind(
         prog=prog,
         description="Run a command again and again: prerequisites, command, archive, records.",
         epilog=_EPILOG,

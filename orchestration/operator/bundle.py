@@ -112,6 +112,31 @@ def extract(console: Console, *, given: str, to: str, max_bytes: int) -> int:
     return 0
 
 
+@bundle.command()
+@json_option
+@click.pass_obj
+def status(console: Console) -> int:
+    """Say which bundles are still to be made, and why those that failed did."""
+    from orchestration.cycles import packing
+
+    with console.looking() as kernel:
+        waiting = packing.pending(kernel.db)
+    document = {"automatic": console.settings.cycles.bundle, "out": console.settings.bundles_dir, "pending": waiting}
+    console.answer(document, lambda: _status_lines(console, waiting))
+    return 0
+
+
+def _status_lines(console: Console, waiting: list[dict[str, Any]]) -> list[str]:
+    lines = [] if console.settings.cycles.bundle else ["Bundles are made on demand only: cycles.bundle is false."]
+    if not waiting:
+        return [*lines, f"No bundle is to be made; those there are lie in {console.settings.bundles_dir}"]
+    rows = [
+        (str(one["cycle"]), str(one["failures"]), console.times.both(one["due_at"]), one["error"] or "not tried yet")
+        for one in waiting
+    ]
+    return [*lines, *console.screen.table(("PENDING", "FAILURES", "NEXT TRY", "LAST ERROR"), rows)]
+
+
 def _limits(max_bytes: int) -> Limits:
     from orchestration.cycles.archive import USUAL
 

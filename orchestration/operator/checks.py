@@ -16,6 +16,7 @@ from orchestration.operator.config import strays
 from orchestration.operator.console import Console
 from orchestration.operator.screen import span
 from orchestration.promotions.scan import scan_unacked
+from orchestration.pulse import notice_ledger
 from orchestration.pulse.health import TICKS_MISSED
 from orchestration.tick import history
 from orchestration.tick.gate import KILL_SWITCH
@@ -185,3 +186,16 @@ def queues(console: Console, kernel: Kernel) -> Iterator[Check]:
         yield Check("promotions", Level.WARNING, evidence, "klorosctl promotions list, then retry or reject")
     else:
         yield Check("promotions", Level.OK, f"{len(scan.waiting)} unacked, none parked")
+
+
+def notices(console: Console, kernel: Kernel) -> Iterator[Check]:
+    """Check that what the host has to say reaches somebody."""
+    untold, ping = notice_ledger.undelivered(kernel.db), notice_ledger.ping_fault(kernel.db)
+    where = console.settings.notices.urls_file or "/etc/kloros/notices.urls"
+    for one in untold:
+        yield Check("notices", Level.WARNING, f"can't be delivered: {one}", f"correct {where}; they are tried again")
+    if ping and console.settings.heartbeat.url:
+        evidence = f"the dead-man's switch did not take the last ping: {ping}"
+        yield Check("heartbeat", Level.WARNING, evidence, "see [heartbeat] url, and whether this host reaches it: curl")
+    if not untold:
+        yield Check("notices", Level.OK, "none waits")

@@ -13,7 +13,7 @@ from typing import Any, cast
 import click
 
 from orchestration.cycles import artifacts, ledger
-from orchestration.cycles.cycle import Cycle, CycleEvent, CycleNumber, CycleState, Result
+from orchestration.cycles.cycle import Cycle, CycleEvent, CycleNumber, CycleState, Result, folder_name
 from orchestration.errors import KlorosError, Usage
 from orchestration.host.lock import FileLock
 from orchestration.operator.console import Console, json_option
@@ -67,14 +67,25 @@ def show(console: Console, *, number: str) -> None:
         cycle = find(kernel, number)
         folder = folder_of(console, cycle)
         files, answers = _files(folder), _answers(kernel, cycle)
-        tail = _tail(artifacts.output_path(folder))
-        document = {**cycle_json(cycle), "folder": folder, "files": files, "answers": answers, "output_tail": tail}
-        console.answer(document, lambda: _lines(console, cycle, folder, files, answers, tail))
+        tail, packed = _tail(artifacts.output_path(folder)), _bundle(console, kernel, cycle)
+        document = {**cycle_json(cycle), "folder": folder, "files": files, "bundle": packed}
+        document |= {"answers": answers, "output_tail": tail}
+        console.answer(document, lambda: _lines(console, cycle, folder, document))
 
 
 def _answers(kernel: Kernel, cycle: Cycle) -> list[dict[str, Any]]:
     rows = kernel.db.rows("operator.answered_by", cycle=cycle.cycle)
     return [{name: row[name] for name in ("stem", "state", "fitness", "reason")} for row in rows]
+
+
+def _bundle(console: Console, kernel: Kernel, cycle: Cycle) -> dict[str, Any]:
+    """Say where the cycle's bundle is, and why there is none."""
+    from orchestration.cycles import bundle, packing
+
+    path = bundle.path_of(folder_name(cycle.cycle), console.settings.bundles_dir)
+    known = packing.of(kernel.db, cycle.cycle) or {}
+    waits = bool(known) and not known["made"]
+    return {"path": path, "error": known["error"] if waits else "", "due_at": known["due_at"] if waits else None}
 
 
 def _files(folder: str) -> list[dict[str, Any]]:
@@ -94,10 +105,8 @@ def _tail(path: str) -> list[str]:
         return []
 
 
-def _lines(
-    console: Console, cycle: Cycle, folder: str, files: list[dict[str, Any]], answers: list[dict[str, Any]], tail: list[str]
-) -> Iterator[str]:
-    screen = console.screen
+def _lines(console: Console, cycle: Cycle, folder: str, document: dict[str, Any]) -> Iterator[str]:
+    screen, files, answers, tail = console.screen, document["files"], document["answers"], document["output_tail"]
     yield screen.heading(f"Cycle {cycle.cycle}") + f"  {cycle.job}  {screen.state(cycle.state)}"
     yield ""
     yield from _result_lines(console, cycle)
@@ -109,6 +118,7 @@ def _lines(
     yield from screen.field("Folder", folder if files else f"{folder} (not there)")
     if files:
         yield from screen.field("Files", *(f"{file['path']}  {size(file['bytes'])}" for file in files))
+    yield from _bundle_lines(console, document["bundle"])
     if answers:
         yield ""
         rows = [(a["state"], _number(a["fitness"]), a["stem"], a["reason"]) for a in answers]
@@ -117,6 +127,16 @@ def _lines(
         yield ""
         yield screen.heading(f"The end of its output (all of it: klorosctl logs {cycle.cycle})")
         yield from (f"  {line}" for text in tail for line in screen.wrap(text))
+
+
+def _bundle_lines(console: Console, packed: dict[str, Any]) -> Iterator[str]:
+    if packed["error"]:
+        again = f"it is tried again at {console.times.both(packed['due_at'])}"
+        yield from console.screen.field("Bundle", f"can't be made: {packed['error']}", again)
+    elif packed["due_at"] is not None:
+        yield from console.screen.field("Bundle", "is about to be made")
+    elif packed["path"]:
+        yield from console.screen.field("Bundle", packed["path"])
 
 
 def _runner(record: str) -> str:

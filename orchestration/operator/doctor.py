@@ -44,6 +44,7 @@ def _examine(console: Console) -> Iterator[Check]:
         with console.looking() as kernel:
             store = list(checks.store(console, kernel))
             state = [*checks.running(console, kernel), *checks.ticks(console, kernel), *checks.queues(console, kernel)]
+            state += checks.notices(console, kernel)
     except KlorosError as error:
         yield Check("store", Level.ERROR, error.message, error.hint)
     else:

@@ -183,6 +183,7 @@ _MEANS = {
     Category.DREAM_CYCLE: "The next tick that is free starts a D-REAM cycle for it. Which comes first: klorosctl explain",
     Category.SUGGESTION: "The next tick appends it to suggestions.jsonl.",
     Category.ALERT: "The next tick appends it to alerts.jsonl.",
+    Category.LOOP_GOAL: 'The continuous loop takes it as the goal of its next iteration, where goal_from = "intents".',
     Category.UNKNOWN: "No rule is there for this type: the next tick files it under processed/unknown.",
 }
 

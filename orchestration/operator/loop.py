@@ -26,9 +26,10 @@ def loop(console: Console, *, flags: tuple[str, ...]) -> int:
     The same as python -m orchestration.run_loop; see its flags with: klorosctl loop --help
     """
     from orchestration import run_loop
+    from orchestration.loop import options
 
     given = (*flags, "--json") if console.as_json else flags
-    return run_loop.main(given, console.environ, prog="klorosctl loop")
+    return run_loop.run(options.read(given, console.environ, "klorosctl loop", raises=True), console.environ)
 
 
 @click.group()

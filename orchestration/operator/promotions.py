@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any, NamedTuple
 
 import click
 
 from orchestration.cycles import ledger as cycles
-from orchestration.errors import KlorosError, LockHeld, Usage
-from orchestration.host import clock
+from orchestration.errors import KlorosError, Usage
 from orchestration.operator.console import Console, json_option, unknown
 from orchestration.promotions import ledger
 from orchestration.promotions.ledger import Remembered
 from orchestration.promotions.scan import ack_name, scan_unacked, stem_of
-from orchestration.store.counters import count
 from orchestration.tick.kernel import Kernel
 from orchestration.tick.settle import last_phase
 
-_LOCK_PATIENCE = timedelta(seconds=10)
-_LOCK_PAUSE = 0.05  # seconds; a tick holds its lock for some hundredths
+_LOCK_PATIENCE = 10.0  # seconds; a tick holds its lock for some hundredths of one
 
 
 class Listed(NamedTuple):
@@ -194,49 +188,26 @@ def retry(console: Console, *, stem: str) -> None:
 @click.pass_obj
 def reject(console: Console, *, stem: str, reason: str) -> None:
     """Answer an unacked or parked promotion with no: writes its ack."""
-    from orchestration.promotions.ack import Ack, write_ack
+    from orchestration.promotions import refusal
+    from orchestration.promotions.reading import Refused
+    from orchestration.promotions.state import AckVerdict
 
     if not reason.strip():
         raise Usage("--reason is empty", hint="say why: whoever reads the ack wants to know")
     with console.looking() as kernel:
         stem = _find(console, kernel, stem)
-    with console.acting() as kernel, _no_tick(kernel):
+    with console.acting() as kernel, kernel.lock.held("klorosctl", patience=_LOCK_PATIENCE):
         _refuse_answered(console, kernel, stem)
         known = ledger.known(kernel.db, [stem]).get(stem)
         identity = known.promotion_id if known is not None else _own_id(console, stem)
-        epoch, sha = last_phase(kernel)
-        ack = Ack(
-            stem=stem,
-            promotion_id=identity,
-            accepted=False,
-            reason=reason,
-            phase_epoch=epoch,
-            phase_sha=sha,
-            cycle=None,
-            at=kernel.now(),
-        )
-        write_ack(console.settings.acks_dir, ack)
-        _note_answer(kernel, ack)
+        refused, now = Refused(stem=stem, promotion_id=identity, reason=reason), kernel.now()
+        refusal.write(console.settings.acks_dir, refused, last_phase=last_phase(kernel), at=now)
+        with kernel.db.transaction():
+            refusal.note(kernel.db, refused, AckVerdict.REJECTED, at=now)
     console.note("promotions reject", f"rejects promotion {stem}: {reason}", promotion=stem)
     path = _ack(console, stem)
     document = {"promotion": stem, "state": "rejected", "reason": reason, "ack": path}
     console.answer(document, lambda: [f"{stem} is rejected.", f"  written: {path}", f"Undo: rm {path}"])
-
-
-def _note_answer(kernel: Kernel, ack: Any) -> None:
-    with kernel.db.transaction():
-        first = ledger.answer(
-            kernel.db,
-            ack.stem,
-            promotion_id=ack.promotion_id,
-            accepted=False,
-            reason=ack.reason,
-            fitness=None,
-            cycle=None,
-            at=ack.at,
-        )
-        if first:
-            count(kernel.db, "kloros_promotions_total", verdict="rejected")
 
 
 def _refuse_answered(console: Console, kernel: Kernel, stem: str) -> None:
@@ -249,21 +220,6 @@ def _refuse_answered(console: Console, kernel: Kernel, stem: str) -> None:
     scan = scan_unacked(kernel.db, promotions_dir=settings.promotions_dir, acks_dir=settings.acks_dir, remember=False)
     if f"{stem}.json" not in (*scan.waiting, *scan.parked):
         raise KlorosError(f"promotion {stem} has its answer already", hint=f"klorosctl promotions show {stem}")
-
-
-@contextmanager
-def _no_tick(kernel: Kernel) -> Iterator[None]:
-    """Hold the tick's lock for the block, so that no tick decides on what we are answering; waits for one at work."""
-    deadline = clock.monotonic() + _LOCK_PATIENCE.total_seconds()
-    while True:
-        try:
-            with kernel.lock.held("klorosctl"):
-                yield
-                return
-        except LockHeld:
-            if clock.monotonic() > deadline:
-                raise
-            time.sleep(_LOCK_PAUSE)
 
 
 def _own_id(console: Console, stem: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,28 +15,34 @@ from orchestration.operator.cycles import find, folder_of, number_argument
 from orchestration.operator.screen import size
 from orchestration.tick.kernel import Kernel
 
+if TYPE_CHECKING:
+    from orchestration.tick.expire import Old
+
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Only say what would go, and what is held by what.")
 @json_option
 @click.pass_obj
 def prune(console: Console, *, dry_run: bool) -> int:
-    """Remove every cycle from disk that [retention] no longer keeps, at once; ticks remove a few each time."""
+    """Remove everything that [retention] no longer keeps, at once; ticks remove a little each time."""
     from orchestration.cycles import retention
+    from orchestration.tick import expire
 
     settings = console.settings
     if dry_run:
         with console.looking() as kernel:
             over = _over(kernel)
             held = retention.held_among(kernel.db, settings, over)
+            old = expire.old(kernel)
         going = [(cycle, _bytes(console, cycle)) for cycle in over if cycle not in held]
         document = {"would_remove": [{"cycle": cycle, "bytes": used} for cycle, used in going], "held": held}
-        console.answer(document, lambda: _lines(console, "would go", going, held))
+        console.answer({**document, "old": old._asdict()}, lambda: _lines(console, "would go", going, held, old))
         return 0
     with console.acting() as kernel, kernel.lock.held("klorosctl prune"):
         over = _over(kernel)
         sizes = {cycle: _bytes(console, cycle) for cycle in over}
         done = retention.prune(kernel.db, settings, over, now=kernel.now())
+        old = _expire(kernel)
     if done.removed:
         console.note("prune", f"removed {len(done.removed)} cycles from disk")
     gone = [(cycle, sizes[cycle]) for cycle in done.removed]
@@ -44,9 +50,22 @@ def prune(console: Console, *, dry_run: bool) -> int:
         "removed": [{"cycle": cycle, "bytes": used} for cycle, used in gone],
         "held": done.held,
         "failed": done.failed,
+        "old": old._asdict(),
     }
-    console.answer(document, lambda: _lines(console, "gone", gone, {**done.held, **done.failed}))
+    console.answer(document, lambda: _lines(console, "gone", gone, {**done.held, **done.failed}, old))
     return 1 if done.failed else 0
+
+
+def _expire(kernel: Kernel) -> Old:
+    """Remove all that is old, as ticks do in many turns."""
+    from orchestration.tick.expire import PER_TICK, Old, expire
+
+    total = Old(0, 0, 0)
+    while True:
+        done = expire(kernel)
+        total = Old(*(one + other for one, other in zip(total, done, strict=True)))
+        if max(done) < PER_TICK:
+            return total
 
 
 def _over(kernel: Kernel) -> list[CycleNumber]:
@@ -65,15 +84,20 @@ def _bytes(console: Console, cycle: CycleNumber) -> int:
     return used + (os.stat(packed).st_blocks * 512 if packed else 0)
 
 
-def _lines(console: Console, what: str, gone: list[tuple[CycleNumber, int]], held: dict[CycleNumber, str]) -> list[str]:
+def _lines(
+    console: Console, what: str, gone: list[tuple[CycleNumber, int]], held: dict[CycleNumber, str], old: Old
+) -> list[str]:
     kept = console.settings.retention
+    history = [f"Old history, {what}: {old.ticks} ticks, {old.intents} processed intents, {old.signals} signals."]
     if not gone and not held:
+        nothing = f"beyond the last {kept.keep_last} cycles none ended more than {kept.keep_for.days} days ago."
         return [
-            f"Nothing to remove: beyond the last {kept.keep_last} cycles none ended more than {kept.keep_for.days} days ago."
+            f"No cycle to remove: {nothing}" if any(old) else f"Nothing to remove: {nothing}",
+            *(history if any(old) else []),
         ]
     rows = [(str(cycle), what, size(used), "") for cycle, used in gone]
     rows += [(str(cycle), "held", "", why) for cycle, why in held.items()]
-    return console.screen.table(("CYCLE", "", "ON DISK", "WHY"), rows)
+    return [*console.screen.table(("CYCLE", "", "ON DISK", "WHY"), rows), *(history if any(old) else [])]
 
 
 @click.command()

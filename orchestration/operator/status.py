@@ -13,7 +13,7 @@ from orchestration.host.lock import FileLock
 from orchestration.operator.console import Console, json_option
 from orchestration.operator.records import cycle_json, cycle_rows, elapsed
 from orchestration.operator.screen import span
-from orchestration.pulse import document, health
+from orchestration.pulse import document, health, notice_ledger
 from orchestration.pulse.health import Condition, Mode, Verdict
 from orchestration.pulse.loop_health import LoopHealth, Queue, WindowLine
 from orchestration.pulse.signs import switches
@@ -35,6 +35,7 @@ class Seen(NamedTuple):
     active: list[Cycle]
     orphaned: bool  # a cycle stands as running, and no runner lives
     cycles: list[Cycle]
+    untold: list[str]  # notices that can't be delivered, with what keeps them
 
 
 @click.command()
@@ -58,6 +59,7 @@ def look(console: Console, kernel: Kernel) -> Seen:
         active=active,
         orphaned=any(c.started_at for c in active) and FileLock(console.path("locks", "runner.lock")).is_free(),
         cycles=ledger.recent(kernel.db, SHOWN_CYCLES),
+        untold=notice_ledger.undelivered(kernel.db),
     )
 
 
@@ -86,6 +88,7 @@ def _document(console: Console, seen: Seen) -> dict[str, Any]:
             "federation_pending": queues["federation"],
         },
         "cycles": [cycle_json(cycle) for cycle in seen.cycles],
+        "notices_undelivered": seen.untold,
     }
 
 
@@ -134,6 +137,8 @@ def _verdict_lines(console: Console, seen: Seen) -> Iterator[str]:
         age = console.now - cause.since
         since = f", for {span(age)}" if age.total_seconds() >= 1 else ""
         yield from screen.alarm(f"{name}: {cause.evidence}{since}. Do: {cause.advice}")
+    for untold in seen.untold:
+        yield from screen.alarm(f"notices can't be delivered: {untold}. They are tried again; see docs/how-to/notices.md")
 
 
 def _tick_lines(console: Console, seen: Seen) -> Iterator[str]:

@@ -26,8 +26,10 @@ ALL = (
     "kloros-alert@.service",
     "kloros-pulse.socket",
     "kloros-pulse.service",
+    "kloros-notice.service",
+    "kloros-notice.path",
 )
-WATCHING = (TIMER, "kloros-orchestrator.path", "kloros-cycle.path")
+WATCHING = (TIMER, "kloros-orchestrator.path", "kloros-cycle.path", "kloros-notice.path")
 DROP_IN = "50-klorosctl.conf"
 _SYSTEM = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
 _LATE = 30.0  # seconds that systemctl may take

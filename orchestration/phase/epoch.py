@@ -7,9 +7,10 @@ do and a repeated local hour repeats no name.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import NewType
+from typing import Final, NewType
 
 Epoch = NewType("Epoch", str)
+SIGNAL_PREFIX: Final = "klr_phase_complete_"  # of the file that says of an epoch that it is complete
 
 
 def epoch_id(at: datetime) -> Epoch:

@@ -27,10 +27,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestration.errors import Malformed
 from orchestration.host import files
+from orchestration.phase.epoch import SIGNAL_PREFIX
 
 _MODE: Final = 0o640
 _LIMIT: Final = 64 * 1024
-_PREFIX: Final = "klr_phase_complete_"
 _EPOCH: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
@@ -52,7 +52,7 @@ def signal_path(folder: str, epoch: str) -> str:
     """
     if not _EPOCH.fullmatch(epoch):
         raise Malformed(f"epoch {epoch!r} is no plain name", hint="Use letters, digits, - and _ only.")
-    return os.path.join(folder, f"{_PREFIX}{epoch}.json")
+    return os.path.join(folder, f"{SIGNAL_PREFIX}{epoch}.json")
 
 
 def settle_signal(folder: str, epoch: str, *, report: str, started: datetime, now: datetime) -> Signal:
@@ -113,12 +113,12 @@ def _newest_since(folder: str, started: datetime) -> str | None:
     since = started.timestamp()
     try:
         with os.scandir(folder) as entries:
-            named = [e for e in entries if e.name.startswith(_PREFIX) and e.name.endswith(".json")]
+            named = [e for e in entries if e.name.startswith(SIGNAL_PREFIX) and e.name.endswith(".json")]
             found = [(e.stat(follow_symlinks=False).st_mtime, e.name) for e in named]
     except FileNotFoundError:
         return None
     recent = [name for written, name in sorted(found) if written >= since]
-    return recent[-1].removeprefix(_PREFIX).removesuffix(".json") if recent else None
+    return recent[-1].removeprefix(SIGNAL_PREFIX).removesuffix(".json") if recent else None
 
 
 def _sum(report: str) -> str:

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import NamedTuple, cast
 
 from orchestration.promotions.state import PromotionState
-from orchestration.store.instants import from_text, to_text
+from orchestration.store.instants import from_text, from_text_or_none, to_text
 from orchestration.store.port import Database, Row
 
 
@@ -34,6 +34,12 @@ class Remembered(NamedTuple):
 def see(db: Database, stem: str, *, promotion_id: str, fitness: float | None, at: datetime) -> None:
     """Remember a promotion that has no ack; changes nothing when nothing is new."""
     db.run("promotions.see", stem=stem, promotion_id=promotion_id, fitness=fitness, at=to_text(at))
+
+
+def oldest(db: Database, stems: Iterable[str]) -> datetime | None:
+    """Return when the oldest of these promotions was first seen (aware UTC); None when none of them is known."""
+    (row,) = db.rows("promotions.oldest", stems=json.dumps(list(stems)))
+    return from_text_or_none(cast("str | None", row["first_seen_at"]))
 
 
 def fail(db: Database, stems: Iterable[str], *, cycle: int, reason: str, park_after: int, at: datetime) -> int:

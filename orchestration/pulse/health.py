@@ -158,7 +158,7 @@ def judge(signs: Signs, since: Mapping[str, datetime]) -> Judgement:
             holding.append((rule.condition, began, evidence))
             if signs.now - began >= rule.after:
                 causes.append(Cause(rule.condition, rule.verdict, began, evidence, rule.advice))
-    return Judgement(_worst(causes), tuple(causes), tuple(holding))
+    return Judgement(worst(causes), tuple(causes), tuple(holding))
 
 
 def as_json(judgement: Judgement) -> dict[str, object]:
@@ -173,7 +173,8 @@ def _cause(cause: Cause) -> dict[str, object]:
 _FROM_GOOD_TO_BAD = tuple(Verdict)
 
 
-def _worst(causes: list[Cause]) -> Verdict:
+def worst(causes: list[Cause]) -> Verdict:
+    """Return the verdict that the worst of these causes gives."""
     return max((cause.verdict for cause in causes), key=_FROM_GOOD_TO_BAD.index, default=Verdict.OK)
 
 
@@ -320,7 +321,7 @@ RULES = (
     Rule(Condition.TICK_FAILING, Verdict.FAILING, _tick_failing, "klorosctl history"),
     Rule(Condition.PHASE_FAILING, Verdict.FAILING, _phase_failing, "klorosctl history --dates"),
     Rule(Condition.PHASE_MISSED, Verdict.FAILING, _phase_missed, "klorosctl history --dates"),
-    Rule(Condition.DREAM_FAILING, Verdict.FAILING, _dream_failing, "klorosctl cycles"),
+    Rule(Condition.DREAM_FAILING, Verdict.FAILING, _dream_failing, "klorosctl history --cycles"),
     Rule(
         Condition.CYCLE_OVERDUE,
         Verdict.DEGRADED,
@@ -328,10 +329,10 @@ RULES = (
         "klorosctl status",
         began=lambda signs: signs.active_deadline,
     ),
-    Rule(Condition.CYCLE_LOST, Verdict.DEGRADED, _cycle_lost, "klorosctl cycles"),
+    Rule(Condition.CYCLE_LOST, Verdict.DEGRADED, _cycle_lost, "klorosctl history --cycles"),
     Rule(Condition.MAINTENANCE, Verdict.DEGRADED, _maintenance, "klorosctl maintenance off"),
     Rule(Condition.LOCK_CONTENTION, Verdict.DEGRADED, _lock_contention, "klorosctl doctor"),
-    Rule(Condition.PHASE_DURATION, Verdict.DEGRADED, _phase_duration, "klorosctl cycles"),
+    Rule(Condition.PHASE_DURATION, Verdict.DEGRADED, _phase_duration, "klorosctl history --cycles"),
     Rule(Condition.PROMOTIONS_PARKED, Verdict.DEGRADED, _promotions_parked, "klorosctl promotions list"),
     Rule(
         Condition.PROMOTIONS_PILING_UP,

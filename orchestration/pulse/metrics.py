@@ -10,18 +10,20 @@ Format: https://prometheus.io/docs/instrumenting/exposition_formats/ (text, vers
 """
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import NamedTuple, TypeAlias, cast
 
 from orchestration import __version__
 from orchestration.cycles import ledger
-from orchestration.cycles.cycle import FINISHED, CycleState, Federated, JobName
+from orchestration.cycles.cycle import FINISHED, CycleState, Federated, JobName, Packed
 from orchestration.cycles.orphan import Leftover
 from orchestration.intents.intent import FINAL
+from orchestration.loop.status import Status
 from orchestration.promotions.state import AckVerdict
 from orchestration.pulse.health import Condition, Judgement, Signs, Verdict
 from orchestration.store.counters import bound_text, label_text
 from orchestration.store.instants import from_text_or_none
-from orchestration.store.port import Database
+from orchestration.store.port import Database, Row
 from orchestration.tick import tick
 from orchestration.tick.calendar import DateResult
 from orchestration.tick.decision import SKIPPING
@@ -130,6 +132,13 @@ FAMILIES = (
         [{"job": job} for job in JobName],
     ),
     _labelled("kloros_cycle_active", "gauge", "1 while a cycle of the job is queued or runs, else 0.", "job", JobName),
+    _plain(
+        "kloros_cycle_deadline_timestamp_seconds",
+        "gauge",
+        "When the running cycle is ended by force; 0 while none runs.",
+    ),
+    _plain("kloros_bundles_pending", "gauge", "Finished cycles whose bundle is still to be made."),
+    _labelled("kloros_bundles_total", "counter", "Attempts to make a cycle's bundle, by result.", "result", Packed),
     _plain("kloros_federation_pending", "gauge", "Cycles whose bundle is still to be copied to the federation's target."),
     _labelled(
         "kloros_federation_total",
@@ -138,8 +147,50 @@ FAMILIES = (
         "result",
         Federated,
     ),
+    _plain(
+        "kloros_federation_oldest_timestamp_seconds",
+        "gauge",
+        "When the bundle that has waited longest was to be copied; 0 while none waits.",
+    ),
+    _labelled(
+        "kloros_loop_iterations_total",
+        "counter",
+        "Iterations of the continuous loop that ended, by status.",
+        "status",
+        Status,
+    ),
+    _plain(
+        "kloros_loop_last_iteration_timestamp_seconds",
+        "gauge",
+        "When an iteration of the loop last ended; 0 before the first.",
+    ),
+    _plain(
+        "kloros_loop_consecutive_failures",
+        "gauge",
+        "Failed iterations of the loop since the last one that ended well.",
+    ),
+    _plain(
+        "kloros_loop_failure_limit_reached",
+        "gauge",
+        "1 while these failures are as many as the loop's max_failures, so that it has given up; else 0.",
+    ),
+    _plain(
+        "kloros_loop_archives_stale",
+        "gauge",
+        "1 when the last iterations of the loop, three or more, left no new archive; else 0.",
+    ),
+    _plain(
+        "kloros_loop_next_run_timestamp_seconds",
+        "gauge",
+        "When the loop is to begin its next iteration; 0 when it has ended and none is planned.",
+    ),
     _plain("kloros_promotions_unacked", "gauge", "Promotions without an ack that are not parked."),
     _plain("kloros_promotions_parked", "gauge", "Promotions that failed too often and wait for a person."),
+    _plain(
+        "kloros_promotions_oldest_timestamp_seconds",
+        "gauge",
+        "When the oldest valid promotion that waits for a cycle was first seen; 0 while none waits.",
+    ),
     _labelled(
         "kloros_promotions_total",
         "counter",
@@ -147,12 +198,29 @@ FAMILIES = (
         "verdict",
         AckVerdict,
     ),
+    _plain("kloros_baseline_version", "gauge", "Number of the baseline version in force; 0 before the first."),
+    _plain(
+        "kloros_baseline_changed_timestamp_seconds",
+        "gauge",
+        "When the accepted parameters last changed; 0 before the first.",
+    ),
     _plain("kloros_intents_pending", "gauge", "Intents that wait in the inbox."),
+    _plain("kloros_intents_max", "gauge", "How many intents may wait, as set; more are dropped."),
+    _plain(
+        "kloros_intents_oldest_timestamp_seconds",
+        "gauge",
+        "Since when the oldest intent in the inbox counts; 0 while none waits.",
+    ),
     _labelled("kloros_intents_total", "counter", "Intents that got their final status, by status.", "status", FINAL),
     _plain(
         "kloros_phase_last_success_timestamp_seconds",
         "gauge",
         "When a PHASE last succeeded; 0 before the first.",
+    ),
+    _plain(
+        "kloros_phase_last_duration_seconds",
+        "gauge",
+        "How long the last PHASE that succeeded took; 0 before the first.",
     ),
     _labelled(
         "kloros_phase_dates_total",
@@ -176,20 +244,34 @@ def read(db: Database) -> Values:
     for job in JobName:
         values["kloros_cycle_active", label_text({"job": job})] = float(bool(now[f"{job}_active"]))
     values["kloros_intents_pending", ""] = float(now["intents_pending"] or 0)
+    values["kloros_bundles_pending", ""] = float(now["bundles_pending"] or 0)
     values["kloros_federation_pending", ""] = float(now["federation_pending"] or 0)
-    succeeded_at = from_text_or_none(cast("str | None", now["phase_succeeded_at"]))
-    if succeeded_at is not None:
-        values["kloros_phase_last_success_timestamp_seconds", ""] = succeeded_at.timestamp()
+    values["kloros_baseline_version", ""] = float(now["baseline_version"] or 0)
+    _put_instant(values, "kloros_baseline_changed_timestamp_seconds", _instant(now, "baseline_changed_at"))
+    _put_instant(values, "kloros_phase_last_success_timestamp_seconds", _instant(now, "phase_succeeded_at"))
+    _put_instant(values, "kloros_intents_oldest_timestamp_seconds", _instant(now, "intents_oldest"))
     return values
 
 
+def _instant(row: Row, column: str) -> datetime | None:
+    return from_text_or_none(cast("str | None", row[column]))
+
+
+def _put_instant(values: Values, name: str, instant: datetime | None) -> None:
+    values[name, ""] = 0.0 if instant is None else instant.timestamp()
+
+
 def note_health(values: Values, signs: Signs, judgement: Judgement) -> None:
-    """Put the judgement of these values among them."""
+    """Put the judgement of these values among them, with the signs that it rests on."""
     values["kloros_health_verdict", label_text({"verdict": judgement.verdict})] = 1.0
     for cause in judgement.causes:
         values["kloros_health_condition", label_text({"condition": cause.condition})] = 1.0
     if signs.disk_free is not None:
         values["kloros_state_free_bytes", ""] = float(signs.disk_free)
+    values["kloros_intents_max", ""] = float(signs.intents_max)
+    values["kloros_phase_last_duration_seconds", ""] = signs.phase_seconds[0] if signs.phase_seconds else 0.0
+    _put_instant(values, "kloros_cycle_deadline_timestamp_seconds", signs.active_deadline)
+    _put_instant(values, "kloros_federation_oldest_timestamp_seconds", signs.federation_since)
 
 
 def exposition(values: Values, *, openmetrics: bool = False) -> str:

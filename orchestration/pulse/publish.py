@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from orchestration.settings import Settings
 
 _CYCLES_SHOWN = 5
+NOTICES_SEEN = "notices.seen"
+"""Fact: until when the notifier has nothing to do unless the causes change, and those that it saw (`notice_ledger.py`)."""
 
 
-def publish(settings: Settings, db: Database, now: datetime) -> None:
-    """Bring every file for readers up to the store, as things stand now (aware UTC).
+def publish(settings: Settings, db: Database, now: datetime) -> Judgement:
+    """Bring every file for readers up to the store, as things stand now (aware UTC); return what was judged.
 
     Raises:
         Unwritable: the state folder can't be written; a textfile that can't is only told.
@@ -44,6 +46,20 @@ def publish(settings: Settings, db: Database, now: datetime) -> None:
         metrics.note_health(values, seen, judgement)
         _write_latest(settings, db, values, seen.mode, judgement)
         textfile.write(db, settings.textfile, metrics.exposition(values))
+    return judgement
+
+
+def is_notice_due(db: Database, judgement: Judgement, now: datetime) -> bool:
+    """Tell whether the notifier has something to do: the causes are others than it saw, or it asked for this time."""
+    for row in db.rows("facts.get", name=NOTICES_SEEN):
+        at, _, seen = str(row["value"]).partition(" ")
+        return seen != causes(judgement) or at <= to_text(now)
+    return bool(judgement.causes)
+
+
+def causes(judgement: Judgement) -> str:
+    """Write the causes of a verdict as one line that can be compared."""
+    return " ".join([cause.condition for cause in judgement.causes])
 
 
 def _write_latest(settings: Settings, db: Database, values: metrics.Values, mode: Mode, judgement: Judgement) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from orchestration.cycles import ledger
 from orchestration.pulse import health
-from orchestration.pulse.health import Judgement, Mode, Signs
+from orchestration.pulse.health import Cause, Judgement, Mode, Signs
 from orchestration.pulse.metrics import Values
 from orchestration.store.instants import from_text, from_text_or_none, to_text
 from orchestration.store.port import Database, Row
@@ -21,6 +21,18 @@ if TYPE_CHECKING:
 def since(db: Database) -> dict[str, datetime]:
     """Return since when (aware UTC) each condition has held that the last look found."""
     return {str(row["condition"]): from_text(str(row["since"])) for row in db.rows("pulse.conditions")}
+
+
+def judged(db: Database, now: datetime) -> Judgement:
+    """Return what the last look judged, as the store has it: another process may see another mode than the tick."""
+    rules = {str(rule.condition): rule for rule in health.RULES}
+    found = {str(row["condition"]): row for row in db.rows("pulse.conditions")}
+    causes = [
+        Cause(rule.condition, rule.verdict, began, str(found[name]["evidence"]), rule.advice)
+        for name, rule in rules.items()
+        if name in found and now - (began := from_text(str(found[name]["since"]))) >= rule.after
+    ]
+    return Judgement(health.worst(causes), tuple(causes), ())
 
 
 def remember(db: Database, judgement: Judgement) -> None:

@@ -83,6 +83,8 @@ def note(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...], hindrance: s
     unanswered = _unanswered(cycle, answers)
     if unanswered:
         _note_failure(kernel, cycle, unanswered, hindrance)
+    if kernel.settings.cycles.bundle and cycle.started_at is not None:
+        kernel.db.run("bundles.ask", cycle=cycle.cycle, due_at=to_text(now))  # unless its runner did
     if kernel.settings.federation.target and cycle.started_at is not None:
         kernel.db.run("federation.ask", cycle=cycle.cycle, now=to_text(now))
 

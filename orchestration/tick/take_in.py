@@ -14,7 +14,6 @@ from orchestration.intents import inbox
 from orchestration.intents.intent import Status, Verdict
 from orchestration.promotions.scan import scan_unacked, stem_of
 from orchestration.promotions.state import AckVerdict
-from orchestration.store.counters import count
 from orchestration.tick.kernel import Kernel
 from orchestration.tick.settle import last_phase
 
@@ -45,7 +44,7 @@ def take_in(kernel: Kernel) -> Found:
     found = look(kernel)
     _tell_left(kernel, found.left)
     found = note(kernel, found)
-    _tell_dropped(found.intents.verdicts)
+    tell_dropped(found.intents.verdicts)
     try:
         _refuse(kernel, found.refused)
     except Unwritable as error:
@@ -71,8 +70,8 @@ def _tell_left(kernel: Kernel, left: tuple[Left, ...]) -> None:
             kernel.db.run("facts.set", name=_LEFT, value=json.dumps(now))
 
 
-def _tell_dropped(verdicts: tuple[Verdict, ...]) -> None:
-    """Say what was not acted on: one line for each status, because a flood has thousands."""
+def tell_dropped(verdicts: tuple[Verdict, ...]) -> None:
+    """Tell the journal what was not acted on: one line for each status, because a flood has thousands."""
     for status in _DROPPED:
         dropped = [verdict for verdict in verdicts if verdict.status is status]
         if dropped:
@@ -142,28 +141,18 @@ def _any_intents(kernel: Kernel) -> bool:
 def _refuse(kernel: Kernel, refused: tuple[Refused, ...]) -> None:
     if not refused:
         return
-    from orchestration.promotions.ack import Ack, write_ack
+    from orchestration.promotions import refusal
 
-    epoch, sha = last_phase(kernel)
+    phase = last_phase(kernel)
     for one in refused:
-        ack = Ack(
-            stem=one.stem,
-            promotion_id=one.promotion_id,
-            accepted=False,
-            reason=one.reason,
-            phase_epoch=epoch,
-            phase_sha=sha,
-            cycle=None,
-            at=kernel.now(),
-        )
-        write_ack(kernel.settings.acks_dir, ack)
+        refusal.write(kernel.settings.acks_dir, one, last_phase=phase, at=kernel.now())
         log(Event.PROMOTION_ACKED, f"promotion {one.stem} is refused: {one.reason}", priority=Priority.WARNING)
 
 
 def _note_promotions(kernel: Kernel, found: Found) -> None:
     if not (found.valid or found.refused or found.answered):
         return
-    from orchestration.promotions import ledger
+    from orchestration.promotions import ledger, refusal
 
     now = kernel.now()
     for one in found.valid:
@@ -171,15 +160,4 @@ def _note_promotions(kernel: Kernel, found: Found) -> None:
     for answered in found.answered:
         ledger.see(kernel.db, answered.stem, promotion_id=answered.promotion_id, fitness=None, at=now)
     for refused in found.refused:
-        first = ledger.answer(
-            kernel.db,
-            refused.stem,
-            promotion_id=refused.promotion_id,
-            accepted=False,
-            reason=refused.reason,
-            fitness=None,
-            cycle=None,
-            at=now,
-        )
-        if first:
-            count(kernel.db, "kloros_promotions_total", verdict=AckVerdict.INVALID)
+        refusal.note(kernel.db, refused, AckVerdict.INVALID, at=now)

@@ -135,6 +135,17 @@ def _note_gauges(kernel: Kernel, found: Found, record: Tick) -> None:
     gauge(kernel.db, "kloros_orchestrator_last_attempt_timestamp_seconds", at)
     gauge(kernel.db, "kloros_promotions_unacked", len(found.promotions) + len(found.left))
     gauge(kernel.db, "kloros_promotions_parked", len(found.parked))
+    gauge(kernel.db, "kloros_promotions_oldest_timestamp_seconds", _oldest(kernel, found))
+
+
+def _oldest(kernel: Kernel, found: Found) -> float:
+    """Since when (seconds since 1970) the oldest promotion waits; 0 when none does."""
+    if not found.promotions:
+        return 0.0
+    from orchestration.promotions import ledger as promotions
+
+    first_seen_at = promotions.oldest(kernel.db, found.promotions)
+    return 0.0 if first_seen_at is None else first_seen_at.timestamp()
 
 
 def _tell_missed(dates: list[calendar.PhaseDate]) -> None:
@@ -147,15 +158,17 @@ def _tell_missed(dates: list[calendar.PhaseDate]) -> None:
     log(Event.PHASE_MISSED, message, priority=Priority.WARNING, date=last.date, reason=last.reason, dates=len(dates))
 
 
-def _is_federation_due(kernel: Kernel) -> bool:
-    if not kernel.settings.federation.target:
-        return False
-    return bool(kernel.db.rows("federation.due", now=to_text(kernel.now()), limit=1))
+def _is_product_due(kernel: Kernel) -> bool:
+    """Tell whether a bundle is to be made or copied that no runner has seen to."""
+    now = to_text(kernel.now())
+    if kernel.db.rows("bundles.due", now=now):
+        return True
+    return bool(kernel.settings.federation.target and kernel.db.rows("federation.due", now=now, limit=1))
 
 
 def launch(kernel: Kernel) -> bool:
-    """Get a runner started for what is queued, or due to be copied; asked again by every tick until one has seen to it."""
-    if not any(cycle.started_at is None for cycle in ledger.active(kernel.db)) and not _is_federation_due(kernel):
+    """Get a runner started for cycles that are queued and bundles that are due; every tick asks until one has seen to it."""
+    if not (any(cycle.started_at is None for cycle in ledger.active(kernel.db)) or _is_product_due(kernel)):
         return True
     try:
         kernel.start("run_cycle")

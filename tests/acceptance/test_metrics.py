@@ -133,6 +133,28 @@ def test_invalid_promotions_and_intents_are_counted_by_what_became_of_them(host:
     assert latest(host)["mode"] == "maintenance"
 
 
+def test_what_waits_tells_since_when(host: Host) -> None:
+    host.set(KLR_MAX_INTENT_QUEUE="7")
+    (host.state / "maintenance_mode").parent.mkdir(parents=True)
+    (host.state / "maintenance_mode").touch()
+    before = datetime.now(UTC).timestamp()
+    host.promote("first")
+    host.intend("curiosity_later")
+    host.decided()
+    oldest = [value(host, f"kloros_{what}_oldest_timestamp_seconds") for what in ("promotions", "intents")]
+    assert all(before - 1 <= one <= datetime.now(UTC).timestamp() for one in oldest)
+    host.promote("second")
+    host.intend("curiosity_later_still")
+    host.decided()
+    assert [value(host, f"kloros_{what}_oldest_timestamp_seconds") for what in ("promotions", "intents")] == oldest
+    assert value(host, "kloros_intents_max") == 7
+    for folder in ("promotions", "intents"):
+        for path in (host.state / folder).glob("*.json"):
+            path.unlink()
+    host.decided()
+    assert [value(host, f"kloros_{what}_oldest_timestamp_seconds") for what in ("promotions", "intents")] == [0, 0]
+
+
 def test_a_phase_leaves_its_date_and_the_instant_of_its_success(host: Host) -> None:
     host.decided()
     assert value(host, "kloros_phase_last_success_timestamp_seconds") == 0

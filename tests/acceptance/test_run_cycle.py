@@ -333,7 +333,7 @@ class ProbedLock(FileLock):
         self.probes = probes
 
     @contextmanager
-    def held(self, holder: str) -> Iterator[None]:
+    def held(self, holder: str, *, patience: float = 0.0) -> Iterator[None]:
         if self.probes:
             self.probes -= 1
             raise LockHeld("probed")
@@ -360,7 +360,7 @@ def test_a_cycle_queued_as_the_runner_leaves_is_not_stranded(world: World) -> No
 
     class LeavingLock(FileLock):
         @contextmanager
-        def held(self, holder: str) -> Iterator[None]:
+        def held(self, holder: str, *, patience: float = 0.0) -> Iterator[None]:
             with super().held(holder):
                 yield
                 if not late:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from orchestration.cycles import bundle
 from orchestration.exits import Exit
 from orchestration.host import clock
+from orchestration.host.lock import FileLock
 from tests.acceptance.host import script
 
 REPORT = 'echo "{}" > artifacts/report.json'
@@ -46,6 +48,10 @@ class Root:
     def manifest(self, folder: str = "cycle_00001") -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self.path / folder / "manifest.json").read_text())
         return found
+
+    @property
+    def lock(self) -> FileLock:
+        return FileLock(str(self.path / ".kloros" / "locks" / "direct.lock"))
 
     def folders(self) -> list[str]:
         return sorted(name for name in os.listdir(self.path) if name.startswith("cycle_"))
@@ -184,10 +190,22 @@ def test_a_second_run_under_the_same_root_is_turned_away(root: Root) -> None:
         output = root.path / "cycle_00001" / "logs" / "output.log"
         until(lambda: output.exists() and output.read_text())
         root.run("--cycle", "2", code=Exit.LOCK_HELD)
+        assert not root.lock.is_free()
         runner.send_signal(signal.SIGTERM)
         assert runner.wait(30) == Exit.PHASE_FAILED
     assert root.manifest()["state"] == "cancelled"
     assert root.folders() == ["cycle_00001"]
+
+
+def test_the_root_is_held_also_while_no_command_runs(root: Root) -> None:
+    """Between queueing and claiming, and while the bundle is made, no runner holds its lock."""
+    root.command(REPORT)
+    root.run("--cycle", "1")
+    with root.lock.held("test"):
+        root.run("--cycle", "2", code=Exit.LOCK_HELD)
+        root.run("--cycle", "1", "--replace", code=Exit.LOCK_HELD)
+    assert root.folders() == ["cycle_00001"]
+    root.run("--cycle", "2")
 
 
 def test_the_kill_switch_counts_and_the_mode_does_not(root: Root) -> None:
@@ -210,3 +228,36 @@ def test_flags_that_need_a_root(root: Root, flags: tuple[str, ...]) -> None:
 def test_a_number_is_needed(root: Root, flags: tuple[str, ...]) -> None:
     root.run(*flags, code=Exit.USAGE)
     assert not root.path.exists()
+
+
+TAKE = """
+import os, sys, json, shutil, tempfile, pwd
+from orchestration import run_cycle
+from orchestration.cycles import direct
+from orchestration.host import files, trust
+run_cycle._take_root(sys.argv[1])
+print(os.geteuid(), os.stat(sys.argv[1]).st_uid)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up root's privileges")
+def test_root_becomes_the_owner_of_the_output_root() -> None:
+    """Without a cycle: this interpreter may lie where only root can read, and what it imports later would not be found."""
+    with tempfile.TemporaryDirectory() as home:  # pytest's own folders let nobody else in
+        os.chown(home, 65534, 65534)
+        for place in (home, f"{home}/new/deeper"):
+            done = subprocess.run([sys.executable, "-c", TAKE, place], capture_output=True, text=True, check=False)
+            assert (done.stdout, done.stderr) == ("65534 65534\n", "")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_root_refuses_what_others_could_exchange(root: Root) -> None:
+    root.path = root.home / "theirs" / "root"
+    root.path.mkdir(parents=True)
+    os.chown(root.path.parent, 65534, 65534)
+    assert f"{root.path.parent} belongs to user 65534" in root.run("--cycle", "1", code=Exit.USAGE).stderr
+    root.path = root.home / "open"
+    root.path.mkdir()
+    root.path.chmod(0o777)
+    assert "others may write" in root.run("--cycle", "1", code=Exit.USAGE).stderr
+    assert list(root.path.iterdir()) == []

@@ -13,15 +13,7 @@ from pathlib import Path
 
 from orchestration.exits import Exit
 from orchestration.loop import options
-
-TOP = Path(__file__).parents[2]
-PAGE = (TOP / "docs/how-to/continuous-loop.md").read_text()
-
-
-def fenced(language: str) -> str:
-    """Return the one block of a language."""
-    (block,) = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
-    return str(block)
+from tests.acceptance.recipes import TOP, fenced
 
 
 def understood(words: list[str]) -> options.Options:
@@ -64,6 +56,7 @@ def test_supervisord_restarts_what_crashed_and_nothing_else() -> None:
     assert ends == {
         Exit.DONE, Exit.DISABLED, Exit.FAILURE_LIMIT, Exit.HALTED, Exit.USAGE, Exit.LOCK_HELD, Exit.SETTINGS_INVALID
     }  # fmt: skip
+    assert program["startsecs"] == "0", "an answer within the first second is one too"
     assert program["stopasgroup"] == "false", "the loop lets its command finish"
 
 

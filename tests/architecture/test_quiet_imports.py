@@ -50,6 +50,7 @@ OURS = words("""
     orchestration.host orchestration.host.clock orchestration.host.files orchestration.host.journal
     orchestration.host.lock orchestration.host.process_identity orchestration.host.zones
     orchestration.intents orchestration.intents.inbox orchestration.intents.intent
+    orchestration.loop orchestration.loop.status
     orchestration.phase orchestration.phase.window
     orchestration.promotions orchestration.promotions.scan orchestration.promotions.state
     orchestration.pulse orchestration.pulse.health orchestration.pulse.metrics orchestration.pulse.publish

@@ -97,6 +97,7 @@ def _for_one_person(path: Path, *, home: str) -> str:
         ("kloros-pulse.service", 0.5),
         ("kloros-cycle.service", 3.3),
         ("kloros-loop.service", 3.3),
+        ("kloros-notice.service", 1.6),
     ],
 )
 def test_services_are_as_confined_as_they_were(name: str, highest: float) -> None:
@@ -165,7 +166,7 @@ def test_the_loop_is_watched_and_stopping_it_outlasts_its_cycle() -> None:
 
 
 def test_no_burst_can_fail_a_unit() -> None:
-    for path in ("kloros-orchestrator.path", "kloros-cycle.path"):
+    for path in ("kloros-orchestrator.path", "kloros-cycle.path", "kloros-notice.path"):
         assert unit(path)["TriggerLimitIntervalSec"] == ["0"]
     for service in SERVICES:
         assert directives(service)["StartLimitIntervalSec"] == ["0"], service.name
@@ -176,6 +177,7 @@ def test_paths_of_the_units_are_the_settings_defaults() -> None:
     assert unit("kloros-orchestrator.path")["PathChanged"] == [f"{state}/intents", DEFAULTS.promotions_dir]
     assert unit("kloros-orchestrator.path")["PathExists"] == [f"{state}/kick/tick"]
     assert unit("kloros-cycle.path")["PathExists"] == [f"{state}/kick/cycle"]
+    assert unit("kloros-notice.path")["PathExists"] == [f"{state}/kick/notice"]
     for service in SERVICES:
         assert directives(service)["WorkingDirectory"] == [state], service.name
     assert unit("kloros-orchestrator.service")["ReadWritePaths"] == [f"-{os.path.dirname(DEFAULTS.textfile)}"]

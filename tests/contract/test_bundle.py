@@ -254,6 +254,7 @@ BAD = {
     "has an impossible size": [TOP, member(f"{NAME}/a", b"x" * 512, type=tarfile.DIRTYPE)],
     "an extended header that we don't write": [TOP, member(f"{NAME}/a", b"x", pax_headers={"GNU.sparse.map": "0,1"})],
     "of a form that we don't write": [TOP, member(f"{NAME}/a", type=tarfile.CONTTYPE)],
+    "'cycle_00007/sparse' has a header of a form": [TOP, member(f"{NAME}/sparse", type=tarfile.GNUTYPE_SPARSE)],
     "extended header of a form": [TOP, member(f"{NAME}/a", b"x", pax_headers={"path": "a" * 70000})],
     "is empty": [],
     "its manifest.json is none of ours": [TOP, member(f"{NAME}/manifest.json", b"[" * 100_000)],

@@ -1,7 +1,8 @@
-"""Copies of bundles: the same promises on a folder, on S3, and on a store that can't compare."""
+"""Copies of bundles: the same promises on a folder, on S3, by SFTP, and on a store that can't compare."""
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import json
 import os
@@ -48,7 +49,7 @@ print(sorted(done.sent), done.failed)
 class Origin:
     """A state folder with ended cycles whose bundles are to be copied."""
 
-    def __init__(self, home: Path, target: str, options: dict[str, str] | None = None, **environ: str) -> None:
+    def __init__(self, home: Path, target: str, options: dict[str, Any] | None = None, **environ: str) -> None:
         self.home, self.target, self.options = home, target, options or {}
         home.mkdir()
         (home / "state").mkdir()
@@ -146,15 +147,77 @@ def bucket(s3: str) -> tuple[str, dict[str, str]]:
     return f"s3://{name}/copies", {"endpoint_url": s3}
 
 
+class Sshd:
+    """An OpenSSH server of ours on loopback, which lets in whoever has the key."""
+
+    def __init__(self, folder: Path) -> None:
+        for name in ("host_key", "user_key"):
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # for its privilege separation; Debian's unit makes it too
+        (folder / "config").write_text(
+            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\nPidFile none\nUsePAM no\n"
+            f"AuthorizedKeysFile {folder}/user_key.pub\nStrictModes no\nPermitRootLogin yes\n"
+            "PasswordAuthentication no\nMaxStartups 100\nSubsystem sftp internal-sftp\n"
+        )
+        self.key, self.known_hosts = folder / "user_key", folder / "known_hosts"
+        public_key = (folder / "host_key.pub").read_text().rsplit(" ", 1)[0]
+        self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {public_key}\n")
+        with (folder / "log").open("wb") as log:
+            self._process = subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", folder / "config"], stderr=log)
+        deadline = clock.monotonic() + 20
+        while self._process.poll() is None:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1) as made:
+                assert made.recv(4) == b"SSH-"
+                return
+            assert clock.monotonic() < deadline, (folder / "log").read_text()
+        raise AssertionError((folder / "log").read_text())
+
+    def target(self, folder: Path) -> str:
+        return f"sftp://{getpass.getuser()}@127.0.0.1:{self.port}{folder}"
+
+    def options(self) -> dict[str, Any]:
+        own = {"key_filename": str(self.key), "known_hosts": str(self.known_hosts)}
+        return {**own, "allow_agent": False, "look_for_keys": False}
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    if not Path("/usr/sbin/sshd").exists():
+        pytest.fail("no sshd: apt-get install openssh-server") if os.environ.get("CI") == "true" else pytest.skip("no sshd")
+    server = Sshd(tmp_path_factory.mktemp("sshd"))
+    yield server
+    server.close()
+
+
 Make = Callable[..., Origin]
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", "s3", "sftp"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     """Make origins that share one target."""
-    target, options = f"file://{tmp_path}/copies", dict[str, str]()
+    yield from _maker(request, tmp_path)
+
+
+@pytest.fixture(params=["folder", "s3"])
+def comparing(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
+    """Make origins that share one target, which can compare and swap."""
+    yield from _maker(request, tmp_path)
+
+
+def _maker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
+    target, options = f"file://{tmp_path}/copies", dict[str, Any]()
     if request.param == "s3":
         target, options = request.getfixturevalue("bucket")
+    if request.param == "sftp":
+        server = request.getfixturevalue("sshd")
+        target, options = server.target(tmp_path / "copies"), server.options()
     made: list[Origin] = []
 
     def origin(name: str = "a", **environ: str) -> Origin:
@@ -221,8 +284,8 @@ def test_an_index_that_is_lost_or_broken_is_made_from_the_entries(make: Make) ->
     one.assert_canonical(4)
 
 
-def test_a_swap_of_what_has_changed_is_refused(make: Make) -> None:
-    place = make().place()
+def test_a_swap_of_what_has_changed_is_refused(comparing: Make) -> None:
+    place = comparing().place()
     assert place.compares
     assert place.swap("index.json", b"1", None)
     assert not place.swap("index.json", b"2", None)
@@ -271,6 +334,34 @@ def test_killed_anywhere_the_next_turn_finishes(make: Make) -> None:
     assert one.counted() == {"sent": 3.0 * rounds}
 
 
+def test_an_ssh_server_that_is_not_known_gets_nothing(sshd: Sshd, tmp_path: Path) -> None:
+    other = tmp_path / "known_hosts"
+    options = {**sshd.options(), "known_hosts": str(other)}
+    one = Origin(tmp_path / "a", sshd.target(tmp_path / "copies"), options)
+    one.cycle(1)
+    changed = sshd.key.with_suffix(".pub").read_text().rsplit(" ", 1)[0]  # another key of the same type
+    for known in ("", f"[127.0.0.1]:{sshd.port} {changed}\n"):
+        other.write_text(known)
+        (told,) = one.federate().failed.values()
+        assert f"ssh-keyscan -t ssh-ed25519 -p {sshd.port} 127.0.0.1" in told
+        assert not (tmp_path / "copies").exists()
+    shutil.copy(sshd.known_hosts, other)
+    assert one.federate().sent == (1,)
+    one.assert_canonical(1)
+    one.db.close()
+
+
+LARGE = 20 * 1024 * 1024
+
+
+def test_a_large_bundle_goes_in_parts_and_is_whole(comparing: Make) -> None:
+    one = comparing()
+    one.cycle(1, random.Random(1).randbytes(LARGE))
+    assert one.federate().failed == {}
+    one.assert_canonical(1)
+    assert int(one.row(1)["size"]) > LARGE
+
+
 class Hindered(Remote):
     """A store that can't compare, in which others write the index whenever somebody writes it."""
 
@@ -307,18 +398,21 @@ def test_a_file_that_is_no_entry_holds_nobody_up(make: Make) -> None:
 
 
 class Flaky:
-    """Passes connections on to a server, and breaks each one off after some bytes while it is told to."""
+    """Passes connections on to a server; breaks each one off after some bytes, or lets it hang, while it is told to."""
 
     def __init__(self, upstream: str) -> None:
         host, _, port = upstream.removeprefix("http://").partition(":")
         self._upstream = (host, int(port))
         self.breaks_after: int | None = None
+        self.hangs_after: int | None = None
         self.broken = 0
+        self._closed = threading.Event()
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
+        self._closed.set()
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
 
@@ -340,6 +434,8 @@ class Flaky:
                 if is_request and self.breaks_after is not None and passed > self.breaks_after:
                     self.broken += 1
                     break
+                if is_request and self.hangs_after is not None and passed > self.hangs_after:
+                    self._closed.wait()
                 target.sendall(data)
         except OSError:
             pass
@@ -373,6 +469,32 @@ def test_a_server_that_fails_midway_is_tried_again_later(
     one.assert_canonical(1)
     one.db.close()
     flaky.close()
+
+
+def test_parts_that_a_killed_upload_left_are_no_bundle(s3: str, bucket: tuple[str, dict[str, str]], tmp_path: Path) -> None:
+    slow = Flaky(s3)
+    slow.hangs_after = 4_000_000
+    one = Origin(tmp_path / "a", bucket[0], {"endpoint_url": slow.url})
+    one.cycle(1, random.Random(1).randbytes(LARGE))
+    server = remote(*bucket, writer="test")._system
+    name = bucket[0].removeprefix("s3://").partition("/")[0]
+
+    def unfinished() -> int:
+        return len(server.call_s3("list_multipart_uploads", Bucket=name).get("Uploads", ()))
+
+    process = one.process()
+    deadline = clock.monotonic() + 60
+    while not unfinished() and process.poll() is None:
+        assert clock.monotonic() < deadline
+    process.kill()
+    process.communicate()
+    assert unfinished() == 1
+    slow.hangs_after = None
+    assert one.place().names("bundles") == set()
+    assert one.federate().sent == (1,)
+    one.assert_canonical(1)
+    one.db.close()
+    slow.close()
 
 
 @pytest.mark.parametrize("target", ["file:///dev/null/x", "nosuch://x", "sftp://user:secret@127.0.0.1:1/x"])

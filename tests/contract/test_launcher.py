@@ -97,7 +97,7 @@ def _facts(folder: Path, entry: str) -> dict[str, Any]:
 @pytest.fixture(params=["fake", "systemd", "detached"])
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
     if request.param == "systemd":
-        kicks = {"run_cycle": tmp_path / "cycle", "run_once": tmp_path / "tick"}
+        kicks = {"run_cycle": tmp_path / "cycle", "run_once": tmp_path / "tick", "run_notice": tmp_path / "notice"}
         return Case(SystemdLauncher(str(tmp_path)), lambda entry: kicks[entry].exists())
     if request.param == "detached":
         return Case(_detached(tmp_path), lambda entry: (tmp_path / f"orchestration.{entry}").exists())

@@ -6,15 +6,17 @@ import errno
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from orchestration.errors import LockHeld, Unwritable
 from orchestration.exits import Exit
-from orchestration.host import process_identity
+from orchestration.host import clock, process_identity
 from orchestration.host.lock import FileLock
 
 REPOSITORY = str(Path(__file__).parents[2])
@@ -42,6 +44,35 @@ def test_a_second_holder_is_refused_at_once_and_told_who_holds_it(lock: FileLock
     ):
         pass
     assert refused.value.exit is Exit.LOCK_HELD
+
+
+HOLD = """
+import sys
+from orchestration.host.lock import FileLock
+with FileLock(sys.argv[1]).held("tick-1"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_one_with_patience_gets_it_as_soon_as_it_is_free(lock: FileLock) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLD, lock.path], cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    assert child.stdin is not None
+    assert child.stdout.readline() == "held\n"
+    with pytest.raises(LockHeld, match="tick-1"), lock.held("x", patience=0.05):
+        pass
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+    begun = clock.monotonic()
+    threading.Timer(0.2, child.stdin.close).start()
+    with lock.held("x", patience=60):
+        assert json.loads(Path(lock.path).read_text())["holder"] == "x"
+    assert 0.1 < clock.monotonic() - begun < 30
+    child.stdout.close()
+    assert child.wait() == 0
 
 
 def test_an_error_in_the_block_frees_it(lock: FileLock) -> None:

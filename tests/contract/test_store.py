@@ -249,6 +249,36 @@ class TestSqliteFile:
         copy.close()
         assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.iterdir()} == before
 
+    def test_a_copy_has_the_newest_of_what_only_history_needs(self, tmp_path: Path, reopen: Open) -> None:
+        db = reopen()
+        with sqlite3.connect(tmp_path / "kloros.db") as raw:
+            raw.executemany(
+                "INSERT INTO ticks VALUES (?, ?, ?, '', '', 'noop', 0, NULL, NULL, '[]')",
+                [(tick, str(tick), f"{tick:06}") for tick in range(1, 12_001)],
+            )
+            raw.execute("INSERT INTO products (cycle) VALUES (1)")
+            raw.execute("INSERT INTO facts VALUES ('a', 'b')")
+        raw.close()
+        db.close()
+        copy = copy_of(str(tmp_path / "kloros.db"))
+        assert [row["tick"] for row in copy.rows("ticks.recent", limit=-1)] == list(range(12_000, 2_000, -1))
+        assert copy.rows("products.get", cycle=1) == []
+        assert copy.rows("facts.get", name="a")[0]["value"] == "b"
+        copy.close()
+
+    def test_a_copy_of_an_older_schema_is_whole(self, tmp_path: Path, reopen: Open) -> None:
+        db = reopen()
+        with db.transaction():
+            queue(db)
+        db.close()
+        with sqlite3.connect(tmp_path / "kloros.db") as raw:
+            raw.executescript("DROP TABLE bundles; DROP INDEX intents_by_age; PRAGMA user_version = 7")
+        raw.close()
+        copy = copy_of(str(tmp_path / "kloros.db"))
+        assert len(ledger.recent(copy, 10)) == 1
+        assert copy.rows("bundles.pending") == []
+        copy.close()
+
     def test_a_copy_made_while_others_write_is_whole(self, tmp_path: Path) -> None:
         path = str(tmp_path / "kloros.db")
         SqliteDatabase(path).close()

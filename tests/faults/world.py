@@ -144,7 +144,7 @@ class World(Host):
             "phase_dates": self.table("phase_dates", without=("evidence", "recorded_at")),
             "intents": self.table("intents", without=("seen_at", "decided_at")),
             "counters": [row for row in self.table("counters") if row["name"] in _ONCE],
-            "facts": [row for row in self.table("facts") if row["name"] != "litter.clean"],
+            "facts": [row for row in self.table("facts") if row["name"] not in ("litter.clean", "expiry.next")],
             "acks": self._read("promotions_ack/*"),
             "baseline": self._read("baseline/*.json"),
             "versions": self.table("baseline_versions", without=_TIMES),

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from orchestration.cycles.backoff import Backoff
 from orchestration.cycles.cycle import FINISHED, Cause, Cycle, CycleNumber, CycleState, JobName, Origin, Result
-from orchestration.loop.iteration import FAILURES, Status, failures_in_a_row, status_of, without_archive
+from orchestration.loop.iteration import status_of, without_archive
 from orchestration.loop.schedule import Pace, goals_of, next_goal, words_of
+from orchestration.loop.status import FAILURES, Status
 
 NOW = datetime(2026, 11, 21, 3, tzinfo=UTC)
 STEPS = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 30))
-F, S, D = Status.FAILED, Status.SUCCESS, Status.DEGRADED
-X = Status.INTERRUPTED
+S, D = Status.SUCCESS, Status.DEGRADED
 
 
 def ended(state: CycleState, *, not_started: bool = False) -> Cycle:
@@ -46,14 +46,6 @@ def test_only_a_cycle_that_succeeded_can_be_called_good(state: CycleState, new: 
 def test_what_was_not_started_is_no_failed_run() -> None:
     cycle = ended(CycleState.FAILED, not_started=True)
     assert status_of(cycle, archive_new=False, archive_expected=True) is Status.NOT_STARTED
-
-
-@pytest.mark.parametrize(
-    ("newest_first", "number"),
-    [([], 0), ([F, F, S, F], 2), ([S, F], 0), ([D, F], 0), ([X, F, X, F, S], 2), ([X, S, F], 0)],
-)
-def test_interrupted_iterations_neither_break_nor_lengthen_a_streak(newest_first: list[Status], number: int) -> None:
-    assert failures_in_a_row(newest_first) == number
 
 
 def test_iterations_whose_command_was_not_run_say_nothing_of_archives() -> None:

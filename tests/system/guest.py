@@ -76,7 +76,7 @@ class Guest:
 
     def __enter__(self) -> Guest:
         try:
-            _run("mount", "-t", "tmpfs", "-o", "size=6g,mode=0755", "kloros-guest", str(self._scratch))
+            _run("mount", "-t", "tmpfs", "-o", "size=12g,mode=0755", "kloros-guest", str(self._scratch))
             for folder in ("upper", "work", "root"):
                 (self._scratch / folder).mkdir(mode=0o755)
             options = f"lowerdir={self._stack.lowerdir},upperdir={self._scratch}/upper,workdir={self._scratch}/work"

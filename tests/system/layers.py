@@ -101,6 +101,18 @@ def bootable() -> Stack:
     return below.under(folder)
 
 
+def with_python() -> Stack:
+    """The bare root with python3 and its venv, for images of containers."""
+    below = bare()
+    folder = cache() / f"python-{_digest(below.lowerdir, 'python3-venv')}"
+    with built_once(folder) as scratch:
+        if scratch is not None:
+            with _mounted(below, scratch) as root:
+                _in_root(root, "apt-get update -q && apt-get install -q -y --no-install-recommends python3-venv")
+                _in_root(root, "python3 -m venv /opt/python && apt-get clean")
+    return below.under(folder)
+
+
 @contextlib.contextmanager
 def mounted(stack: Stack) -> Iterator[Path]:
     """A throw-away root to run commands in without an init."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-ENTRIES: Final = ("run_cycle", "run_once")
+ENTRIES: Final = ("run_cycle", "run_once", "run_notice")
 
 
 class Launcher(Protocol):
     """Brings an entry on its way and comes back at once."""
 
     def start(self, entry: str) -> None:
-        """Have `run_cycle` or `run_once` started, soon, in a process that outlives this one.
+        """Have one of `ENTRIES` started, soon, in a process that outlives this one.
 
         Raises:
             Usage: no such entry.

@@ -1,7 +1,7 @@
 """Starting an entry through systemd: a file in `kick/`, which a path unit watches.
 
-No polkit, no root, no D-Bus: `kloros-cycle.path` and `kloros-orchestrator.path` see the file and start their
-service, which takes it away. A file that is already there is the same request.
+No polkit, no root, no D-Bus: `kloros-cycle.path`, `kloros-orchestrator.path` and `kloros-notice.path` see the file
+and start their service, which takes it away. A file that is already there is the same request.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 from orchestration.errors import Usage
 from orchestration.host.files import unwritable
 
-KICKS: Final = {"run_cycle": "cycle", "run_once": "tick"}
+KICKS: Final = {"run_cycle": "cycle", "run_once": "tick", "run_notice": "notice"}
 
 
 class SystemdLauncher:

@@ -34,3 +34,12 @@ WHERE name = :name AND content_sha = :content_sha AND decided_at = :decided_at A
 -- Give the pending intents, next first, for people and gauges.
 SELECT name, intent_type, priority, seen_at FROM intents
 WHERE filed = 0 AND status = 'pending' ORDER BY priority DESC, seen_at, name;
+
+-- name: intents.count_old
+-- Count the intents that were decided before an instant and whose file is where it belongs; up to :limit, -1 for all.
+SELECT count(*) AS old FROM (SELECT 1 FROM intents WHERE filed = 1 AND decided_at < :before LIMIT :limit);
+
+-- name: intents.expire
+-- Forget the oldest of them.
+DELETE FROM intents WHERE rowid IN (
+    SELECT rowid FROM intents WHERE filed = 1 AND decided_at < :before ORDER BY decided_at LIMIT :limit);

@@ -23,8 +23,8 @@ SELECT iteration, token, started_at, plan, cycle, history_path FROM iterations W
 ORDER BY iteration;
 
 -- name: iterations.unwritten
--- Give the rows that are not in their file, oldest first.
-SELECT iteration, history_path, line FROM iterations WHERE written = 0 AND status IS NOT NULL ORDER BY iteration;
+-- Give the rows that are not in their file, oldest first; asked by line, for by status SQLite reads the whole table.
+SELECT iteration, history_path, line FROM iterations WHERE written = 0 AND line IS NOT NULL ORDER BY iteration;
 
 -- name: iterations.written
 -- Note that a row is in its file.
@@ -32,8 +32,21 @@ UPDATE iterations SET written = 1 WHERE iteration = :iteration;
 
 -- name: iterations.recent
 -- Give the newest iterations that have ended, newest first.
-SELECT iteration, status, ended_at, next_run_at, archive_new, line FROM iterations WHERE status IS NOT NULL
+SELECT status, ended_at, next_run_at, archive_new FROM iterations WHERE status IS NOT NULL
 ORDER BY iteration DESC LIMIT :limit;
+
+-- name: iterations.last_line
+-- Give the row of the newest iteration that has ended.
+SELECT line FROM iterations WHERE status IS NOT NULL ORDER BY iteration DESC LIMIT 1;
+
+-- name: iterations.failures_in_a_row
+-- Count the failures since the last iteration that ended well; interrupted ones neither break nor lengthen the row.
+SELECT count(*) AS failures FROM iterations
+WHERE status IN ('failed', 'timed_out', 'prereq_failed', 'not_started', 'lost')
+AND iteration > max(
+    coalesce((SELECT iteration FROM iterations WHERE status = 'success' ORDER BY iteration DESC LIMIT 1), 0),
+    coalesce((SELECT iteration FROM iterations WHERE status = 'degraded' ORDER BY iteration DESC LIMIT 1), 0)
+);
 
 -- name: iterations.totals
 -- Count the iterations by status.

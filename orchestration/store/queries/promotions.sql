@@ -5,6 +5,11 @@ FROM promotions
 WHERE stem IN (SELECT value FROM json_each(:stems))
 ORDER BY stem;
 
+-- name: promotions.oldest
+-- When the oldest of the promotions with these stems (a JSON list) was first seen.
+SELECT min(first_seen_at) AS first_seen_at FROM promotions
+WHERE stem IN (SELECT value FROM json_each(:stems));
+
 -- name: promotions.all_parked
 -- Every parked promotion, for `status` and `promotions list`.
 SELECT stem, promotion_id, state, failures, fitness, reason, first_seen_at, changed_at, cycle

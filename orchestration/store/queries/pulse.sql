@@ -5,9 +5,13 @@ SELECT
     count(CASE WHEN job = 'dream' THEN 1 END) AS dream_active,
     count(CASE WHEN job = 'loop' THEN 1 END) AS loop_active,
     (SELECT count(*) FROM intents WHERE filed = 0 AND status = 'pending') AS intents_pending,
+    (SELECT min(seen_at) FROM intents WHERE filed = 0 AND status = 'pending') AS intents_oldest,
     (SELECT ended_at FROM cycles WHERE job = 'phase' AND state = 'succeeded' ORDER BY cycle DESC LIMIT 1)
         AS phase_succeeded_at,
-    (SELECT count(*) FROM federations WHERE done_at IS NULL) AS federation_pending
+    (SELECT count(*) FROM bundles WHERE done_at IS NULL) AS bundles_pending,
+    (SELECT count(*) FROM federations WHERE done_at IS NULL) AS federation_pending,
+    (SELECT max(version) FROM baseline_versions) AS baseline_version,
+    (SELECT ts FROM baseline_versions ORDER BY version DESC LIMIT 1) AS baseline_changed_at
 FROM cycles WHERE state IN ('queued', 'running');
 
 -- name: pulse.signs

@@ -29,3 +29,15 @@ SELECT * FROM ticks WHERE started_at < :instant ORDER BY started_at DESC LIMIT 1
 SELECT blocker, count(*) AS ticks FROM ticks
 WHERE started_at >= :since AND started_at < :until
 GROUP BY blocker ORDER BY count(*) DESC, blocker;
+
+-- name: ticks.count_old
+-- Count the ticks that started before an instant, less the newest there are; up to :limit, -1 for all.
+SELECT count(*) AS old FROM (
+    SELECT 1 FROM ticks
+    WHERE started_at < :before AND tick <= (SELECT max(tick) FROM ticks) - :newest LIMIT :limit);
+
+-- name: ticks.expire
+-- Remove the oldest of them.
+DELETE FROM ticks WHERE tick IN (
+    SELECT tick FROM ticks
+    WHERE started_at < :before AND tick <= (SELECT max(tick) FROM ticks) - :newest ORDER BY started_at LIMIT :limit);

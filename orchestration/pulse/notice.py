@@ -1,0 +1,345 @@
+"""Notices: what a person is told of the host, when, and in which words. Pure; `notifier.py` reads, sends and keeps.
+
+A notice is about a subject: the loop's health, or one unit. What was told is kept as a set of conditions, not as a word, so:
+
+- deduplication: a condition is told once, however often ticks find it;
+- bad news is told at once, good news when the condition has been gone for `settle`. A condition that comes back before that
+  is not news, so a verdict that flaps is told once. When nothing is left, that is the recovery notice;
+- the rate limit holds news back and forgets none: when its turn has come, what is told is how things stand then;
+- a newer notice on a subject takes the place of an older one that could not be delivered yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict
+
+from orchestration.cycles.backoff import Backoff
+from orchestration.exits import Exit
+from orchestration.pulse.health import Cause, Condition, Verdict
+
+HEALTH = "health"
+"""The subject that the verdict is; a unit's is its name."""
+TICKS = "kloros-orchestrator.service"
+WINDOW = timedelta(hours=1)
+
+RUNBOOKS: Mapping[Condition, str] = {
+    Condition.NO_TICK_YET: "service-unavailable",
+    Condition.DISABLED: "service-unavailable",
+    Condition.HALTED: "service-unavailable",
+    Condition.TICK_STALE: "tick-stale",
+    Condition.LOOP_STOPPED: "loop-stopped",
+    Condition.LOOP_SILENT: "loop-stopped",
+    Condition.TICK_FAILING: "tick-failing",
+    Condition.PHASE_FAILING: "phase-missed",
+    Condition.PHASE_MISSED: "phase-missed",
+    Condition.DREAM_FAILING: "dream-failing",
+    Condition.CYCLE_LOST: "cycle-lost",
+    Condition.MAINTENANCE: "maintenance-forgotten",
+    Condition.LOCK_CONTENTION: "store-locked",
+    Condition.PHASE_DURATION: "phase-duration",
+    Condition.PROMOTIONS_PARKED: "promotion-parked",
+    Condition.INTENTS_OVERFLOWING: "intents-overflowing",
+    Condition.ARCHIVES_STALE: "archives-stale",
+    Condition.FEDERATION_BEHIND: "federation-behind",
+    Condition.DISK_LOW: "disk-full",
+}
+"""Pages of docs/runbooks."""
+
+_EXITS: Mapping[int, tuple[str, str, str]] = {
+    Exit.SETTINGS_INVALID: ("the settings are invalid", "klorosctl config check", "service-unavailable"),
+    Exit.STORE_UNREACHABLE: ("the store can't be opened, read or migrated", "klorosctl doctor", "store-locked"),
+    Exit.UNWRITABLE: ("the disk is full, read-only, or not ours", "klorosctl doctor", "disk-full"),
+    Exit.HALTED: ("the kill switch is set", "klorosctl unhalt", "service-unavailable"),
+    Exit.FAILURE_LIMIT: ("the loop reached its limit of failures in a row", "klorosctl loop --help", "loop-stopped"),
+    Exit.DEFECT: ("a defect of ours; its traceback is in the log", "klorosctl doctor", "service-unavailable"),
+}
+
+ADVICE = frozenset(advice for _, advice, _ in _EXITS.values())
+"""What is advised about a failed unit; checked to exist."""
+
+
+class Severity(StrEnum):
+    """How grave; the words are those of Apprise's notification types."""
+
+    SUCCESS = "success"
+    WARNING = "warning"
+    FAILURE = "failure"
+
+
+class _Kept(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Notice(_Kept):
+    """One message, ready to send."""
+
+    subject: str
+    severity: Severity
+    title: str
+    body: str
+    made_at: datetime
+
+
+class Told(_Kept):
+    """A condition that was told. `gone_at`: since when looks no longer find it."""
+
+    verdict: Verdict
+    gone_at: datetime | None = None
+
+
+class Waiting(_Kept):
+    """A notice on its way: the targets that have not taken it, and when to try again."""
+
+    notice: Notice
+    targets: tuple[str, ...]
+    attempts: int = 0
+    since: datetime
+    next_at: datetime
+    fault: str = ""
+
+
+class Standing(_Kept):
+    """What the notifier remembers between two processes."""
+
+    told: dict[Condition, Told] = {}
+    made_at: tuple[datetime, ...] = ()  # of the notices within WINDOW, oldest first
+    units: dict[str, datetime] = {}  # units whose failure was told and whose recovery was not, and when they failed
+    waiting: dict[str, Waiting] = {}  # by subject
+
+
+class UnitFailure(_Kept):
+    """What `kloros-alert@.service` notes of a failed unit."""
+
+    unit: str
+    result: str = ""
+    exit_status: str = ""
+    ts: float = 0.0  # seconds since the epoch
+
+    @property
+    def at(self) -> datetime:
+        """When it failed (aware UTC)."""
+        return datetime.fromtimestamp(self.ts, UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What the settings say about telling."""
+
+    per_hour: int
+    settle: timedelta
+    backoff: Backoff
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the news is from; `zone` is the IANA name in which local times are written."""
+
+    host: str
+    zone: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What one look found. `last_tick_at`: when a tick last decided (aware UTC)."""
+
+    now: datetime
+    causes: Sequence[Cause]
+    failures: Sequence[UnitFailure] = ()
+    last_tick_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """What a look led to: what is remembered from now on, the notices to send, and the failures that are told by them."""
+
+    standing: Standing
+    notices: tuple[Notice, ...]
+    done: tuple[UnitFailure, ...]
+
+
+def consider(before: Standing, seen: Seen, rules: Rules, place: Place) -> News:
+    """Work out what is to be told now."""
+    made = [at for at in before.made_at if seen.now - WINDOW < at <= seen.now]
+    notices: list[Notice] = []
+
+    def tell(notice: Notice | None) -> bool:
+        if notice is None or len(made) >= rules.per_hour:
+            return False
+        made.append(seen.now)
+        last = made[0] + WINDOW if len(made) == rules.per_hour else None
+        more = (
+            []
+            if last is None
+            else ["", f"That was {rules.per_hour} within an hour; the next waits until {_time(last, place)}."]
+        )
+        notices.append(notice.model_copy(update={"body": "\n".join([notice.body, *more])}))
+        return True
+
+    units, done = dict(before.units), []
+    for failure in seen.failures:
+        if tell(_of_failure(failure, seen, place)):
+            units[failure.unit] = failure.at
+            done.append(failure)
+    if _ticks_again(units, seen, rules) and tell(_of_ticks_again(units[TICKS], seen, place)):
+        del units[TICKS]
+    marked = _marked(before.told, seen)
+    after = _believed(marked, seen, rules)
+    news = _of_health(marked, after, seen, place)
+    told = after if news is None or tell(news) else marked
+    standing = before.model_copy(update={"told": told, "made_at": tuple(made), "units": units})
+    return News(standing=standing, notices=tuple(notices), done=tuple(done))
+
+
+def _marked(told: Mapping[Condition, Told], seen: Seen) -> dict[Condition, Told]:
+    """Note of each told condition whether it is there, and if not, since when."""
+    there = {cause.condition for cause in seen.causes}
+    return {
+        condition: one.model_copy(update={"gone_at": None if condition in there else one.gone_at or seen.now})
+        for condition, one in told.items()
+    }
+
+
+def _believed(marked: Mapping[Condition, Told], seen: Seen, rules: Rules) -> dict[Condition, Told]:
+    """Return what a person who is told now believes: what is there, and what has not been gone for long enough."""
+    kept = {
+        condition: one for condition, one in marked.items() if one.gone_at is None or seen.now - one.gone_at < rules.settle
+    }
+    return {**kept, **{cause.condition: Told(verdict=cause.verdict) for cause in seen.causes}}
+
+
+_FROM_GOOD_TO_BAD = tuple(Verdict)
+
+
+def _worst(told: Mapping[Condition, Told]) -> Verdict:
+    return max((one.verdict for one in told.values()), key=_FROM_GOOD_TO_BAD.index, default=Verdict.OK)
+
+
+def _of_health(before: Mapping[Condition, Told], after: Mapping[Condition, Told], seen: Seen, place: Place) -> Notice | None:
+    """Write the notice on the verdict, if there is news: a condition more, or a verdict less bad."""
+    was, now = _worst(before), _worst(after)
+    new = [condition for condition in after if condition not in before]
+    if not new and was == now:
+        return None
+    if now is Verdict.OK:
+        gone = ", ".join(before)
+        lines = [f"Gone: {gone}.", "", *_where(seen.now, place)]
+        return _notice(HEALTH, Severity.SUCCESS, f"{place.host}: KLoROS is ok again", lines, seen)
+    what = f": {', '.join(new)}" if new else f", no longer {was}"
+    severity = Severity.WARNING if now in (Verdict.DEGRADED, Verdict.UNKNOWN) else Severity.FAILURE
+    lines = [f"The verdict is {now}{f' ({was} before)' if was != now else ''}."]
+    for cause in seen.causes:
+        lines += ["", *_cause_lines(cause, place, new=cause.condition in new and len(seen.causes) > 1)]
+    return _notice(HEALTH, severity, f"{place.host}: KLoROS is {now}{what}", [*lines, "", *_where(seen.now, place)], seen)
+
+
+def _cause_lines(cause: Cause, place: Place, *, new: bool) -> list[str]:
+    page = RUNBOOKS.get(cause.condition)
+    return [
+        f"{cause.condition}{' (new)' if new else ''}: {cause.evidence}",
+        f"  since {_time(cause.since, place)}",
+        f"  do: {cause.advice}",
+        *([f"  runbook: docs/runbooks/{page}.md"] if page else []),
+    ]
+
+
+def _of_failure(failure: UnitFailure, seen: Seen, place: Place) -> Notice:
+    code = int(failure.exit_status) if failure.exit_status.isdigit() else -1
+    why, advice, page = _EXITS.get(code, ("", "klorosctl doctor", "service-unavailable"))
+    how = ", ".join(part for part in (failure.result, f"exit status {failure.exit_status or 'unknown'}") if part)
+    lines = [
+        f"{failure.unit} failed ({how})" + (f": {why}." if why else "."),
+        f"  at {_time(failure.at, place)}",
+        f"  do: {advice}",
+        f"  its own words: journalctl -u {failure.unit} -n 20",
+        f"  runbook: docs/runbooks/{page}.md",
+        "",
+        *_where(seen.now, place),
+    ]
+    return _notice(failure.unit, Severity.FAILURE, f"{place.host}: {failure.unit} failed", lines, seen)
+
+
+def _ticks_again(units: Mapping[str, datetime], seen: Seen, rules: Rules) -> bool:
+    failed_at = units.get(TICKS)
+    if failed_at is None or seen.last_tick_at is None:
+        return False
+    return seen.last_tick_at > failed_at and seen.now - failed_at >= rules.settle
+
+
+def _of_ticks_again(failed_at: datetime, seen: Seen, place: Place) -> Notice:
+    assert seen.last_tick_at is not None
+    lines = [
+        f"A tick has decided at {_time(seen.last_tick_at, place)}; {TICKS} failed at {_time(failed_at, place)}.",
+        "",
+        *_where(seen.now, place),
+    ]
+    return _notice(TICKS, Severity.SUCCESS, f"{place.host}: KLoROS ticks again", lines, seen)
+
+
+def _notice(subject: str, severity: Severity, title: str, lines: Iterable[str], seen: Seen) -> Notice:
+    return Notice(subject=subject, severity=severity, title=title, body="\n".join(lines), made_at=seen.now)
+
+
+def _where(now: datetime, place: Place) -> list[str]:
+    return [f"On {place.host}, {_time(now, place)}. How things stand: klorosctl status"]
+
+
+def _time(instant: datetime, place: Place) -> str:
+    utc = f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    if place.zone in ("UTC", "Etc/UTC"):
+        return utc
+    return f"{instant.astimezone(ZoneInfo(place.zone)):%Y-%m-%d %H:%M:%S %Z} = {utc}"
+
+
+def put_out(standing: Standing, notices: Iterable[Notice], targets: Sequence[str], now: datetime) -> Standing:
+    """Put notices on their way, each in the place of an older one on its subject."""
+    new = {
+        notice.subject: Waiting(notice=notice, targets=tuple(targets), since=now, next_at=now)
+        for notice in notices
+        if targets
+    }
+    return standing.model_copy(update={"waiting": {**standing.waiting, **new}})
+
+
+def attempted(standing: Standing, subject: str, faults: Mapping[str, str], now: datetime, rules: Rules) -> Standing:
+    """Note an attempt. `faults`: of each target that did not take it, why; all others are done with it."""
+    one = standing.waiting[subject]
+    others = {name: waiting for name, waiting in standing.waiting.items() if name != subject}
+    if not faults:
+        return standing.model_copy(update={"waiting": others})
+    attempts = one.attempts + 1
+    again = one.model_copy(
+        update={
+            "targets": tuple(faults),
+            "attempts": attempts,
+            "next_at": now + rules.backoff.after(attempts),
+            "fault": "; ".join(faults.values()),
+        }
+    )
+    return standing.model_copy(update={"waiting": {**others, subject: again}})
+
+
+def due(standing: Standing, now: datetime) -> list[Waiting]:
+    """Return the notices to try now; one from a clock that has since been set back is not kept waiting for it."""
+    return [one for one in standing.waiting.values() if one.next_at <= now or now < one.since]
+
+
+def next_look(standing: Standing, seen: Seen, rules: Rules, held: Sequence[UnitFailure] = ()) -> datetime | None:
+    """Return when there will be something to do although nothing changes; None: only a change can be news.
+
+    Args:
+        held: failures that the rate limit keeps from being told.
+    """
+    news = [one.gone_at + rules.settle for one in standing.told.values() if one.gone_at is not None]
+    if TICKS in standing.units:
+        news.append(standing.units[TICKS] + rules.settle)
+    if held or any(cause.condition not in standing.told for cause in seen.causes):
+        news.append(seen.now)
+    if len(standing.made_at) >= rules.per_hour:
+        news = [max(time, standing.made_at[0] + WINDOW) for time in news]
+    return min([*news, *(waiting.next_at for waiting in standing.waiting.values())], default=None)

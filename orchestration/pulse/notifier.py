@@ -1,0 +1,158 @@
+"""One pass of telling: look at what the last tick judged and at failed units, work out the news, keep it, send it.
+
+Level-triggered like a tick: it compares the store with what it told, so a lost kick costs a minute. It keeps before it
+sends: killed in between, the next pass sends. Nothing here can fail or delay a tick, which only leaves a kick.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+from pydantic import ValidationError
+
+from orchestration.cycles.backoff import Backoff
+from orchestration.errors import KlorosError
+from orchestration.host import clock
+from orchestration.host.journal import Event, Priority, log
+from orchestration.pulse import delivery, notice, notice_ledger, signs
+from orchestration.pulse.delivery import Target
+from orchestration.pulse.notice import Notice, Place, Rules, Seen, Severity, Standing, UnitFailure
+
+if TYPE_CHECKING:
+    from orchestration.settings import Settings
+    from orchestration.store.port import Database
+
+FAILURES = "notices"
+"""Folder in the state folder where `kloros-alert@.service` leaves one file for each unit and status that failed."""
+_LONGEST = 4096  # bytes of such a file
+_UNREADABLE_AGAIN = timedelta(minutes=5)
+
+
+class _Failure(NamedTuple):
+    path: str
+    told: UnitFailure
+
+
+def rules(settings: Settings) -> Rules:
+    """Return what the settings say about telling."""
+    found = settings.notices
+    return Rules(per_hour=found.per_hour, settle=found.settle, backoff=Backoff(found.backoff))
+
+
+def place(settings: Settings) -> Place:
+    """Return where we are."""
+    return Place(host=os.uname().nodename, zone=settings.phase.time_zone)
+
+
+def tell(settings: Settings, db: Database, to: tuple[Target, ...] | None) -> None:
+    """Do one pass with the store at hand. Held by its lock: two passes would tell twice. `to` None: see `targets`."""
+    if to is None:
+        judged = signs.judged(db, clock.now())
+        notice_ledger.keep(db, notice_ledger.standing(db), judged, clock.now() + _UNREADABLE_AGAIN)
+        return
+    failures = list(_failures(settings.state_dir))
+    judged, how = signs.judged(db, clock.now()), rules(settings)
+    seen = Seen(
+        now=clock.now(),
+        causes=judged.causes,
+        failures=[failure.told for failure in failures],
+        last_tick_at=_last_tick(db),
+    )
+    news = notice.consider(notice_ledger.standing(db), seen, how, place(settings))
+    standing = notice.put_out(news.standing, news.notices, [target.key for target in to], seen.now)
+    held = [failure.told for failure in failures if failure.told not in news.done]
+    notice_ledger.keep(db, standing, judged, notice.next_look(standing, seen, how, held))
+    for failure in failures:
+        if failure.told in news.done:
+            _remove(failure.path)
+    for one in news.notices if not to else ():
+        log(Event.NOTICE_SENT, f"told nobody, for no URL is set: {one.title}", priority=Priority.DEBUG)
+    sent = _send(standing, to, how)
+    if sent != standing:
+        notice_ledger.keep(db, sent, judged, notice.next_look(sent, seen, how, held))
+
+
+def tell_without_store(settings: Settings, to: tuple[Target, ...] | None) -> None:
+    """Tell of failed units where the store can't be used: their files stay until somebody has taken the notice."""
+    if to is None:
+        return
+    for path, failure in _failures(settings.state_dir):
+        seen = Seen(now=clock.now(), causes=(), failures=[failure])
+        news = notice.consider(Standing(), seen, rules(settings), place(settings))
+        faults = [_deliver(one, to) for one in news.notices]
+        if not to or not all(faults):
+            _remove(path)
+
+
+def test(settings: Settings, to: tuple[Target, ...]) -> list[str]:
+    """Send a notice that says that it is a test; return why whom it did not reach."""
+    where = place(settings)
+    text = f"A test of the notices of {where.host}, asked for by a person. Nothing is wrong."
+    one = Notice(subject="test", severity=Severity.SUCCESS, title=f"{where.host}: a test", body=text, made_at=clock.now())
+    return list(delivery.deliver(one, to).values())
+
+
+def _send(standing: Standing, to: tuple[Target, ...], how: Rules) -> Standing:
+    """Try every notice that is due; what was meant for a URL that is no longer there is dropped."""
+    for waiting in notice.due(standing, clock.now()):
+        meant = [target for target in to if target.key in waiting.targets]
+        faults = _deliver(waiting.notice, tuple(meant))
+        standing = notice.attempted(standing, waiting.notice.subject, faults, clock.now(), how)
+    return standing
+
+
+def _deliver(one: Notice, to: tuple[Target, ...]) -> dict[str, str]:
+    faults = delivery.deliver(one, to)
+    if len(faults) < len(to):
+        log(Event.NOTICE_SENT, f"told: {one.title}", subject=one.subject, targets=len(to) - len(faults))
+    if faults:
+        why = "; ".join(faults.values())
+        log(Event.NOTICE_FAILED, f"not told: {one.title}: {why}", priority=Priority.WARNING, subject=one.subject)
+    return faults
+
+
+def _last_tick(db: Database) -> datetime | None:
+    for row in db.rows("notices.last_tick"):
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=float(str(row["value"])))
+    return None
+
+
+def _failures(state_dir: str) -> Iterator[_Failure]:
+    """Read the files of failed units, oldest first; what is none is removed."""
+    folder, found = os.path.join(state_dir, FAILURES), []
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            if name.endswith(".json"):
+                path = os.path.join(folder, name)
+                failure = _failure(path)
+                if failure is not None:
+                    found.append(_Failure(path, failure))
+    yield from sorted(found, key=lambda failure: failure.told.ts)
+
+
+def _failure(path: str) -> UnitFailure | None:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return UnitFailure.model_validate(json.loads(file.read(_LONGEST)))
+    except (OSError, ValueError, ValidationError):
+        _remove(path)
+        return None
+
+
+def _remove(path: str) -> None:
+    with suppress(OSError):
+        os.unlink(path)
+
+
+def targets(settings: Settings, environ: Mapping[str, str]) -> tuple[Target, ...] | None:
+    """Return whom to tell; None, with a line in the log, where the URLs can't be read: then nothing counts as told."""
+    try:
+        return delivery.targets(settings.notices.urls_file, environ)
+    except KlorosError as error:
+        log(Event.NOTICE_FAILED, f"nobody can be told: {error}", priority=Priority.ERROR)
+        return None

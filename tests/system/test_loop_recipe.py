@@ -1,0 +1,76 @@
+"""The continuous loop as a unit, set up as docs/how-to/continuous-loop.md says."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.system.guest import Guest, until
+from tests.system.operator import STATE, Operator
+
+LOOP = "kloros-loop.service"
+HISTORY = "/srv/agent/state/run_cycle_history.jsonl"
+
+
+@pytest.fixture
+def agent(guest: Guest, operator: Operator) -> Guest:
+    """A guest with a work tree for the loop, which may write there."""
+    guest.sh("mkdir -p /srv/agent/tools")
+    guest.write("/srv/agent/goals.txt", "one\ntwo\n")
+    script = '#!/bin/sh\necho "$RUN_CYCLE_GOAL" >> ran\nwhile [ -e hang ]; do sleep 0.1; done\n[ ! -e broken ]\n'
+    guest.write("/srv/agent/tools/run_cycle.sh", script, mode=0o755)
+    guest.sh("chown -R kloros: /srv/agent")
+    operator.configure(
+        '[loop]\nworking_dir = "/srv/agent"\ngoal_file = "goals.txt"\nsleep = "1s"\nmax_backoff = "1s"\nmax_failures = 2\n'
+    )
+    guest.write(f"/etc/systemd/system/{LOOP}.d/override.conf", "[Service]\nReadWritePaths=/srv/agent\nRestartSec=1\n")
+    guest.sh(f"systemctl daemon-reload && systemctl enable --now {LOOP}")
+    return guest
+
+
+def rows(guest: Guest) -> list[dict[str, Any]]:
+    text = guest.sh(f"cat {HISTORY} 2>/dev/null", check=False).out
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def shown(guest: Guest, name: str) -> str:
+    return guest.sh(f"systemctl show -p {name} --value {LOOP}").out.strip()
+
+
+@pytest.mark.xdist_group("guest-loop")
+def test_it_is_watched_started_again_and_left_down_at_its_failure_limit(agent: Guest) -> None:
+    until(lambda: len(rows(agent)) >= 2, what="two iterations")
+    assert [row["goal"] for row in rows(agent)][:2] == ["one", "two"]
+    assert {row["status"] for row in rows(agent)} == {"degraded"}
+
+    agent.sh("touch /srv/agent/hang")
+    until(lambda: "running" in agent.sh("cat /srv/agent/logs/run_cycle/latest.json").out, what="an iteration runs")
+    killed = shown(agent, "MainPID")
+    agent.sh(f"kill -9 {killed}")
+    until(lambda: shown(agent, "MainPID") not in (killed, "0") and shown(agent, "ActiveState") == "active", what="a new one")
+    agent.sh("rm /srv/agent/hang")
+    until(lambda: [row["status"] for row in rows(agent)][-1] == "degraded", what="it goes on")
+    assert [row["status"] for row in rows(agent)].count("lost") == 1
+
+    agent.sh("touch /srv/agent/broken")
+    until(lambda: shown(agent, "ActiveState") == "failed", what="it gives up")
+    assert shown(agent, "ExecMainStatus") == "3"
+    assert [row["status"] for row in rows(agent)][-2:] == ["failed", "failed"]
+    until(lambda: LOOP in agent.sh(f"cat {STATE}/alerts.jsonl", check=False).out, what="the alert")
+    assert shown(agent, "ActiveState") == "failed", "nobody starts it again"
+
+
+@pytest.mark.xdist_group("guest-loop")
+def test_stopping_it_finishes_the_cycle_and_rolling_back_leaves_it_down(agent: Guest) -> None:
+    agent.sh("touch /srv/agent/hang")
+    until(lambda: "running" in agent.sh("cat /srv/agent/logs/run_cycle/latest.json").out, what="an iteration runs")
+    stopping = agent.spawn(f"systemctl disable --now {LOOP}")
+    until(lambda: shown(agent, "ActiveState") == "deactivating", what="it is told to stop")
+    agent.sh("rm /srv/agent/hang")
+    assert stopping.wait(60) == 0
+    assert rows(agent)[-1]["status"] == "degraded"
+    assert shown(agent, "Result") == "success"
+    agent.reboot()
+    assert shown(agent, "ActiveState") == "inactive"
