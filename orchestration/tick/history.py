@@ -73,6 +73,12 @@ def append(db: Database, tick: Tick) -> Tick:
     return tick._replace(tick=cast("int", db.rows("ticks.number_of", tick_id=tick.tick_id)[0]["tick"]))
 
 
+def failed(db: Database, tick: Tick, exit_code: Exit) -> Tick:
+    """Note that a tick failed after it had decided, so that no record calls it well; returns it with its exit."""
+    db.run("ticks.fail", tick_id=tick.tick_id, exit_code=int(exit_code))
+    return tick._replace(exit=exit_code)
+
+
 def recent(db: Database, limit: int) -> list[Tick]:
     """Return the newest ticks, newest first."""
     return _ticks(db.rows("ticks.recent", limit=limit))

@@ -68,13 +68,17 @@ def tick(kernel: Kernel, tick_id: str) -> Tick:
             record = _record(kernel, seen, decision, outcome, tick_id, started_at)
             _note_gauges(kernel, found, record)
         _tell_missed(missed)
-        launched = launch(kernel)
+        if not launch(kernel):
+            record = history.failed(kernel.db, record, Exit.FAILED)
         try:
             take_in.file_away(kernel, found)
+        except KlorosError as error:
+            history.failed(kernel.db, record, error.exit)
+            raise
         finally:
             prune(kernel)
             kernel.publish()
-    return record if launched else record._replace(exit=Exit.FAILED)
+    return record
 
 
 def act(kernel: Kernel, found: Found, decision: Decision, tick_id: str) -> Outcome:

@@ -203,3 +203,16 @@ def test_a_store_that_is_kept_when_a_cycle_ends_costs_time_and_not_the_result(ho
     runner.communicate()
     assert runner.returncode == 0
     assert host.rows("SELECT state FROM cycles") == [("succeeded",)]
+
+
+def test_a_tick_that_fails_after_it_has_decided_is_nowhere_recorded_as_one_that_went_well(host: Host) -> None:
+    host.promote("one").unlink()
+    (host.state / "promotions").rmdir()
+    (host.state / "promotions").write_text("in the way of the folder")
+    for _ in range(3):
+        assert host.tick().returncode == Exit.UNWRITABLE
+    assert host.rows("SELECT decision, exit_code FROM ticks") == [("noop", Exit.UNWRITABLE)] * 3
+    lines = (host.state / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["exit_code"] for line in lines] == [Exit.UNWRITABLE] * 3
+    latest = json.loads((host.state / "latest.json").read_text())
+    assert (latest["verdict"], latest["causes"][0]["condition"]) == ("failing", "tick_failing")
