@@ -113,6 +113,7 @@ def cycle_detail(settings: Settings, db: Database, number: int) -> CycleDetail |
         if cycle is None:
             return None
         (row,) = db.rows("records.line", cycle=number)
+        (beside,) = db.rows("records.beside", cycle=number)
         left = products.get(db, cycle.cycle)
         known = promotions.known(db, cycle.origin.promotions)
         asked_by = history.get(db, cycle.origin.tick_id) if cycle.origin.tick_id else None
@@ -122,6 +123,8 @@ def cycle_detail(settings: Settings, db: Database, number: int) -> CycleDetail |
     listed, omitted = _artifacts(folder, left)
     return CycleDetail(
         line=cycle_line(row),
+        preceding=cast("int | None", beside["preceding"]),
+        following=cast("int | None", beside["following"]),
         folder=folder,
         pruned_at=from_text_or_none(cast("str | None", row["pruned_at"])),
         command=cycle.command,

@@ -113,6 +113,8 @@ class CycleDetail:
     """One cycle, with everything that is known of it; None is what is not known."""
 
     line: CycleLine
+    preceding: int | None  # the cycle numbered before it
+    following: int | None
     folder: str  # absolute
     pruned_at: datetime | None  # folder and bundle were removed
     command: tuple[str, ...]

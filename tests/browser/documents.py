@@ -356,6 +356,8 @@ def cycle_detail(text: str = "") -> CycleDetail:
     points = tuple(Point(line=n + 1, at=minute(12 - n % 12), value=0.3 + n % 17 / 30) for n in range(200))
     row = Series(name=text or "joy", last=0.61, count=200, low=0.3, high=0.84, mean=0.55, points=points)
     return CycleDetail(
+        preceding=1287,
+        following=None,
         line=replace(line, reason=text),
         folder=f"/var/lib/kloros/cycles/cycle_01289{text}",
         pruned_at=None,

@@ -79,3 +79,8 @@ SELECT cycle, phase_date FROM cycles WHERE phase_date >= :since ORDER BY phase_d
 -- name: records.dates
 -- Count the accounted dates by result.
 SELECT result, count(*) AS dates FROM phase_dates GROUP BY result;
+
+-- name: records.beside
+-- Give the numbers of the cycles before and after one.
+SELECT (SELECT max(cycle) FROM cycles WHERE cycle < :cycle) AS preceding,
+       (SELECT min(cycle) FROM cycles WHERE cycle > :cycle) AS following;
