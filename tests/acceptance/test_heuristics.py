@@ -110,8 +110,8 @@ def test_a_promotion_that_came_into_the_baseline_counts_for_the_phase_before(ste
         {
             "schema": "v1",
             "verdicts": [
-                {"promotion_id": "one", "accepted": True},
-                {"promotion_id": "two", "accepted": False, "rejection_reason": "worse"},
+                {"promotion": "one", "accepted": True},
+                {"promotion": "two", "accepted": False},
             ],
         }
     )
