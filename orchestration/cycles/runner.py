@@ -251,6 +251,9 @@ class Runner:
         if cycle.job is JobName.PHASE:
             files.make_folder(self._path("signals"))
         elif cycle.job is JobName.DREAM:
+            from orchestration.baseline import copies
+
+            copies.check_in_force(self._db, self._path("baseline"))
             artifacts.hand_over(cycle, folder, self._settings, now=clock.now())
 
     def _write_manifest(self, cycle: Cycle) -> None:
