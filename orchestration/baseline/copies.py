@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from orchestration.baseline import history
 from orchestration.baseline.version import Version, broken_links, content, manifest
 from orchestration.host import files
-from orchestration.promotions.baseline import Baseline, to_bytes
+from orchestration.promotions.baseline import Baseline, BaselineInvalid, to_bytes
 from orchestration.store.port import Database
 
 _CURRENT = "current"
@@ -55,6 +55,20 @@ def verify(db: Database, folder: str) -> list[str]:
     if versions:
         faults += _differences({os.path.join(folder, name): data for name, data in in_force(versions[-1]).items()})
     return faults
+
+
+def check_in_force(db: Database, folder: str) -> None:
+    """Check that commands are given the baseline that was committed.
+
+    Raises:
+        BaselineInvalid: a file of the version in force was edited or is gone.
+    """
+    version = history.newest(db)
+    if version is None:
+        return
+    faults = _differences({os.path.join(folder, name): data for name, data in in_force(version).items()})
+    if faults:
+        raise BaselineInvalid("; ".join(faults), hint="klorosctl baseline verify --repair writes it again")
 
 
 def restore(db: Database, folder: str) -> list[str]:

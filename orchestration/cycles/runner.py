@@ -263,8 +263,14 @@ class Runner:
     def _prepare(self, cycle: Cycle, folder: str) -> None:
         """Put in place what the command is to find."""
         if cycle.job is JobName.PHASE:
+            from orchestration.phase.signal import put_aside
+
             files.make_folder(self._path("signals"))
+            put_aside(self._path("signals"), judgement.epoch_of(cycle))
         elif cycle.job is JobName.DREAM:
+            from orchestration.baseline import copies
+
+            copies.check_in_force(self._db, self._path("baseline"))
             artifacts.hand_over(cycle, folder, self._settings, now=clock.now())
 
     def _write_manifest(self, cycle: Cycle) -> None:

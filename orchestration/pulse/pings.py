@@ -99,7 +99,11 @@ def ping(url: str, suffix: str, run: str, timeout: float) -> str:
     thread = threading.Thread(target=_get, args=(ping_url(url, suffix, run), timeout, fault), daemon=True)
     thread.start()
     thread.join(timeout)
-    return f"no answer within {timeout:g} s" if thread.is_alive() else "".join(fault)
+    return _late(timeout) if thread.is_alive() else "".join(fault)
+
+
+def _late(timeout: float) -> str:
+    return f"no answer within {timeout:g} s"
 
 
 def ping_url(url: str, suffix: str, run: str) -> str:
@@ -116,6 +120,9 @@ def _get(url: str, timeout: float, fault: list[str]) -> None:
     except urllib.error.HTTPError as error:
         fault.append(f"HTTP status {error.code}")
     except urllib.error.URLError as error:
-        fault.append(f"it can't be reached: {type(error.reason).__name__}")
+        late = isinstance(error.reason, TimeoutError)
+        fault.append(_late(timeout) if late else f"it can't be reached: {type(error.reason).__name__}")
+    except TimeoutError:
+        fault.append(_late(timeout))
     except Exception as error:
         fault.append(f"it can't be reached: {type(error).__name__}")

@@ -5,7 +5,6 @@ rules, Alertmanager posts to a webhook. The rules are not made quicker for it: t
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -24,12 +23,13 @@ import yaml
 
 from tests.acceptance.host import Host
 from tests.acceptance.looping import until
+from tests.acceptance.moved_clock import run_at
 from tests.acceptance.serving import serving
 
 TOP = Path(__file__).parents[2]
 RULES_FILE = TOP / "docs" / "reference" / "prometheus" / "kloros.rules.yml"
 DASHBOARD = TOP / "docs" / "reference" / "grafana" / "kloros.json"
-PROGRAMS = ("prometheus", "prometheus-node-exporter", "prometheus-alertmanager", "faketime")
+PROGRAMS = ("prometheus", "prometheus-node-exporter", "prometheus-alertmanager")
 SLOW = 60.0  # seconds; a machine with other work
 
 
@@ -183,9 +183,7 @@ def monitoring(host: Host, tmp_path: Path) -> Iterator[Monitoring]:
 
 def tick_in_the_past(host: Host, minutes: int) -> None:
     """Do a tick under a clock that is this much behind."""
-    command = ["faketime", "-f", f"-{minutes}m", *host.command("run_once")]
-    done = subprocess.run(command, env={**os.environ, **host.environ}, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    run_at(host, f"-{minutes}m")
 
 
 NOTHING_YET = {

@@ -82,3 +82,14 @@ def test_before_the_first_version_it_says_so(host: Host) -> None:
     done = host.run("klorosctl", "baseline", "show")
     assert (done.returncode, "no baseline version yet" in done.stderr) == (Exit.USAGE, True)
     assert answer(host, "history") == []
+
+
+def test_no_promotion_is_tried_against_a_baseline_that_was_edited(ran: Host) -> None:
+    shown = ran.state / "baseline" / "baseline.json"
+    shown.write_text(shown.read_text().replace("0.02", "0.09"))
+    ran.promote("three")
+    ran.decided()
+    ran.run_queued()
+    ((state, result),) = ran.rows("SELECT state, result FROM cycles WHERE cycle = 3")
+    assert (state, "was edited" in result) == ("failed", True)
+    assert answer(ran, "verify", "--repair")["mended"] == [str(shown)]

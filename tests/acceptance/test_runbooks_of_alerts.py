@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from orchestration.exits import Exit
 from orchestration.pulse.health import RULES
 from tests.acceptance.host import PYTHON, Host, script
 from tests.acceptance.looping import Looping, until
+from tests.acceptance.moved_clock import run_at
 from tests.acceptance.runbook import HEADINGS, Runbook
 
 TOP = Path(__file__).parents[2]
@@ -50,13 +50,6 @@ def metric(host: Host, name: str) -> float:
     return float(re.findall(rf"^{name} (.+)$", host.textfile.read_text(), re.MULTILINE)[0])
 
 
-def under_a_clock(host: Host, offset: str, entry: str = "run_once") -> None:
-    """Run an entry under another clock: `-8d`, or `+0 x600` for one that is quicker."""
-    command = ["faketime", "-f", offset, *host.command(entry)]
-    done = subprocess.run(command, env=os.environ | host.environ, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
 def test_ticks_fail(host: Host) -> None:
     page = Runbook("tick-failing")
     host.decided()
@@ -84,7 +77,7 @@ def test_intents_overflow(host: Host) -> None:
     host.run_queued()
     host.run_queued()
     assert told(host) == {"intents_overflowing"}, "for an hour"
-    under_a_clock(host, "+61m")
+    run_at(host, "+61m")
     assert "intents_overflowing" not in told(host)
 
 
@@ -100,7 +93,7 @@ def test_a_cycle_is_lost(host: Host, tmp_path: Path) -> None:
     page.follow(host, "How to mend")
     host.run_queued()
     assert host.rows("SELECT state FROM cycles") == [("lost",), ("succeeded",)]
-    under_a_clock(host, "+25h")
+    run_at(host, "+25h")
     assert "cycle_lost" not in told(host)
 
 
@@ -108,7 +101,7 @@ def test_a_cycle_runs_past_its_deadline(host: Host, tmp_path: Path) -> None:
     host.set(KLR_DREAM_TIMEOUT="1s", KLR_CYCLES_TERM_GRACE="0.5s")
     with stuck_runner(host, tmp_path) as runner:
         runner.send_signal(signal.SIGSTOP)
-        under_a_clock(host, "+10m")
+        run_at(host, "+10m")
         assert told(host) == {"cycle_overdue"}
         assert metric(host, "kloros_cycle_deadline_timestamp_seconds") > 0
         stat = subprocess.run(
@@ -151,7 +144,7 @@ def test_bundles_are_not_copied(host: Host, tmp_path: Path) -> None:
     host.decided()
     host.run_queued()
     host.run("run_cycle")
-    under_a_clock(host, "+7h")
+    run_at(host, "+7h")
     assert "federation_behind" in told(host)
     assert metric(host, "kloros_federation_oldest_timestamp_seconds") > 0
     page.follow(host, "How to confirm")
@@ -189,7 +182,7 @@ def test_the_last_phase_took_an_unusual_time(host: Host, tmp_path: Path) -> None
     for serial in range(6):
         host.intend("trigger_phase_now", reason=str(serial))
         host.decided()
-        under_a_clock(host, "+0 x600" if serial == 5 else "+0", "run_cycle")
+        run_at(host, "+0 x600" if serial == 5 else "+0", "run_cycle")
         host.decided()
     assert told(host) == {"phase_duration"}
     assert metric(host, "kloros_phase_last_duration_seconds") > 60
@@ -224,9 +217,9 @@ def test_the_baseline_has_not_changed_for_a_week(host: Host) -> None:
     page = Runbook("baseline-unchanged")
     host.stepwise()
     host.promote("gen1")
-    under_a_clock(host, "-8d")
-    under_a_clock(host, "-8d", "run_cycle")
-    under_a_clock(host, "-8d")
+    run_at(host, "-8d")
+    run_at(host, "-8d", "run_cycle")
+    run_at(host, "-8d")
     host.decided()
     name = "kloros_baseline_changed_timestamp_seconds"
     before = metric(host, name)

@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 
 from tests.acceptance.host import script
+from tests.acceptance.moved_clock import library
 from tests.faults.kill import Warm
 from tests.faults.world import World
 
 jumps = pytest.mark.parametrize("jump", ["+1d", "-1d"])
-_PLACES = ("/usr/lib/*/faketime/libfaketime.so.1", "/usr/local/lib/faketime/libfaketime.so.1")
 
 
 class Moved:
@@ -33,10 +33,8 @@ class Moved:
         self.world = world
         self.clock = world.home / "clock"
         self.set("+0")
-        libraries = [str(path) for place in _PLACES for path in Path("/").glob(place.lstrip("/"))]
-        assert libraries, "libfaketime is missing: apt-get install faketime"
         environ = {
-            "LD_PRELOAD": libraries[0],
+            "LD_PRELOAD": library(),
             "FAKETIME_TIMESTAMP_FILE": str(self.clock),
             "FAKETIME_NO_CACHE": "1",
             "DONT_FAKE_MONOTONIC": "1",
