@@ -65,8 +65,9 @@ def test_folders_with_nothing_but_telemetry_have_means_and_no_ends(tmp_path: Pat
     found = survey_tree(str(tmp_path), NOW)
     assert [line.series for line in found.cycles] == [{"joy": 3.0}, {"joy": 2.0}, {"joy": 1.0}]
     assert found.summary.means == {"joy": 2.0}
-    assert (found.summary.over, found.summary.success_rate, found.summary.streak_state, found.summary.streak) == (0, None, None, 0)
-    assert (found.summary.mean_seconds, found.summary.p95_seconds) == (None, None)
+    summary = found.summary
+    assert (summary.over, summary.success_rate, summary.streak_state, summary.streak) == (0, None, None, 0)
+    assert (summary.mean_seconds, summary.p95_seconds) == (None, None)
 
 
 def test_what_still_runs_is_in_no_mean(tree: Path) -> None:
