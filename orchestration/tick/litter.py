@@ -20,7 +20,7 @@ _SETTLED_NS = 1_000_000_000  # a change time this old can't be that of a later c
 
 def sweep(kernel: Kernel) -> int:
     """Remove them all; return how many there were."""
-    small = [kernel.settings.state_dir, os.path.dirname(kernel.settings.textfile), *_unsettled(kernel)]
+    small = {kernel.settings.state_dir, os.path.dirname(kernel.settings.textfile), *_unsettled(kernel)}
     return sum(files.sweep(folder, _names(folder)) for folder in small) + _sweep_changed(kernel)
 
 
