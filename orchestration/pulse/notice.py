@@ -29,9 +29,9 @@ TICKS = "kloros-orchestrator.service"
 WINDOW = timedelta(hours=1)
 
 RUNBOOKS: Mapping[Condition, str] = {
-    Condition.NO_TICK_YET: "service-unavailable",
-    Condition.DISABLED: "service-unavailable",
-    Condition.HALTED: "service-unavailable",
+    Condition.NO_TICK_YET: "tick-stale",
+    Condition.DISABLED: "maintenance-forgotten",
+    Condition.HALTED: "maintenance-forgotten",
     Condition.TICK_STALE: "tick-stale",
     Condition.LOOP_STOPPED: "loop-stopped",
     Condition.LOOP_SILENT: "loop-stopped",
@@ -39,23 +39,25 @@ RUNBOOKS: Mapping[Condition, str] = {
     Condition.PHASE_FAILING: "phase-missed",
     Condition.PHASE_MISSED: "phase-missed",
     Condition.DREAM_FAILING: "dream-failing",
+    Condition.CYCLE_OVERDUE: "cycle-lost",
     Condition.CYCLE_LOST: "cycle-lost",
     Condition.MAINTENANCE: "maintenance-forgotten",
     Condition.LOCK_CONTENTION: "store-locked",
     Condition.PHASE_DURATION: "phase-duration",
     Condition.PROMOTIONS_PARKED: "promotion-parked",
+    Condition.PROMOTIONS_PILING_UP: "dream-failing",
     Condition.INTENTS_OVERFLOWING: "intents-overflowing",
     Condition.ARCHIVES_STALE: "archives-stale",
     Condition.FEDERATION_BEHIND: "federation-behind",
     Condition.DISK_LOW: "disk-full",
 }
-"""Pages of docs/runbooks."""
+"""Pages of docs/runbooks, the same as of the alerts in docs/reference/prometheus."""
 
 _EXITS: Mapping[int, tuple[str, str, str]] = {
     Exit.SETTINGS_INVALID: ("the settings are invalid", "klorosctl config check", "service-unavailable"),
     Exit.STORE_UNREACHABLE: ("the store can't be opened, read or migrated", "klorosctl doctor", "store-locked"),
     Exit.UNWRITABLE: ("the disk is full, read-only, or not ours", "klorosctl doctor", "disk-full"),
-    Exit.HALTED: ("the kill switch is set", "klorosctl unhalt", "service-unavailable"),
+    Exit.HALTED: ("the kill switch is set", "klorosctl unhalt", "maintenance-forgotten"),
     Exit.FAILURE_LIMIT: ("the loop reached its limit of failures in a row", "klorosctl loop --help", "loop-stopped"),
     Exit.DEFECT: ("a defect of ours; its traceback is in the log", "klorosctl doctor", "service-unavailable"),
 }
@@ -239,12 +241,11 @@ def _of_health(before: Mapping[Condition, Told], after: Mapping[Condition, Told]
 
 
 def _cause_lines(cause: Cause, place: Place, *, new: bool) -> list[str]:
-    page = RUNBOOKS.get(cause.condition)
     return [
         f"{cause.condition}{' (new)' if new else ''}: {cause.evidence}",
         f"  since {_time(cause.since, place)}",
         f"  do: {cause.advice}",
-        *([f"  runbook: docs/runbooks/{page}.md"] if page else []),
+        f"  runbook: docs/runbooks/{RUNBOOKS[cause.condition]}.md",
     ]
 
 

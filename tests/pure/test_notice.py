@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestration.cycles.backoff import Backoff
+from orchestration.exits import Exit
 from orchestration.pulse.health import RULES, Cause, Condition, Verdict
 from orchestration.pulse.notice import (
     HEALTH,
@@ -165,6 +166,11 @@ def test_a_failed_unit_is_told_with_the_meaning_of_its_exit_code(story: Story) -
     (notice,) = story.news.notices
     assert "(exit-code, exit status 78): the settings are invalid." in notice.body
     assert "do: klorosctl config check" in notice.body
+
+
+def test_a_unit_that_a_kill_switch_ended_leads_to_the_page_of_the_kill_switch(story: Story) -> None:
+    story.look(0, failures=(UnitFailure(unit=TICKS, exit_status=str(int(Exit.HALTED)), ts=NOW.timestamp()),))
+    assert f"docs/runbooks/{RUNBOOKS[Condition.HALTED]}.md" in story.news.notices[0].body
 
 
 def test_ticks_that_come_again_are_a_recovery(story: Story) -> None:
