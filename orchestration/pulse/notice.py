@@ -12,7 +12,7 @@ A notice is about a subject: the loop's health, or one unit. What was told is ke
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
@@ -26,7 +26,16 @@ from orchestration.pulse.health import Cause, Condition, Verdict
 HEALTH = "health"
 """The subject that the verdict is; a unit's is its name."""
 TICKS = "kloros-orchestrator.service"
+LOOP = "kloros-loop.service"
+CYCLES = "kloros-cycle.service"
 WINDOW = timedelta(hours=1)
+
+_WELL_AGAIN: Mapping[str, tuple[str, str]] = {
+    TICKS: ("KLoROS ticks again", "A tick has decided"),
+    LOOP: ("the loop of KLoROS works again", "An iteration has ended well"),
+    CYCLES: ("the runner of KLoROS works again", "A cycle has succeeded"),
+}
+"""The units whose recovery leaves a trace in the store, with its title and what happened. Of others, none can be told."""
 
 RUNBOOKS: Mapping[Condition, str] = {
     Condition.NO_TICK_YET: "tick-stale",
@@ -111,7 +120,7 @@ class Standing(_Kept):
 
     told: dict[Condition, Told] = {}
     made_at: tuple[datetime, ...] = ()  # of the notices within WINDOW, oldest first
-    units: dict[str, datetime] = {}  # units whose failure was told and whose recovery was not, and when they failed
+    units: dict[str, datetime] = {}  # of those that can recover: failure told, recovery not; and when they failed
     waiting: dict[str, Waiting] = {}  # by subject
 
 
@@ -148,12 +157,12 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What one look found. `last_tick_at`: when a tick last decided (aware UTC)."""
+    """What one look found. `well_at`: when each unit last did what it is for (aware UTC)."""
 
     now: datetime
     causes: Sequence[Cause]
     failures: Sequence[UnitFailure] = ()
-    last_tick_at: datetime | None = None
+    well_at: Mapping[str, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,13 +192,15 @@ def consider(before: Standing, seen: Seen, rules: Rules, place: Place) -> News:
         notices.append(notice.model_copy(update={"body": "\n".join([notice.body, *more])}))
         return True
 
-    units, done = dict(before.units), []
+    units, done = {unit: at for unit, at in before.units.items() if unit in _WELL_AGAIN}, []
     for failure in seen.failures:
         if tell(_of_failure(failure, seen, place)):
-            units[failure.unit] = failure.at
             done.append(failure)
-    if _ticks_again(units, seen, rules) and tell(_of_ticks_again(units[TICKS], seen, place)):
-        del units[TICKS]
+            if failure.unit in _WELL_AGAIN:
+                units[failure.unit] = failure.at
+    for unit in _well_again(units, seen, rules):
+        if tell(_of_well_again(unit, units[unit], seen, place)):
+            del units[unit]
     marked = _marked(before.told, seen)
     after = _believed(marked, seen, rules)
     news = _of_health(marked, after, seen, place)
@@ -265,21 +276,22 @@ def _of_failure(failure: UnitFailure, seen: Seen, place: Place) -> Notice:
     return _notice(failure.unit, Severity.FAILURE, f"{place.host}: {failure.unit} failed", lines, seen)
 
 
-def _ticks_again(units: Mapping[str, datetime], seen: Seen, rules: Rules) -> bool:
-    failed_at = units.get(TICKS)
-    if failed_at is None or seen.last_tick_at is None:
-        return False
-    return seen.last_tick_at > failed_at and seen.now - failed_at >= rules.settle
+def _well_again(units: Mapping[str, datetime], seen: Seen, rules: Rules) -> list[str]:
+    return [
+        unit
+        for unit, failed_at in units.items()
+        if unit in seen.well_at and seen.well_at[unit] > failed_at and seen.now - failed_at >= rules.settle
+    ]
 
 
-def _of_ticks_again(failed_at: datetime, seen: Seen, place: Place) -> Notice:
-    assert seen.last_tick_at is not None
+def _of_well_again(unit: str, failed_at: datetime, seen: Seen, place: Place) -> Notice:
+    title, what = _WELL_AGAIN[unit]
     lines = [
-        f"A tick has decided at {_time(seen.last_tick_at, place)}; {TICKS} failed at {_time(failed_at, place)}.",
+        f"{what} at {_time(seen.well_at[unit], place)}; {unit} failed at {_time(failed_at, place)}.",
         "",
         *_where(seen.now, place),
     ]
-    return _notice(TICKS, Severity.SUCCESS, f"{place.host}: KLoROS ticks again", lines, seen)
+    return _notice(unit, Severity.SUCCESS, f"{place.host}: {title}", lines, seen)
 
 
 def _notice(subject: str, severity: Severity, title: str, lines: Iterable[str], seen: Seen) -> Notice:
@@ -330,6 +342,14 @@ def due(standing: Standing, now: datetime) -> list[Waiting]:
     return [one for one in standing.waiting.values() if one.next_at <= now or now < one.since]
 
 
+def _next_look_at(unit: str, failed_at: datetime, seen: Seen, rules: Rules) -> datetime:
+    """Return when a unit may have recovered; what comes seldom or never again is not asked for at every tick."""
+    first = failed_at + rules.settle
+    if unit == TICKS or seen.now < first:
+        return first
+    return seen.now + (rules.settle if seen.now - failed_at < WINDOW else WINDOW)
+
+
 def next_look(standing: Standing, seen: Seen, rules: Rules, held: Sequence[UnitFailure] = ()) -> datetime | None:
     """Return when there will be something to do although nothing changes; None: only a change can be news.
 
@@ -337,8 +357,7 @@ def next_look(standing: Standing, seen: Seen, rules: Rules, held: Sequence[UnitF
         held: failures that the rate limit keeps from being told.
     """
     news = [one.gone_at + rules.settle for one in standing.told.values() if one.gone_at is not None]
-    if TICKS in standing.units:
-        news.append(standing.units[TICKS] + rules.settle)
+    news += [_next_look_at(unit, failed_at, seen, rules) for unit, failed_at in standing.units.items()]
     if held or any(cause.condition not in standing.told for cause in seen.causes):
         news.append(seen.now)
     if len(standing.made_at) >= rules.per_hour:
