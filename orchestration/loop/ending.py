@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from orchestration.cycles import artifacts
 from orchestration.cycles.backoff import Backoff
 from orchestration.cycles.cycle import Cycle
 from orchestration.errors import KlorosError
+from orchestration.exits import Exit
 from orchestration.host import clock
 from orchestration.host.journal import Event, Priority, log
 from orchestration.loop import ledger, records
@@ -21,6 +22,8 @@ from orchestration.loop.status import FAILURES, Status
 from orchestration.tick.settle import settle
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from orchestration.loop.presence import Presence
     from orchestration.settings import Loop
     from orchestration.tick.kernel import Kernel
@@ -31,8 +34,21 @@ _TAIL: Final = 2000
 class Ending:
     """How the iterations of one loop end."""
 
-    def __init__(self, kernel: Kernel, settings: Loop, *, pattern: str, archives: Archives, presence: Presence) -> None:
-        """Take the store, and the archives of the absolute pattern of this loop."""
+    def __init__(
+        self,
+        kernel: Kernel,
+        settings: Loop,
+        *,
+        pattern: str,
+        archives: Archives,
+        presence: Presence,
+        exit_after: Callable[[Status, int], Exit | None],
+    ) -> None:
+        """Take the store, the archives of the absolute pattern of this loop, and what tells whether another run follows.
+
+        `exit_after` gets how the iteration ended and how many failures in a row there are then.
+        """
+        self._exit_after = exit_after
         self._kernel, self._db, self._settings = kernel, kernel.db, settings
         self._pattern, self._archives, self._presence = pattern, archives, presence
         self._pace = Pace(settings.sleep, Backoff(settings.backoff), settings.max_backoff, settings.jitter, settings.seed)
@@ -55,7 +71,8 @@ class Ending:
         with holding(self._kernel) as ours:
             if ours:
                 settle(self._kernel)
-        return self._end(row, _reason_of(cycle), archive_new=new if pattern else None)
+        ran = status is not Status.NOT_STARTED and cycle.started_at is not None
+        return self._end(row, _reason_of(cycle), archive_new=new if pattern and ran else None)
 
     def without_cycle(self, begun: ledger.Open, status: Status, reason: str) -> Row:
         """End an iteration whose command was not run, or that nobody knows to have been run."""
@@ -68,8 +85,11 @@ class Ending:
         self._publish()
 
     def _end(self, row: Row, reason: str, *, archive_new: bool | None) -> Row:
+        failures = ledger.past(self._db).failures_in_a_row + 1 if row.status in FAILURES else 0
+        wait_until = row.ended_at + self._pace.after(failures, iteration=row.iteration)
+        row = row._replace(next_run_at=wait_until if self._is_resumed(row.status, failures) else None)
         with self._db.transaction():
-            ledger.end(self._db, row, archive_new=archive_new)
+            ledger.end(self._db, row, archive_new=archive_new, wait_until=wait_until)
             ledger.note_gauges(self._db, max_failures=self._settings.max_failures, next_run_at=row.next_run_at)
         records.write_history(self._db)
         self._presence.ended(row)
@@ -101,15 +121,16 @@ class Ending:
             log_path=plan.log_path,
             cycle=None if cycle is None else cycle.cycle,
             cap_writes=plan.cap_writes,
-            next_run_at=now + self._pause(begun.iteration, status),
+            next_run_at=None,
         )
 
     def _folder(self, cycle: Cycle) -> str:
         return artifacts.cycle_dir(self._kernel.settings.cycles_dir, cycle.cycle)
 
-    def _pause(self, iteration: int, status: Status) -> timedelta:
-        failures = ledger.past(self._db).failures_in_a_row + 1 if status in FAILURES else 0
-        return self._pace.after(failures, iteration=iteration)
+    def _is_resumed(self, status: Status, failures: int) -> bool:
+        """Tell whether the wait leads to a run: by this loop or, after a failure below the limit, by the next start."""
+        code = self._exit_after(status, failures)
+        return code is None or (status in FAILURES and code is not Exit.FAILURE_LIMIT)
 
     def _report(self, row: Row, reason: str) -> None:
         failed = row.status in FAILURES

@@ -52,17 +52,19 @@ def plan(db: Database, iteration: Open) -> None:
     db.run("iterations.plan", iteration=iteration.iteration, plan=_plan_text(iteration.plan), cycle=iteration.cycle)
 
 
-def end(db: Database, row: Row, *, archive_new: bool | None) -> bool:
+def end(db: Database, row: Row, *, archive_new: bool | None, wait_until: datetime | None = None) -> bool:
     """Note how an iteration ended, and count it; False when that was noted before. Inside a transaction.
 
-    `archive_new` None: its command was not run.
+    `archive_new` None: its command was not run. `wait_until`: what a start soon after a failure waits for, also where the
+    row plans no run.
     """
+    until = wait_until or row.next_run_at
     changed = db.run(
         "iterations.end",
         iteration=row.iteration,
         status=row.status,
         ended_at=to_text(row.ended_at),
-        next_run_at=None if row.next_run_at is None else to_text(row.next_run_at),
+        next_run_at=None if until is None else to_text(until),
         archive_new=None if archive_new is None else int(archive_new),
         line=json.dumps(as_json(row)),
     )

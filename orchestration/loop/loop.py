@@ -71,7 +71,15 @@ class Loop:
             should_stop=lambda: presence.asked() is not None,
         )
         self._work = Work(kernel, options, cwd=place.cwd, environ=environ, goals=self._goals, presence=presence)
-        self._ending = Ending(kernel, settings, pattern=place.archives, archives=self._archives, presence=presence)
+        self._done = 0
+        self._ending = Ending(
+            kernel,
+            settings,
+            pattern=place.archives,
+            archives=self._archives,
+            presence=presence,
+            exit_after=self._exit_after,
+        )
 
     def run(self) -> Exit:
         """Loop until there is a reason to end.
@@ -93,7 +101,7 @@ class Loop:
 
     def _repeat(self) -> tuple[Exit, str]:
         """Iterate; return how to exit, and why."""
-        due, done = self._ending.left_to_wait(), 0
+        due = self._ending.left_to_wait()
         self._ending.note_next_run(due or clock.now())
         while True:
             ended = self._waiting.until(due)
@@ -102,19 +110,30 @@ class Loop:
             row = self._iterate()
             prune(self._place.log_dir, self._kernel.settings.retention, iteration=row.iteration, now=clock.now())
             follow_up(self._kernel, asked_to_stop=lambda: self._presence.asked() or self._stopping.asked)
-            done += 1
             failures = ledger.past(self._db).failures_in_a_row
-            if row.status in FAILURES and 0 < self._settings.max_failures <= failures:
-                return Exit.FAILURE_LIMIT, self._gave_up(failures)
-            if self._stopping.asked:
-                return Exit.DONE, "asked to stop"
-            if not self._settings.continuous and done >= self._settings.iterations:
-                return (Exit.FAILED if row.status in FAILURES else Exit.DONE), f"{done} iterations are done"
+            code = self._exit_after(row.status, failures)
+            if code is Exit.FAILURE_LIMIT:
+                return code, self._gave_up(failures)
+            if code is not None:
+                return code, "asked to stop" if self._stopping.asked else f"{self._done} iterations are done"
             due = row.next_run_at
+
+    def _exit_after(self, status: Status, failures: int) -> Exit | None:
+        """Return how the loop ends after an iteration that ended so, or None: another one follows."""
+        if not self._done:
+            return None  # an earlier loop's
+        if status in FAILURES and 0 < self._settings.max_failures <= failures:
+            return Exit.FAILURE_LIMIT
+        if self._stopping.asked:
+            return Exit.DONE
+        if not self._settings.continuous and self._done >= self._settings.iterations:
+            return Exit.FAILED if status in FAILURES else Exit.DONE
+        return None
 
     def _iterate(self) -> Row:
         """Ask the prerequisites, look at the archives, run the command as a cycle, look again, record it."""
         begun = self._begin()
+        self._done += 1
         self._presence.works("prerequisites", begun)
         found = self._prerequisites.check(self._work.told(begun.plan, begun.iteration) | {process.TOKEN: begun.token})
         begun = begun._replace(plan=begun.plan._replace(prerequisites=found))

@@ -9,6 +9,7 @@ import argparse
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
@@ -16,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from orchestration import configuration
 from orchestration.command_line import Parser, RaisingParser
 from orchestration.errors import KlorosError, SettingsInvalid, Usage
+from orchestration.loop.configured import Configured, by_caller, in_file
 from orchestration.settings import Loop, Settings
 from orchestration.settings_faults import read_file, read_variables, validated
 
@@ -40,6 +42,8 @@ class Options(NamedTuple):
     sources: Mapping[str, str]
     dry_run: bool
     json: bool
+    consented: Configured
+    """Who configured the command, and when."""
 
 
 def read(arguments: Sequence[str], environ: Mapping[str, str], prog: str, *, raises: bool = False) -> Options:
@@ -59,7 +63,14 @@ def read(arguments: Sequence[str], environ: Mapping[str, str], prog: str, *, rai
     except SettingsInvalid as error:
         raise Usage(error.message, hint=f"{prog} --help") from None
     _refuse_absent(settings.loop.working_dir, sources.get("working_dir", ""))
-    return Options(settings, sources, dry_run, as_json)
+    return Options(settings, sources, dry_run, as_json, _consented(environ, sources.get("command", "")))
+
+
+def _consented(environ: Mapping[str, str], source: str) -> Configured:
+    if source == configuration.config_path(environ):
+        with suppress(OSError):  # gone since it was read: whoever starts the loop answers for it
+            return in_file(source)
+    return by_caller(environ)
 
 
 def _dry_run(flag: bool | None, environ: Mapping[str, str]) -> bool:

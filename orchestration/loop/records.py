@@ -153,11 +153,14 @@ def sweep(folder: str) -> None:
         files.sweep(folder, os.listdir(folder))
 
 
-def consent_of(command: Sequence[str], *, who: str, source: str, now: datetime, **more: object) -> dict[str, Any]:
+def consent_of(
+    command: Sequence[str], *, who: str, configured_at: datetime, source: str, now: datetime, **more: object
+) -> dict[str, Any]:
     """Make the record of an unattended consent: who configured it where, when, for which command, and its hash."""
     words = list(command)
     digest = hashlib.sha256(json.dumps(words).encode()).hexdigest()
-    return {"at": to_text(now), "who": who, "source": source, "command": words, "sha256": digest, **more}
+    configured = {"who": who, "configured_at": to_text(configured_at), "source": source}
+    return {"at": to_text(now), **configured, "command": words, "sha256": digest, **more}
 
 
 def note_consent(state_dir: str, consent: dict[str, Any]) -> None:

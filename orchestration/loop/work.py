@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 from typing import TYPE_CHECKING, Final
 
 from orchestration.cycles import ledger as cycles
@@ -137,7 +135,8 @@ class Work:
     def _consent(self, begun: ledger.Open, words: tuple[str, ...]) -> None:
         consent = records.consent_of(
             words,
-            who=_user(),
+            who=self._options.consented.who,
+            configured_at=self._options.consented.at,
             source=self._options.sources.get("command", "the default"),
             now=clock.now(),
             cap_writes=begun.plan.cap_writes,
@@ -149,10 +148,3 @@ class Work:
         """Run what is queued, unless another runner is at it."""
         if self._kernel.runner_lock.is_free():
             self._runner.run()
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"

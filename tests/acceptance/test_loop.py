@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import pwd
 import shlex
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from orchestration.exits import Exit
+from orchestration.loop.configured import by_caller
 from tests.acceptance.host import Host
 from tests.acceptance.looping import Looping, mentions
 
@@ -37,8 +40,7 @@ def test_a_good_iteration_leaves_a_cycle_a_row_a_log_and_the_latest(looping: Loo
     assert row["archive_created"]
     assert row["archive_path"] == str(looping.archives / "a")
     assert row["stderr_tail"] == "said\ntold\n" == Path(row["log_path"]).read_text()
-    ended, next_run = (datetime.fromisoformat(row[name]) for name in ("ended_at", "next_run_at"))
-    assert (next_run - ended).total_seconds() == 300
+    assert row["next_run_at"] is None
     latest = looping.latest()
     assert latest["last"] == row
     assert latest["totals"]["success"] == 1
@@ -74,7 +76,7 @@ def test_a_command_knows_that_nobody_is_there_and_what_it_may_write(looping: Loo
 
 
 def test_every_unattended_consent_is_on_record(looping: Looping) -> None:
-    command = looping.good()
+    command, began = looping.good(), datetime.now(UTC)
     looping.loop("--command", command, "--iterations", "2", "--sleep", "0", "--cap-writes", "4")
     lines = [json.loads(line) for line in (looping.host.state / "consent.jsonl").read_text().splitlines()]
     assert [(one["iteration"], one["command"], one["source"]) for one in lines] == [
@@ -83,9 +85,26 @@ def test_every_unattended_consent_is_on_record(looping: Looping) -> None:
     ]
     shown = looping.host.run("klorosctl", "consent", "list", "--json")
     assert json.loads(shown.stdout) == lines[::-1]
-    assert lines[0]["who"]
+    for one in lines:
+        assert one["who"] == by_caller({}).who
+        configured, ran = (datetime.fromisoformat(one[name]) for name in ("configured_at", "at"))
+        assert began <= configured <= ran <= datetime.now(UTC)
+        assert one["sha256"] == hashlib.sha256(json.dumps([command]).encode()).hexdigest()
     assert lines[0]["cap_writes"] == 4
     assert command in looping.host.run("klorosctl", "consent", "list").stdout.replace("\n", "")
+
+
+def test_a_consent_in_the_file_is_its_owners_from_when_it_was_changed(looping: Looping) -> None:
+    looping.host.configure('[loop]\ncommand = ["true"]\n')
+    config = looping.host.environ["KLR_CONFIG"]
+    os.utime(config, (1_795_000_000, 1_795_000_000))
+    looping.host.set(SUDO_USER="ada")
+    looping.loop()
+    looping.loop("--command", "true")
+    one, other = (json.loads(line) for line in (looping.host.state / "consent.jsonl").read_text().splitlines())
+    owner = pwd.getpwuid(os.stat(config).st_uid).pw_name
+    assert (one["who"], one["source"], one["configured_at"]) == (owner, config, "2026-11-18T11:06:40.000000Z")
+    assert (other["who"], other["source"]) == ("ada", "--command")
 
 
 # statuses
@@ -225,6 +244,14 @@ def test_three_iterations_without_a_new_archive_raise_the_stale_alert_once_they_
     assert looping.latest()["stale"]
     looping.loop("--command", looping.good())
     assert not looping.latest()["stale"]
+
+
+def test_commands_that_were_not_started_say_nothing_of_archives(looping: Looping) -> None:
+    flags = ("--iterations", "3", "--sleep", "0", "--max-backoff", "0", "--max-failures", "0")
+    done = looping.loop("--command", "./absent", *flags)
+    assert looping.statuses() == ["not_started"] * 3
+    assert '"loop.stale"' not in done.stderr
+    assert (looping.latest()["without_archive"], looping.latest()["stale"]) == (0, False)
 
 
 # records

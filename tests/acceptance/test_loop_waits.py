@@ -63,7 +63,7 @@ def test_it_sleeps_between_two_iterations_and_not_after_the_last(looping: Loopin
     looping.loop("--command", "true", "--iterations", "2", "--sleep", "1.5")
     assert time.monotonic() - began < 2.9
     first, second = looping.rows()
-    assert wait_of(first) == wait_of(second) == 1.5
+    assert (wait_of(first), second["next_run_at"]) == (1.5, None)
     assert second["started_at"] >= first["next_run_at"]
 
 
@@ -98,6 +98,24 @@ def test_at_the_failure_limit_it_gives_up_with_an_alert_also_across_restarts(loo
     assert looping.statuses() == ["failed"] * 3
     alert = json.loads(next(line for line in done.stderr.splitlines() if '"loop.failed"' in line))
     assert alert["priority"] == "critical"
+
+
+def test_at_the_failure_limit_no_run_is_planned_and_a_start_soon_after_still_waits(looping: Looping) -> None:
+    flags = ("--command", "false", "--sleep", "0", "--backoff", "0.01,30", "--max-failures", "2", "--iterations", "2")
+    assert looping.loop(*flags).returncode == Exit.FAILURE_LIMIT
+    first, second = looping.rows()
+    assert (wait_of(first), second["next_run_at"]) == (0.01, None)
+    with looping.running(*flags):
+        looping.waits_for("waiting")
+
+
+def test_a_loop_that_is_asked_to_stop_plans_no_run(looping: Looping) -> None:
+    with looping.running("--command", looping.command(HANGS), "--continuous") as loop:
+        looping.waits_for("running")
+        loop.send_signal(signal.SIGTERM)
+        (looping.tree / "go").touch()
+        assert loop.wait(30) == Exit.DONE
+    assert [row["next_run_at"] for row in looping.rows()] == [None]
 
 
 def test_maintenance_holds_the_loop(looping: Looping) -> None:
