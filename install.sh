@@ -345,8 +345,8 @@ install_config() {
     fi
     mkdir -p "$(dirname "$config")"
     sed -e "s#/var/lib/kloros#$state#g" "$here/systemd/orchestrator.toml" >"$config"
-    # node_exporter's folder is not a user's to write.
-    [[ $EUID -eq 0 ]] || sed -i "s#^\# textfile = .*#textfile = \"$state/kloros.prom\"#" "$config"
+    # node_exporter's folder is not a user's to write, and not the default of a user's state.
+    [[ $EUID -eq 0 ]] || sed -i "s#^\# textfile = .*#\# textfile = \"$state/kloros.prom\"#" "$config"
     chmod 0644 "$config"
     say "$config is new: every setting is in it, as a comment, with its default"
 }

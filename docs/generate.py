@@ -171,7 +171,7 @@ def _sentence(text: str | None) -> str:
 
 def _default(name: str, field: FieldInfo) -> str:
     if field.is_required():
-        return "see above" if name.endswith("_dir") else "none, it must be there"
+        return "see above" if name.endswith("_dir") or name == "textfile" else "none, it must be there"
     return f"`{toml(field.default)}`"
 
 

@@ -24,6 +24,8 @@ from pydantic import (
 
 from orchestration.host import zones
 
+_SYSTEM_STATE_DIR = "/var/lib/kloros"
+_COLLECTED = "/var/lib/prometheus/node-exporter/kloros.prom"  # where Debian's node_exporter reads, of the host's one state
 _UNITS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
 
@@ -348,10 +350,9 @@ class Settings(_Section):
     """Folder of the cycles' folders; `cycles` in the state folder by default."""
     bundles_dir: Annotated[AbsolutePath, Field(examples=["/var/lib/kloros/out"])]
     """Folder of the cycles' bundles; `out` in the state folder by default."""
-    textfile: Annotated[AbsolutePath, Field(examples=["/var/lib/prometheus/node-exporter/kloros.prom"])] = (
-        "/var/lib/prometheus/node-exporter/kloros.prom"
-    )
-    """File for node_exporter's textfile collector; the default is the folder of Debian's package."""
+    textfile: Annotated[AbsolutePath, Field(examples=[_COLLECTED])]
+    """File for node_exporter's textfile collector: of the state in `/var/lib/kloros` that in the folder of Debian's package,
+    `/var/lib/prometheus/node-exporter/kloros.prom`; of any other state `kloros.prom` in its folder by default."""
     launcher: Annotated[Literal["auto", "systemd", "detached"], Field(examples=["auto"])] = "auto"
     """How cycles are started: by kloros-cycle.path, or as a process of its own; `auto` sees which there is."""
     phase: Phase = Phase()
@@ -374,4 +375,5 @@ class Settings(_Section):
         state_dir = values["state_dir"].rstrip("/")
         names = {"promotions_dir": "promotions", "acks_dir": "promotions_ack", "cycles_dir": "cycles", "bundles_dir": "out"}
         folders = {setting: f"{state_dir}/{name}" for setting, name in names.items()}
-        return {**folders, **values, "state_dir": state_dir}
+        textfile = _COLLECTED if state_dir == _SYSTEM_STATE_DIR else f"{state_dir}/kloros.prom"
+        return {**folders, "textfile": textfile, **values, "state_dir": state_dir}

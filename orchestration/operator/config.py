@@ -121,7 +121,7 @@ def settings_in_force(console: Console) -> Iterator[Setting]:
         yield Setting(".".join(key), value, source)
 
 
-_IN_THE_STATE = (("promotions_dir",), ("acks_dir",), ("cycles_dir",), ("bundles_dir",))
+_IN_THE_STATE = (("promotions_dir",), ("acks_dir",), ("cycles_dir",), ("bundles_dir",), ("textfile",))
 
 
 def _default(key: tuple[str, ...]) -> str:

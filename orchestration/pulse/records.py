@@ -17,6 +17,7 @@ from orchestration.phase.window import Window
 from orchestration.promotions import ledger as promotions
 from orchestration.promotions.scan import scan_unacked, stem_of
 from orchestration.pulse import metrics, tails
+from orchestration.pulse.asked import Asked, Reader
 from orchestration.pulse.lines import cycle_line, phase_line, tick_line
 from orchestration.pulse.loop_health import WindowLine
 from orchestration.pulse.series import Thinned
@@ -45,6 +46,8 @@ from orchestration.store.port import Database, Row
 from orchestration.tick import calendar, history
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from orchestration.cycles.products import Products
     from orchestration.settings import Settings
     from orchestration.tick.history import Tick
@@ -117,6 +120,8 @@ def cycle_detail(settings: Settings, db: Database, number: int) -> CycleDetail |
         left = products.get(db, cycle.cycle)
         known = promotions.known(db, cycle.origin.promotions)
         asked_by = history.get(db, cycle.origin.tick_id) if cycle.origin.tick_id else None
+        taken = db.rows("operator.intents_named", name=cycle.origin.intent) if cycle.origin.intent else []
+    asked = _asked(settings, taken, number)
     folder = artifacts.cycle_dir(settings.cycles_dir, cycle.cycle)
     result = cycle.result
     series, damaged = _telemetry(folder, telemetry.from_text_or_none(cast("str | None", row["telemetry"])))
@@ -142,6 +147,8 @@ def cycle_detail(settings: Settings, db: Database, number: int) -> CycleDetail |
         deadline=_deadline(cycle),
         topic=cycle.origin.topic,
         intent=cycle.origin.intent,
+        intent_reason=asked.reason,
+        emitted_by=asked.emitted_by,
         given=cycle.origin.promotions,
         answers=tuple(_answer(stem, known.get(stem), number) for stem in cycle.origin.promotions),
         asked_by=None if asked_by is None else tick_line(asked_by),
@@ -153,6 +160,20 @@ def cycle_detail(settings: Settings, db: Database, number: int) -> CycleDetail |
         telemetry=series,
         damaged_lines=damaged,
     )
+
+
+def _asked(settings: Settings, rows: Sequence[Row], cycle: int) -> Asked:
+    """Return what the intent says that asked for this cycle; others may have had its name before and since."""
+    reader = Reader(_intents_dir(settings))
+    return next((_said(reader, row) for row in rows if row["cycle"] == cycle), Asked())
+
+
+def _said(reader: Reader, row: Row) -> Asked:
+    return reader.of(cast("str", row["name"]), cast("str", row["content_sha"]), cast("str", row["status"]))
+
+
+def _intents_dir(settings: Settings) -> str:
+    return os.path.join(settings.state_dir, "intents")
 
 
 def _deadline(cycle: Cycle) -> datetime | None:
@@ -304,11 +325,13 @@ def intents_view(settings: Settings, db: Database, *, decided: int = 100) -> Int
     limit = max(0, min(decided, MOST_ROWS))
     values = metrics.read(db)
     totals = {labels[len('status="') : -1]: int(value) for (name, labels), value in values.items() if name == _INTENTS}
+    folder = _intents_dir(settings)
+    reader = Reader(folder)
     return IntentsView(
-        folder=os.path.join(settings.state_dir, "intents"),
+        folder=folder,
         limit=settings.intents.max_pending,
-        waiting=tuple(_waiting_intent(row) for row in db.rows("intents.pending")[:MOST_ROWS]),
-        decided=tuple(_decided_intent(row) for row in db.rows("operator.intents_decided", limit=limit)),
+        waiting=tuple(_waiting_intent(row, reader) for row in db.rows("intents.pending")[:MOST_ROWS]),
+        decided=tuple(_decided_intent(row, reader) for row in db.rows("operator.intents_decided", limit=limit)),
         totals=dict(sorted(totals.items())),
     )
 
@@ -316,26 +339,32 @@ def intents_view(settings: Settings, db: Database, *, decided: int = 100) -> Int
 _INTENTS: Final = "kloros_intents_total"
 
 
-def _waiting_intent(row: Row) -> IntentRow:
+def _waiting_intent(row: Row, reader: Reader) -> IntentRow:
+    asked = reader.of(cast("str", row["name"]), cast("str", row["content_sha"]), "pending")
     return IntentRow(
         name=cast("str", row["name"]),
         intent_type=cast("str", row["intent_type"]),
         priority=cast("int", row["priority"]),
         status="pending",
         reason="",
+        intent_reason=asked.reason,
+        emitted_by=asked.emitted_by,
         seen_at=from_text(cast("str", row["seen_at"])),
         decided_at=None,
         cycle=None,
     )
 
 
-def _decided_intent(row: Row) -> IntentRow:
+def _decided_intent(row: Row, reader: Reader) -> IntentRow:
+    asked = _said(reader, row)
     return IntentRow(
         name=cast("str", row["name"]),
         intent_type=cast("str", row["intent_type"]),
         priority=cast("int", row["priority"]),
         status=cast("str", row["status"]),
         reason=cast("str", row["reason"]),
+        intent_reason=asked.reason,
+        emitted_by=asked.emitted_by,
         seen_at=from_text(cast("str", row["seen_at"])),
         decided_at=from_text(cast("str", row["decided_at"])),
         cycle=cast("int | None", row["cycle"]),

@@ -23,8 +23,18 @@ class Ended(NamedTuple):
     series: Mapping[str, float]
 
 
-def summarise(ended: Sequence[Ended], totals: Mapping[str, Mapping[str, int]]) -> Summary:
-    """Sum up finished cycles, newest first; `totals` are of all there ever were."""
+def summarise(
+    ended: Sequence[Ended],
+    totals: Mapping[str, Mapping[str, int]],
+    *,
+    measured: Iterable[Mapping[str, float]] | None = None,
+) -> Summary:
+    """Sum up finished cycles, newest first.
+
+    Args:
+        totals: of all there ever were.
+        measured: series of each cycle that means are made of, where not only the finished ones are.
+    """
     judged = [one for one in ended if one.state is not CycleState.CANCELLED]
     succeeded = sum(one.state is CycleState.SUCCEEDED for one in judged)
     streak = ended[0].state if ended else None
@@ -37,7 +47,7 @@ def summarise(ended: Sequence[Ended], totals: Mapping[str, Mapping[str, int]]) -
         streak=sum(1 for _ in takewhile(lambda one: one.state is streak, ended)),
         mean_seconds=_mean(seconds),
         p95_seconds=_percentile(seconds, 0.95),
-        means=_means(ended),
+        means=_means([one.series for one in ended] if measured is None else measured),
     )
 
 
@@ -51,10 +61,10 @@ def totals_of(counted: Iterable[tuple[str, str, int]]) -> dict[str, dict[str, in
     return totals
 
 
-def _means(ended: Iterable[Ended]) -> dict[str, float]:
+def _means(measured: Iterable[Mapping[str, float]]) -> dict[str, float]:
     found: dict[str, list[float]] = {}
-    for one in ended:
-        for name, value in one.series.items():
+    for series in measured:
+        for name, value in series.items():
             found.setdefault(name, []).append(value)
     return {name: mean for name in sorted(found) if (mean := _mean(found[name])) is not None}
 

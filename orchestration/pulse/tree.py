@@ -58,6 +58,8 @@ def survey_tree(folder: str, now: datetime, *, cycles: int = 50, failures: int =
         summary=summarise(
             [Ended(state, line.seconds, line.series) for line in lines if (state := _finished(line))][:NEWEST],
             totals_of((job, state, number) for (job, state), number in _count(lines).items()),
+            # A folder without a manifest does not say how its cycle ended, and its telemetry says what it measured.
+            measured=[line.series for line in lines if line.state not in ACTIVE][:NEWEST],
         ),
         phase_dates=(),
         queues=(),

@@ -132,6 +132,8 @@ class CycleDetail:
     deadline: datetime | None  # of a running one
     topic: str
     intent: str  # file name
+    intent_reason: str  # as its emitter gave it; empty when its file is gone
+    emitted_by: str
     given: tuple[str, ...]  # promotions, by stem
     answers: tuple[Answer, ...]  # of those given
     asked_by: TickLine | None  # the tick that started it, with its findings
@@ -193,7 +195,9 @@ class IntentRow:
     intent_type: str
     priority: int
     status: str
-    reason: str
+    reason: str  # why it was decided so
+    intent_reason: str  # why somebody wanted it, as its file says; empty when that is gone
+    emitted_by: str
     seen_at: datetime
     decided_at: datetime | None  # None while it waits
     cycle: int | None

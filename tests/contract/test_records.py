@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -14,7 +15,13 @@ from orchestration.cycles.cycle import Cause, CycleNumber, CycleState, JobName, 
 from orchestration.cycles.inventory import File, Inventory
 from orchestration.errors import Usage
 from orchestration.exits import Exit
+from orchestration.host.files import move_no_replace
+from orchestration.intents.document import parse
+from orchestration.intents.drop import write_intent
 from orchestration.promotions import ledger as promotions
+from orchestration.pulse.asked import LONGEST_REASON
+from orchestration.pulse.dashboard import pages
+from orchestration.pulse.dashboard.place import Place
 from orchestration.pulse.records import calendar_view, cycle_detail, cycle_page, intents_view, promotions_view, tick_detail
 from orchestration.pulse.views import MOST_POINTS, CycleDetail, CycleOrder, CycleQuery
 from orchestration.store.counters import count
@@ -284,6 +291,110 @@ def test_intents_wait_in_the_order_of_their_turn(world: Seeded) -> None:
         ("done.json", "noted as suggestion", NOW - HOUR)
     ]
     assert (found.limit, found.totals["processed"]) == (50, 1)
+
+
+NASTY = "</pre><script>alert(1)</script> \x1b[31m\u202e ' \" {{ 7 * 7 }}"
+
+
+def drop(world: Seeded, reason: str, *, by: str = "klorosctl: ada") -> Path:
+    """Leave an intent as `klorosctl intents add` does."""
+    inbox = world.home / "intents"
+    inbox.mkdir(exist_ok=True)
+    path = write_intent(
+        str(inbox), intent_type="trigger_dream", priority=5, reason=reason, data={}, emitted_by=by, now=NOW - HOUR
+    )
+    return Path(path)
+
+
+def taken(world: Seeded, path: Path) -> tuple[CycleNumber, Path]:
+    """Have a cycle run for it, and its file moved to those that were processed."""
+    number = world.cycle(origin=Origin(Cause.INTENT, "", intent=path.name))
+    world.db.run(
+        "intents.conclude",
+        name=path.name,
+        content_sha=parse(path.read_bytes()).content_sha,
+        intent_type="trigger_dream",
+        priority=5,
+        status="processed",
+        reason=f"started cycle {number}",
+        seen_at=to_text(NOW - HOUR),
+        decided_at=to_text(NOW - HOUR + number * MINUTE),
+        cycle=number,
+    )
+    return number, Path(move_no_replace(str(path), str(world.home / "intents/processed/processed"), path.name))
+
+
+def given(world: Seeded, number: int) -> tuple[str, str]:
+    found = detail(world, number)
+    listed = [one for one in intents_view(world.settings, world.db).decided if one.cycle == number]
+    assert [(one.intent_reason, one.emitted_by) for one in listed] == [(found.intent_reason, found.emitted_by)]
+    return found.intent_reason, found.emitted_by
+
+
+def test_the_reason_that_somebody_gave_stands_with_the_intent_and_its_cycle(world: Seeded) -> None:
+    place = Place(served=True)
+    number, _ = taken(world, drop(world, NASTY, by=NASTY))
+    assert given(world, number) == (NASTY, NASTY)
+    for page in (
+        pages.cycle(detail(world, number), place, now=NOW),
+        pages.intents(intents_view(world.settings, world.db), place, now=NOW),
+    ):
+        assert page.count("&lt;/pre&gt;&lt;script&gt;alert(1)&lt;/script&gt;") == 2
+        assert [part for part in ("<script>alert", "\x1b", "\u202e") if part in page] == []
+
+
+def test_the_reason_is_that_of_this_intent_and_not_of_its_namesakes(world: Seeded) -> None:
+    first, _ = taken(world, drop(world, "one"))
+    name = detail(world, first).intent
+    later = [drop(world, reason) for reason in ("two", "three")]
+    others = [taken(world, path.rename(path.with_name(name)))[0] for path in later]
+    assert [given(world, number)[0] for number in (first, *others)] == ["one", "two", "three"]
+
+
+def test_an_intent_that_waits_tells_its_reason_too(world: Seeded) -> None:
+    path = drop(world, "because")
+    world.db.run(
+        "intents.remember",
+        name=path.name,
+        content_sha=parse(path.read_bytes()).content_sha,
+        intent_type="trigger_dream",
+        priority=5,
+        seen_at=to_text(NOW),
+    )
+    assert [(one.intent_reason, one.emitted_by) for one in intents_view(world.settings, world.db).waiting] == [
+        ("because", "klorosctl: ada")
+    ]
+
+
+@pytest.mark.parametrize("kind", ["missing", "damaged", "fifo", "link", "folder", "deep", "large", "other"])
+def test_a_file_that_is_not_the_intent_any_more_tells_nothing_and_breaks_nothing(world: Seeded, kind: str) -> None:
+    number, path = taken(world, drop(world, "because"))
+    content = path.read_bytes()
+    path.unlink()
+    match kind:
+        case "damaged":
+            path.write_bytes(content[:-20])
+        case "fifo":
+            os.mkfifo(path)
+        case "link":
+            (world.home / "elsewhere").write_bytes(content)
+            path.symlink_to(world.home / "elsewhere")
+        case "folder":
+            path.mkdir()
+        case "deep":
+            path.write_bytes(b"[" * 500_000)
+        case "large":
+            path.write_bytes(content + b" " * (1 << 20))
+        case "other":
+            path.write_bytes(content.replace(b"because", b"whyever"))
+    assert given(world, number) == ("", "")
+
+
+def test_a_reason_of_a_megabyte_is_cut_and_many_of_them_are_not_all_read(world: Seeded) -> None:
+    made = [taken(world, drop(world, f"{one}" + "x" * 1_000_000))[0] for one in range(10)]
+    found = {one.cycle: len(one.intent_reason) for one in intents_view(world.settings, world.db).decided}
+    assert [found[number] for number in made] == [0, 0] + [LONGEST_REASON + 2] * 8
+    assert len(detail(world, made[0]).intent_reason) == LONGEST_REASON + 2
 
 
 def test_the_calendar_has_every_date_with_its_instants_over_a_clock_change(tmp_path: Path) -> None:

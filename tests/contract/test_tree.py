@@ -57,6 +57,25 @@ def test_a_tree_says_what_its_store_did(tree: Path) -> None:
     assert found.damaged_lines == 3
 
 
+def test_folders_with_nothing_but_telemetry_have_means_and_no_ends(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        logs = tmp_path / f"cycle_{number:05}" / "logs"
+        logs.mkdir(parents=True)
+        (logs / "metrics.jsonl").write_text(f'{{"joy": 0}}\n{{"joy": {number}}}\n')
+    found = survey_tree(str(tmp_path), NOW)
+    assert [line.series for line in found.cycles] == [{"joy": 3.0}, {"joy": 2.0}, {"joy": 1.0}]
+    assert found.summary.means == {"joy": 2.0}
+    summary = found.summary
+    assert (summary.over, summary.success_rate, summary.streak_state, summary.streak) == (0, None, None, 0)
+    assert (summary.mean_seconds, summary.p95_seconds) == (None, None)
+
+
+def test_what_still_runs_is_in_no_mean(tree: Path) -> None:
+    path = tree / "cycle_00006" / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), "state": "running"}))
+    assert survey_tree(str(tree), NOW).summary.means == {"joy": 2.0}
+
+
 def test_whether_anything_still_runs_is_not_known(tree: Path) -> None:
     found = survey_tree(str(tree), NOW)
     assert found.judgement.verdict is Verdict.UNKNOWN

@@ -32,7 +32,7 @@ WHERE name = :name AND content_sha = :content_sha AND decided_at = :decided_at A
 
 -- name: intents.pending
 -- Give the pending intents, next first, for people and gauges.
-SELECT name, intent_type, priority, seen_at FROM intents
+SELECT name, content_sha, intent_type, priority, seen_at FROM intents
 WHERE filed = 0 AND status = 'pending' ORDER BY priority DESC, seen_at, name;
 
 -- name: intents.count_old

@@ -1,11 +1,11 @@
 -- name: operator.intents_named
 -- Everything that is remembered of one intent's file, newest first.
-SELECT name, intent_type, priority, status, reason, seen_at, decided_at, cycle, filed FROM intents
+SELECT name, content_sha, intent_type, priority, status, reason, seen_at, decided_at, cycle, filed FROM intents
 WHERE name = :name ORDER BY decided_at DESC;
 
 -- name: operator.intents_decided
 -- The intents that were decided last, newest first.
-SELECT name, intent_type, priority, status, reason, seen_at, decided_at, cycle, filed FROM intents
+SELECT name, content_sha, intent_type, priority, status, reason, seen_at, decided_at, cycle, filed FROM intents
 WHERE decided_at <> '' ORDER BY decided_at DESC, name LIMIT :limit;
 
 -- name: operator.ticks_between
