@@ -97,6 +97,20 @@ class FileLock:
             os.close(descriptor)
         return _describe(content) if content.strip() else ""
 
+    def outlived(self) -> int | None:
+        """Give the pid in a record of ours whose process is dead, so that another has the lock if it is held; else None.
+
+        A record without boot and start time (KLoROS's own) says too little, and so does one from another host.
+        """
+        try:
+            with open(self.path, "rb") as file:
+                record = json.loads(file.read(_RECORD_LIMIT))
+            noted = process_identity.ProcessIdentity(record["boot_id"], int(record["pid"]), int(record["start_time"]))
+            here = record["host"] == os.uname().nodename
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            return None
+        return noted.pid if here and not process_identity.is_alive(noted) else None
+
     def _open(self) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         try:

@@ -109,8 +109,13 @@ def locks(console: Console) -> Iterator[Check]:
             continue
         if os.path.exists(lock.path) and not os.access(lock.path, os.R_OK | os.W_OK):
             yield Check(name, Level.ERROR, f"{lock.path} can't be opened by this user", f"ls -l {lock.path}")
+        elif free:
+            yield Check(name, Level.OK, "free")
+        elif (gone := lock.outlived()) is not None and not lock.is_free() and lock.outlived() == gone:
+            evidence = f"held by another process; its record (pid {gone}) is old"
+            yield Check(name, Level.WARNING, evidence, f"lslocks --output COMMAND,PID,TYPE,MODE,PATH | grep {lock.path}")
         else:
-            yield Check(name, Level.OK, "free" if free else f"held by {who}: {lock.record()}")
+            yield Check(name, Level.OK, f"held by {who}: {lock.record()}")
 
 
 def store(console: Console, kernel: Kernel) -> Iterator[Check]:

@@ -119,12 +119,13 @@ def _deliver(one: Notice, to: tuple[Target, ...]) -> dict[str, str]:
 
 def _well_at(db: Database) -> dict[str, datetime]:
     """Return when each unit last did what it is for, where it ever has."""
-    ticks = {
-        notice.TICKS: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=float(str(row["value"])))
-        for row in db.rows("notices.last_tick")
-    }
-    loop = {notice.LOOP: from_text(str(row["ended_at"])) for row in db.rows("notices.last_iteration")}
-    return {**ticks, **loop, **{notice.CYCLES: from_text(str(row["ended_at"])) for row in db.rows("notices.last_cycle")}}
+    found = {}
+    for row in db.rows("notices.last_tick"):
+        found[notice.TICKS] = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=float(str(row["value"])))
+    for unit, query in ((notice.LOOP, "notices.last_iteration"), (notice.CYCLES, "notices.last_cycle")):
+        for row in db.rows(query):
+            found[unit] = from_text(str(row["ended_at"]))
+    return found
 
 
 def _failures(state_dir: str) -> Iterator[_Failure]:

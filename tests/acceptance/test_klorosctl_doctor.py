@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from orchestration.host import process_identity
 from tests.acceptance.host import Host
 
 SERVICE = "kloros-orchestrator.service"
@@ -184,3 +186,22 @@ def test_a_lock_that_is_held_is_told_and_no_fault(host: Host, held: str) -> None
         fcntl.flock(file, fcntl.LOCK_EX)
         found = worst(doctor(host), held)
     assert (found["level"], found["evidence"].startswith("held by")) == ("ok", True)
+
+
+def test_a_lock_that_another_process_took_than_the_one_in_its_record_is_told(host: Host) -> None:
+    """Whoever takes it without writing a record leaves the one of the last tick, which is dead."""
+    import fcntl
+
+    host.decided()
+    path = host.state / "locks" / "orchestrator.lock"
+    noted = json.loads(path.read_text())
+    with open(path, "r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        found = worst(doctor(host), "orchestrator.lock")
+        assert found["level"] == "warning"
+        assert found["evidence"] == f"held by another process; its record (pid {noted['pid']}) is old"
+        assert found["advice"].startswith("lslocks ")
+        alive = {"pid": os.getpid(), "start_time": process_identity.current().start_time}
+        path.write_text(json.dumps({**noted, **alive}))
+        found = worst(doctor(host), "orchestrator.lock")
+        assert (found["level"], found["evidence"].startswith("held by a tick:")) == ("ok", True)

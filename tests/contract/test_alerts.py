@@ -118,8 +118,8 @@ CASES = {
         9,
         10,
         15,
-        "There were some within a day, and for 5 minutes web01 has had none but those of Pulse: the textfile was removed, or "
-        "node_exporter does not answer. After a day this alert forgets it.",
+        "There were some within a day, and for 5 minutes web01 has had none but those of Pulse: the textfile was removed, "
+        "or node_exporter does not answer. After a day this alert forgets it.",
         {BUILD: "1+0x4 stale _x9 1+0x5", BUILD.replace(NODE, PULSE): "1+0x20"},
     ),
     "KlorosPulseUnavailable": Case(
@@ -328,7 +328,7 @@ def test_a_notice_leads_to_the_page_of_the_alert() -> None:
         for condition, alert in pages.items()
     }
     assert expected.keys() == set(Condition)
-    assert notice.RUNBOOKS == expected
+    assert dict(notice.RUNBOOKS) == expected
 
 
 def test_what_the_verdict_says_is_as_severe_as_the_alert() -> None:

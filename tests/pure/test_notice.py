@@ -199,13 +199,15 @@ def test_a_unit_that_does_well_again_is_a_recovery(story: Story, unit: str, titl
     assert story.look(71, last=(unit, 70.5)) == [f"ada: {title}"]
     assert f"; {unit} failed at 2026-11-21 03:00:00 EST" in story.news.notices[0].body
     assert story.look(72, last=(unit, 71)) == []
-    assert (story.standing.units, story.next_look) == ({}, None)
+    assert not story.standing.units
+    assert story.next_look is None
 
 
 def test_a_unit_whose_recovery_nobody_can_see_is_not_remembered(story: Story) -> None:
     pulse = UnitFailure(unit="kloros-pulse.service", exit_status="1", ts=NOW.timestamp())
     assert story.look(0, failures=(pulse,)) == ["ada: kloros-pulse.service failed"]
-    assert (story.standing.units, story.next_look) == ({}, None)
+    assert not story.standing.units
+    assert story.next_look is None
     story.standing = Standing(units={pulse.unit: NOW})
     story.look(1)
     assert story.standing.units == {}, "as an earlier version noted it"
