@@ -188,9 +188,11 @@ def _existing(options: argparse.Namespace) -> Existing:
 def _tell(cycle: Cycle, folder: str, out: str, *, as_json: bool) -> Exit:
     """Make the bundle, print what has come of it, and return the typed code."""
     from orchestration.cycles import bundle
+    from orchestration.cycles.bar import bar
     from orchestration.tick.wait import exit_of
 
-    made = bundle.make(folder, out)
+    with bar(f"cycle {cycle.cycle}", bundle.size_of(folder)) as progress:
+        made = bundle.make(folder, out, progress=progress)
     reason = "" if cycle.result is None else cycle.result.reason
     if as_json:
         told = {"cycle": cycle.cycle, "job": cycle.job, "state": cycle.state, "reason": reason}

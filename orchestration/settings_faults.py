@@ -44,11 +44,21 @@ def read_file(path: str, *, must_exist: bool) -> dict[str, Any]:
 
 
 def read_variables(values: dict[str, Any], environ: Mapping[str, str], known: Mapping[str, Key]) -> dict[Key, str]:
-    """Put the variables that are set over `values`, in place; return which variable gave which key."""
+    """Put the variables that are set over `values`, in place; return which variable gave which key.
+
+    Raises:
+        SettingsInvalid: a command can't be split into its words.
+    """
     sources: dict[Key, str] = {}
     for variable, key in known.items():
-        if variable in environ and _put(values, key, environ[variable]):
-            sources[key] = variable
+        try:
+            if variable in environ and _put(values, key, environ[variable]):
+                sources[key] = variable
+        except ValueError as error:
+            raise SettingsInvalid(
+                f"{variable}: {environ[variable]!r} can't be split into words: {str(error).lower()}",
+                hint="close every quote, as for a shell: KLR_DREAM_COMMAND='python3 -m \"my module\"'",
+            ) from error
     return sources
 
 

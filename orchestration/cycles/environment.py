@@ -27,6 +27,7 @@ CYCLE_VARIABLES: Final = frozenset(
         "KLR_BASELINE",
         "KLR_EPOCH",
         "KLR_SIGNALS_DIR",
+        "KLR_HINTS",
     }
 )
 # systemd.exec(5): these speak of the unit's own main process
@@ -79,6 +80,11 @@ def of_loop(cycle: Cycle) -> dict[str, str]:
     """Return what the command of a loop's iteration gets: what the loop noted when it queued the cycle."""
     assert cycle.job is JobName.LOOP
     return dict(cycle.origin.variables)
+
+
+def of_hinted(path: str) -> dict[str, str]:
+    """Return what a PHASE command gets as well when there are hints for it: their path."""
+    return {"KLR_HINTS": path}
 
 
 def of_phase(cycle: Cycle, *, epoch: str, signals_dir: str) -> dict[str, str]:

@@ -35,10 +35,11 @@ from orchestration.cycles import (
     revision,
     telemetry,
 )
-from orchestration.cycles.cycle import Cycle, CycleEvent, CycleState, JobName, Result
+from orchestration.cycles.cycle import Cause, Cycle, CycleEvent, CycleState, JobName, Result
 from orchestration.errors import CommandLost, CommandNotStarted, KlorosError, LockHeld, StoreUnreachable
 from orchestration.host import clock, files, process, process_identity
 from orchestration.host.journal import Event, Priority, log
+from orchestration.phase import hints
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -241,15 +242,31 @@ class Runner:
             extra = environment.of_loop(cycle)
         elif cycle.job is JobName.PHASE:
             extra = environment.of_phase(cycle, epoch=judgement.epoch_of(cycle), signals_dir=self._path("signals"))
+            extra |= self._hints(cycle, folder)
         else:
             baseline = self._path("baseline", "baseline.json")
             extra = environment.of_dream(cycle, handover=artifacts.handover_path(folder), baseline=baseline)
         return environment.of_command(cycle, self._environ, state_dir=self._settings.state_dir, folder=folder, extra=extra)
 
+    def _hints(self, cycle: Cycle, folder: str) -> dict[str, str]:
+        """Choose and write the hints of a PHASE; whatever hinders that, the PHASE runs, without."""
+        if cycle.origin.cause is Cause.DIRECT:
+            return {}
+        try:
+            path = hints.give(self._db, cycle.cycle, folder=folder, state_dir=self._settings.state_dir)
+            return environment.of_hinted(path)
+        except (KlorosError, OSError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            told = f"PHASE {cycle.cycle} runs without hints: {error}"
+            log(Event.HINTS_LEFT, told, priority=Priority.WARNING, cycle=cycle.cycle)
+            return {}
+
     def _prepare(self, cycle: Cycle, folder: str) -> None:
         """Put in place what the command is to find."""
         if cycle.job is JobName.PHASE:
+            from orchestration.phase.signal import put_aside
+
             files.make_folder(self._path("signals"))
+            put_aside(self._path("signals"), judgement.epoch_of(cycle))
         elif cycle.job is JobName.DREAM:
             from orchestration.baseline import copies
 

@@ -62,6 +62,7 @@ class Event(Enum):
     COMMAND_ENDED = "command.ended"
     LAUNCH_FAILED = "launch.failed"
     PHASE_MISSED = "phase.missed"
+    HINTS_LEFT = "hints.left"  # a PHASE runs without
     PROMOTION_ACKED = "promotion.acked"
     PROMOTION_LEFT = "promotion.left"
     PROMOTION_PARKED = "promotion.parked"
@@ -104,6 +105,7 @@ MESSAGE_IDS: Final = {
     Event.COMMAND_ENDED: "5f9cdec2f504f956624bde0550ccc0a9",
     Event.LAUNCH_FAILED: "3959d851a2043c4d42a6c5c29149e229",
     Event.PHASE_MISSED: "f5331947e9ccf4b938cb1bb62020faa1",
+    Event.HINTS_LEFT: "439c3241cc904a778d93da4b6d94c259",
     Event.PROMOTION_ACKED: "9294ad0cf904bda6165b49f2e7409ca7",
     Event.PROMOTION_LEFT: "7c1f2b0c9d0e4a52b8d5a5f3f1c86e0d",
     Event.PROMOTION_PARKED: "20fdb7c1b4e437da2de6dd64c377a0de",

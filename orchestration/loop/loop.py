@@ -27,7 +27,7 @@ from orchestration.loop.presence import Presence
 from orchestration.loop.products import follow_up
 from orchestration.loop.status import FAILURES, Status
 from orchestration.loop.waiting import Waiting
-from orchestration.loop.work import Work
+from orchestration.loop.work import Work, inherited
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,6 +57,7 @@ class Loop:
         presence = Presence(
             kernel.db, settings, place.log_dir, stopping=stopping, screen=screen, notifier=notifier
         )  # fmt: skip
+        environ = inherited(environ)
         self._kernel, self._db, self._settings, self._place = kernel, kernel.db, settings, place
         self._stopping, self._presence = stopping, presence
         self._archives = Archives(place.archives)

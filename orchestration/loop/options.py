@@ -5,8 +5,13 @@ Owns which of two settings that exclude each other counts: the one from the stro
 
 from __future__ import annotations
 
+import argparse
+import os
+import shlex
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from pydantic import TypeAdapter, ValidationError
 
 from orchestration import configuration
 from orchestration.command_line import Parser, RaisingParser
@@ -17,6 +22,9 @@ from orchestration.settings_faults import read_file, read_variables, validated
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+DRY_RUN: Final = "RUN_CYCLE_DRY_RUN"
+_COMMANDS: Final = ("command", "prerequisites")
+_TRUTH: Final = TypeAdapter(bool)
 _RIVALS = (("goal", "goal_file"), ("iterations", "continuous"))
 _EPILOG = (
     "A flag beats its variable, the variable beats [loop] in the TOML file. "
@@ -39,18 +47,40 @@ def read(arguments: Sequence[str], environ: Mapping[str, str], prog: str, *, rai
 
     Raises:
         SettingsInvalid: variables or file are wrong.
-        Usage: a flag's value is wrong; a flag that is none ends the process, unless `raises`.
+        Usage: a flag's value is wrong, or `working_dir` is no folder; a flag that is none ends the process, unless `raises`.
     """
     kind = RaisingParser if raises else Parser
     given = vars(_parser(kind, environ, prog, helps=not {"-h", "--help"}.isdisjoint(arguments)).parse_args(arguments))
-    dry_run, as_json = given.pop("dry_run"), given.pop("json")
-    flags = {_flag(name): text for name, text in given.items() if text is not None}
+    dry_run, as_json = _dry_run(given.pop("dry_run"), environ), given.pop("json")
+    flags = {_flag(name): _text(value) for name, value in given.items() if value is not None}
     configuration.load(environ)
     try:
         settings, sources = _merged(environ, flags)
     except SettingsInvalid as error:
         raise Usage(error.message, hint=f"{prog} --help") from None
+    _refuse_absent(settings.loop.working_dir, sources.get("working_dir", ""))
     return Options(settings, sources, dry_run, as_json)
+
+
+def _dry_run(flag: bool | None, environ: Mapping[str, str]) -> bool:
+    if flag is not None or DRY_RUN not in environ:
+        return bool(flag)
+    try:
+        return _TRUTH.validate_python(environ[DRY_RUN])
+    except ValidationError:
+        what = f"{DRY_RUN} = {environ[DRY_RUN]!r}: neither true nor false; nothing was done"
+        raise SettingsInvalid(what, hint=f"write for example {DRY_RUN}=true, or unset it") from None
+
+
+def _text(value: str | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _refuse_absent(folder: str, source: str) -> None:
+    """Refuse a folder that is none: records that are made below it would hide the slip."""
+    if folder and not os.path.isdir(folder):
+        what = f"{source}: loop.working_dir = {folder!r}: no folder, or not one that this user may enter; nothing was done"
+        raise Usage(what, hint=f"correct the path, or make the folder first: mkdir -p {shlex.quote(folder)}")
 
 
 def _merged(environ: Mapping[str, str], flags: Mapping[str, str]) -> tuple[Settings, dict[str, str]]:
@@ -63,9 +93,18 @@ def _merged(environ: Mapping[str, str], flags: Mapping[str, str]) -> tuple[Setti
     by_flag = read_variables(values, flags, {_flag(name): ("loop", name) for name in Loop.model_fields})
     named = {key[1]: source for key, source in {**by_variable, **by_flag}.items() if key[0] == "loop"}
     sources = {**in_file, **named}
+    if _is_false(values.get("loop", {}).get("continuous")):
+        del values["loop"]["continuous"]  # what is not wanted excludes nothing; the default is the same
     for pair in _RIVALS:
         _drop_weaker(values.get("loop", {}), pair, sources, path)
     return validated(values, path, {**by_variable, **by_flag}), sources
+
+
+def _is_false(value: object) -> bool:
+    try:
+        return value is not None and not _TRUTH.validate_python(value)
+    except ValidationError:
+        return False  # validation will say so
 
 
 def _drop_weaker(section: dict[str, Any], pair: tuple[str, str], sources: dict[str, str], path: str) -> None:
@@ -92,18 +131,27 @@ def _parser(kind: type[Parser], environ: Mapping[str, str], prog: str, *, helps:
         epilog=_EPILOG,
         allow_abbrev=False,
     )
-    parser.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
+    parser.add_argument(
+        "--dry-run", action=argparse.BooleanOptionalAction, help=f"print what would be done, and do nothing [{DRY_RUN}]"
+    )
     parser.add_argument("--json", action="store_true", help="print one line of JSON per iteration")
     variables = {key: name for name, key in configuration.variables(Settings).items()}
     now = _in_force(environ) if helps else str
     for name, field in Loop.model_fields.items():
-        about = " ".join((field.description or "").split()).replace("`", "")
+        about = f"{' '.join((field.description or '').split()).replace('`', '')}{_written(name, field.annotation)}"
         help_text = f"{about} [{variables['loop', name]}, loop.{name}; now {now(name)}]".replace("%", "%%")
         if field.annotation is bool:
-            parser.add_argument(_flag(name), dest=name, action="store_const", const="true", help=help_text)
+            parser.add_argument(_flag(name), dest=name, action=argparse.BooleanOptionalAction, help=help_text)
         else:
             parser.add_argument(_flag(name), dest=name, metavar=name.rpartition("_")[2].upper(), help=help_text)
     return parser
+
+
+def _written(name: str, annotation: object) -> str:
+    """Say how a setting of many words is written after its flag."""
+    if name in _COMMANDS:
+        return " As one quoted string."
+    return " Between commas." if str(annotation).startswith("tuple") else ""
 
 
 def _in_force(environ: Mapping[str, str]) -> Callable[[str], str]:
@@ -112,13 +160,14 @@ def _in_force(environ: Mapping[str, str]) -> Callable[[str], str]:
         settings, sources = _merged(environ, {})
     except KlorosError:
         return lambda _name: "the settings are invalid"
-    return lambda name: f"{shown(getattr(settings.loop, name))} from {sources.get(name, 'the default')}"
+    return lambda name: f"{shown(name, getattr(settings.loop, name))} from {sources.get(name, 'the default')}"
 
 
-def shown(value: object) -> str:
-    """Write a value as people read it."""
+def shown(name: str, value: object) -> str:
+    """Write the value of a setting as people read it, and as its flag takes it."""
     if isinstance(value, tuple):
-        return " ".join(shown(one) for one in value) or "none"
+        words = [shown(name, one) for one in value]
+        return (shlex.join(words) if name in _COMMANDS else ", ".join(words)) or "none"
     if value is None or value == "":
         return "none"
     seconds = getattr(value, "total_seconds", None)
@@ -128,4 +177,4 @@ def shown(value: object) -> str:
 def listed(options: Options) -> Iterator[tuple[str, str, str]]:
     """Yield each setting of the loop: name, value, source."""
     for name in Loop.model_fields:
-        yield name, shown(getattr(options.settings.loop, name)), options.sources.get(name, "the default")
+        yield name, shown(name, getattr(options.settings.loop, name)), options.sources.get(name, "the default")

@@ -66,7 +66,7 @@ class Prerequisites:
             path = shutil.which(name, path=self._environ.get("PATH"))
             yield Prerequisite(f"executable {name}", path is not None, path or "not found in PATH")
         for name in ours.require_variables:
-            there = bool(self._environ.get(name))
+            there = bool(extra.get(name) or self._environ.get(name))
             yield Prerequisite(f"variable {name}", there, "set" if there else "not set, or empty")
         if ours.require_free_disk:
             yield _enough("free disk", shutil.disk_usage(self._cwd).free, ours.require_free_disk)

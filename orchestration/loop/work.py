@@ -28,7 +28,13 @@ if TYPE_CHECKING:
     from orchestration.loop.presence import Presence
     from orchestration.tick.kernel import Kernel
 
+_PLANNED: Final = frozenset({"RUN_CYCLE_CAP_WRITES", "RUN_CYCLE_SANDBOX_RESET"})  # what `told` leaves out does not hold
 _NAP_MS: Final = 500  # between two looks that take the tick's lock for a moment
+
+
+def inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what the loop's own environment hands on: without variables that a flag may have beaten."""
+    return {name: value for name, value in environ.items() if name not in _PLANNED}
 
 
 class Work:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from orchestration.cycles.bar import bar
 from orchestration.errors import Usage
 from orchestration.operator.console import Console, json_option
 from orchestration.operator.cycles import find, folder_of, number_argument
@@ -17,8 +15,6 @@ from orchestration.operator.screen import size
 
 if TYPE_CHECKING:
     from orchestration.cycles.archive import Limits
-
-_WORTH_A_BAR = 100 * 1000 * 1000  # bytes
 
 
 @click.group()
@@ -57,7 +53,7 @@ def make(console: Console, *, number: str) -> int:
     folder = folder_of(console, cycle)
     if not os.path.isdir(folder):
         raise Usage(f"cycle {cycle.cycle} has no folder any more: {folder}", hint=f"klorosctl show {cycle.cycle}")
-    with _bar(f"cycle {cycle.cycle}", bundles.size_of(folder)) as progress:
+    with bar(f"cycle {cycle.cycle}", bundles.size_of(folder)) as progress:
         made = bundles.make(folder, console.settings.bundles_dir, progress=progress)
     console.note("bundle make", f"makes {made.path}", cycle=cycle.cycle)
     document = {**made._asdict(), "cycle": cycle.cycle, "left_out": [list(one) for one in made.left_out]}
@@ -82,7 +78,7 @@ def verify(console: Console, *, given: str, max_bytes: int) -> int:
     from orchestration.cycles import bundle as bundles
 
     path = _path(console, given)
-    with _bar(os.path.basename(path), _size(path)) as progress:
+    with bar(os.path.basename(path), _size(path)) as progress:
         found = bundles.verify(path, limits=_limits(max_bytes), progress=progress)
     listed = "it has no manifest" if found.listed is None else f"{found.listed} files are as its manifest lists them"
     console.answer(
@@ -106,7 +102,7 @@ def extract(console: Console, *, given: str, to: str, max_bytes: int) -> int:
     from orchestration.cycles import bundle as bundles
 
     path = _path(console, given)
-    with _bar(os.path.basename(path), _size(path)) as progress:
+    with bar(os.path.basename(path), _size(path)) as progress:
         folder = bundles.extract(path, os.path.abspath(to), limits=_limits(max_bytes), progress=progress)
     console.answer({"path": path, "folder": folder}, lambda: [folder])
     return 0
@@ -164,13 +160,3 @@ def _size(path: str) -> int:
         return os.stat(path).st_size
     except OSError:
         return 0  # reading it says why
-
-
-@contextmanager
-def _bar(label: str, expected: int) -> Iterator[Callable[[int], None] | None]:
-    """Show how far it has come, on a terminal and where it takes a while; `expected` bytes, more or fewer."""
-    if expected < _WORTH_A_BAR or not sys.stderr.isatty():
-        yield None
-        return
-    with click.progressbar(length=expected, label=label, file=sys.stderr) as shown:
-        yield shown.update

@@ -72,6 +72,18 @@ def settle_signal(folder: str, epoch: str, *, report: str, started: datetime, no
     return write_signal(folder, epoch, report=report, at=now)
 
 
+def put_aside(folder: str, epoch: str) -> None:
+    """Put aside a signal of an epoch whose PHASE has not begun yet, as `….json.earlier`.
+
+    It is of a PHASE that was queued within the same second, and would vouch for that one's report.
+
+    Raises: Malformed for an epoch that is no plain name. Unwritable.
+    """
+    path = signal_path(folder, epoch)
+    if os.path.lexists(path):
+        files.move_no_replace(path, folder, f"{os.path.basename(path)}.earlier")
+
+
 def write_signal(folder: str, epoch: str, *, report: str, at: datetime) -> Signal:
     """Write the signal of an epoch for the report at path `report`; one that is there already is checked instead.
 

@@ -12,7 +12,7 @@ A notice is about a subject: the loop's health, or one unit. What was told is ke
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
@@ -26,12 +26,21 @@ from orchestration.pulse.health import Cause, Condition, Verdict
 HEALTH = "health"
 """The subject that the verdict is; a unit's is its name."""
 TICKS = "kloros-orchestrator.service"
+LOOP = "kloros-loop.service"
+CYCLES = "kloros-cycle.service"
 WINDOW = timedelta(hours=1)
 
+_WELL_AGAIN: Mapping[str, tuple[str, str]] = {
+    TICKS: ("KLoROS ticks again", "A tick has decided"),
+    LOOP: ("the loop of KLoROS works again", "An iteration has ended well"),
+    CYCLES: ("the runner of KLoROS works again", "A cycle has succeeded"),
+}
+"""The units whose recovery leaves a trace in the store, with its title and what happened. Of others, none can be told."""
+
 RUNBOOKS: Mapping[Condition, str] = {
-    Condition.NO_TICK_YET: "service-unavailable",
-    Condition.DISABLED: "service-unavailable",
-    Condition.HALTED: "service-unavailable",
+    Condition.NO_TICK_YET: "tick-stale",
+    Condition.DISABLED: "maintenance-forgotten",
+    Condition.HALTED: "maintenance-forgotten",
     Condition.TICK_STALE: "tick-stale",
     Condition.LOOP_STOPPED: "loop-stopped",
     Condition.LOOP_SILENT: "loop-stopped",
@@ -39,23 +48,25 @@ RUNBOOKS: Mapping[Condition, str] = {
     Condition.PHASE_FAILING: "phase-missed",
     Condition.PHASE_MISSED: "phase-missed",
     Condition.DREAM_FAILING: "dream-failing",
+    Condition.CYCLE_OVERDUE: "cycle-lost",
     Condition.CYCLE_LOST: "cycle-lost",
     Condition.MAINTENANCE: "maintenance-forgotten",
     Condition.LOCK_CONTENTION: "store-locked",
     Condition.PHASE_DURATION: "phase-duration",
     Condition.PROMOTIONS_PARKED: "promotion-parked",
+    Condition.PROMOTIONS_PILING_UP: "dream-failing",
     Condition.INTENTS_OVERFLOWING: "intents-overflowing",
     Condition.ARCHIVES_STALE: "archives-stale",
     Condition.FEDERATION_BEHIND: "federation-behind",
     Condition.DISK_LOW: "disk-full",
 }
-"""Pages of docs/runbooks."""
+"""Pages of docs/runbooks, the same as of the alerts in docs/reference/prometheus."""
 
 _EXITS: Mapping[int, tuple[str, str, str]] = {
     Exit.SETTINGS_INVALID: ("the settings are invalid", "klorosctl config check", "service-unavailable"),
     Exit.STORE_UNREACHABLE: ("the store can't be opened, read or migrated", "klorosctl doctor", "store-locked"),
     Exit.UNWRITABLE: ("the disk is full, read-only, or not ours", "klorosctl doctor", "disk-full"),
-    Exit.HALTED: ("the kill switch is set", "klorosctl unhalt", "service-unavailable"),
+    Exit.HALTED: ("the kill switch is set", "klorosctl unhalt", "maintenance-forgotten"),
     Exit.FAILURE_LIMIT: ("the loop reached its limit of failures in a row", "klorosctl loop --help", "loop-stopped"),
     Exit.DEFECT: ("a defect of ours; its traceback is in the log", "klorosctl doctor", "service-unavailable"),
 }
@@ -109,7 +120,7 @@ class Standing(_Kept):
 
     told: dict[Condition, Told] = {}
     made_at: tuple[datetime, ...] = ()  # of the notices within WINDOW, oldest first
-    units: dict[str, datetime] = {}  # units whose failure was told and whose recovery was not, and when they failed
+    units: dict[str, datetime] = {}  # of those that can recover: failure told, recovery not; and when they failed
     waiting: dict[str, Waiting] = {}  # by subject
 
 
@@ -146,12 +157,12 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What one look found. `last_tick_at`: when a tick last decided (aware UTC)."""
+    """What one look found. `well_at`: when each unit last did what it is for (aware UTC)."""
 
     now: datetime
     causes: Sequence[Cause]
     failures: Sequence[UnitFailure] = ()
-    last_tick_at: datetime | None = None
+    well_at: Mapping[str, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,13 +192,15 @@ def consider(before: Standing, seen: Seen, rules: Rules, place: Place) -> News:
         notices.append(notice.model_copy(update={"body": "\n".join([notice.body, *more])}))
         return True
 
-    units, done = dict(before.units), []
+    units, done = {unit: at for unit, at in before.units.items() if unit in _WELL_AGAIN}, []
     for failure in seen.failures:
         if tell(_of_failure(failure, seen, place)):
-            units[failure.unit] = failure.at
             done.append(failure)
-    if _ticks_again(units, seen, rules) and tell(_of_ticks_again(units[TICKS], seen, place)):
-        del units[TICKS]
+            if failure.unit in _WELL_AGAIN:
+                units[failure.unit] = failure.at
+    for unit in _well_again(units, seen, rules):
+        if tell(_of_well_again(unit, units[unit], seen, place)):
+            del units[unit]
     marked = _marked(before.told, seen)
     after = _believed(marked, seen, rules)
     news = _of_health(marked, after, seen, place)
@@ -239,12 +252,11 @@ def _of_health(before: Mapping[Condition, Told], after: Mapping[Condition, Told]
 
 
 def _cause_lines(cause: Cause, place: Place, *, new: bool) -> list[str]:
-    page = RUNBOOKS.get(cause.condition)
     return [
         f"{cause.condition}{' (new)' if new else ''}: {cause.evidence}",
         f"  since {_time(cause.since, place)}",
         f"  do: {cause.advice}",
-        *([f"  runbook: docs/runbooks/{page}.md"] if page else []),
+        f"  runbook: docs/runbooks/{RUNBOOKS[cause.condition]}.md",
     ]
 
 
@@ -264,21 +276,22 @@ def _of_failure(failure: UnitFailure, seen: Seen, place: Place) -> Notice:
     return _notice(failure.unit, Severity.FAILURE, f"{place.host}: {failure.unit} failed", lines, seen)
 
 
-def _ticks_again(units: Mapping[str, datetime], seen: Seen, rules: Rules) -> bool:
-    failed_at = units.get(TICKS)
-    if failed_at is None or seen.last_tick_at is None:
-        return False
-    return seen.last_tick_at > failed_at and seen.now - failed_at >= rules.settle
+def _well_again(units: Mapping[str, datetime], seen: Seen, rules: Rules) -> list[str]:
+    return [
+        unit
+        for unit, failed_at in units.items()
+        if unit in seen.well_at and seen.well_at[unit] > failed_at and seen.now - failed_at >= rules.settle
+    ]
 
 
-def _of_ticks_again(failed_at: datetime, seen: Seen, place: Place) -> Notice:
-    assert seen.last_tick_at is not None
+def _of_well_again(unit: str, failed_at: datetime, seen: Seen, place: Place) -> Notice:
+    title, what = _WELL_AGAIN[unit]
     lines = [
-        f"A tick has decided at {_time(seen.last_tick_at, place)}; {TICKS} failed at {_time(failed_at, place)}.",
+        f"{what} at {_time(seen.well_at[unit], place)}; {unit} failed at {_time(failed_at, place)}.",
         "",
         *_where(seen.now, place),
     ]
-    return _notice(TICKS, Severity.SUCCESS, f"{place.host}: KLoROS ticks again", lines, seen)
+    return _notice(unit, Severity.SUCCESS, f"{place.host}: {title}", lines, seen)
 
 
 def _notice(subject: str, severity: Severity, title: str, lines: Iterable[str], seen: Seen) -> Notice:
@@ -329,6 +342,14 @@ def due(standing: Standing, now: datetime) -> list[Waiting]:
     return [one for one in standing.waiting.values() if one.next_at <= now or now < one.since]
 
 
+def _next_look_at(unit: str, failed_at: datetime, seen: Seen, rules: Rules) -> datetime:
+    """Return when a unit may have recovered; what comes seldom or never again is not asked for at every tick."""
+    first = failed_at + rules.settle
+    if unit == TICKS or seen.now < first:
+        return first
+    return seen.now + (rules.settle if seen.now - failed_at < WINDOW else WINDOW)
+
+
 def next_look(standing: Standing, seen: Seen, rules: Rules, held: Sequence[UnitFailure] = ()) -> datetime | None:
     """Return when there will be something to do although nothing changes; None: only a change can be news.
 
@@ -336,8 +357,7 @@ def next_look(standing: Standing, seen: Seen, rules: Rules, held: Sequence[UnitF
         held: failures that the rate limit keeps from being told.
     """
     news = [one.gone_at + rules.settle for one in standing.told.values() if one.gone_at is not None]
-    if TICKS in standing.units:
-        news.append(standing.units[TICKS] + rules.settle)
+    news += [_next_look_at(unit, failed_at, seen, rules) for unit, failed_at in standing.units.items()]
     if held or any(cause.condition not in standing.told for cause in seen.causes):
         news.append(seen.now)
     if len(standing.made_at) >= rules.per_hour:

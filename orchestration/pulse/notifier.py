@@ -22,6 +22,7 @@ from orchestration.host.journal import Event, Priority, log
 from orchestration.pulse import delivery, notice, notice_ledger, signs
 from orchestration.pulse.delivery import Target
 from orchestration.pulse.notice import Notice, Place, Rules, Seen, Severity, Standing, UnitFailure
+from orchestration.store.instants import from_text
 
 if TYPE_CHECKING:
     from orchestration.settings import Settings
@@ -61,7 +62,7 @@ def tell(settings: Settings, db: Database, to: tuple[Target, ...] | None) -> Non
         now=clock.now(),
         causes=judged.causes,
         failures=[failure.told for failure in failures],
-        last_tick_at=_last_tick(db),
+        well_at=_well_at(db),
     )
     news = notice.consider(notice_ledger.standing(db), seen, how, place(settings))
     standing = notice.put_out(news.standing, news.notices, [target.key for target in to], seen.now)
@@ -116,10 +117,14 @@ def _deliver(one: Notice, to: tuple[Target, ...]) -> dict[str, str]:
     return faults
 
 
-def _last_tick(db: Database) -> datetime | None:
-    for row in db.rows("notices.last_tick"):
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=float(str(row["value"])))
-    return None
+def _well_at(db: Database) -> dict[str, datetime]:
+    """Return when each unit last did what it is for, where it ever has."""
+    ticks = {
+        notice.TICKS: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=float(str(row["value"])))
+        for row in db.rows("notices.last_tick")
+    }
+    loop = {notice.LOOP: from_text(str(row["ended_at"])) for row in db.rows("notices.last_iteration")}
+    return {**ticks, **loop, **{notice.CYCLES: from_text(str(row["ended_at"])) for row in db.rows("notices.last_cycle")}}
 
 
 def _failures(state_dir: str) -> Iterator[_Failure]:

@@ -81,7 +81,7 @@ def _old_signals(kernel: Kernel) -> list[str]:
         entry.path
         for entry in _entries(kernel.path("signals"))
         if entry.name.startswith(SIGNAL_PREFIX)
-        and entry.name.endswith(".json")
+        and ".json" in entry.name  # put aside ones have a word behind it
         and entry.name != f"{SIGNAL_PREFIX}{kept}.json"
         and entry.is_file(follow_symlinks=False)
         and entry.stat(follow_symlinks=False).st_mtime < before

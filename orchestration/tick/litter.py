@@ -2,7 +2,7 @@
 
 The state folder and the textfile's are small and listed by every tick. Folders that may be large (100,000 acks) are
 listed only when an entry came or went since they were last found clean, which their change time tells; the folder of a
-cycle, as long as the cycle is not settled.
+cycle and what its hints are written to, as long as the cycle is not settled.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def _unsettled(kernel: Kernel) -> list[str]:
         return []
     from orchestration.cycles.artifacts import cycle_dir
 
-    return [cycle_dir(kernel.settings.cycles_dir, cycle.cycle) for cycle in cycles]
+    folders = [cycle_dir(kernel.settings.cycles_dir, cycle.cycle) for cycle in cycles]
+    return [*folders, *(os.path.join(folder, "artifacts") for folder in folders), kernel.path("out")]  # hints: both
 
 
 def _sweep_changed(kernel: Kernel) -> int:

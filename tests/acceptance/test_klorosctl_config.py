@@ -69,6 +69,16 @@ def test_check_lists_every_fault_and_ends_with_78(host: Host) -> None:
     assert (document.returncode, len(json.loads(document.stdout)["faults"])) == (78, 3)
 
 
+def test_a_command_with_an_open_quote_is_a_fault_of_the_settings(host: Host) -> None:
+    host.set(KLR_DREAM_COMMAND='echo "never closed')
+    for entry in ("run_once", "run_cycle"):
+        done = host.run(entry)
+        assert (done.returncode, "KLR_DREAM_COMMAND" in done.stderr, "Traceback" in done.stderr) == (78, True, False)
+    host.set(KLR_DREAM_COMMAND="true")
+    loop = host.run("run_loop", "--command", 'echo "never closed')
+    assert (loop.returncode in (64, 78), "--command" in loop.stderr, "Traceback" in loop.stderr) == (True, True, False)
+
+
 def test_a_variable_that_no_setting_has_is_told(host: Host) -> None:
     host.set(KLR_DREAM_TIMOUT="3", KLR_CYCLE="4")
     done = host.run("klorosctl", "config", "check")

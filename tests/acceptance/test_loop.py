@@ -349,6 +349,68 @@ def test_a_dry_run_tells_and_changes_no_byte(looping: Looping) -> None:
     assert looping.host.snapshot() == before
 
 
+@pytest.mark.parametrize(("text", "flags", "dry"), [("1", (), True), ("off", (), False), ("true", ("--no-dry-run",), False)])
+def test_a_dry_run_can_be_asked_for_by_a_variable(looping: Looping, text: str, flags: tuple[str, ...], dry: bool) -> None:
+    looping.host.set(RUN_CYCLE_DRY_RUN=text)
+    done = looping.loop("--command", "true", *flags)
+    assert done.returncode == Exit.DONE, done.stderr
+    assert ("would run: " in done.stdout, len(looping.rows())) == ((True, 0) if dry else (False, 1))
+    assert "[RUN_CYCLE_DRY_RUN]" in " ".join(looping.loop("--help").stdout.split())
+
+
+def test_a_dry_run_that_is_neither_true_nor_false_runs_nothing(looping: Looping) -> None:
+    looping.host.set(RUN_CYCLE_DRY_RUN="perhaps")
+    done = looping.loop("--command", "true")
+    assert (done.returncode, looping.rows()) == (Exit.SETTINGS_INVALID, [])
+    assert "RUN_CYCLE_DRY_RUN = 'perhaps'" in done.stderr
+
+
+@pytest.mark.parametrize("setting", ["sandbox_reset", "require_git_clean", "continuous"])
+def test_a_switch_can_be_turned_off_over_its_variable(looping: Looping, setting: str) -> None:
+    looping.host.set(**{f"RUN_CYCLE_{setting.upper()}": "true"})
+    flag = f"--no-{setting.replace('_', '-')}"
+    plan = json.loads(looping.loop("--dry-run", "--json", flag).stdout)
+    assert plan["settings"][setting]["value"] == "false"
+    assert json.loads(looping.loop("--dry-run", "--json").stdout)["settings"][setting]["value"] == "true"
+
+
+def test_what_is_not_continuous_leaves_the_number_of_iterations(looping: Looping) -> None:
+    looping.host.set(RUN_CYCLE_CONTINUOUS="true", RUN_CYCLE_ITERATIONS="2")
+    assert looping.loop("--command", "true", "--sleep", "0", "--no-continuous").returncode == Exit.DONE
+    assert len(looping.rows()) == 2
+
+
+def test_a_cap_and_a_reset_that_a_flag_takes_back_reach_no_command(looping: Looping) -> None:
+    looping.host.set(RUN_CYCLE_CAP_WRITES="5", RUN_CYCLE_SANDBOX_RESET="1")
+    lines = 'echo "${RUN_CYCLE_CAP_WRITES-none} ${RUN_CYCLE_SANDBOX_RESET-none}" >> seen'
+    command, check = looping.command(lines), looping.command(lines, name="check.sh")
+    looping.loop("--command", command, "--prerequisites", check, "--cap-writes", "-1", "--no-sandbox-reset")
+    assert (looping.tree / "seen").read_text() == "none none\n" * 2
+    looping.loop("--command", command, "--require-variables", "RUN_CYCLE_CAP_WRITES")
+    assert (looping.tree / "seen").read_text().endswith("\n5 1\n")
+
+
+def test_values_are_shown_as_their_flags_take_them(looping: Looping) -> None:
+    flags = ("--backoff", "60,300", "--require-modules", "json,os", "--command", "echo 'a b' {goal}")
+    settings = json.loads(looping.loop("--dry-run", "--json", *flags).stdout)["settings"]
+    shown = [settings[name]["value"] for name in ("backoff", "require_modules", "command")]
+    assert shown == ["60 s, 300 s", "json, os", "echo 'a b' '{goal}'"]
+    looping.host.set(RUN_CYCLE_BACKOFF="60,300")
+    text = " ".join(looping.loop("--help").stdout.split())
+    assert "Between commas. [RUN_CYCLE_BACKOFF, loop.backoff; now 60 s, 300 s from" in text
+    assert "As one quoted string. [RUN_CYCLE_COMMAND," in text
+
+
+@pytest.mark.parametrize("flags", [(), ("--dry-run",)])
+def test_a_folder_that_is_none_is_refused_and_not_made(looping: Looping, flags: tuple[str, ...]) -> None:
+    slip = looping.tree.parent / "tere"
+    done = looping.loop("--command", "true", "--working-dir", str(slip), *flags)
+    assert done.returncode == Exit.USAGE
+    assert f"--working-dir: loop.working_dir = '{slip}'" in done.stderr
+    assert "mkdir -p" in done.stderr
+    assert not slip.exists()
+
+
 def test_klorosctl_has_the_loop_too(looping: Looping) -> None:
     looping.host.set(RUN_CYCLE_WORKING_DIR=str(looping.tree))
     done = looping.host.run("klorosctl", "loop", "--command", shlex.join([sys.executable, "-c", "print(1)"]), "--json")

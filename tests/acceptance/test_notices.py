@@ -254,6 +254,31 @@ def test_a_unit_failure_is_told_although_there_is_no_store(host: Host, webhook: 
     assert not path.exists()
 
 
+def test_units_that_do_well_again_are_told_once(host: Host, webhook: Webhook) -> None:
+    """The two beside the ticks; each is found in the store by what it has done since."""
+    urls(host, webhook.url)
+    host.set(KLR_NOTICES_SETTLE="0s", KLR_DREAM_COMMAND="true")
+    host.stepwise()
+    (host.state / "notices").mkdir(parents=True)
+    for unit in ("kloros-cycle.service", "kloros-loop.service", "kloros-pulse.service"):
+        note = {"ts": time.time(), "unit": unit, "result": "exit-code", "exit_status": "1"}
+        (host.state / "notices" / f"{unit}-1.json").write_text(json.dumps(note))
+    host.decided()
+    assert host.run("run_notice").returncode == 0
+    assert len(webhook.got) == 3
+    host.promote("p1")
+    host.decided()
+    host.run_queued()
+    host.change(
+        "INSERT INTO iterations (iteration, token, started_at, status, ended_at, history_path)"
+        " VALUES (1, 'token', '2126-11-21T03:00:00.000000Z', 'degraded', '2126-11-21T03:00:00.000000Z', '')"
+    )
+    for _ in range(2):
+        assert host.run("run_notice").returncode == 0
+    again = sorted(title.partition(": ")[2] for title in webhook.titles[3:])
+    assert again == ["the loop of KLoROS works again", "the runner of KLoROS works again"]
+
+
 # the dead-man's switch
 
 

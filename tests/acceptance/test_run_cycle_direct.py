@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from orchestration.cycles import bundle
 from orchestration.exits import Exit
 from orchestration.host import clock
 from orchestration.host.lock import FileLock
+from orchestration.phase.epoch import epoch_id
 from tests.acceptance.host import script
 
 REPORT = 'echo "{}" > artifacts/report.json'
@@ -111,6 +113,19 @@ def test_what_ends_badly(root: Root, lines: list[str], more: dict[str, str], cod
     root.run("--cycle", "1", code=code)
     assert root.manifest()["state"] == state
     assert len(os.listdir(root.path / "out")) == 2
+
+
+def test_no_run_is_judged_by_what_another_one_of_the_same_second_has_left(root: Root) -> None:
+    root.command(REPORT)
+    root.run("--cycle", "1")
+    signals = root.path / ".kloros" / "signals"
+    (left,) = (json.loads(path.read_text()) for path in signals.iterdir())
+    for second in range(3):
+        epoch = epoch_id(clock.now() + timedelta(seconds=second))
+        (signals / f"klr_phase_complete_{epoch}.json").write_text(json.dumps({**left, "epoch_id": epoch}))
+    root.command("exit 0")
+    root.run("--cycle", "2", code=Exit.PHASE_FAILED)
+    assert root.manifest("cycle_00002")["state"] == "failed"
 
 
 def test_a_number_is_used_once(root: Root) -> None:

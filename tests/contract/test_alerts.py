@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from orchestration.pulse import health, metrics
+from orchestration.pulse import health, metrics, notice
 from orchestration.pulse.health import RULES, Condition, Verdict
 
 TOP = Path(__file__).parents[2]
@@ -113,6 +113,14 @@ CASES = {
         "node_textfile_scrape_error is 1: one of the *.prom files, perhaps kloros.prom, is damaged or can't be opened; "
         "what it holds is missing or old.",
         {BUILD: "1+0x4 stale _x9 1+0x5", f"node_textfile_scrape_error{{{NODE}}}": "0+0x4 1+0x9 0+0x5"},
+    ),
+    "KlorosTextfileAbsent": Case(
+        9,
+        10,
+        15,
+        "There were some within a day, and for 5 minutes web01 has had none but those of Pulse: the textfile was removed, or "
+        "node_exporter does not answer. After a day this alert forgets it.",
+        {BUILD: "1+0x4 stale _x9 1+0x5", BUILD.replace(NODE, PULSE): "1+0x20"},
     ),
     "KlorosPulseUnavailable": Case(
         9,
@@ -303,6 +311,26 @@ def test_each_alert_has_a_case_and_each_condition_an_alert() -> None:
     assert sorted(by_condition) == sorted(set(Condition) - silent)
 
 
+def test_a_notice_leads_to_the_page_of_the_alert() -> None:
+    """What Prometheus alone would tell, `tick_stale` and `loop_silent`, has an alert with an expression of its own."""
+    pages = {
+        Condition.TICK_STALE: ALERTS["KlorosTickStale"],
+        Condition.LOOP_SILENT: ALERTS["KlorosLoopSilent"],
+        **{
+            condition: alert
+            for condition in Condition
+            for alert in ALERTS.values()
+            if f'max{{condition="{condition}"}}' in alert["expr"]
+        },
+    }
+    expected = {
+        condition: alert["annotations"]["runbook_url"].rpartition("/")[2].removesuffix(".md")
+        for condition, alert in pages.items()
+    }
+    assert expected.keys() == set(Condition)
+    assert notice.RUNBOOKS == expected
+
+
 def test_what_the_verdict_says_is_as_severe_as_the_alert() -> None:
     """Switches that people set themselves only warn, and so does what has not begun."""
     by_people = {Condition.DISABLED, Condition.HALTED, Condition.NO_TICK_YET}
@@ -333,6 +361,22 @@ def test_two_sources_of_one_host_are_one_alert(name: str, tmp_path: Path) -> Non
     fires = alert_of(name, instance=case.instance, description=case.description)
     when = [expect(name, case.quiet_at), expect(name, case.fires_at, fires), expect(name, case.resolved_at)]
     done = promtool(tmp_path, {"input_series": both, "alert_rule_test": when})
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("told", ["KlorosMetricsGone", "KlorosTextfileScrapeError", "KlorosPulseUnavailable"])
+def test_a_textfile_that_is_gone_for_a_reason_told_otherwise_is_told_once(told: str, tmp_path: Path) -> None:
+    """Pulse is gone with it, or is all there ever was; or the file is there and can't be read."""
+    pulse, error = BUILD.replace(NODE, PULSE), f"node_textfile_scrape_error{{{NODE}}}"
+    series = {
+        "KlorosMetricsGone": {BUILD: "1+0x4 stale", pulse: "1+0x4 stale"},
+        "KlorosTextfileScrapeError": {BUILD: "1+0x4 stale", pulse: "1+0x20", error: "0+0x4 1+0x15"},
+        "KlorosPulseUnavailable": {pulse: "1+0x20", f"up{{{PULSE}}}": "0+0x20"},
+    }[told]
+    given = [{"series": one, "values": values} for one, values in series.items()]
+    fires = alert_of(told, instance="web01", description=CASES[told].description)
+    when = [expect("KlorosTextfileAbsent", 15), expect(told, 15, fires)]
+    done = promtool(tmp_path, {"input_series": given, "alert_rule_test": when})
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import orchestration
 from orchestration.cycles import foreign_locks
 from orchestration.cycles.foreign_locks import NOTHING, OURS, parse_holder, reap_foreign_locks
 from orchestration.errors import Unwritable
@@ -92,6 +94,12 @@ def test_the_file_of_a_dead_process_is_removed(locks: Path, dead_pid: int, write
     path = write(locks / "gpu_maintenance.lock", dead_pid)
     assert reap_foreign_locks(str(locks)).removed == ("gpu_maintenance.lock",)
     assert not path.exists()
+
+
+def test_every_lock_that_the_program_takes_is_known_as_ours() -> None:
+    sources = (path.read_text() for path in Path(orchestration.__file__).parent.rglob("*.py"))
+    taken = {name for text in sources for name in re.findall(r"\"locks\", \"([a-z]+\.lock)\"", text)}
+    assert taken == OURS
 
 
 @pytest.mark.parametrize("name", sorted(OURS))

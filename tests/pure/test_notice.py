@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from orchestration.cycles.backoff import Backoff
+from orchestration.exits import Exit
 from orchestration.pulse.health import RULES, Cause, Condition, Verdict
 from orchestration.pulse.notice import (
+    CYCLES,
     HEALTH,
+    LOOP,
     RUNBOOKS,
     TICKS,
     News,
@@ -52,13 +55,15 @@ class Story:
         *conditions: Condition,
         failures: tuple[UnitFailure, ...] = (),
         last_tick: float | None = None,
+        last: tuple[str, float] | None = None,
     ) -> list[str]:
-        """Look, and return the titles of what is told."""
+        """Look, and return the titles of what is told. `last`: a unit, and the minute when it last did well."""
+        last = last if last_tick is None else (TICKS, last_tick)
         self.seen = Seen(
             now=NOW + minute * MINUTE,
             causes=[cause(condition) for condition in conditions],
             failures=failures,
-            last_tick_at=None if last_tick is None else NOW + last_tick * MINUTE,
+            well_at={} if last is None else {last[0]: NOW + last[1] * MINUTE},
         )
         self.news = consider(self.standing, self.seen, HOW, HERE)
         self.standing = self.news.standing
@@ -167,11 +172,43 @@ def test_a_failed_unit_is_told_with_the_meaning_of_its_exit_code(story: Story) -
     assert "do: klorosctl config check" in notice.body
 
 
+def test_a_unit_that_a_kill_switch_ended_leads_to_the_page_of_the_kill_switch(story: Story) -> None:
+    story.look(0, failures=(UnitFailure(unit=TICKS, exit_status=str(int(Exit.HALTED)), ts=NOW.timestamp()),))
+    assert f"docs/runbooks/{RUNBOOKS[Condition.HALTED]}.md" in story.news.notices[0].body
+
+
 def test_ticks_that_come_again_are_a_recovery(story: Story) -> None:
     story.look(0, failures=(UnitFailure(unit=TICKS, exit_status="69", ts=NOW.timestamp()),), last_tick=-1)
     assert story.look(6, last_tick=-1) == [], "none has decided since"
     assert story.look(7, last_tick=6.5) == ["ada: KLoROS ticks again"]
     assert story.look(8, last_tick=7.5) == []
+
+
+@pytest.mark.parametrize(
+    ("unit", "title"), [(LOOP, "the loop of KLoROS works again"), (CYCLES, "the runner of KLoROS works again")]
+)
+def test_a_unit_that_does_well_again_is_a_recovery(story: Story, unit: str, title: str) -> None:
+    story.look(0, failures=(UnitFailure(unit=unit, exit_status="1", ts=NOW.timestamp()),), last=(unit, -1))
+    assert story.next_look == 5
+    assert story.look(4, last=(unit, 3)) == [], "not settled"
+    assert story.look(6, last=(unit, -1)) == [], "it has not done well since"
+    assert story.next_look == 11
+    assert story.look(7, last=(TICKS, 6)) == [], "another unit has"
+    assert story.look(70, last=(unit, -1)) == []
+    assert story.next_look == 130, "after an hour it is asked for once an hour"
+    assert story.look(71, last=(unit, 70.5)) == [f"ada: {title}"]
+    assert f"; {unit} failed at 2026-11-21 03:00:00 EST" in story.news.notices[0].body
+    assert story.look(72, last=(unit, 71)) == []
+    assert (story.standing.units, story.next_look) == ({}, None)
+
+
+def test_a_unit_whose_recovery_nobody_can_see_is_not_remembered(story: Story) -> None:
+    pulse = UnitFailure(unit="kloros-pulse.service", exit_status="1", ts=NOW.timestamp())
+    assert story.look(0, failures=(pulse,)) == ["ada: kloros-pulse.service failed"]
+    assert (story.standing.units, story.next_look) == ({}, None)
+    story.standing = Standing(units={pulse.unit: NOW})
+    story.look(1)
+    assert story.standing.units == {}, "as an earlier version noted it"
 
 
 def test_a_failure_that_the_rate_limit_holds_back_is_not_done(story: Story) -> None:
