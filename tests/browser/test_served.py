@@ -16,6 +16,13 @@ from tests.acceptance.serving import Served, Writing, serving
 from tests.browser.conftest import AXE
 
 HOSTILE = b"<img src=x onerror=document.title='owned'>\x1b[31mred\x07 \xff</pre><script>document.title='owned'</script>\n"
+MOST_CHARACTERS = 1_000_000
+"""That a page keeps of a log that it follows: CHARACTERS in pulse.js."""
+WATCHED = """pre => {
+    pre.longest = 0;
+    const look = () => { pre.longest = Math.max(pre.longest, pre.textContent.length); };
+    new MutationObserver(look).observe(pre, {childList: true, characterData: true, subtree: true});
+}"""
 TOKEN = "tXq7Zk0vB2mN4pR6s8uWy"
 
 
@@ -76,6 +83,11 @@ def test_a_running_log_is_followed_to_its_end(chromium: Browser, host: Host) -> 
         running.write(b"and more while it runs\n")
         expect(log).to_contain_text("and more while it runs")
         assert "owned" not in page.title()
+        log.evaluate(WATCHED)
+        running.write(b"x" * 10_000_000 + b"\n")
+        running.write(b"and after the flood\n")
+        expect(log).to_contain_text("and after the flood", timeout=30_000)
+        assert 500_000 < log.evaluate("pre => pre.longest") <= MOST_CHARACTERS
         running.end()
         expect(page.get_by_role("status").filter(has_text="the cycle has ended: succeeded")).to_be_visible()
         assert complaints == []
