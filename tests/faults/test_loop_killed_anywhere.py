@@ -55,11 +55,12 @@ def test_killed_anywhere_no_row_is_lost_or_doubled_and_no_process_survives(tmp_p
     flags = ["--command", f"python3 -S fake.py {looping.tree}", "--timeout", "0.2", "--sleep", "0", "--max-backoff", "0"]
     flags += ["--goal", "own"] + ["--goal-from", "intents"] * by_intents
     deadline = time.monotonic() + 10 * KILLS
-    killed = 0
+    killed = turns = 0  # a loop that ended by itself, turned away or so, was not killed
     while killed < KILLS:
         assert time.monotonic() < deadline, "too slow"
+        turns += 1
         if by_intents:
-            looping.host.intend("loop_goal", goal=f"goal {killed}")
+            looping.host.intend("loop_goal", goal=f"goal {turns}")
         with looping.running(*flags, "--continuous", "--max-failures", "0") as loop:
             PAUSE.wait(chance.uniform(0.05, 0.8))
             killed += loop.poll() is None
