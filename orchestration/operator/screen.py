@@ -16,6 +16,8 @@ from zoneinfo import ZoneInfo
 
 import click
 
+from orchestration.pulse.dashboard import wording
+
 _GOOD, _BAD, _WAIT = "green", "red", "yellow"
 _COLOURS = {
     **dict.fromkeys(("succeeded", "accepted", "ok", "enabled", "phase", "dream_cycle", "processed"), _GOOD),
@@ -25,7 +27,6 @@ _COLOURS = {
     **dict.fromkeys(("degraded", "unknown"), _WAIT),
 }
 _ROOM = 24  # columns below which a last column is not worth being one
-_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 class Screen:
@@ -149,27 +150,12 @@ class Times:
 
 def span(length: timedelta | float) -> str:
     """Write a length of time by its two largest units: `2h 10min`, `42s`; under ten seconds with a tenth."""
-    seconds = length.total_seconds() if isinstance(length, timedelta) else float(length)
-    if 0 < seconds < 10 and seconds != int(seconds):
-        return f"{seconds:.1f}s"
-    left, parts = round(seconds), []
-    for unit, size in _UNITS:
-        number, left = divmod(left, size)
-        if number:
-            parts.append(f"{number}{unit}")
-        elif parts:
-            break  # neighbouring units only: no `1d 3s`
-    return " ".join(parts[:2]) or "0s"
+    return wording.span(length).replace("\u00a0", "")
 
 
 def size(number: int) -> str:
     """Write a number of bytes: `1.5 GiB`."""
-    value = float(number)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
+    return wording.size(number).replace("\u00a0", " ")
 
 
 def plain(text: str) -> str:
