@@ -64,7 +64,6 @@ class Signs(NamedTuple):
     """What a judgement rests on: aware UTC instants, seconds, bytes. None: there is none, or it is not known."""
 
     now: datetime
-    mode: Mode
     last_tick_at: datetime | None  # when a tick last decided anything
     last_attempt_at: datetime | None  # when a tick last came as far as the store
     tick_exits: tuple[int, ...]  # exit codes of the newest ticks, newest first
@@ -88,7 +87,12 @@ class Signs(NamedTuple):
     intents_dropped: int  # because the queue was full, within OVERFLOW_WITHIN
     federation_since: datetime | None  # when the oldest bundle that is not copied yet was to be
     disk_free: int | None  # where the state folder lies
-    switches: tuple[Mode, ...] = ()  # everything besides the mode that keeps ticks from acting
+    switches: tuple[Mode, ...] = ()  # what settings and files set against ticks; the first says the mode
+
+    @property
+    def mode(self) -> Mode:
+        """Whether ticks may act, in one word."""
+        return self.switches[0] if self.switches else Mode.ENABLED
 
 
 class Cause(NamedTuple):
@@ -194,7 +198,7 @@ def _halted(signs: Signs) -> str:
 
 
 def _is(signs: Signs, mode: Mode) -> bool:
-    return signs.mode == mode or mode in signs.switches
+    return mode in signs.switches
 
 
 def _tick_stale(signs: Signs) -> str:

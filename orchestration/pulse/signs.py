@@ -52,13 +52,11 @@ def read(settings: "Settings", db: Database, values: Values, now: datetime) -> S
         lost_since=to_text(now - health.LOST_WITHIN),
         overflow_since=to_text(now - health.OVERFLOW_WITHIN),
     )
-    held = switches(settings)
     active = next(iter(ledger.active(db)), None)
     newest = next(iter(calendar.recent(db, 1)), None)
     return Signs(
         now=now,
-        mode=held[0] if held else Mode.ENABLED,
-        switches=held,
+        switches=switches(settings),
         last_tick_at=_instant(values, "kloros_orchestrator_last_tick_timestamp_seconds"),
         last_attempt_at=_instant(values, "kloros_orchestrator_last_attempt_timestamp_seconds"),
         tick_exits=tuple(_list(row, "tick_exits")),

@@ -16,7 +16,7 @@ from orchestration.errors import Usage
 from orchestration.promotions.scan import read_regular
 from orchestration.pulse import health, tails
 from orchestration.pulse.bare import line_of
-from orchestration.pulse.health import Condition, Judgement, Mode, Signs
+from orchestration.pulse.health import Condition, Judgement, Signs
 from orchestration.pulse.loop_health import CycleLine, Failure, LoopHealth
 from orchestration.pulse.summary import NEWEST, Ended, summarise, totals_of
 
@@ -115,7 +115,6 @@ def _judge(lines: list[CycleLine], now: datetime) -> Judgement:
     dreams = [line for line in lines if line.job == JobName.DREAM and _finished(line)]
     signs = Signs(
         now=now,
-        mode=Mode.ENABLED,
         last_tick_at=None,
         last_attempt_at=None,
         tick_exits=(),

@@ -14,7 +14,6 @@ from orchestration.pulse.health import RULES, Condition, Mode, Signs, Verdict, j
 NOW = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
 WELL = Signs(
     now=NOW,
-    mode=Mode.ENABLED,
     last_tick_at=NOW - timedelta(seconds=40),
     last_attempt_at=NOW - timedelta(seconds=40),
     tick_exits=(0, 0, 0),
@@ -45,8 +44,8 @@ MOMENT = timedelta(microseconds=1)
 # For each condition: signs that just do not show it, and signs that just do.
 EDGES: dict[Condition, tuple[dict[str, Any], dict[str, Any]]] = {
     Condition.NO_TICK_YET: ({**ONLY_LOOP, "iteration_at": NOW}, ONLY_LOOP),
-    Condition.DISABLED: ({}, {"mode": Mode.DISABLED}),
-    Condition.HALTED: ({}, {"mode": Mode.HALTED}),
+    Condition.DISABLED: ({}, {"switches": (Mode.DISABLED,)}),
+    Condition.HALTED: ({}, {"switches": (Mode.HALTED,)}),
     Condition.TICK_STALE: (
         {"last_tick_at": NOW - health.TICKS_MISSED},
         {"last_tick_at": NOW - health.TICKS_MISSED - MOMENT},
@@ -71,7 +70,7 @@ EDGES: dict[Condition, tuple[dict[str, Any], dict[str, Any]]] = {
         {"active_cycle": 9, "active_deadline": NOW - health.OVERDUE_AFTER - MOMENT},
     ),
     Condition.CYCLE_LOST: ({}, {"lost": 1}),
-    Condition.MAINTENANCE: ({}, {"mode": Mode.MAINTENANCE}),
+    Condition.MAINTENANCE: ({}, {"switches": (Mode.MAINTENANCE,)}),
     Condition.LOCK_CONTENTION: ({"contentions": health.CONTENTIONS}, {"contentions": health.CONTENTIONS + 1}),
     Condition.PHASE_DURATION: (
         {"phase_seconds": (1800.0, *(600.0,) * 8)},
@@ -111,7 +110,7 @@ def test_every_condition_has_one_rule() -> None:
 
 
 def test_the_worst_cause_is_the_verdict_and_all_are_told_in_order() -> None:
-    signs = WELL._replace(disk_free=0, promotions_parked=2, mode=Mode.HALTED, phase_result="skipped")
+    signs = WELL._replace(disk_free=0, promotions_parked=2, switches=(Mode.HALTED,), phase_result="skipped")
     judgement = judge(signs, {})
     assert judgement.verdict is Verdict.STOPPED
     assert [cause.condition for cause in judgement.causes] == [
