@@ -100,10 +100,10 @@ def _run(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Exit:
     chosen = _chosen(flags, current.environ)
     wiring.become_owner(current.settings().state_dir)
     try:
-        from orchestration.pulse.server import process
         from orchestration.pulse.server.admission import Admission, read_token
         from orchestration.pulse.server.app import application
         from orchestration.pulse.server.looking import Looking
+        from orchestration.serving import process
     except ImportError as error:
         hint = "install the extra pulse: sudo ./install.sh --with pulse, or pip install 'kloros-orchestration[pulse]'"
         raise Usage(f"the server needs a package that is not installed: {error.name}", hint=hint) from error
