@@ -320,6 +320,8 @@ class Bridge(_Section):
     `[pulse] token_file` too."""
     port: Annotated[int, Field(ge=0, le=65535, examples=[9411])] = 9411
     """TCP port to listen on; 0 for any free one, which is told at the start."""
+    workspace: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}$", examples=["kloros"])] = "kloros"
+    """Workspace of this host's commands and of the tokens that it issues, where they name none."""
     auth_jwks_url: Annotated[str, Field(examples=["https://id.example.org/.well-known/jwks.json"])] = ""
     """URL of the public keys of whoever issues tokens (JWKS): https, or http on this host's own loopback. Empty: tokens are
     those that `klorosctl token issue` signs on this host."""

@@ -6,6 +6,7 @@ Owns the limits that keep slow and many clients bounded, and the order of leavin
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import socket
 import time
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
 MOST_CONNECTIONS: Final = 400
 """With a file for each, below the 1,024 descriptors that a process has by default."""
 _PATIENCE: Final = 30.0  # seconds: for a request to arrive whole, and for a client to take what is written
-_GRACE: Final = 3  # seconds for running answers at the end; systemd would kill after TimeoutStopSec=
+GRACE: Final = 3  # seconds for running answers at the end; systemd would kill after TimeoutStopSec=
 _LONGEST_HEAD: Final = 64 * 1024
-_STILL_ALIVE: Final = 5.0  # seconds between two signs of life; WatchdogSec= of a unit is several of them
+STILL_ALIVE: Final = 5.0  # seconds between two signs of life; WatchdogSec= of a unit is several of them
+_OTHER_FILES: Final = 100
 _LINGER: Final = 0.1  # seconds in which a connection that was accepted last becomes known
 _TCP_USER_TIMEOUT: Final = 18  # linux/tcp.h; socket.TCP_USER_TIMEOUT has the same value where Python knows it
 
@@ -117,6 +119,7 @@ class Server(uvicorn.Server):
         idle_exit: timedelta | None,
         on_stop: Callable[[], None],
         on_start: Callable[[], Awaitable[None]] | None = None,
+        on_end: Callable[[], Awaitable[None]] | None = None,
         protocol: type[asyncio.Protocol] = PatientProtocol,
         most_connections: int = MOST_CONNECTIONS,
     ) -> None:
@@ -124,7 +127,7 @@ class Server(uvicorn.Server):
 
         Args:
             idle_exit: None for never. on_stop: ends what would go on without end.
-            on_start: begins what goes on beside the requests, in their event loop.
+            on_start: begins what goes on beside the requests, in their event loop; on_end: ends it, after the last answer.
             protocol: of uvicorn, with `Patience`. most_connections: who comes beyond them is sent away with 503.
         """
         super().__init__(
@@ -139,7 +142,7 @@ class Server(uvicorn.Server):
                 proxy_headers=False,
                 server_header=False,
                 limit_concurrency=most_connections,
-                timeout_graceful_shutdown=_GRACE,
+                timeout_graceful_shutdown=GRACE,
             )
         )
         self.idle = False
@@ -148,6 +151,7 @@ class Server(uvicorn.Server):
         self._idle_exit = idle_exit
         self._on_stop = on_stop
         self._on_start = on_start
+        self._on_end = on_end
         self._told_alive = 0.0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -161,7 +165,7 @@ class Server(uvicorn.Server):
         """Look, ten times a second, whether it is time to go."""
         if await super().on_tick(counter):
             return True
-        if time.monotonic() - self._told_alive >= _STILL_ALIVE:
+        if time.monotonic() - self._told_alive >= STILL_ALIVE:
             self._told_alive = time.monotonic()
             self._notifier.tell(ALIVE)
         self.idle = self._is_idle() and await self._nobody_came()
@@ -172,6 +176,8 @@ class Server(uvicorn.Server):
         self._notifier.tell(STOPPING)
         self._on_stop()
         await super().shutdown(sockets)
+        if self._on_end is not None:
+            await self._on_end()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -206,6 +212,18 @@ class Server(uvicorn.Server):
         while self.server_state.connections and not self.should_exit:
             await asyncio.sleep(_LINGER)
         return True
+
+
+def allow_connections(wanted: int) -> int:
+    """Have so many files that this many connections can be open, as far as the host lets us; returns how many can."""
+    try:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    except OSError:  # a unit may forbid to ask
+        return MOST_CONNECTIONS
+    most = wanted + _OTHER_FILES if hard == resource.RLIM_INFINITY else min(wanted + _OTHER_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return max(most - _OTHER_FILES, 1)
 
 
 def serve(server: Server, sockets: Sequence[socket.socket]) -> None:

@@ -34,7 +34,7 @@ THREAD = "thr_" + "0" * 32
 AT = datetime(2026, 11, 21, 8, tzinfo=UTC)
 ISSUER = "https://id.example.org/"
 AUDIENCE = "kloros-bridge"
-ALGORITHMS = {"RS256": RSAAlgorithm, "ES256": ECAlgorithm, "EdDSA": OKPAlgorithm}
+ALGORITHMS: dict[str, Any] = {"RS256": RSAAlgorithm, "ES256": ECAlgorithm, "EdDSA": OKPAlgorithm}
 
 
 class SigningKey:
@@ -272,7 +272,7 @@ async def bridged(
         protocol=FastProtocol,
         most_connections=900,
     )
-    server.capture_signals = _no_signals  # type: ignore[assignment]  # they are pytest's
+    server.capture_signals = _no_signals  # type: ignore[method-assign]  # they are pytest's
     serving = asyncio.create_task(server.serve(list(listens.sockets)))
     port = listens.sockets[0].getsockname()[1]
     try:

@@ -389,7 +389,8 @@ def test_malformed_bursts_stay_cheap_and_keep_nobody_waiting() -> None:
 
 def test_a_client_that_leaves_in_the_middle_is_no_failure(capfd: pytest.CaptureFixture[str]) -> None:
     async def test(bridge: Bridged) -> None:
-        head = f"POST /v1/mcp/post_message HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {bridge.token}\r\ncontent-length: 99\r\n\r\n{{"
+        head = f"POST /v1/mcp/post_message HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {bridge.token}\r\n"
+        head += "content-length: 99\r\n\r\n{"
         with socket.create_connection(("127.0.0.1", bridge.port)) as connection:
             connection.sendall(head.encode())
             await asyncio.sleep(0.05)

@@ -316,5 +316,5 @@ def test_a_drip_is_no_answer() -> None:
     """An answer that comes byte by byte would hold a thread for ever."""
     with jwks_server() as server:
         server.body, server.drips = b" " * 1000, True
-        with pytest.raises(KlorosError, match="in time|within"):
+        with pytest.raises(KlorosError, match=r"in time|within"):
             asyncio.run(asyncio.wait_for(fetcher(server.url, patience=0.3)(), 5))

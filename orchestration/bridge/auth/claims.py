@@ -106,9 +106,14 @@ def _text(claims: Mapping[str, object], name: str) -> str:
     return value
 
 
+def is_name(text: str) -> bool:
+    """Tell whether an agent or a workspace can be called so."""
+    return _NAME.fullmatch(text) is not None
+
+
 def _name(claims: Mapping[str, object], name: str) -> str:
     value = _text(claims, name)
-    if not _NAME.fullmatch(value):
+    if not is_name(value):
         raise Rejected(Rule.CLAIM_MALFORMED, name)
     return value
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Final, Protocol
 
 from orchestration.bridge.auth.jwks import Key, keys_of
-from orchestration.bridge.auth.ring import Ring
+from orchestration.bridge.auth.ring import Ring, RingUnusable
 from orchestration.errors import KlorosError, Malformed
 from orchestration.host import files
 from orchestration.host.journal import Event, Priority, log
@@ -167,6 +167,8 @@ class LocalKeys:
     def __init__(self, ring: Ring, *, now: Callable[[], float]) -> None:
         self.generation = 0
         self._ring, self._now = ring, now
+        self.document: Mapping[str, list[dict[str, str]]] = {"keys": []}
+        """Their JWKS."""
         self._seen: object = None
         self._keys: Mapping[str, Key] = _NONE
 
@@ -194,13 +196,17 @@ class LocalKeys:
     def look(self) -> None:
         """Read the ring if it has changed, or a key in it has outlived its tokens."""
         seen = self._ring.identity()
-        public = self._ring.jwks(self._now()) if seen is not None else {"keys": []}
-        kids = tuple(one["kid"] for one in public["keys"])
-        if (seen, kids) == self._seen:
-            return
-        self._seen = (seen, kids)
         try:
-            self._keys = keys_of(json.dumps(public).encode())
+            document = self._ring.jwks(self._now())
+        except RingUnusable as error:
+            if seen != self._seen:
+                log(Event.BRIDGE_KEYS_FAILED, str(error), priority=Priority.ERROR)
+            self._seen, document = seen, {"keys": []}
+        if document == self.document:
+            return
+        self.document = document
+        try:
+            self._keys = keys_of(json.dumps(document).encode())
         except Malformed:
             self._keys = _NONE
         self.generation += 1

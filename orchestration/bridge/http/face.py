@@ -27,7 +27,7 @@ from orchestration.host.journal import Event, Priority, log
 from orchestration.serving import requests
 
 if TYPE_CHECKING:
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from orchestration.bridge.auth.tokens import Verifier
     from orchestration.bridge.methods import Method
@@ -53,6 +53,7 @@ class Face:
         jwks: Callable[[], Mapping[str, Any]],
         methods: Sequence[Method] = METHODS,
         beside: Sequence[BaseRoute] = (),
+        admits: Callable[[str], bool] = lambda _authorization: True,
         heartbeat: float = 15.0,
     ) -> None:
         """Put it together.
@@ -61,11 +62,13 @@ class Face:
             commands: an object with one coroutine function per method, `await commands.post_message(caller, asked)`.
             checks: what `/ready` asks; by name what is wrong, or an empty text.
             jwks: the public keys of this host's own issuer; none where tokens come from elsewhere.
+            admits: whether an `Authorization` may read the metrics.
             beside: further routes, asked last. heartbeat: seconds between two signs of life on an event stream.
         """
         self.measures = Measures()
         self._checks = checks
         self._jwks = jwks
+        self._admits = admits
         self._streaming = Streaming(commands.read_messages, verifier, self.measures, heartbeat=heartbeat)
         self._described = openapi.description(methods)
         self._page = page.of(self._described)
@@ -148,6 +151,8 @@ class Face:
         return JSONResponse({"ready": not wrong, "reasons": wrong}, 503 if wrong else 200)
 
     async def _metrics(self, request: Request) -> Response:
+        if not self._admits(request.headers.get("authorization", "")):
+            raise Refused(Code.UNAUTHORIZED, errors.UNAUTHORIZED, rule="http.metrics")
         openmetrics = "application/openmetrics-text" in request.headers.get("accept", "")
         text = self.measures.text(openmetrics=openmetrics)
         return Response(text, media_type=_OPENMETRICS if openmetrics else _METRICS)
@@ -165,7 +170,7 @@ class Face:
 class Beside:
     """The bridge and another face in one process, told apart by the address; each has its own way to admit."""
 
-    def __init__(self, bridge: Face, other: Any) -> None:
+    def __init__(self, bridge: ASGIApp, other: ASGIApp) -> None:
         self._bridge, self._other = bridge, other
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
