@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-from tests.contract.bridging import THREAD
+from tests.contract.bridge_served import THREAD
 
 CONNECTIONS = (1, 8, 32)
 

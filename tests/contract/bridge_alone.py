@@ -7,7 +7,7 @@ import sys
 
 from orchestration.bridge import wire
 from orchestration.bridge.caller import Caller
-from tests.contract.bridging import AT, Remembering, bridged
+from tests.contract.bridge_served import AT, Remembering, bridged
 
 
 class Null(Remembering):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.bridging import THREAD, Bridged, bridged, until
+from tests.contract.bridge_served import THREAD, Bridged, bridged, until
 
 MANY = 200
 MOST_MEMORY = 150 * 1024 * 1024

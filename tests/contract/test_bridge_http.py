@@ -19,7 +19,7 @@ from orchestration.bridge.http.body import LARGEST
 from orchestration.bridge.methods import METHODS
 from orchestration.bridge.refusal import STATUS, Code, Refused
 from orchestration.errors import StoreUnreachable
-from tests.contract.bridging import THREAD, Answer, Bridged, SigningKey, bridged, claims
+from tests.contract.bridge_served import THREAD, Answer, Bridged, SigningKey, bridged, claims
 
 POST = {"thread_id": THREAD, "body": "done"}
 

@@ -19,7 +19,7 @@ from orchestration.bridge.auth.jwks import keys_of
 from orchestration.bridge.auth.keys import FLOOR, KeysUnavailable, RemoteKeys
 from orchestration.bridge.auth.tokens import LONGEST, MOST_REMEMBERED, Verifier
 from orchestration.errors import KlorosError, Malformed
-from tests.contract.bridging import AUDIENCE, ISSUER, FixedKeys, JwksServer, SigningKey, claims, jwks, jwks_server
+from tests.contract.bridge_served import AUDIENCE, ISSUER, FixedKeys, JwksServer, SigningKey, claims, jwks, jwks_server
 
 NOW = 1_800_000_000.0
 
