@@ -1,120 +1,89 @@
 """What keeps agents from flooding a thread, or from turning in circles in it.
 
-Rates follow the generic cell rate algorithm (ITU-T I.371, as a virtual schedule): one instant per agent and per thread
-says when the next post would be due; it is kept in the store, so that a restart or a second process counts on.
+Rates are counted by the store for each agent in its workspace and for each thread (`state.Rate`), so that a restart or a
+second process counts on. Loop guards watch the turns of a thread, that is every chat or event by an agent:
 
-Loop guards watch the turns of a thread, that is every chat or event by an agent:
+- no progress: `max_turns` turns since the last status change or event of a type that had not occurred since then;
+- the same finding: reported or rejected `max_repeats` times, or again so many, without being verified in between.
 
-- no progress: `max_turns` turns since the last status change or the last event of a type that was new since then;
-- the same finding: reported or rejected `max_repeats` times without being verified in between.
-
-Either blocks the thread with its reason. What they know of a thread (`Loop`) is a value in the thread's row. Pure.
+Either blocks the thread, with its reason. Pure.
 """
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import datetime
 from typing import Final, NamedTuple
 
 from orchestration.bridge.message import Event
 from orchestration.bridge.refusal import Code, Refused
+from orchestration.bridge.state import Finding, Progress, Rate
 from orchestration.bridge.thread import GUARD_REASON
 from orchestration.bridge.wire import EventType
 
-_LONGEST: Final = 200  # kinds of events and findings that are remembered of one thread
-
-
-class Rate(NamedTuple):
-    """So many in a minute, of which so many at once."""
-
-    per_minute: int
-    burst: int
-
-    @property
-    def interval(self) -> timedelta:
-        """The time that one takes up."""
-        return timedelta(minutes=1) / self.per_minute
+MAX_TYPES: Final = 100
+"""Types of events remembered of a thread; who makes up more of them makes no progress by it."""
+_CLAIMS: Final = frozenset({EventType.FINDING_REPORTED, EventType.FINDING_REJECTED})
 
 
 class Limits(NamedTuple):
-    """What the settings allow."""
+    """What the settings allow; 0 turns a guard off."""
 
-    agent: Rate
-    thread: Rate
+    agent_per_minute: int = 120
+    thread_per_minute: int = 600
     max_turns: int = 20
     max_repeats: int = 3
 
 
-def admit(due: datetime | None, now: datetime, rate: Rate) -> datetime | timedelta:
-    """Give the instant at which the next one would be due, or for how long to wait when this one comes too early.
-
-    Args:
-        due: what this gave last time; None at the first.
-    """
-    start = now if due is None or due < now else due
-    early = start - now - (rate.burst - 1) * rate.interval
-    return start + rate.interval if early <= timedelta(0) else early
-
-
-def check_rate(what: str, due: datetime | None, now: datetime, rate: Rate) -> datetime:
-    """Give the next due instant, or refuse with RATE_LIMITED and its Retry-After. `what` is `agent` or `thread`."""
-    found = admit(due, now, rate)
-    if isinstance(found, datetime):
-        return found
+def check_rate(what: str, rate: Rate, limit: int, now: datetime) -> None:
+    """Refuse with RATE_LIMITED and its Retry-After when a minute's posts are used up. `what` is `agent` or `thread`."""
+    if not limit or (wait := rate.seconds_until(limit, now)) <= 0:
+        return
     whose = "You post" if what == "agent" else "This thread gets"
     raise Refused(
         Code.RATE_LIMITED,
-        f"{whose} more than {rate.per_minute} messages a minute.",
+        f"{whose} more than {limit} messages a minute. Try again in {wait:.1f} s.",
         rule=f"guards.rate.{what}",
-        details={"per_minute": rate.per_minute, "burst": rate.burst},
-        retry_after=found.total_seconds(),
+        details={"per_minute": limit},
+        retry_after=wait,
     )
 
 
-class Loop(NamedTuple):
-    """What the loop guards remember of a thread."""
-
-    turns: int = 0
-    """Since the last status change or new type of event."""
-    types: tuple[str, ...] = ()
-    """Types of events since the last status change."""
-    findings: tuple[tuple[str, int], ...] = ()
-    """How often each finding was reported or rejected since it was last verified."""
-
-
-def turned(loop: Loop, event: Event | None) -> Loop:
+def turned(progress: Progress, sender: str, event: Event | None) -> Progress:
     """Count one turn of an agent: an event, or None for a chat."""
-    if event is None:
-        return loop._replace(turns=loop.turns + 1)
-    is_new = event.type not in loop.types
-    return Loop(
-        turns=0 if is_new else loop.turns + 1,
-        types=(*loop.types, event.type)[-_LONGEST:] if is_new else loop.types,
-        findings=_counted(loop.findings, event),
-    )
+    known = event is None or event.type in progress.event_types or len(progress.event_types) >= MAX_TYPES
+    if event is None or known:
+        return replace(progress, turns=progress.turns + 1, last_sender=sender)
+    return Progress(turns=0, last_sender=sender, event_types=progress.event_types | {event.type})
 
 
-def _counted(findings: tuple[tuple[str, int], ...], event: Event) -> tuple[tuple[str, int], ...]:
-    if not event.finding:
-        return findings
-    others = tuple(found for found in findings if found[0] != event.finding)
-    if event.type == EventType.FINDING_VERIFIED:
-        return others
-    if event.type in (EventType.FINDING_REPORTED, EventType.FINDING_REJECTED):
-        return (*others, (event.finding, dict(findings).get(event.finding, 0) + 1))[-_LONGEST:]
-    return findings
+def told(finding: Finding | None, event: Event, *, sender: str, message_id: str) -> Finding | None:
+    """Give where a finding stands after an event about it; None when nobody has reported it."""
+    is_claim = event.type in _CLAIMS
+    if finding is None:
+        if event.type != EventType.FINDING_REPORTED:
+            return None
+        return Finding(
+            finding_id=event.finding, state=event.type, reports=1, message_id=message_id, reported_by=sender
+        )
+    reports = 0 if event.type == EventType.FINDING_VERIFIED else finding.reports + is_claim
+    return replace(finding, state=event.type, reports=reports)
 
 
-def status_changed(loop: Loop) -> Loop:
-    """Begin anew: whoever changes the status of a thread has looked at it."""
-    return Loop()
+def is_open(finding: Finding) -> bool:
+    """Say whether a finding still waits for somebody: until an event has verified it, rejected or not."""
+    return finding.state != EventType.FINDING_VERIFIED
 
 
-def tripped(loop: Loop, limits: Limits, *, finding: str = "") -> str:
-    """Say why the thread is to be blocked, as its reason; empty when it may go on. `finding`: that of the last event."""
-    times = dict(loop.findings).get(finding, 0)
-    if finding and times >= limits.max_repeats:
-        return f"{GUARD_REASON} finding {finding} was reported or rejected {times} times and is still not verified"
-    if loop.turns >= limits.max_turns:
-        return f"{GUARD_REASON} {loop.turns} turns without a change of status or a new type of event"
+def tripped(progress: Progress, finding: Finding | None, event: Event | None, limits: Limits) -> str:
+    """Say why the thread is to be blocked, as its reason; empty when it may go on.
+
+    Args:
+        progress, finding: after the turn. event: the turn itself, as an event.
+    """
+    repeats = finding.reports if finding and event and event.type in _CLAIMS else 0
+    if finding and repeats and limits.max_repeats and repeats % limits.max_repeats == 0:
+        return f"{GUARD_REASON} finding {finding.finding_id} was reported or rejected {repeats} times without being verified"
+    if limits.max_turns and progress.turns >= limits.max_turns:
+        return f"{GUARD_REASON} {progress.turns} turns without a change of status or a new type of event"
     return ""

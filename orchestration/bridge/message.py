@@ -132,9 +132,9 @@ def digest(asked: PostMessage) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def check_repeat(known: str, asked: PostMessage) -> None:
-    """Refuse another payload under a key that is taken; `known` is the digest of the first."""
-    if known != digest(asked):
+def check_repeat(first: str, again: str) -> None:
+    """Refuse another payload under a key that is taken; told by their digests."""
+    if first != again:
         raise Refused(
             Code.IDEMPOTENCY_CONFLICT,
             "This idempotency key belongs to another message of yours in this thread. Use a new one.",

@@ -1,82 +1,65 @@
-"""What stands in a thread, read from its messages alone: the same messages give the same words.
+"""What stands in a thread, from its findings and its latest messages: the same thread gives the same words.
 
 A finding is open from its report until an event verifies it; a rejection keeps it open, because whoever rejects (the
-fix, or the finding) says that something is not settled. Pure, and without a model: a command that writes a better text
-is `commands`' business, and this is what it falls back to.
+fix, or the finding) says that something is not settled. Pure, and without a model: a command may write a better text
+(`summarising.py`), and this is what it falls back to.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final
 
-from orchestration.bridge.message import Event, event_of
-from orchestration.bridge.wire import EventType, Message, MessageKind, OpenItem, Participant, ThreadStatus
+from orchestration.bridge.guards import is_open
+from orchestration.bridge.state import FoundFinding, ThreadRow
+from orchestration.bridge.wire import EventType, Message, MessageKind, OpenItem, Participant
 
 _SPEAKERS: Final = 5
 _OPEN_LISTED: Final = 20
 _EXCERPT: Final = 200
-_TOLD: Final = (
-    (EventType.FINDING_REPORTED, "reported"),
+_WORDS: Final = (
     (EventType.FIX_PUSHED, "fixed"),
+    (EventType.RE_REVIEW_REQUESTED, "to be reviewed again"),
     (EventType.FINDING_VERIFIED, "verified"),
     (EventType.FINDING_REJECTED, "rejected"),
 )
 
 
-class Told(NamedTuple):
-    """A thread's state beside its messages."""
-
-    title: str
-    status: ThreadStatus
-    reason: str
-    last_seq: int
-    participants: Sequence[Participant]
-
-
-def open_items(messages: Iterable[Message]) -> tuple[OpenItem, ...]:
+def open_items(findings: Sequence[FoundFinding]) -> tuple[OpenItem, ...]:
     """List the findings that are not verified, in the order in which they were first reported."""
-    found: dict[str, OpenItem] = {}
-    for message in messages:
-        event = _event(message)
-        if event is None or not event.finding:
-            continue
-        known = found.get(event.finding)
-        if event.type == EventType.FINDING_VERIFIED:
-            found.pop(event.finding, None)
-        elif event.type == EventType.FINDING_REPORTED and known is None:
-            found[event.finding] = OpenItem(
-                finding_id=event.finding,
-                message_id=message.message_id,
-                reported_by=message.sender,
-                state=EventType.FINDING_REPORTED,
-                body=_excerpt(message.body),
-            )
-        elif known is not None:
-            found[event.finding] = known.model_copy(update={"state": EventType(event.type)})
-    return tuple(found.values())
+    return tuple(
+        OpenItem(
+            finding_id=found.finding.finding_id,
+            message_id=found.finding.message_id,
+            reported_by=found.finding.reported_by,
+            state=EventType(found.finding.state),
+            body=_excerpt(found.body),
+        )
+        for found in findings
+        if is_open(found.finding)
+    )
 
 
-def counts(messages: Iterable[Message]) -> dict[str, int]:
-    """Count how many findings were reported, fixed, verified and rejected, each finding once per word."""
-    seen: dict[str, set[str]] = {word: set() for _, word in _TOLD}
-    words = {str(kind): word for kind, word in _TOLD}
-    for message in messages:
-        event = _event(message)
-        if event is not None and event.type in words:
-            seen[words[event.type]].add(event.finding or message.message_id)
-    return {word: len(ids) for word, ids in seen.items()}
+def text(
+    thread: ThreadRow,
+    participants: Sequence[Participant],
+    findings: Sequence[FoundFinding],
+    messages: Sequence[Message],
+) -> str:
+    """Write the summary: status, findings, open ones with their message ids, last speakers, unread counts.
 
-
-def text(told: Told, messages: Sequence[Message]) -> str:
-    """Write the summary: status, findings, open ones with their message ids, last speakers, unread counts."""
-    figures = counts(messages)
-    items = open_items(messages)
-    reason = f" ({told.reason})" if told.reason else ""
+    Args:
+        messages: the latest ones, in order.
+    """
+    states = Counter(found.finding.state for found in findings)
+    items = open_items(findings)
+    reason = f" ({thread.status_reason})" if thread.status_reason else ""
     lines = [
-        f"“{told.title}” is {told.status}{reason}; {told.last_seq} messages, {len(messages)} of them read for this.",
-        "Findings: " + ", ".join(f"{figures[word]} {word}" for _, word in _TOLD) + f", {len(items)} open.",
+        f"“{thread.title}” is {thread.status}{reason}, with {_count(thread.last_seq, 'message')}.",
+        f"Findings: {len(findings)} reported, "
+        + ", ".join(f"{states[state]} {word}" for state, word in _WORDS)
+        + f"; {len(items)} open.",
     ]
     lines += [
         f"Open: {item.finding_id} by {item.reported_by}, {item.state}, in {item.message_id}: {item.body}"
@@ -85,21 +68,21 @@ def text(told: Told, messages: Sequence[Message]) -> str:
     if len(items) > _OPEN_LISTED:
         lines.append(f"Open: {len(items) - _OPEN_LISTED} more.")
     if speakers := last_speakers(messages):
-        lines.append("Last to speak: " + ", ".join(speakers) + ".")
-    if unread := [f"{one.agent_id} {one.unread}" for one in told.participants if one.unread]:
-        lines.append("Unread: " + ", ".join(unread) + ".")
+        lines.append(f"Last to speak: {', '.join(speakers)}.")
+    if unread := [f"{one.agent_id} {one.unread}" for one in participants if one.unread]:
+        lines.append(f"Unread: {', '.join(unread)}.")
     return "\n".join(lines)
 
 
 def last_speakers(messages: Sequence[Message]) -> tuple[str, ...]:
     """Name who spoke last, each once, the latest first, at most five, with how often they spoke."""
-    often = Counter(message.sender for message in messages if message.kind is not MessageKind.SYSTEM)
-    latest = dict.fromkeys(message.sender for message in reversed(messages) if message.kind is not MessageKind.SYSTEM)
-    return tuple(f"{name} ({often[name]})" for name in list(latest)[:_SPEAKERS])
+    senders = [message.sender for message in messages if message.kind is not MessageKind.SYSTEM]
+    often = Counter(senders)
+    return tuple(f"{name} ({often[name]})" for name in list(dict.fromkeys(reversed(senders)))[:_SPEAKERS])
 
 
-def _event(message: Message) -> Event | None:
-    return event_of(message.kind, message.metadata, in_reply_to=message.in_reply_to, message_id=message.message_id)
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _excerpt(body: str) -> str:

@@ -122,6 +122,13 @@ def _no_way(current: ThreadStatus, wanted: ThreadStatus, hint: str) -> Refused:
     )
 
 
+def reason_kept(asked: Asked) -> str:
+    """Give the reason as the thread keeps it: a block by a coordinator or operator is marked as one that holds."""
+    if asked.status is _S.BLOCKED and asked.role in _ABOVE and not asked.reason.startswith(HELD):
+        return f"{ESCALATION_REASON} {asked.reason}".rstrip()
+    return asked.reason
+
+
 def check_open(status: ThreadStatus) -> None:
     """Refuse a post to a thread that is resolved or closed; reading stays allowed."""
     if status not in OPEN_FOR_POSTS:
