@@ -47,6 +47,7 @@ COMMANDS: Mapping[str, str] = {
     "heuristics": "heuristics",
     "intents": "intents",
     "pulse": "pulse",
+    "token": "token",
     "doctor": "doctor",
     "backup": "backup",
     "rollback-rollout": "rollout",
