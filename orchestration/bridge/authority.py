@@ -133,6 +133,4 @@ def not_found(what: str, *, foreign: bool = False) -> Refused:
     Args:
         what: `thread`, `message`, … foreign: it exists elsewhere: only the rule, for the audit, says so.
     """
-    return Refused(
-        Code.NOT_FOUND, f"There is no such {what}.", rule="workspace.fence" if foreign else f"{what}.exists"
-    )
+    return Refused(Code.NOT_FOUND, f"There is no such {what}.", rule="workspace.fence" if foreign else f"{what}.exists")

@@ -63,9 +63,7 @@ def told(finding: Finding | None, event: Event, *, sender: str, message_id: str)
     if finding is None:
         if event.type != EventType.FINDING_REPORTED:
             return None
-        return Finding(
-            finding_id=event.finding, state=event.type, reports=1, message_id=message_id, reported_by=sender
-        )
+        return Finding(finding_id=event.finding, state=event.type, reports=1, message_id=message_id, reported_by=sender)
     reports = 0 if event.type == EventType.FINDING_VERIFIED else finding.reports + is_claim
     return replace(finding, state=event.type, reports=reports)
 

@@ -44,5 +44,7 @@ class Writer:
 
 
 def _ours(summary: str, why: str) -> str:
-    log(Event.SUMMARY_LEFT, f"summary_command gave no summary, so the bridge's own is used: {why}", priority=Priority.WARNING)
+    log(
+        Event.SUMMARY_LEFT, f"summary_command gave no summary, so the bridge's own is used: {why}", priority=Priority.WARNING
+    )
     return summary

@@ -61,12 +61,8 @@ class MessageCommands(Desk):
     async def _page(self, caller: Caller, asked: wire.ReadMessages, since: int) -> wire.MessagesRead:
         sees_all = caller.role in SEES_ALL
         for _ in range(_MOST_PAGES):
-            found = await self.store.read(
-                asked.thread_id, reader=caller.agent_id, since_seq=since, limit=asked.limit + 1
-            )
-            await self.checked(
-                caller, "read_messages", asked.thread_id, found.thread, takes_part=found.member is not None
-            )
+            found = await self.store.read(asked.thread_id, reader=caller.agent_id, since_seq=since, limit=asked.limit + 1)
+            await self.checked(caller, "read_messages", asked.thread_id, found.thread, takes_part=found.member is not None)
             page = found.messages[: asked.limit]
             has_more = len(found.messages) > len(page)
             since = page[-1].seq if page else since
@@ -157,9 +153,7 @@ class _Posting:
         )
         self._digest = deferred(lambda: message.digest(asked))
         self._kept = deferred(self._keep(desk))
-        self.event = message.event_of(
-            asked.kind, asked.metadata, in_reply_to=asked.in_reply_to, message_id=self._message_id
-        )
+        self.event = message.event_of(asked.kind, asked.metadata, in_reply_to=asked.in_reply_to, message_id=self._message_id)
 
     def _keep(self, desk: Desk) -> Any:
         return lambda: desk.rules.filters.message(self._asked.body, self._asked.metadata)
@@ -218,9 +212,7 @@ class _Posting:
         progress = guards.turned(row.progress, caller.agent_id, self.event) if is_turn else row.progress
         finding = None
         if self.event is not None and self.event.finding:
-            finding = guards.told(
-                facts.finding, self.event, sender=caller.agent_id, message_id=written.message_id
-            )
+            finding = guards.told(facts.finding, self.event, sender=caller.agent_id, message_id=written.message_id)
         why = ""
         if is_turn and row.status is wire.ThreadStatus.ACTIVE:
             why = guards.tripped(progress, finding, self.event, self._limits)
@@ -228,9 +220,7 @@ class _Posting:
         answer = wire.MessagePosted(
             message_id=written.message_id, seq=written.seq, thread_status=status, created_at=facts.now
         )
-        notes = [
-            audit.note(caller, "post_message", facts, thread_id=row.thread_id, after=audit.of_message(written))
-        ]
+        notes = [audit.note(caller, "post_message", facts, thread_id=row.thread_id, after=audit.of_message(written))]
         posts = [
             Post(
                 message=written,
@@ -267,5 +257,3 @@ class _Posting:
 
     def _is_turn(self) -> bool:
         return self._caller.role is not Role.OPERATOR and self._asked.kind is not wire.MessageKind.SYSTEM
-
-

@@ -91,9 +91,7 @@ class ParticipantCommands(Desk):
             answer = wire.TriggerQueued(trigger_id=trigger_id, created_at=facts.now)
             return Change(answer=answer, trigger=trigger, audit=(told,))
 
-        return await self.in_thread(
-            caller, "trigger_participant", asked.thread_id, plan, concerns=asked.target_agent_id
-        )
+        return await self.in_thread(caller, "trigger_participant", asked.thread_id, plan, concerns=asked.target_agent_id)
 
 
 def _changed(

@@ -48,9 +48,7 @@ class ThreadCommands(Desk):
                 updated_at=facts.now,
             )
             members = _first_members(caller, asked, facts)
-            told = audit.note(
-                caller, "create_thread", facts, thread_id=thread_id, after=audit.of_thread(row, members)
-            )
+            told = audit.note(caller, "create_thread", facts, thread_id=thread_id, after=audit.of_thread(row, members))
             answer = wire.ThreadCreated(thread_id=thread_id, status=row.status, created_at=facts.now)
             return Change(answer=answer, created=row, joined=members, audit=(told,))
 
@@ -142,18 +140,14 @@ class ThreadCommands(Desk):
             )
             before = audit.of_status(row.status, row.status_reason)
             after = audit.of_status(asked.status, reason) if is_changed else before
-            told = audit.note(
-                caller, "update_thread_status", facts, thread_id=row.thread_id, before=before, after=after
-            )
+            told = audit.note(caller, "update_thread_status", facts, thread_id=row.thread_id, before=before, after=after)
             if not is_changed:
                 return Change(answer=answer, audit=(told,))
             said = status_message(
                 facts, row, message_id=message_id, sender=caller.agent_id, status=asked.status, reason=reason
             )
             said = replace(said, message=said.message.model_copy(update={"traceparent": caller.traceparent}))
-            return Change(
-                answer=answer, status=(asked.status, reason), progress=Progress(), posts=(said,), audit=(told,)
-            )
+            return Change(answer=answer, status=(asked.status, reason), progress=Progress(), posts=(said,), audit=(told,))
 
         return await self.in_thread(caller, "update_thread_status", asked.thread_id, plan)
 
@@ -212,4 +206,3 @@ def _shown(found: FoundFinding, caller: Caller) -> FoundFinding:
     if reaches(caller.agent_id, sender=found.finding.reported_by, to=found.to, sees_all=caller.role in SEES_ALL):
         return found
     return replace(found, body="")
-
