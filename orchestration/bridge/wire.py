@@ -154,6 +154,8 @@ class UpdateThreadStatus(_Request):
     agent_id: AgentId | None = None
     status: ThreadStatus
     reason: Reason = ""
+    expected_status: ThreadStatus | None = None
+    """The status from which the change is meant; CONFLICT when the thread stands elsewhere by now."""
 
 
 class StatusUpdated(_Answer):
