@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from orchestration import wiring
 from orchestration.bridge.auth.fetching import fetcher
@@ -33,6 +33,16 @@ ISSUER: Final = "kloros"
 AUDIENCE: Final = "kloros-bridge"
 _LOOK_AT_REVOKED: Final = 1.0
 _AGAIN: Final = 5.0  # seconds after which what failed beside the requests is begun anew
+
+
+class Admission(Protocol):
+    """Who may read what takes no token of the bridge, and under which names."""
+
+    def admits(self, authorization: str) -> bool: ...
+
+    def knows(self, host: str) -> bool: ...
+
+    def is_own_name(self, host: str) -> bool: ...
 
 
 class Trust(NamedTuple):
@@ -76,11 +86,11 @@ class Bridge:
     _store: Store
     _face: Face
 
-    def __init__(self, settings: Settings, *, admits: Callable[[str], bool]) -> None:
-        """Take the settings; `admits` tells whether an `Authorization` may read the metrics."""
+    def __init__(self, settings: Settings, *, admission: Admission) -> None:
+        """Take the settings, and who may read the metrics and ask under which names."""
         self._settings = settings
-        self._admits = admits
-        self._keys = _keys(settings)
+        self._admission = admission
+        self._keys = keys(settings)
         issuer, audience = trust(settings)
         self._verifier = Verifier(self._keys, issuer=issuer, audience=audience, now=time.time)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -101,7 +111,9 @@ class Bridge:
             self._verifier,
             checks=self._checks,
             jwks=self._jwks,
-            admits=self._admits,
+            admits=self._admission.admits,
+            knows=self._admission.knows,
+            is_own_name=self._admission.is_own_name,
         )
         self._face.measures.figures = self._figures
         for work in (self._keys.run, self._watch_revocations):
@@ -146,7 +158,8 @@ class Bridge:
         return {**keys, **{f"store_{name}": value for name, value in self._store.figures().items()}}
 
 
-def _keys(settings: Settings) -> LocalKeys | RemoteKeys:
+def keys(settings: Settings) -> LocalKeys | RemoteKeys:
+    """Return the keys that tokens are verified with; they want to be run."""
     bridge = settings.bridge
     if not bridge.auth_jwks_url:
         return LocalKeys(ring(settings), now=time.time)

@@ -48,6 +48,7 @@ COMMANDS: Mapping[str, str] = {
     "intents": "intents",
     "pulse": "pulse",
     "token": "token",
+    "mcp": "mcp",
     "doctor": "doctor",
     "backup": "backup",
     "rollback-rollout": "rollout",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from orchestration.bridge.http.measures import Measures
     from orchestration.bridge.methods import Method
 
-_TRACEPARENT: Final = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 MOST_POLLS: Final = 512
 
 
@@ -63,20 +63,26 @@ class Commanding:
         caller = await admitted(here, self._verifier)
         asked = command.asks.validate_json(await body.read(scope, receive))
         here.thread_id = getattr(asked, "thread_id", None)
-        if isinstance(asked, ReadMessages) and asked.wait_seconds:
-            answer = await self._waited(here, command, asked, caller)
-        else:
-            answer = await command.call(caller, asked)
+        answer = await self._carried_out(here, command, asked, caller)
         await here.answer(200, command.answers.dump_json(answer))
 
-    async def _waited(self, here: Exchange, command: _Command, asked: BaseModel, caller: Caller) -> BaseModel:
+    async def carry_out(self, here: Exchange, name: str, asked: BaseModel) -> BaseModel:
+        """Have a method carried out for whoever the exchange turned out to be with; for other faces than this."""
+        assert here.caller is not None
+        return await self._carried_out(here, self._commands[name], asked, here.caller)
+
+    async def _carried_out(self, here: Exchange, command: _Command, asked: BaseModel, caller: Caller) -> BaseModel:
+        answer: BaseModel
+        if not (isinstance(asked, ReadMessages) and asked.wait_seconds):
+            answer = await command.call(caller, asked)
+            return answer
         here.waits = True
         if self._measures.polls >= MOST_POLLS:
             told = f"{MOST_POLLS} reads wait already, as many as may"
             raise Refused(Code.UNAVAILABLE, told, rule="http.polls", retry_after=5)
         self._measures.polls += 1
         try:
-            answer: BaseModel = await command.call(caller, asked)
+            answer = await command.call(caller, asked)
         finally:
             self._measures.polls -= 1
         return answer
@@ -89,7 +95,6 @@ async def admitted(here: Exchange, verifier: Verifier) -> Caller:
         Rejected, KeysUnavailable
     """
     identity = await verifier.verify(requests.header(here.scope, b"authorization"))
-    trace = requests.header(here.scope, b"traceparent")
     here.caller = Caller(
         agent_id=identity.agent_id,
         workspace_id=identity.workspace_id,
@@ -97,6 +102,11 @@ async def admitted(here: Exchange, verifier: Verifier) -> Caller:
         request_id=here.request_id,
         session_id=identity.session_id,
         token_id=identity.token_id,
-        traceparent=trace.decode() if _TRACEPARENT.fullmatch(trace) else "",
+        traceparent=traceparent(requests.header(here.scope, b"traceparent").decode("latin-1")),
     )
     return here.caller
+
+
+def traceparent(given: object) -> str:
+    """Return a W3C trace context if it is well-formed, else an empty text."""
+    return given if isinstance(given, str) and _TRACEPARENT.fullmatch(given) else ""

@@ -21,6 +21,7 @@ from orchestration.bridge.http.commanding import Commanding
 from orchestration.bridge.http.exchange import Exchange, of
 from orchestration.bridge.http.measures import Measures
 from orchestration.bridge.http.streaming import Streaming
+from orchestration.bridge.mcp.face import McpFace
 from orchestration.bridge.methods import METHODS
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.host.journal import Event, Priority, log
@@ -54,6 +55,8 @@ class Face:
         methods: Sequence[Method] = METHODS,
         beside: Sequence[BaseRoute] = (),
         admits: Callable[[str], bool] = lambda _authorization: True,
+        knows: Callable[[str], bool] = lambda _host: True,
+        is_own_name: Callable[[str], bool] = lambda _host: False,
         heartbeat: float = 15.0,
     ) -> None:
         """Put it together.
@@ -63,18 +66,25 @@ class Face:
             checks: what `/ready` asks; by name what is wrong, or an empty text.
             jwks: the public keys of this host's own issuer; none where tokens come from elsewhere.
             admits: whether an `Authorization` may read the metrics.
+            knows: whether the bridge may be asked under a `Host`. is_own_name: whether pages of a host are ours.
             beside: further routes, asked last. heartbeat: seconds between two signs of life on an event stream.
         """
         self.measures = Measures()
         self._checks = checks
         self._jwks = jwks
         self._admits = admits
+        self._knows = knows
+        commanding = Commanding(commands, methods, verifier, self.measures)
+        tools = McpFace(
+            methods, verifier, carry_out=commanding.carry_out, refusal=self._refusal, is_own_name=is_own_name
+        )
         self._streaming = Streaming(commands.read_messages, verifier, self.measures, heartbeat=heartbeat)
         self._described = openapi.description(methods)
         self._page = page.of(self._described)
         self._router = Router(
             [
-                Route("/v1/mcp/{method}", Commanding(commands, methods, verifier, self.measures)),
+                Route("/v1/mcp/{method}", commanding),
+                Route("/mcp", tools),
                 Route("/v1/threads/{thread_id}/events", self._streaming),
                 self._document("/health", "health", self._health),
                 self._document("/ready", "ready", self._ready),
@@ -105,6 +115,7 @@ class Face:
         scope["app"] = self  # without it, starlette writes its own words for 404 and 405
         began = self.measures.began()
         try:
+            self._check(scope)
             await self._router(scope, receive, exchange.send)
         except ClientGone:
             pass
@@ -120,7 +131,17 @@ class Face:
             seconds = self.measures.ended(began, operation=operation, method=method, status=status, timed=timed)
             _tell(exchange, method, seconds)
 
+    def _check(self, scope: Scope) -> None:
+        if not self._knows(requests.header(scope, b"host").decode("latin-1")):
+            told = "this server does not go by the name it was asked under; [pulse] hosts adds names"
+            raise Refused(Code.FORBIDDEN, told, rule="http.host")
+
     async def _refuse(self, error: Exception, exchange: Exchange) -> None:
+        refused = self._refusal(error, exchange)
+        allow = dict(error.headers or {}).get("Allow", "") if isinstance(error, HTTPException) else ""
+        await errors.answer(refused, exchange, status=405 if refused.rule == "http.method" else None, allow=allow)
+
+    def _refusal(self, error: Exception, exchange: Exchange) -> Refused:
         refused = errors.refusal(error)
         if refused is None:
             _tell_defect(exchange)
@@ -129,8 +150,7 @@ class Face:
         self.measures.failed(refused.code)
         if refused.code is Code.UNAUTHORIZED:
             self.measures.not_taken(refused.rule)
-        allow = dict(error.headers or {}).get("Allow", "") if isinstance(error, HTTPException) else ""
-        await errors.answer(refused, exchange, status=405 if refused.rule == "http.method" else None, allow=allow)
+        return refused
 
     def _document(self, path: str, operation: str, answer: Callable[[Request], Awaitable[Response]]) -> Route:
         async def answered(request: Request) -> Response:
