@@ -131,8 +131,8 @@ def test_a_reader_that_comes_again_and_again_misses_nothing_while_many_write(hos
 
         def write(agent: Agent, number: int) -> None:
             for at in range(each):
-                kind = {"kind": "event", "metadata": {"event_type": f"step_{number}_{at}"}}  # each is progress
-                agent.ask("post_message", thread_id=thread_id, body=str(at), **kind)
+                metadata = {"event_type": f"step_{number}_{at}"}  # each is progress
+                agent.ask("post_message", thread_id=thread_id, kind="event", body=str(at), metadata=metadata)
 
         writing = [threading.Thread(target=write, args=(agent, number)) for number, agent in enumerate(agents)]
         for one in writing:
