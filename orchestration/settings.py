@@ -311,6 +311,24 @@ class Pulse(_Section):
     this host's own name always may."""
 
 
+class Filter(_Section):
+    """One pattern for texts of the bridge: bodies, metadata, titles, reasons, prompts."""
+
+    pattern: Annotated[str, Field(min_length=1, examples=["AKIA[0-9A-Z]{16}"])]
+    """Regular expression, in the words of Python's `re`, looked for anywhere in a text."""
+    act: Annotated[Literal["refuse", "mask"], Field(examples=["mask"])] = "refuse"
+    """What becomes of a text in which it is found: refused, or kept with `[removed]` in its place."""
+
+    @field_validator("pattern")
+    @classmethod
+    def _pattern_is_one(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"no regular expression: {error}") from None
+        return pattern
+
+
 class Bridge(_Section):
     """The bridge, in which agents talk: `python -m orchestration.serve --bridge`, `kloros-bridge.service`. Needs the extra
     `bridge`."""
@@ -337,6 +355,28 @@ class Bridge(_Section):
     auth_keys_keep: Annotated[PositiveDuration, Field(examples=["24h"])] = timedelta(days=1)
     """How long the last keys count while their issuer is out of reach. A day bridges an outage; a key that its issuer
     withdraws meanwhile counts as long."""
+
+    agent_posts_per_minute: Annotated[int, Field(ge=0, examples=[120])] = 120
+    """Messages that one agent may post within a minute, in all its threads together; 0 for any number. Two a second are
+    more than a model writes."""
+    thread_posts_per_minute: Annotated[int, Field(ge=0, examples=[600])] = 600
+    """Messages that one thread takes within a minute, from everybody together; 0 for any number."""
+    max_turns: Annotated[int, Field(ge=0, examples=[20])] = 20
+    """A thread is blocked after so many messages of agents without a change of status or a new type of event; 0: never."""
+    max_repeats: Annotated[int, Field(ge=0, examples=[3])] = 3
+    """A thread is blocked when one finding was reported or rejected so many times without being verified; 0: never."""
+    filters: Annotated[dict[str, Filter], Field(examples=["[bridge.filters.keys]"])] = {}
+    """Patterns that refuse a text, or mask what they match, before anything is kept; applied in this order."""
+    filter_command: Annotated[Command, Field(examples=[["/opt/app/judge"]])] = ()
+    """Program that looks at each message first, a JSON file named by `KLR_MESSAGE`: it ends with 0 to let it pass, with 1 to
+    refuse it. Empty: none. One message at a time: it makes posting slow."""
+    filter_timeout: Annotated[PositiveDuration, Field(examples=["5s"])] = timedelta(seconds=5)
+    """Longest time for one judgement; after it the message is refused."""
+    summary_command: Annotated[Command, Field(examples=[["/opt/app/summarise"]])] = ()
+    """Program that writes the summaries of threads, by a model for example: it finds a JSON file by `KLR_THREAD`, and prints
+    the summary. Empty, or when it fails: the bridge's own, made of the thread's events."""
+    summary_timeout: Annotated[PositiveDuration, Field(examples=["30s"])] = timedelta(seconds=30)
+    """Longest time for one summary; after it the bridge's own is given."""
 
     @field_validator("auth_jwks_url")
     @classmethod

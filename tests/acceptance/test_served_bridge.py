@@ -22,7 +22,7 @@ from orchestration.exits import Exit
 from tests.acceptance.host import Host
 from tests.acceptance.serving import Answer, Served, residents, serving, until
 
-CASES = int(os.environ.get("KLR_TEST_API_CASES", "300"))
+CASES = int(os.environ.get("KLR_TEST_API_CASES", "1000"))
 """How many cases Schemathesis makes at least, in all; 10,000 before a release."""
 MANY = 200
 MOST_MEMORY = 150 * 1024 * 1024
@@ -33,6 +33,7 @@ CHECKS = (
     "response_headers_conformance",
     "response_schema_conformance",
     "unsupported_method",
+    "negative_data_rejection",
     "missing_required_header",
     "ignored_auth",
 )
@@ -130,8 +131,8 @@ def test_a_reader_that_comes_again_and_again_misses_nothing_while_many_write(hos
 
         def write(agent: Agent, number: int) -> None:
             for at in range(each):
-                kind = {"kind": "event", "metadata": {"event_type": f"step_{number}_{at}"}}  # each is progress
-                agent.ask("post_message", thread_id=thread_id, body=str(at), **kind)
+                metadata = {"event_type": f"step_{number}_{at}"}  # each is progress
+                agent.ask("post_message", thread_id=thread_id, kind="event", body=str(at), metadata=metadata)
 
         writing = [threading.Thread(target=write, args=(agent, number)) for number, agent in enumerate(agents)]
         for one in writing:

@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 from orchestration.bridge import audit, authority
 from orchestration.bridge.caller import Caller, Role
+from orchestration.bridge.filtering import Judge
 from orchestration.bridge.filters import Filters
 from orchestration.bridge.guards import Limits
 from orchestration.bridge.port import Store
@@ -34,12 +35,12 @@ GUARD: Final = "kloros:bridge"
 class Rules:
     """What the settings say of the rules."""
 
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     filters: Filters = field(default_factory=Filters)
+    judge: Judge | None = None
+    """A program that looks at texts before they are kept; None: no such thing."""
     writer: Writer | None = None
     """Who writes better summaries than ours; None: nobody."""
-    blocked: Callable[[str, str], None] | None = None
-    """Told of each thread that a loop guard has blocked, with the reason."""
 
 
 class Desk:
@@ -51,7 +52,7 @@ class Desk:
         self._now = now
 
     def new_id(self, kind: str) -> str:
-        """Make an id of `thr`, `msg` or `trg`: 48 bits of the time in milliseconds, 80 of chance, so that they sort by time."""
+        """Make an id of `thr`, `msg` or `trg`: 48 bits of time in milliseconds, which sorts them, and 80 of chance."""
         return f"{kind}_{int(self._now().timestamp() * 1000):012x}{secrets.token_hex(10)}"
 
     async def in_thread(
@@ -154,12 +155,15 @@ def deferred(make: Callable[[], T]) -> Callable[[], T]:
     try:
         made = make()
     except Refused as refusal:
-        why = refusal
-    else:
-        return lambda: made
+        return failing(refusal)
+    return lambda: made
 
-    def later() -> T:
-        raise why
+
+def failing(refusal: Refused) -> Callable[[], NoReturn]:
+    """Raise a refusal later."""
+
+    def later() -> NoReturn:
+        raise refusal
 
     return later
 

@@ -8,12 +8,14 @@ from typing import Any, Final, NamedTuple
 from orchestration.bridge import audit, authority, guards, message, wire
 from orchestration.bridge.authority import SEES_ALL
 from orchestration.bridge.caller import Caller, Role
-from orchestration.bridge.commanding.desk import GUARD, Desk, caught, deferred
+from orchestration.bridge.commanding.desk import GUARD, Desk, caught, deferred, failing
 from orchestration.bridge.commanding.threads import status_message
+from orchestration.bridge.filtering import Judge
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.bridge.state import Change, Facts, Post, Progress, ThreadRow
 from orchestration.bridge.thread import check_open
 from orchestration.host import clock
+from orchestration.host.journal import Event, Priority, log
 
 _MOST_PAGES: Final = 10  # of messages for others, before a reader is answered with none and told to go on
 
@@ -30,6 +32,7 @@ class MessageCommands(Desk):
     async def post_message(self, caller: Caller, asked: wire.PostMessage) -> wire.MessagePosted:
         """Post a message, to all or to one participant; a repeat under the same key answers with the first."""
         post = _Posting(self, caller, asked)
+        await post.judged(self.rules.judge)
         posted = await self.in_thread(
             caller,
             "post_message",
@@ -39,8 +42,9 @@ class MessageCommands(Desk):
             replies_to=asked.in_reply_to,
             finding_id=post.event.finding or None if post.event else None,
         )
-        if posted.blocked and self.rules.blocked is not None:
-            self.rules.blocked(asked.thread_id, posted.blocked)
+        if posted.blocked:
+            told = f"thread {asked.thread_id} is blocked, and waits for a coordinator or operator: {posted.blocked}"
+            log(Event.THREAD_BLOCKED, told, priority=Priority.WARNING, thread=asked.thread_id, request=caller.request_id)
         return posted.answer
 
     async def read_messages(self, caller: Caller, asked: wire.ReadMessages) -> wire.MessagesRead:
@@ -157,6 +161,17 @@ class _Posting:
 
     def _keep(self, desk: Desk) -> Any:
         return lambda: desk.rules.filters.message(self._asked.body, self._asked.metadata)
+
+    async def judged(self, judge: Judge | None) -> None:
+        """Have a program look at the texts, if there is one and nothing is wrong with them so far."""
+        if judge is None:
+            return
+        try:
+            self._check()
+            body, metadata = self._kept()
+            await judge.check(body, metadata)
+        except Refused as refusal:
+            self._kept = failing(refusal)
 
     def _check_kind(self) -> None:
         if self._asked.kind is wire.MessageKind.SYSTEM and self._caller.role not in authority.SPEAKS_FOR_THE_SYSTEM:
