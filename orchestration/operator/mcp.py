@@ -5,23 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from typing import TYPE_CHECKING
 
 import click
 
+from orchestration.bridge.mcp import clients
 from orchestration.errors import Usage
 from orchestration.operator.console import Console, json_option
 
-if TYPE_CHECKING:
-    from orchestration.bridge.mcp.clients import Http, Stdio
-
-_TOKEN = "KLOROS_BRIDGE_TOKEN"  # noqa: S105 - a variable's name
 _LONGEST = 16 * 1024
 _WHERE = {"codex": "~/.codex/config.toml", "claude": ".mcp.json of the project"}
 
 
 @click.group(invoke_without_command=True)
-@click.option("--token-file", type=click.Path(), help=f"File with the agent's token, instead of the variable {_TOKEN}.")
+@click.option("--token-file", type=click.Path(), help=f"File with the agent's token, instead of {clients.TOKEN}.")
 @click.option("--operator", "as_operator", is_flag=True, help="Act as yourself, the operator: every thread, every method.")
 @click.pass_context
 def mcp(ctx: click.Context, *, token_file: str | None, as_operator: bool) -> None:
@@ -35,10 +31,10 @@ def mcp(ctx: click.Context, *, token_file: str | None, as_operator: bool) -> Non
     console: Console = ctx.obj
     token = _token(console, token_file)
     if as_operator and token:
-        raise Usage("--operator and a token are two identities", hint=f"leave one out (the variable {_TOKEN} counts)")
+        raise Usage("--operator and a token are two identities", hint=f"leave one out (the variable {clients.TOKEN} counts)")
     if not (as_operator or token):
         hint = "klorosctl token issue --agent NAME gives one; --operator acts as yourself"
-        raise Usage(f"who asks? Set {_TOKEN}, or give --token-file", hint=hint)
+        raise Usage(f"who asks? Set {clients.TOKEN}, or give --token-file", hint=hint)
     try:
         from orchestration import bridge_mcp
     except ImportError as error:
@@ -61,13 +57,11 @@ def mcp(ctx: click.Context, *, token_file: str | None, as_operator: bool) -> Non
 @click.pass_obj
 def config(console: Console, *, client: str, name: str, url: str, stdio: bool) -> None:
     """Print what a client's configuration must say, so that it finds the bridge. The token stays out of it."""
-    from orchestration.bridge.mcp import clients
-
     if stdio and url:
         raise Usage("--stdio needs no --url", hint="leave one out")
     if not name or not name.isprintable():
         raise Usage(f"--name {name!r} is no name", hint="letters, digits, - and _ are good everywhere")
-    where: Http | Stdio = clients.Http(url or _address(console))
+    where: clients.Http | clients.Stdio = clients.Http(url or _address(console))
     if stdio:
         where = clients.Stdio(shutil.which("klorosctl") or "klorosctl", ("mcp",))
     text = (clients.codex if client == "codex" else clients.claude)(name, where)
@@ -87,7 +81,7 @@ def _address(console: Console) -> str:
 
 def _token(console: Console, path: str | None) -> str:
     if path is None:
-        return console.caller.get(_TOKEN, "").strip()
+        return console.caller.get(clients.TOKEN, "").strip()
     try:
         with open(path, encoding="ascii") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)

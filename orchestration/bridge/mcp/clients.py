@@ -1,7 +1,8 @@
 """What MCP clients want to read in their configuration, so that they find the bridge. Pure.
 
-Codex: `[mcp_servers.NAME]` in config.toml, checked against @openai/codex 0.169 (`codex mcp list`); its own limit for a tool is
-60 s, and a read may wait for 30. Claude Code: .mcp.json, checked against @anthropic-ai/claude-code 2.1; it puts variables in.
+Codex: `[mcp_servers.NAME]` in config.toml, checked against @openai/codex 0.169 (`codex mcp list`). Its own limit for a tool
+is 60 s, and a read may wait for 30. Claude Code: .mcp.json, checked against @anthropic-ai/claude-code 2.1, which puts
+variables in.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 Theory. The server has nothing to say that nobody asked for, so it keeps no session and opens no stream: each POST stands
 for itself, whatever process answers it. So it does for both kinds of protocol there are: the older revisions, in which a
-client shakes hands first, and the newer, in which each request says all of it. The SDK's own transport starts tasks and streams for each request,
-which costs more than all the rest (docs/decisions/0025); what a message means is still the SDK's (`serve_one`).
+client shakes hands first, and the newer, in which each request says all of it. The SDK's own transport starts tasks and
+streams for each request, which costs more than all the rest (docs/decisions/0025); what a message means is still the SDK's
+(`serve_one`).
 https://modelcontextprotocol.io/specification/2025-11-25/basic/transports
 """
 
