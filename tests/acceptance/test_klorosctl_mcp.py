@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import pytest
 from mcp.client.client import Client
@@ -29,12 +29,15 @@ def issued(host: Host, agent: str, role: str = "participant", *more: str) -> str
 
 
 @asynccontextmanager
-async def spoken(host: Host, *flags: str, mode: str = "auto", told: Path | None = None, **environ: str) -> AsyncIterator[Client]:
+async def spoken(
+    host: Host, *flags: str, token: str = "", mode: str = "auto", told: Path | None = None
+) -> AsyncIterator[Client]:
     """A client that has started its server."""
     command, *arguments = host.command("klorosctl", "mcp", *flags)
-    server = StdioServerParameters(command=command, args=arguments, env={**host.environ, **environ})
+    given = {TOKEN: token} if token else {}
+    server = StdioServerParameters(command=command, args=arguments, env={**host.environ, **given})
     async with AsyncExitStack() as stack:
-        errors: TextIO = stack.enter_context(open(told or os.devnull, "w"))
+        errors = stack.enter_context((told or Path(os.devnull)).open("w"))
         yield await stack.enter_async_context(Client(stdio_client(server, errlog=errors), mode=mode))
 
 
@@ -45,8 +48,8 @@ def test_the_official_client_calls_every_tool_over_standard_input(host: Host, tm
 
     async def scene() -> None:
         async with (
-            spoken(host, mode=mode, told=told, **{TOKEN: agent}) as executioner,
-            spoken(host, mode=mode, **{TOKEN: auditor}) as reads,
+            spoken(host, mode=mode, told=told, token=agent) as executioner,
+            spoken(host, mode=mode, token=auditor) as reads,
         ):
             await Review(executioner, reads).play()
 
@@ -62,7 +65,7 @@ def test_the_operator_is_one_only_when_asked_for_and_sees_every_thread(host: Hos
     token = issued(host, "executioner")
 
     async def scene() -> None:
-        async with spoken(host, **{TOKEN: token}) as agent, spoken(host, "--operator") as operator:
+        async with spoken(host, token=token) as agent, spoken(host, "--operator") as operator:
             made = await agent.call_tool("create_thread", {"workspace_id": "kloros", "title": "Retry"})
             assert made.structured_content is not None
             thread = {"thread_id": made.structured_content["thread_id"]}
@@ -79,7 +82,7 @@ def test_a_revoked_token_is_taken_no_more_in_the_middle_of_it(host: Host) -> Non
     made = json.loads(host.run("klorosctl", "token", "issue", "--agent", "executioner", "--json").stdout)
 
     async def scene() -> None:
-        async with spoken(host, **{TOKEN: made["token"]}) as agent:
+        async with spoken(host, token=made["token"]) as agent:
             assert not (await agent.call_tool("list_threads", {})).is_error
             assert host.run("klorosctl", "token", "revoke", made["token_id"]).returncode == 0
             async with asyncio.timeout(20):
@@ -94,7 +97,7 @@ def test_a_message_of_one_client_wakes_the_read_of_another(host: Host) -> None:
     tokens = issued(host, "executioner"), issued(host, "reviewer")
 
     async def scene() -> None:
-        async with spoken(host, **{TOKEN: tokens[0]}) as posts, spoken(host, **{TOKEN: tokens[1]}) as reads:
+        async with spoken(host, token=tokens[0]) as posts, spoken(host, token=tokens[1]) as reads:
             asked = {"workspace_id": "kloros", "title": "Retry", "participants": ["reviewer"]}
             made = (await posts.call_tool("create_thread", asked)).structured_content
             assert made is not None

@@ -146,11 +146,10 @@ def test_a_caller_is_who_the_token_says_with_the_requests_id_and_trace(newer: bo
         trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
         call = {"name": "post_message", "arguments": {"thread_id": THREAD, "body": "x"}, "_meta": {"traceparent": trace}}
         async with bridged(commands) as bridge:
-            named = {"mcp_name": "post_message", "x_request_id": "r-7"}
             if newer:
                 NEWER["traceparent"] = trace
             try:
-                answer = await rpc(bridge, "tools/call", call, newer=newer, **named)
+                answer = await rpc(bridge, "tools/call", call, newer=newer, mcp_name="post_message", x_request_id="r-7")
             finally:
                 NEWER.pop("traceparent", None)
             assert answer.status == 200, answer.body
@@ -172,8 +171,8 @@ def test_nobody_gets_in_without_a_token_or_from_a_page_of_another_site() -> None
     async def scene() -> None:
         async with bridged() as bridge:
             bridge.face = _with_names(bridge)
-            for wrong in ({"authorization": ""}, {"authorization": "Bearer nonsense"}):
-                answer = await rpc(bridge, "tools/list", **wrong)
+            for wrong in ("", "Bearer nonsense"):
+                answer = await rpc(bridge, "tools/list", authorization=wrong)
                 assert (answer.status, answer.json["error"]["code"]) == (401, "UNAUTHORIZED")
                 assert answer.headers["www-authenticate"].startswith("Bearer ")
             for origin, status in (("https://evil.example", 403), ("null", 403), ("http://localhost:3000", 200)):
@@ -240,10 +239,12 @@ def test_each_request_stands_for_itself_and_nothing_is_streamed() -> None:
             assert (await rpc(bridge, "nothing/there")).json["error"]["code"] == -32601
             unknown = await rpc(bridge, "nothing/there", newer=True)
             assert (unknown.status, unknown.json["error"]["code"]) == (404, -32601)
-            for headers in ({"mcp_method": "ping"}, {"mcp_protocol_version": "2099-01-01"}):
-                assert (await rpc(bridge, "tools/list", newer=True, **headers)).status == 400
-            for headers in ({"content_type": "text/plain"}, {"accept": "text/event-stream"}):
-                answer = await rpc(bridge, "tools/list", **headers)
+            assert (await rpc(bridge, "tools/list", newer=True, mcp_method="ping")).status == 400
+            assert (await rpc(bridge, "tools/list", newer=True, mcp_protocol_version="2099-01-01")).status == 400
+            for answer in (
+                await rpc(bridge, "tools/list", content_type="text/plain"),
+                await rpc(bridge, "tools/list", accept="text/event-stream"),
+            ):
                 assert (answer.status, answer.json["error"]["code"]) == (400, "INVALID_ARGUMENT")
             answer = await sent(bridge, b" " * (600 * 1024))
             assert (answer.status, answer.json["error"]["code"]) == (413, "PAYLOAD_TOO_LARGE")

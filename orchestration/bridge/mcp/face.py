@@ -148,9 +148,7 @@ class _Door:
 
     __slots__ = ("_carry_out", "_here", "_refusal")
 
-    def __init__(
-        self, here: Exchange, carry_out: CarryOut, refusal: Callable[[Exception, Exchange], Refused]
-    ) -> None:
+    def __init__(self, here: Exchange, carry_out: CarryOut, refusal: Callable[[Exception, Exchange], Refused]) -> None:
         self._here, self._carry_out, self._refusal = here, carry_out, refusal
 
     @property

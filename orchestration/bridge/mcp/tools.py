@@ -86,18 +86,24 @@ def refused(refusal: Refused, request_id: str) -> dict[str, Any]:
 
 
 def _written_out(schema: dict[str, Any]) -> dict[str, Any]:
-    """Put every definition where it is referred to; the wire's models refer to none of their own kind."""
-    defs = schema.pop(_DEFS, {})
+    """Put every definition where it is referred to, and leave out what only programmers read: titles, what an enum is for.
 
-    def inlined(node: Any) -> Any:
+    The wire's models refer to none of their own kind.
+    """
+    defs = schema.get(_DEFS, {})
+
+    def inlined(node: Any, *, is_named: bool = False) -> Any:
         if isinstance(node, list):
             return [inlined(one) for one in node]
         if not isinstance(node, dict):
             return node
+        if is_named:  # its keys are names of fields, and no keywords
+            return {name: inlined(value) for name, value in node.items()}
+        here = {name: value for name, value in node.items() if name not in (_REF, _DEFS, "title")}
         if _REF in node:
-            here = {name: value for name, value in node.items() if name != _REF}
-            return inlined({**defs[node[_REF].rpartition("/")[2]], **here})
-        return {name: inlined(value) for name, value in node.items()}
+            meant = {name: value for name, value in defs[node[_REF].rpartition("/")[2]].items() if name != "description"}
+            return inlined({**meant, **here})
+        return {name: inlined(value, is_named=name == "properties") for name, value in here.items()}
 
-    found: dict[str, Any] = inlined(schema)
+    found: dict[str, Any] = inlined({name: value for name, value in schema.items() if name != "description"})
     return found
