@@ -242,7 +242,7 @@ class Facts:
         return self.thread.last_seq + 1 if self.thread else 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: with them, Change[X](…) fails in Python 3.11
 class Change(Generic[Answer]):
     """Everything that one mutation writes; `answer` is what `Store.change` returns once it is safe."""
 

@@ -155,6 +155,10 @@ class Batch:
             for ask, outcome in zip(asks, self.outcomes, strict=True)
         )
 
+    def proof(self) -> Row | None:
+        """Return an audit row by which to find out whether the batch was committed."""
+        return self._written.audit[0] if self._written.audit else None
+
     def add(self, ask: Ask, plan: Plan[Answer], now: datetime) -> None:
         """Plan one change on top of those before; what its plan raises is its outcome."""
         try:
@@ -304,5 +308,3 @@ def settle(outcome: Outcome[Answer]) -> Answer:
     if outcome.refused is not None:
         raise outcome.refused
     return outcome.answer  # type: ignore[return-value]  # None only where the plan's own answer type is None
-
-

@@ -61,8 +61,12 @@ _STALE = "KL001"
 _Seen = TypeVar("_Seen")
 
 
-class _Stale(Exception):
-    """Another process has changed a thread since it was last written here."""
+class _LostOnTheWay(Exception):
+    """The connection died with a commit under way."""
+
+    def __init__(self, planned: Batch) -> None:
+        super().__init__()
+        self.planned = planned
 
 
 class _Waiting(NamedTuple):
@@ -438,6 +442,8 @@ class _Lane:
                 for part in parts:
                     await self._carry_out(part)
                 return
+            if isinstance(error, _LostOnTheWay):
+                error = cast("Exception", error.__cause__)
             outcomes: list[Outcome[Any]] = [Outcome(None, self._as_refusal(error))] * len(batch)
         else:
             self.commits += 1
@@ -458,17 +464,13 @@ class _Lane:
     async def _committed(self, batch: list[_Waiting]) -> Batch:
         asks = [waiting.ask for waiting in batch]
         known = self._recent.known(asks, self._store.rates)
-        if known is not None:
-            try:
-                planned = await self._written_at_once(batch, asks, known)
-            except (_Stale, psycopg.errors.UniqueViolation):
-                planned = None
-            finally:
-                self._recent.forget(asks)
-            if planned is not None:
-                self._recent.remember(planned.known, asks)
-                return planned
-        planned = await self._written_under_lock(batch, asks)
+        self._recent.forget(asks)
+        try:
+            planned = await self._written_at_once(batch, asks, known) if known is not None else None
+            if planned is None:
+                planned = await self._written_under_lock(batch, asks)
+        except _LostOnTheWay as error:
+            planned = await self._written_under_lock(batch, asks, error.planned)
         self._recent.remember(planned.known, asks)
         return planned
 
@@ -478,16 +480,31 @@ class _Lane:
         if self._connection is None or self._connection.closed or not planned.validated(asks):
             return None
         try:
-            cursor = await self._connection.execute(query("bridge_postgres.write"), _parameters(planned))
+            await self._write("bridge_postgres.write", planned, self._connection)
+        except psycopg.errors.UniqueViolation:  # a repeat
+            return None
         except psycopg.Error as error:
             if error.sqlstate == _STALE:
-                raise _Stale from error
+                return None
             raise
-        self._store.rates.learn(cast("Any", await cursor.fetchone())["bridge_write"])
         return planned
 
-    async def _written_under_lock(self, batch: list[_Waiting], asks: list[Ask]) -> Batch:
-        """Lock, load, plan and write: two round trips, on facts that nobody else can change meanwhile."""
+    async def _write(self, name: str, planned: Batch, connection: Connection) -> None:
+        parameters = _parameters(planned)
+        try:
+            cursor = await connection.execute(query(name), parameters)
+        except psycopg.OperationalError as error:
+            if connection.closed:
+                raise _LostOnTheWay(planned) from error
+            raise
+        self._store.rates.learn(cast("Any", await cursor.fetchone())["bridge_write"])
+
+    async def _written_under_lock(self, batch: list[_Waiting], asks: list[Ask], lost: Batch | None = None) -> Batch:
+        """Lock, load, plan and write: two round trips, on facts that nobody else can change meanwhile.
+
+        `lost` was written just before its connection died. Under the lock it shows whether it was committed; if it was
+        not, it never will be, for the version that it was planned on is passed.
+        """
         connection, facts = await self._begun(Wanted(asks))
         try:
             loaded = _loaded(facts)
@@ -496,13 +513,15 @@ class _Lane:
                 cursor = await connection.execute(query("bridge_postgres.heads"), {"workspaces": rows.written(chains)})
                 for row in cast("Any", await cursor.fetchone())["bridge_heads"]:
                     loaded.heads[workspace_chain(row["workspace_id"])] = Head(row["links"], row["head"])
+            if lost is not None and await _stands(lost, connection):
+                await connection.rollback()
+                return lost
             planned = self._planned(batch, loaded)
-            cursor = await connection.execute(query("bridge_postgres.commit"), _parameters(planned))
+            await self._write("bridge_postgres.commit", planned, connection)
         except BaseException:
             with suppress(psycopg.Error):
                 await connection.rollback()
             raise
-        self._store.rates.learn(cast("Any", await cursor.fetchone())["bridge_write"])
         return planned
 
     def _planned(self, batch: list[_Waiting], known: Loaded) -> Batch:
@@ -532,13 +551,22 @@ class _Lane:
                 return connection, cast("Any", await cursor.fetchone())["bridge_facts"]
 
 
+async def _stands(lost: Batch, connection: Connection) -> bool:
+    row = lost.proof()
+    if row is None:
+        raise unavailable(None)  # it may stand or not
+    asked = {"chain": row["chain"], "link": row["link"]}
+    found: Any = await (await connection.execute(query("bridge.audit_link"), asked)).fetchone()
+    return found is not None and found["sha256"] == row["sha256"]
+
+
 def _parts(batch: list[_Waiting], error: Exception) -> list[list[_Waiting]]:
     if isinstance(error, _TRANSIENT):
         by_thread: dict[str | None, list[_Waiting]] = {}
         for waiting in batch:
             by_thread.setdefault(waiting.ask.thread_id, []).append(waiting)
         return list(by_thread.values())
-    if isinstance(error, psycopg.Error | OSError) and not isinstance(error, _OF_CONTENT):
+    if isinstance(error, psycopg.Error | OSError | _LostOnTheWay) and not isinstance(error, _OF_CONTENT):
         return [batch]
     return [[waiting] for waiting in batch]
 
