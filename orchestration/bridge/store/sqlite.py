@@ -424,6 +424,7 @@ def _loaded(connection: sqlite3.Connection, asks: Iterable[Ask]) -> Loaded:
     for row in found("threads", wanted.threads, "ids"):
         loaded.threads[row["thread_id"]] = rows.thread(row)
         loaded.heads[row["thread_id"]] = Head(row["links"], row["head"])
+        loaded.versions[row["thread_id"]] = row["version"]
     for row in found("members", wanted.threads, "ids"):
         loaded.members.setdefault(row["thread_id"], {})[row["agent_id"]] = rows.member(row)
     for row in found("rates", wanted.agents):

@@ -18,7 +18,8 @@ CREATE TABLE bridge_threads (
     rate_posts    INTEGER NOT NULL,
     rate_before   INTEGER NOT NULL,
     links         INTEGER NOT NULL,             -- how long its chain of audit rows is
-    head          TEXT    NOT NULL              -- sha256 of the last of them
+    head          TEXT    NOT NULL,             -- sha256 of the last of them
+    version       INTEGER NOT NULL              -- rises with every change of the thread and of who is in it
 ) WITHOUT ROWID;
 CREATE INDEX bridge_threads_by_workspace ON bridge_threads (workspace_id, thread_id);
 

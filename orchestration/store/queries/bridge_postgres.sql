@@ -8,6 +8,10 @@ BEGIN ISOLATION LEVEL READ COMMITTED; SELECT bridge_facts(:wanted);
 -- Lock the chains of workspaces, and give their heads.
 SELECT bridge_heads(:workspaces);
 
+-- name: bridge_postgres.write
+-- Write what a batch has changed: a transaction by itself.
+SELECT bridge_write(:threads, :posts, :audit, :rates, :rest);
+
 -- name: bridge_postgres.commit
 -- Write what a batch has changed, and commit.
 SELECT bridge_write(:threads, :posts, :audit, :rates, :rest); COMMIT;

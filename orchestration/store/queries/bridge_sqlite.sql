@@ -43,7 +43,7 @@ SELECT * FROM bridge_chains WHERE workspace_id IN (SELECT value FROM json_each(:
 -- Make a thread.
 INSERT INTO bridge_threads VALUES (
     :thread_id, :workspace_id, :title, :type, :status, :status_reason, :created_by, :last_seq, :created_at, :updated_at,
-    :turns, :last_sender, :event_types, :rate_minute, :rate_posts, :rate_before, :links, :head
+    :turns, :last_sender, :event_types, :rate_minute, :rate_posts, :rate_before, :links, :head, :version
 );
 
 -- name: bridge_sqlite.write_threads
@@ -51,7 +51,7 @@ INSERT INTO bridge_threads VALUES (
 UPDATE bridge_threads SET
     status = :status, status_reason = :status_reason, last_seq = :last_seq, updated_at = :updated_at, turns = :turns,
     last_sender = :last_sender, event_types = :event_types, rate_minute = :rate_minute, rate_posts = :rate_posts,
-    rate_before = :rate_before, links = :links, head = :head
+    rate_before = :rate_before, links = :links, head = :head, version = :version
 WHERE thread_id = :thread_id;
 
 -- name: bridge_sqlite.write_joined
