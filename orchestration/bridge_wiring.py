@@ -12,13 +12,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from orchestration import wiring
 from orchestration.bridge.auth.fetching import fetcher
 from orchestration.bridge.auth.keys import KeysUnavailable, LocalKeys, RemoteKeys
 from orchestration.bridge.auth.ring import Ring
 from orchestration.bridge.auth.tokens import Verifier
+from orchestration.bridge.commands import Commands
 from orchestration.bridge.http.face import Face
 from orchestration.bridge.refusal import Refused
-from orchestration import wiring
 from orchestration.host import clock, files
 from orchestration.host.journal import Event, Priority, log
 
@@ -62,6 +63,11 @@ async def store(settings: Settings) -> Store:
 
     files.make_folder(settings.state_dir)
     return SqliteStore(os.path.join(settings.state_dir, wiring.STORE))
+
+
+def commands(_settings: Settings, store: Store) -> Commands:
+    """Return the commands over a store, with the rules of the settings."""
+    return Commands(store)
 
 
 class Bridge:

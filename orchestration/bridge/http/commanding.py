@@ -61,7 +61,7 @@ class Commanding:
         if scope["method"] != "POST":
             raise HTTPException(405, headers={"Allow": "POST"})
         caller = await admitted(here, self._verifier)
-        asked = command.asks.validate_json(await body.read(scope, receive))
+        asked = command.asks.validate_json(await body.read(scope, receive), strict=True)
         here.thread_id = getattr(asked, "thread_id", None)
         if isinstance(asked, ReadMessages) and asked.wait_seconds:
             answer = await self._waited(here, command, asked, caller)
