@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from orchestration.bridge import wire
@@ -16,7 +15,7 @@ from orchestration.bridge.commands import Commands, Rules
 from orchestration.bridge.guards import Limits
 from orchestration.bridge.port import Store
 from orchestration.bridge.refusal import Code, Refused
-from orchestration.bridge.store.sqlite import SqliteStore
+from tests.contract.conftest import opened_at
 
 T = TypeVar("T")
 HOME: Final = "kloros"
@@ -93,21 +92,21 @@ def caller(agent_id: str, role: Role = Role.PARTICIPANT, workspace_id: str = HOM
 
 
 @asynccontextmanager
-async def bridge(folder: Path, rules: Rules = QUIET) -> Any:
-    """Open a bridge over SQLite."""
+async def bridge(place: str, rules: Rules = QUIET) -> AsyncIterator[Bridge]:
+    """Open a bridge over the store at a place."""
     clock = Clock()
-    store = SqliteStore(str(folder / "kloros.db"), clock=clock)
+    store = await opened_at(place, clock=clock)
     try:
         yield Bridge(store, clock, rules)
     finally:
         await store.close()
 
 
-def play(folder: Path, scene: Callable[[Bridge], Awaitable[T]], rules: Rules = QUIET) -> T:
+def play(place: str, scene: Callable[[Bridge], Awaitable[T]], rules: Rules = QUIET) -> T:
     """Play a scene on a bridge of its own."""
 
     async def played() -> T:
-        async with bridge(folder, rules) as opened:
+        async with bridge(place, rules) as opened:
             return await scene(opened)
 
     return asyncio.run(played())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ async def texts(bridge: Bridge, who: Any, thread_id: str, **asked: Any) -> list[
     return [one.body for one in (await bridge.ask(who, "read_messages", thread_id=thread_id, **asked)).messages]
 
 
-def test_a_conversation_is_read_in_order_and_page_by_page(tmp_path: Path) -> None:
+def test_a_conversation_is_read_in_order_and_page_by_page(place: str) -> None:
     async def scene(bridge: Bridge) -> None:
         thread_id = await bridge.thread(EXECUTIONER, REVIEWER)
         posted = [await bridge.post(EXECUTIONER, thread_id, f"m{number}") for number in range(1, 8)]
@@ -35,10 +34,10 @@ def test_a_conversation_is_read_in_order_and_page_by_page(tmp_path: Path) -> Non
         assert seen == [f"m{number}" for number in range(1, 8)]
         assert since == 7
 
-    play(tmp_path, scene)
+    play(place, scene)
 
 
-def test_a_directed_message_is_read_by_those_it_concerns(tmp_path: Path) -> None:
+def test_a_directed_message_is_read_by_those_it_concerns(place: str) -> None:
     async def scene(bridge: Bridge) -> None:
         third = caller("third")
         thread_id = await bridge.thread(EXECUTIONER, REVIEWER, third)
@@ -52,10 +51,10 @@ def test_a_directed_message_is_read_by_those_it_concerns(tmp_path: Path) -> None
         assert (page.messages, page.next_seq, page.has_more) == ((), 2, False)
         assert await bridge.code(EXECUTIONER, "post_message", thread_id=thread_id, body="x", to="nobody") == "NOT_FOUND"
 
-    play(tmp_path, scene)
+    play(place, scene)
 
 
-def test_a_page_of_messages_for_others_does_not_end_the_reading(tmp_path: Path) -> None:
+def test_a_page_of_messages_for_others_does_not_end_the_reading(place: str) -> None:
     async def scene(bridge: Bridge) -> None:
         third = caller("third")
         thread_id = await bridge.thread(EXECUTIONER, REVIEWER, third)
@@ -69,10 +68,10 @@ def test_a_page_of_messages_for_others_does_not_end_the_reading(tmp_path: Path) 
             since, has_more = page.next_seq, page.has_more
         assert (seen, since) == (["for all"], 31)
 
-    play(tmp_path, scene)
+    play(place, scene)
 
 
-def test_the_same_key_posts_once_and_another_text_under_it_is_a_conflict(tmp_path: Path) -> None:
+def test_the_same_key_posts_once_and_another_text_under_it_is_a_conflict(place: str) -> None:
     async def scene(bridge: Bridge) -> None:
         thread_id = await bridge.thread(EXECUTIONER, REVIEWER)
         first = await bridge.post(EXECUTIONER, thread_id, "done", idempotency_key="k", metadata={"a": 1, "b": 2})
@@ -92,10 +91,10 @@ def test_the_same_key_posts_once_and_another_text_under_it_is_a_conflict(tmp_pat
         assert await bridge.code(EXECUTIONER, "post_message", thread_id=thread_id, body="new") == "CONFLICT"
         assert await texts(bridge, REVIEWER, thread_id) == ["done", "mine", "active → resolved"]
 
-    play(tmp_path, scene)
+    play(place, scene)
 
 
-def test_what_is_too_large_or_no_text_is_refused_and_audited_without_its_words(tmp_path: Path) -> None:
+def test_what_is_too_large_or_no_text_is_refused_and_audited_without_its_words(place: str) -> None:
     deep: dict[str, Any] = {}
     for _ in range(8):
         deep = {"d": deep}
@@ -123,10 +122,10 @@ def test_what_is_too_large_or_no_text_is_refused_and_audited_without_its_words(t
         assert await bridge.code(EXECUTIONER, "post_message", thread_id=thread_id, **fits) == "done"
         assert await bridge.code(LEAD, "post_message", thread_id=thread_id, body="x", kind="system") == "done"
 
-    play(tmp_path, scene)
+    play(place, scene)
 
 
-def test_a_cursor_goes_on_only_and_never_past_the_latest(tmp_path: Path) -> None:
+def test_a_cursor_goes_on_only_and_never_past_the_latest(place: str) -> None:
     async def scene(bridge: Bridge) -> None:
         thread_id = await bridge.thread(EXECUTIONER, REVIEWER)
         for _ in range(3):
@@ -144,10 +143,10 @@ def test_a_cursor_goes_on_only_and_never_past_the_latest(tmp_path: Path) -> None
             "reviewer": (3, 0),
         }
 
-    play(tmp_path, scene)
+    play(place, scene)
 
 
-def test_who_waits_is_answered_by_the_post_or_when_the_time_is_up(tmp_path: Path) -> None:
+def test_who_waits_is_answered_by_the_post_or_when_the_time_is_up(place: str) -> None:
     async def scene(bridge: Bridge) -> None:
         third = caller("third")
         thread_id = await bridge.thread(EXECUTIONER, REVIEWER, third)
@@ -159,10 +158,10 @@ def test_who_waits_is_answered_by_the_post_or_when_the_time_is_up(tmp_path: Path
         nothing = await asyncio.wait_for(other, 5)
         assert (nothing.messages, nothing.next_seq) == ((), 1)
 
-    play(tmp_path, scene)
+    play(place, scene)
 
 
-def test_who_is_taken_out_while_waiting_gets_no_more(tmp_path: Path) -> None:
+def test_who_is_taken_out_while_waiting_gets_no_more(place: str) -> None:
     async def scene(bridge: Bridge) -> None:
         thread_id = await bridge.thread(EXECUTIONER, REVIEWER)
         waiting = asyncio.create_task(bridge.ask(REVIEWER, "read_messages", thread_id=thread_id, wait_seconds=20))
@@ -170,10 +169,10 @@ def test_who_is_taken_out_while_waiting_gets_no_more(tmp_path: Path) -> None:
         await bridge.post(EXECUTIONER, thread_id, "not for you")
         assert (await asyncio.wait_for(refused(waiting), 5)).code == "FORBIDDEN"
 
-    play(tmp_path, scene)
+    play(place, scene)
 
 
-def test_posts_beyond_the_rate_are_told_when_to_come_again(tmp_path: Path) -> None:
+def test_posts_beyond_the_rate_are_told_when_to_come_again(place: str) -> None:
     rules = Rules(limits=Limits(agent_per_minute=3, thread_per_minute=5, max_turns=0, max_repeats=0))
 
     async def scene(bridge: Bridge) -> None:
@@ -195,25 +194,25 @@ def test_posts_beyond_the_rate_are_told_when_to_come_again(tmp_path: Path) -> No
         bridge.clock.passes(refusal.retry_after)
         await bridge.post(LEAD, thread_id)
 
-    play(tmp_path, scene, rules)
+    play(place, scene, rules)
 
 
-def test_rates_are_counted_in_the_store(tmp_path: Path) -> None:
+def test_rates_are_counted_in_the_store(place: str) -> None:
     rules = Rules(limits=Limits(agent_per_minute=2, thread_per_minute=0, max_turns=0, max_repeats=0))
 
     async def scenes() -> None:
-        async with bridge(tmp_path, rules) as first:
+        async with bridge(place, rules) as first:
             thread_id = await first.thread(EXECUTIONER)
             await first.post(EXECUTIONER, thread_id)
             await first.post(EXECUTIONER, thread_id)
-        async with bridge(tmp_path, rules) as second:
+        async with bridge(place, rules) as second:
             assert await second.code(EXECUTIONER, "post_message", thread_id=thread_id, body="x") == "RATE_LIMITED"
 
     asyncio.run(scenes())
 
 
 @pytest.mark.parametrize("together", [40])
-def test_posts_at_once_are_numbered_without_a_gap_and_keep_their_own_answers(tmp_path: Path, together: int) -> None:
+def test_posts_at_once_are_numbered_without_a_gap_and_keep_their_own_answers(place: str, together: int) -> None:
     async def scene(bridge: Bridge) -> None:
         writers = [caller(f"w{number}") for number in range(8)]
         thread_id = await bridge.thread(*writers)
@@ -230,4 +229,4 @@ def test_posts_at_once_are_numbered_without_a_gap_and_keep_their_own_answers(tmp
         assert len(changed) == 1  # the others found it resolved
         assert (await bridge.store.verify()).faults == ()
 
-    play(tmp_path, scene)
+    play(place, scene)

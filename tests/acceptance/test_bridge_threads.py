@@ -23,7 +23,7 @@ LEAD, OPERATOR = caller("lead", Role.COORDINATOR), caller("ada", Role.OPERATOR)
 GUARDED = Rules(limits=Limits(agent_per_minute=0, thread_per_minute=0))
 
 
-def test_a_change_of_status_is_told_in_thread_and_audit_and_once_only(tmp_path: Path) -> None:
+def test_a_change_of_status_is_told_in_thread_and_audit_and_once_only(place: str) -> None:
     async def scene(bridge: Bridge) -> None:
         thread_id = await bridge.thread(EXECUTIONER, REVIEWER)
         asked = {"thread_id": thread_id, "status": "blocked", "reason": "waits for a key"}
@@ -37,10 +37,10 @@ def test_a_change_of_status_is_told_in_thread_and_audit_and_once_only(tmp_path: 
         after = {"status": "blocked", "reason": "waits for a key"}
         assert [(row.before, row.after) for row in rows] == [({"status": "active", "reason": ""}, after), (after, after)]
 
-    play(tmp_path, scene)
+    play(place, scene)
 
 
-def test_a_blocked_thread_is_closed_by_override_alone(tmp_path: Path) -> None:
+def test_a_blocked_thread_is_closed_by_override_alone(place: str) -> None:
     async def scene(bridge: Bridge) -> None:
         thread_id = await bridge.thread(EXECUTIONER, REVIEWER)
         await bridge.ask(OPERATOR, "update_thread_status", thread_id=thread_id, status="blocked", reason="stop")
@@ -65,10 +65,10 @@ def test_a_blocked_thread_is_closed_by_override_alone(tmp_path: Path) -> None:
             == "CONFLICT"
         )
 
-    play(tmp_path, scene)
+    play(place, scene)
 
 
-def test_twenty_turns_without_progress_block_the_thread(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_twenty_turns_without_progress_block_the_thread(place: str, capfd: pytest.CaptureFixture[str]) -> None:
     async def scene(bridge: Bridge) -> None:
         thread_id = await bridge.thread(EXECUTIONER, REVIEWER)
         pair = (EXECUTIONER, REVIEWER)
@@ -97,23 +97,23 @@ def test_twenty_turns_without_progress_block_the_thread(tmp_path: Path, capfd: p
         assert await bridge.code(OPERATOR, "update_thread_status", thread_id=thread_id, status="active") == "done"
         assert (await bridge.post(EXECUTIONER, thread_id)).thread_status == "active"
 
-    play(tmp_path, scene, GUARDED)
+    play(place, scene, GUARDED)
     assert "thread.blocked" in capfd.readouterr().err
 
 
-def test_the_guards_count_on_after_a_restart(tmp_path: Path) -> None:
+def test_the_guards_count_on_after_a_restart(place: str) -> None:
     async def scenes() -> None:
-        async with bridge(tmp_path, GUARDED) as first:
+        async with bridge(place, GUARDED) as first:
             thread_id = await first.thread(EXECUTIONER, REVIEWER)
             for _ in range(19):
                 await first.post(EXECUTIONER, thread_id)
-        async with bridge(tmp_path, GUARDED) as second:
+        async with bridge(place, GUARDED) as second:
             assert (await second.post(REVIEWER, thread_id)).thread_status == "blocked"
 
     asyncio.run(scenes())
 
 
-def test_the_same_finding_three_times_blocks_the_thread(tmp_path: Path) -> None:
+def test_the_same_finding_three_times_blocks_the_thread(place: str) -> None:
     async def scene(bridge: Bridge) -> None:
         thread_id = await bridge.thread(EXECUTIONER, REVIEWER)
         statuses = []
@@ -124,10 +124,10 @@ def test_the_same_finding_three_times_blocks_the_thread(tmp_path: Path) -> None:
         thread = await bridge.ask(EXECUTIONER, "get_thread", thread_id=thread_id)
         assert thread.status_reason == "loop_guard: finding F-1 was reported or rejected 3 times without being verified"
 
-    play(tmp_path, scene, GUARDED)
+    play(place, scene, GUARDED)
 
 
-def test_a_summary_tells_what_is_open_and_is_the_same_each_time(tmp_path: Path) -> None:
+def test_a_summary_tells_what_is_open_and_is_the_same_each_time(place: str) -> None:
     async def scene(bridge: Bridge) -> None:
         third = caller("third")
         thread_id = await bridge.thread(EXECUTIONER, REVIEWER, third)
@@ -152,7 +152,7 @@ def test_a_summary_tells_what_is_open_and_is_the_same_each_time(tmp_path: Path) 
         bodies = [one.body for one in (await bridge.ask(third, "summarize_thread", thread_id=thread_id)).open_items]
         assert bodies == ["finding_reported F-2", ""]  # the second was meant for somebody else
 
-    play(tmp_path, scene)
+    play(place, scene)
 
 
 def script(folder: Path, text: str) -> Program:
@@ -171,7 +171,7 @@ def script(folder: Path, text: str) -> Program:
     ],
 )
 def test_a_program_may_write_the_summary_and_ours_stands_when_it_does_not(
-    tmp_path: Path, text: str, summary: str | None
+    place: str, tmp_path: Path, text: str, summary: str | None
 ) -> None:
     async def scene(bridge: Bridge) -> None:
         thread_id = await bridge.thread(EXECUTIONER, REVIEWER)
@@ -179,10 +179,10 @@ def test_a_program_may_write_the_summary_and_ours_stands_when_it_does_not(
         found = (await bridge.ask(REVIEWER, "summarize_thread", thread_id=thread_id)).summary
         assert found == summary if summary else found.startswith("“Retry” is active, with 1 message.")
 
-    play(tmp_path, scene, Rules(limits=QUIET.limits, writer=Writer(script(tmp_path, text))))
+    play(place, scene, Rules(limits=QUIET.limits, writer=Writer(script(tmp_path, text))))
 
 
-def test_a_program_may_judge_what_is_posted(tmp_path: Path) -> None:
+def test_a_program_may_judge_what_is_posted(place: str, tmp_path: Path) -> None:
     async def scene(bridge: Bridge) -> None:
         thread_id = await bridge.thread(EXECUTIONER, REVIEWER)
         codes = [
@@ -193,10 +193,10 @@ def test_a_program_may_judge_what_is_posted(tmp_path: Path) -> None:
         assert [row.outcome for row in await bridge.audit(thread_id=thread_id)][1:] == codes
 
     judge = Judge(script(tmp_path, 'grep -q broken "$KLR_MESSAGE" && exit 7; ! grep -q password "$KLR_MESSAGE"'))
-    play(tmp_path, scene, Rules(limits=QUIET.limits, judge=judge))
+    play(place, scene, Rules(limits=QUIET.limits, judge=judge))
 
 
-def test_heartbeats_are_kept_and_audited_when_something_changes(tmp_path: Path) -> None:
+def test_heartbeats_are_kept_and_audited_when_something_changes(place: str) -> None:
     async def scene(bridge: Bridge) -> None:
         thread_id = await bridge.thread(EXECUTIONER, REVIEWER)
         beat = {"session_id": "s-1", "runtime": "codex"}
@@ -211,10 +211,10 @@ def test_heartbeats_are_kept_and_audited_when_something_changes(tmp_path: Path) 
         rows = [row for row in await bridge.audit() if row.operation == "heartbeat_session"]
         assert [row.after and row.after["status"] for row in rows] == ["active", "idle"]
 
-    play(tmp_path, scene)
+    play(place, scene)
 
 
-def test_a_trigger_is_queued_for_a_participant_and_nobody_else(tmp_path: Path) -> None:
+def test_a_trigger_is_queued_for_a_participant_and_nobody_else(place: str) -> None:
     async def scene(bridge: Bridge) -> None:
         thread_id = await bridge.thread(EXECUTIONER, REVIEWER)
         asked = {"thread_id": thread_id, "reason": "news", "trigger_prompt": "Read it."}
@@ -223,7 +223,7 @@ def test_a_trigger_is_queued_for_a_participant_and_nobody_else(tmp_path: Path) -
         assert (trigger.trigger_id, trigger.target, trigger.prompt) == (queued.trigger_id, "reviewer", "Read it.")
         assert await bridge.code(EXECUTIONER, "trigger_participant", **asked, target_agent_id="nobody") == "NOT_FOUND"
 
-    play(tmp_path, scene)
+    play(place, scene)
 
 
 @pytest.mark.parametrize(
@@ -237,6 +237,8 @@ def test_a_trigger_is_queued_for_a_participant_and_nobody_else(tmp_path: Path) -
     ],
 )
 def test_an_edit_of_the_audit_is_found(tmp_path: Path, edit: str) -> None:
+    place = str(tmp_path / "kloros.db")
+
     async def write(bridge: Bridge) -> None:
         thread_id = await bridge.thread(EXECUTIONER, REVIEWER)
         await bridge.post(EXECUTIONER, thread_id)
@@ -248,8 +250,8 @@ def test_an_edit_of_the_audit_is_found(tmp_path: Path, edit: str) -> None:
     async def verify(bridge: Bridge) -> int:
         return len((await bridge.store.verify()).faults)
 
-    play(tmp_path, write)
-    with sqlite3.connect(tmp_path / "kloros.db") as connection:
+    play(place, write)
+    with sqlite3.connect(place) as connection:
         connection.execute(edit)
     connection.close()
-    assert play(tmp_path, verify) == 1
+    assert play(place, verify) == 1
