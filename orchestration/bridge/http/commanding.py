@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 
 from orchestration.bridge.caller import Caller
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _TRACEPARENT: Final = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 MOST_POLLS: Final = 512
+Refuse: TypeAlias = Callable[[Caller, str, Refused], Awaitable[object]]
 
 
 class _Command:
@@ -45,8 +46,11 @@ class _Command:
 class Commanding:
     """All methods, as one ASGI application."""
 
-    def __init__(self, commands: object, methods: Iterable[Method], verifier: Verifier, measures: Measures) -> None:
-        """Take an object with one coroutine function for each method, under its name."""
+    def __init__(
+        self, commands: object, methods: Iterable[Method], verifier: Verifier, measures: Measures, refuse: Refuse | None
+    ) -> None:
+        """Take an object with one coroutine function for each method, under its name; `refuse` audits, and raises."""
+        self._refuse = refuse
         self._commands: Mapping[str, _Command] = {one.name: _Command(one, getattr(commands, one.name)) for one in methods}
         self._verifier = verifier
         self._measures = measures
@@ -61,7 +65,13 @@ class Commanding:
         if scope["method"] != "POST":
             raise HTTPException(405, headers={"Allow": "POST"})
         caller = await admitted(here, self._verifier)
-        asked = command.asks.validate_json(await body.read(scope, receive), strict=True)
+        try:
+            asked = command.asks.validate_json(await body.read(scope, receive), strict=True)
+        except (ValidationError, Refused) as error:
+            refused = body.invalid(error) if isinstance(error, ValidationError) else error
+            if self._refuse is not None:
+                await self._refuse(caller, command.name, refused)
+            raise refused from None
         here.thread_id = getattr(asked, "thread_id", None)
         if isinstance(asked, ReadMessages) and asked.wait_seconds:
             answer = await self._waited(here, command, asked, caller)

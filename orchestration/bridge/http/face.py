@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Route, Router
 
 from orchestration.bridge.http import errors, openapi, page
 from orchestration.bridge.http.body import ClientGone
-from orchestration.bridge.http.commanding import Commanding
+from orchestration.bridge.http.commanding import Commanding, Refuse
 from orchestration.bridge.http.exchange import Exchange, of
 from orchestration.bridge.http.measures import Measures
 from orchestration.bridge.http.streaming import Streaming
@@ -52,6 +52,7 @@ class Face:
         checks: Checks,
         jwks: Callable[[], Mapping[str, Any]],
         methods: Sequence[Method] = METHODS,
+        refuse: Refuse | None = None,
         beside: Sequence[BaseRoute] = (),
         admits: Callable[[str], bool] = lambda _authorization: True,
         heartbeat: float = 15.0,
@@ -63,6 +64,7 @@ class Face:
             checks: what `/ready` asks; by name what is wrong, or an empty text.
             jwks: the public keys of this host's own issuer; none where tokens come from elsewhere.
             admits: whether an `Authorization` may read the metrics.
+            refuse: takes note, in the audit, of what a verified caller asked in a form that no method takes; and raises it.
             beside: further routes, asked last. heartbeat: seconds between two signs of life on an event stream.
         """
         self.measures = Measures()
@@ -74,7 +76,7 @@ class Face:
         self._page = page.of(self._described)
         self._router = Router(
             [
-                Route("/v1/mcp/{method}", Commanding(commands, methods, verifier, self.measures)),
+                Route("/v1/mcp/{method}", Commanding(commands, methods, verifier, self.measures, refuse)),
                 Route("/v1/threads/{thread_id}/events", self._streaming),
                 self._document("/health", "health", self._health),
                 self._document("/ready", "ready", self._ready),
