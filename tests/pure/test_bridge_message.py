@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestration.bridge import message, wire
@@ -32,12 +33,27 @@ def levels(value: object) -> int:
     return 1 + max(map(levels, value), default=0) if isinstance(value, list) else 0
 
 
+def texts(value: object) -> Iterator[str]:
+    """Give every text in a value, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield key
+            yield from texts(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from texts(part)
+
+
 def is_text(value: object) -> bool:
-    text = json.dumps(value)
-    return "\\u0000" not in text and not any(0xD800 <= ord(one) < 0xE000 for one in json.dumps(value, ensure_ascii=False))
+    return not any(one == "\0" or 0xD800 <= ord(one) < 0xE000 for text in texts(value) for one in text)
 
 
 @given(st.dictionaries(st.text(max_size=4), JSON, max_size=4))
+@example({"k": "\\u0000"})
+@example({"k": ["\0"]})
+@example({"k": "\ud800"})
 def test_metadata_passes_when_it_is_small_shallow_and_text(metadata: dict[str, Any]) -> None:
     if levels(metadata) <= 8 and is_text(metadata):
         message.check_metadata(metadata)
