@@ -361,6 +361,24 @@ async def test_two_processes_share_a_thread_without_gaps(open_store: Open) -> No
     assert not (await stores[0].verify()).faults
 
 
+async def test_what_another_process_has_changed_is_known_at_once(open_store: Open) -> None:
+    store, elsewhere = await open_store(), await open_store()
+    thread_id = await opened_thread(store)
+    await post(store, thread_id, "a")
+    await post(store, thread_id, "b")
+    await elsewhere.change(asked(thread_id), lambda facts: Change(status=(ThreadStatus.BLOCKED, "there")))
+    seen = (await facts_of(store, asked(thread_id))).thread
+    assert seen is not None
+    assert seen.status == ThreadStatus.BLOCKED
+    await post(store, thread_id, "c")
+    await elsewhere.change(asked(thread_id), lambda facts: Change(status=(ThreadStatus.CLOSED, "there"), left=("reviewer",)))
+    assert (await post(store, thread_id, "d")).thread_status == ThreadStatus.CLOSED
+    kept = await store.thread(thread_id)
+    assert kept is not None
+    assert (kept.status, kept.status_reason, kept.last_seq) == (ThreadStatus.CLOSED, "there", 4)
+    assert [p.agent_id for p in await store.participants(thread_id)] == [AGENT]
+
+
 async def test_the_audit_is_read_page_by_page(store: Store) -> None:
     ids = [await opened_thread(store) for _ in range(3)]
     await asyncio.gather(*(post(store, thread_id, "x") for thread_id in ids for _ in range(5)))
