@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from pydantic import TypeAdapter
 
 from orchestration.bridge.caller import Role
 from orchestration.bridge.port import Store
@@ -26,7 +27,15 @@ from orchestration.bridge.state import (
     Session,
     Trigger,
 )
-from orchestration.bridge.wire import AuditEntry, ManagementMode, MessagePosted, SessionStatus, ThreadStatus, ThreadType
+from orchestration.bridge.wire import (
+    AuditEntry,
+    ManagementMode,
+    Message,
+    MessagePosted,
+    SessionStatus,
+    ThreadStatus,
+    ThreadType,
+)
 from tests.contract.bridging import AGENT, WORKSPACE, new_id, note, opened_thread, opening, post, posting
 from tests.contract.conftest import Open
 
@@ -98,6 +107,23 @@ async def test_messages_are_read_in_order_from_where_one_stands(open_store: Open
     assert len(stranger.messages) == 1
     nowhere = await store.read(new_id(), reader=AGENT, since_seq=0, limit=1)
     assert (nowhere.thread, nowhere.member, nowhere.messages) == (None, None, ())
+
+
+async def test_reading_as_text_tells_the_same(open_store: Open) -> None:
+    now = NOON
+    store = await open_store(clock=lambda: now)
+    thread_id = await opened_thread(store)
+    for body in ("plain", '"quoted"\n\t\\ ✓ </script> \u2028', ""):
+        now += timedelta(seconds=1)
+        await post(store, thread_id, body)
+    for since, limit in ((0, 9), (1, 1), (3, 9)):
+        reading = await store.read(thread_id, reader="reviewer", since_seq=since, limit=limit)
+        text = await store.read_text(thread_id, reader="reviewer", since_seq=since, limit=limit)
+        assert (text.thread, text.member) == (reading.thread, reading.member)
+        assert TypeAdapter(tuple[Message, ...]).validate_json(text.messages) == reading.messages
+        assert text.next_seq == (reading.messages[-1].seq if reading.messages else since)
+    nowhere = await store.read_text(new_id(), reader="", since_seq=0, limit=1)
+    assert (nowhere.thread, nowhere.member, nowhere.messages, nowhere.next_seq) == (None, None, "[]", 0)
 
 
 async def test_a_repeated_key_is_remembered_for_its_sender(open_store: Open) -> None:

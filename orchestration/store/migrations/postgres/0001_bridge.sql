@@ -262,3 +262,21 @@ BEGIN
     WHERE bridge_chains.workspace_id = head_of.workspace_id;
     RETURN counted;
 END $$;
+
+-- Returns a thread, the reader's place in it, and its next messages as JSON in the words of the wire.
+CREATE FUNCTION bridge_read(id text, reader text, since bigint, many bigint, OUT place json, OUT messages text, OUT last bigint)
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    SELECT json_build_array(t, p) INTO place
+    FROM bridge_threads t LEFT JOIN bridge_participants p ON p.thread_id = t.thread_id AND p.agent_id = reader
+    WHERE t.thread_id = id;
+    SELECT '[' || string_agg(m.message, ',') || ']', max(m.seq) INTO messages, last
+    FROM (
+        SELECT seq, json_build_object(
+            'message_id', message_id, 'thread_id', thread_id, 'seq', seq, 'sender', sender, 'kind', kind, 'body', body,
+            'metadata', metadata::json, 'in_reply_to', in_reply_to, 'to', addressee,
+            'created_at', to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+            'traceparent', traceparent)::text AS message
+        FROM bridge_messages WHERE thread_id = id AND seq > since ORDER BY seq LIMIT many
+    ) m;
+END $$;
