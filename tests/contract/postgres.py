@@ -29,8 +29,8 @@ class Cluster:
         self._settings = settings
         self._names = count(1)
         # Somebody who is no root must own it; the tests may be root.
-        self._as = {"user": _USER, "group": _USER, "extra_groups": []} if os.geteuid() == 0 else {}
-        if self._as:
+        self._user = _USER if os.geteuid() == 0 else None
+        if self._user:
             shutil.chown(folder, _USER, _USER)
         self._run("initdb", "--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", f"--username={_USER}")
 
@@ -59,7 +59,8 @@ class Cluster:
         environ = {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
         ran = subprocess.run(
             command, env=environ, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, text=True, check=False, **self._as,
+            stderr=subprocess.PIPE, text=True, check=False, user=self._user, group=self._user,
+            extra_groups=[] if self._user else None,
         )  # fmt: skip
         if ran.returncode:
             raise RuntimeError(f"{program} failed: {ran.stderr}")

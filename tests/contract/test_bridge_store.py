@@ -6,9 +6,11 @@ import asyncio
 import sqlite3
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg
 import pytest
+from pydantic import TypeAdapter
 
 from orchestration.bridge.caller import Role
 from orchestration.bridge.port import Store
@@ -25,7 +27,15 @@ from orchestration.bridge.state import (
     Session,
     Trigger,
 )
-from orchestration.bridge.wire import ManagementMode, SessionStatus, ThreadStatus, ThreadType
+from orchestration.bridge.wire import (
+    AuditEntry,
+    ManagementMode,
+    Message,
+    MessagePosted,
+    SessionStatus,
+    ThreadStatus,
+    ThreadType,
+)
 from tests.contract.bridging import AGENT, WORKSPACE, new_id, note, opened_thread, opening, post, posting
 from tests.contract.conftest import Open
 
@@ -49,6 +59,10 @@ def refusing(thread_id: str) -> Plan[None]:
     return lambda facts: Change(
         refusal=refused, audit=(replace(note(facts.now, "nothing", thread_id), outcome="FORBIDDEN"),)
     )
+
+
+def beating(session: Session) -> Plan[None]:
+    return lambda facts: Change(session=session)
 
 
 async def seqs(store: Store, thread_id: str) -> list[int]:
@@ -77,8 +91,10 @@ async def test_messages_are_read_in_order_from_where_one_stands(open_store: Open
     answers = [await post(store, thread_id, f"message {n}\n'%s' ✓") for n in range(5)]
     assert [answer.seq for answer in answers] == [1, 2, 3, 4, 5]
     reading = await store.read(thread_id, reader="reviewer", since_seq=2, limit=2)
-    assert reading.thread is not None and reading.thread.last_seq == 5
-    assert reading.member is not None and reading.member.agent_id == "reviewer"
+    assert reading.thread is not None
+    assert reading.thread.last_seq == 5
+    assert reading.member is not None
+    assert reading.member.agent_id == "reviewer"
     assert [(m.seq, m.body, m.message_id) for m in reading.messages] == [
         (3, "message 2\n'%s' ✓", answers[2].message_id),
         (4, "message 3\n'%s' ✓", answers[3].message_id),
@@ -87,9 +103,27 @@ async def test_messages_are_read_in_order_from_where_one_stands(open_store: Open
     assert (first.sender, first.metadata, first.created_at, first.to, first.traceparent) == (AGENT, {"n": 1}, NOON, None, "")
     assert first == type(first).model_validate(first.model_dump())
     stranger = await store.read(thread_id, reader="stranger", since_seq=0, limit=1)
-    assert stranger.member is None and len(stranger.messages) == 1
+    assert stranger.member is None
+    assert len(stranger.messages) == 1
     nowhere = await store.read(new_id(), reader=AGENT, since_seq=0, limit=1)
     assert (nowhere.thread, nowhere.member, nowhere.messages) == (None, None, ())
+
+
+async def test_reading_as_text_tells_the_same(open_store: Open) -> None:
+    now = NOON
+    store = await open_store(clock=lambda: now)
+    thread_id = await opened_thread(store)
+    for body in ("plain", '"quoted"\n\t\\ ✓ </script> \u2028', ""):
+        now += timedelta(seconds=1)
+        await post(store, thread_id, body)
+    for since, limit in ((0, 9), (1, 1), (3, 9)):
+        reading = await store.read(thread_id, reader="reviewer", since_seq=since, limit=limit)
+        text = await store.read_text(thread_id, reader="reviewer", since_seq=since, limit=limit)
+        assert (text.thread, text.member) == (reading.thread, reading.member)
+        assert TypeAdapter(tuple[Message, ...]).validate_json(text.messages) == reading.messages
+        assert text.next_seq == (reading.messages[-1].seq if reading.messages else since)
+    nowhere = await store.read_text(new_id(), reader="", since_seq=0, limit=1)
+    assert (nowhere.thread, nowhere.member, nowhere.messages, nowhere.next_seq) == (None, None, "[]", 0)
 
 
 async def test_a_repeated_key_is_remembered_for_its_sender(open_store: Open) -> None:
@@ -130,12 +164,12 @@ async def test_a_plan_that_raises_leaves_nothing_and_its_neighbours_alone(store:
     def broken(facts: Facts) -> Change[None]:
         raise ZeroDivisionError
 
-    def skipping(facts: Facts) -> Change[object]:
+    def skipping(facts: Facts) -> Change[MessagePosted]:
         change = posting("skips a number")(facts)
         late = change.posts[0].message.model_copy(update={"seq": facts.next_seq + 1})
         return replace(change, posts=(replace(change.posts[0], message=late),))
 
-    plans: list[Plan[object]] = [posting("a"), broken, posting("b"), refusing(thread_id), skipping, posting("c")]
+    plans: list[Plan[Any]] = [posting("a"), broken, posting("b"), refusing(thread_id), skipping, posting("c")]
     results = await asyncio.gather(*(store.change(asked(thread_id), plan) for plan in plans), return_exceptions=True)
     assert [type(result).__name__ for result in results] == [
         "MessagePosted", "ZeroDivisionError", "MessagePosted", "Refused", "Defect", "MessagePosted",
@@ -163,7 +197,8 @@ async def test_another_workspace_s_thread_is_not_shown(store: Store) -> None:
     unknown = await facts_of(store, asked(new_id()))
     assert (unknown.thread, unknown.elsewhere) == (None, False)
     operator = await facts_of(store, Ask(workspace_id=None, thread_id=thread_id))
-    assert operator.thread is not None and operator.thread.workspace_id == "elsewhere"
+    assert operator.thread is not None
+    assert operator.thread.workspace_id == "elsewhere"
     with pytest.raises(Refused):
         await post(store, thread_id, "over the fence")
     assert await seqs(store, thread_id) == []
@@ -191,10 +226,13 @@ async def test_a_plan_knows_what_its_ask_names_and_no_more(open_store: Open) -> 
     await store.change(asked(thread_id), lambda facts: Change(findings=(finding,), session=session))
     ask = asked(thread_id, idempotency_key="k", finding_id="F-1", replies_to=first.message_id, session_id="s-1")
     facts = await facts_of(store, ask)
-    assert facts.thread is not None and (facts.thread.last_seq, facts.next_seq) == (1, 2)
-    assert facts.thread.rate.within(NOON) == 1 and facts.rate.within(NOON) == 2
+    assert facts.thread is not None
+    assert (facts.thread.last_seq, facts.next_seq) == (1, 2)
+    assert facts.thread.rate.within(NOON) == 1
+    assert facts.rate.within(NOON) == 2
     assert set(facts.members) == {AGENT, "reviewer"}
-    assert facts.remembered is not None and facts.remembered.message_id == first.message_id
+    assert facts.remembered is not None
+    assert facts.remembered.message_id == first.message_id
     assert (facts.finding, facts.session, facts.replied_to) == (finding, session, True)
     less = await facts_of(store, asked(thread_id, replies_to=elsewhere.message_id))
     assert (less.remembered, less.finding, less.session, less.replied_to) == (None, None, None, False)
@@ -255,7 +293,7 @@ async def test_a_participant_tells_its_newest_heartbeat(store: Store) -> None:
     )
     new = replace(old, session_id="s-2", status=SessionStatus.ACTIVE, heartbeat_at=NOON + timedelta(minutes=1))
     for session in (new, old, replace(new, workspace_id="elsewhere", heartbeat_at=NOON + timedelta(hours=1))):
-        await store.change(Ask(workspace_id=session.workspace_id), lambda facts, s=session: Change(session=s))
+        await store.change(Ask(workspace_id=session.workspace_id), beating(session))
     mine, reviewer = await store.participants(thread_id)
     assert (mine.last_heartbeat_at, mine.session_status) == (new.heartbeat_at, SessionStatus.ACTIVE)
     assert (reviewer.last_heartbeat_at, reviewer.session_status) == (None, None)
@@ -349,15 +387,35 @@ async def test_two_processes_share_a_thread_without_gaps(open_store: Open) -> No
     assert not (await stores[0].verify()).faults
 
 
+async def test_what_another_process_has_changed_is_known_at_once(open_store: Open) -> None:
+    store, elsewhere = await open_store(), await open_store()
+    thread_id = await opened_thread(store)
+    await post(store, thread_id, "a")
+    await post(store, thread_id, "b")
+    await elsewhere.change(asked(thread_id), lambda facts: Change(status=(ThreadStatus.BLOCKED, "there")))
+    seen = (await facts_of(store, asked(thread_id))).thread
+    assert seen is not None
+    assert seen.status == ThreadStatus.BLOCKED
+    await post(store, thread_id, "c")
+    await elsewhere.change(asked(thread_id), lambda facts: Change(status=(ThreadStatus.CLOSED, "there"), left=("reviewer",)))
+    assert (await post(store, thread_id, "d")).thread_status == ThreadStatus.CLOSED
+    kept = await store.thread(thread_id)
+    assert kept is not None
+    assert (kept.status, kept.status_reason, kept.last_seq) == (ThreadStatus.CLOSED, "there", 4)
+    assert [p.agent_id for p in await store.participants(thread_id)] == [AGENT]
+
+
 async def test_the_audit_is_read_page_by_page(store: Store) -> None:
     ids = [await opened_thread(store) for _ in range(3)]
     await asyncio.gather(*(post(store, thread_id, "x") for thread_id in ids for _ in range(5)))
     await opened_thread(store, workspace_id="elsewhere")
-    entries, after = [], 0
+    entries: list[AuditEntry] = []
+    after = 0
     while page := await store.audit(workspace_id=WORKSPACE, after=after, limit=4):
         entries += page
         after = page[-1].entry
-    assert len(entries) == 18 and len({entry.entry for entry in entries}) == 18
+    assert len(entries) == 18
+    assert len({entry.entry for entry in entries}) == 18
     one = await store.audit(workspace_id=WORKSPACE, thread_id=ids[0])
     assert [entry.operation for entry in one] == ["create_thread"] + ["post_message"] * 5
     assert (one[0].actor, one[0].role, one[0].request_id) == (AGENT, Role.PARTICIPANT, "r-1")

@@ -26,6 +26,7 @@ from orchestration.bridge.state import (
     FoundFinding,
     Plan,
     Reading,
+    ReadingText,
     Session,
     ThreadRow,
     Trigger,
@@ -164,6 +165,18 @@ class PostgresStore:
             )
 
         return await self._look(look)
+
+    async def read_text(self, thread_id: str, *, reader: str, since_seq: int, limit: int) -> ReadingText:
+        """Let the server write the JSON."""
+        asked = {"thread_id": thread_id, "reader": reader, "since_seq": since_seq, "limit": limit}
+        (found,) = await self._rows("bridge_postgres.read_text", **asked)
+        thread, place = found["place"] or (None, None)
+        return ReadingText(
+            thread=None if thread is None else rows.thread(thread),
+            member=None if place is None else rows.member(place),
+            messages=found["messages"] or "[]",
+            next_seq=found["last"] or since_seq,
+        )
 
     async def search(
         self, query: str, *, workspace_id: str, thread_id: str | None = None, participant: str | None = None, limit: int = 50
@@ -331,7 +344,7 @@ class PostgresStore:
         self._probing = None
         await stale.close()
 
-    async def _rows(self, name: str, **parameters: str | int | None) -> list[Any]:
+    async def _rows(self, name: str, **parameters: Any) -> list[Any]:
         async def look(connection: Connection) -> list[Any]:
             return await (await connection.execute(query(name), parameters)).fetchall()
 
