@@ -7,6 +7,7 @@ import json
 import os
 import re
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ import pytest
 from orchestration.exits import Exit
 from tests.acceptance.host import Host
 from tests.acceptance.serving import Answer, Served, residents, serving, until
+from tests.contract import postgres
 
 CASES = int(os.environ.get("KLR_TEST_API_CASES", "1000"))
 """How many cases Schemathesis makes at least, in all; 10,000 before a release."""
@@ -293,7 +295,7 @@ def test_nothing_that_is_asked_is_answered_otherwise_than_described(host: Host, 
     off = dict.fromkeys(("KLR_BRIDGE_AGENT_POSTS_PER_MINUTE", "KLR_BRIDGE_THREAD_POSTS_PER_MINUTE"), "0")
     with serving(host, "--bridge", **off) as served:
         described = served.get("/v1/openapi.json").json
-        operations = sum(len(methods) for methods in described["paths"].values())
+        operations = sum("post" in methods for methods in described["paths"].values())
         # A wait is a wait: nobody here posts meanwhile.
         described["components"]["schemas"]["ReadMessages"]["properties"]["wait_seconds"]["maximum"] = 0.01
         document = tmp_path / "openapi.json"
@@ -345,3 +347,41 @@ def test_what_was_refused_is_in_the_audit_with_who_asked(host: Host) -> None:
         assert [one["rule"] for one in entries] == [
             line["rule"] for line in served.log("request.refused") if line["status"] != 401
         ]
+
+
+def test_a_database_that_goes_and_comes_back_is_503_meanwhile_and_needs_no_restart(host: Host) -> None:
+    if told := postgres.missing():
+        pytest.fail(told) if os.environ.get("CI") == "true" else pytest.skip(told)
+    with postgres.running() as cluster, serving(host, "--bridge", KLR_DATABASE_URL=cluster.new_database()) as served:
+        agent = Agent(served, issue(host, "executioner"))
+        thread_id = agent.ask("create_thread", workspace_id="kloros", title="over PostgreSQL")["thread_id"]
+        agent.ask("post_message", thread_id=thread_id, body="before")
+        with agent.events(thread_id) as heard:
+            assert next(heard)["body"] == "before"
+            cluster.stop("immediate")
+            began = time.monotonic()
+            answer = post(served, "/v1/mcp/post_message", {"thread_id": thread_id, "body": "lost"}, agent.token)
+            assert time.monotonic() - began < 10
+            assert (answer.status, answer.json["error"]["code"]) == (503, "UNAVAILABLE"), answer
+            assert answer.json["error"]["retryable"] is True
+            assert int(answer.headers["retry-after"]) >= 1
+            assert "SELECT" not in answer.text
+            assert "lost" not in answer.text
+            ready = served.get("/ready")
+            assert (ready.status, list(ready.json["reasons"])) == (503, ["store"])
+            assert served.get("/health").status == 200
+        cluster.start()
+        until(lambda: served.get("/ready").status == 200, what="it is ready again")
+        seq = agent.ask("post_message", thread_id=thread_id, body="after")["seq"]
+        with agent.events(thread_id, last=seq - 1) as heard:
+            assert next(heard)["body"] == "after"
+        assert not served.log("bridge.failed")
+        assert not (host.state / "kloros.db").exists() or b"over PostgreSQL" not in (host.state / "kloros.db").read_bytes()
+
+
+def test_a_store_that_a_newer_release_has_taken_over_is_told(host: Host) -> None:
+    with serving(host, "--bridge") as served:
+        with closing(sqlite3.connect(host.state / "kloros.db")) as db:
+            db.execute("PRAGMA user_version = 9999")
+        ready = served.get("/ready")
+        assert (ready.status, list(ready.json["reasons"])) == (503, ["store"])
