@@ -166,9 +166,11 @@ class PostgresStore:
 
         return await self._look(look)
 
-    async def read_text(self, thread_id: str, *, reader: str, since_seq: int, limit: int) -> ReadingText:
+    async def read_text(
+        self, thread_id: str, *, reader: str, since_seq: int, limit: int, sees_all: bool = True
+    ) -> ReadingText:
         """Let the server write the JSON."""
-        asked = {"thread_id": thread_id, "reader": reader, "since_seq": since_seq, "limit": limit}
+        asked = {"thread_id": thread_id, "reader": reader, "since_seq": since_seq, "limit": limit, "sees_all": sees_all}
         (found,) = await self._rows("bridge_postgres.read_text", **asked)
         thread, place = found["place"] or (None, None)
         return ReadingText(

@@ -136,12 +136,14 @@ class SqliteStore:
 
         return await self._look(look)
 
-    async def read_text(self, thread_id: str, *, reader: str, since_seq: int, limit: int) -> ReadingText:
+    async def read_text(
+        self, thread_id: str, *, reader: str, since_seq: int, limit: int, sees_all: bool = True
+    ) -> ReadingText:
         """Let SQLite write the JSON."""
 
         def look(connection: sqlite3.Connection) -> ReadingText:
             place = connection.execute(sql("bridge.place"), {"thread_id": thread_id, "reader": reader}).fetchone()
-            asked = {"thread_id": thread_id, "since_seq": since_seq, "limit": limit}
+            asked = {"thread_id": thread_id, "reader": reader, "since_seq": since_seq, "limit": limit, "sees_all": sees_all}
             found = connection.execute(sql("bridge_sqlite.read_text"), asked).fetchone()
             return ReadingText(
                 thread=None if place is None else rows.thread(place),
