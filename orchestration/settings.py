@@ -424,6 +424,11 @@ class Settings(_Section):
     """Must be exactly `enabled` for a tick to do anything."""
     state_dir: Annotated[AbsolutePath, Field(examples=["/var/lib/kloros"])]
     """Folder of the store, locks, intents, cycles: `/var/lib/kloros`, for a plain user `$XDG_STATE_HOME/kloros`."""
+    database_url: Annotated[str, Field(pattern=r"^(postgres(ql)?://\S+)?$", examples=["postgresql:///kloros"])] = ""
+    """PostgreSQL 15 or later for the bridge's threads, messages and audit, as a libpq URL; needs the extra `postgres`. If it
+    is empty, they lie in `kloros.db` in the state folder, as everything else always does. Several servers of the bridge,
+    on several hosts, may share one database. Keep the password in a passfile (`~/.pgpass`): `klorosctl config` shows
+    settings."""
     promotions_dir: Annotated[AbsolutePath, Field(examples=["/var/lib/kloros/promotions"])]
     """Folder where D-REAM leaves promotions; `promotions` in the state folder by default."""
     acks_dir: Annotated[AbsolutePath, Field(examples=["/var/lib/kloros/promotions_ack"])]
@@ -435,10 +440,6 @@ class Settings(_Section):
     textfile: Annotated[AbsolutePath, Field(examples=[_COLLECTED])]
     """File for node_exporter's textfile collector: of the state in `/var/lib/kloros` that in the folder of Debian's package,
     `/var/lib/prometheus/node-exporter/kloros.prom`; of any other state `kloros.prom` in its folder by default."""
-    database_url: Annotated[str, Field(pattern=r"^(postgres(ql)?://\S*)?$", examples=["postgresql:///kloros"])] = ""
-    """PostgreSQL 15 or later for what the bridge keeps: a URL of libpq. Empty: `kloros.db` in the state folder, beside what
-    ticks keep, which is always there. A password belongs into `PGPASSFILE`, for settings are shown. Needs the extra
-    `postgres`."""
     launcher: Annotated[Literal["auto", "systemd", "detached"], Field(examples=["auto"])] = "auto"
     """How cycles are started: by kloros-cycle.path, or as a process of its own; `auto` sees which there is."""
     phase: Phase = Phase()

@@ -280,6 +280,18 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReadingText:
+    """A `Reading` for a face that sends JSON anyway: what would cost the most is never made into objects."""
+
+    thread: ThreadRow | None
+    member: Member | None
+    messages: str
+    """A JSON array of wire.Message."""
+    next_seq: int
+    """Of the last message; where there is none, what was asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FoundFinding:
     """A finding, with the words of the message that reported it."""
 

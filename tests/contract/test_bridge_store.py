@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from pydantic import TypeAdapter
 
 from orchestration.bridge.caller import Role
 from orchestration.bridge.port import Store
@@ -26,7 +27,15 @@ from orchestration.bridge.state import (
     Session,
     Trigger,
 )
-from orchestration.bridge.wire import AuditEntry, ManagementMode, MessagePosted, SessionStatus, ThreadStatus, ThreadType
+from orchestration.bridge.wire import (
+    AuditEntry,
+    ManagementMode,
+    Message,
+    MessagePosted,
+    SessionStatus,
+    ThreadStatus,
+    ThreadType,
+)
 from tests.contract.bridging import AGENT, WORKSPACE, new_id, note, opened_thread, opening, post, posting
 from tests.contract.conftest import Open
 
@@ -98,6 +107,23 @@ async def test_messages_are_read_in_order_from_where_one_stands(open_store: Open
     assert len(stranger.messages) == 1
     nowhere = await store.read(new_id(), reader=AGENT, since_seq=0, limit=1)
     assert (nowhere.thread, nowhere.member, nowhere.messages) == (None, None, ())
+
+
+async def test_reading_as_text_tells_the_same(open_store: Open) -> None:
+    now = NOON
+    store = await open_store(clock=lambda: now)
+    thread_id = await opened_thread(store)
+    for body in ("plain", '"quoted"\n\t\\ ✓ </script> \u2028', ""):
+        now += timedelta(seconds=1)
+        await post(store, thread_id, body)
+    for since, limit in ((0, 9), (1, 1), (3, 9)):
+        reading = await store.read(thread_id, reader="reviewer", since_seq=since, limit=limit)
+        text = await store.read_text(thread_id, reader="reviewer", since_seq=since, limit=limit)
+        assert (text.thread, text.member) == (reading.thread, reading.member)
+        assert TypeAdapter(tuple[Message, ...]).validate_json(text.messages) == reading.messages
+        assert text.next_seq == (reading.messages[-1].seq if reading.messages else since)
+    nowhere = await store.read_text(new_id(), reader="", since_seq=0, limit=1)
+    assert (nowhere.thread, nowhere.member, nowhere.messages, nowhere.next_seq) == (None, None, "[]", 0)
 
 
 async def test_a_repeated_key_is_remembered_for_its_sender(open_store: Open) -> None:
@@ -359,6 +385,24 @@ async def test_two_processes_share_a_thread_without_gaps(open_store: Open) -> No
     assert all(some == sorted(some) for some in told)
     assert await seqs(stores[0], thread_id) == list(range(1, 81))
     assert not (await stores[0].verify()).faults
+
+
+async def test_what_another_process_has_changed_is_known_at_once(open_store: Open) -> None:
+    store, elsewhere = await open_store(), await open_store()
+    thread_id = await opened_thread(store)
+    await post(store, thread_id, "a")
+    await post(store, thread_id, "b")
+    await elsewhere.change(asked(thread_id), lambda facts: Change(status=(ThreadStatus.BLOCKED, "there")))
+    seen = (await facts_of(store, asked(thread_id))).thread
+    assert seen is not None
+    assert seen.status == ThreadStatus.BLOCKED
+    await post(store, thread_id, "c")
+    await elsewhere.change(asked(thread_id), lambda facts: Change(status=(ThreadStatus.CLOSED, "there"), left=("reviewer",)))
+    assert (await post(store, thread_id, "d")).thread_status == ThreadStatus.CLOSED
+    kept = await store.thread(thread_id)
+    assert kept is not None
+    assert (kept.status, kept.status_reason, kept.last_seq) == (ThreadStatus.CLOSED, "there", 4)
+    assert [p.agent_id for p in await store.participants(thread_id)] == [AGENT]
 
 
 async def test_the_audit_is_read_page_by_page(store: Store) -> None:

@@ -339,6 +339,22 @@ async def test_a_commit_whose_answer_is_lost_is_found_and_not_made_twice(
 
 @pytest.mark.anyio
 @pytest.mark.xdist_group("postgres")
+async def test_it_hears_others_again_when_its_connection_was_cut(cluster: Cluster) -> None:
+    place = cluster.new_database()
+    async with store_at(place) as store, asyncio.timeout(DEADLINE):
+        for heard in (1, 0, 1):
+            while store.figures()["listening"] != heard:
+                await asyncio.sleep(0.01)
+            if heard:
+                async with await psycopg.AsyncConnection.connect(place, autocommit=True) as other:
+                    await other.execute(
+                        b"SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                        b" WHERE datname = current_database() AND query LIKE '%LISTEN%' AND pid <> pg_backend_pid()"
+                    )
+
+
+@pytest.mark.anyio
+@pytest.mark.xdist_group("postgres")
 async def test_a_thread_that_another_holds_keeps_no_other_waiting(cluster: Cluster) -> None:
     place = cluster.new_database()
     async with store_at(place) as store:

@@ -26,6 +26,7 @@ from orchestration.bridge.state import (
     FoundFinding,
     Plan,
     Reading,
+    ReadingText,
     Session,
     ThreadRow,
     Trigger,
@@ -165,6 +166,20 @@ class PostgresStore:
 
         return await self._look(look)
 
+    async def read_text(
+        self, thread_id: str, *, reader: str, since_seq: int, limit: int, sees_all: bool = True
+    ) -> ReadingText:
+        """Let the server write the JSON."""
+        asked = {"thread_id": thread_id, "reader": reader, "since_seq": since_seq, "limit": limit, "sees_all": sees_all}
+        (found,) = await self._rows("bridge_postgres.read_text", **asked)
+        thread, place = found["place"] or (None, None)
+        return ReadingText(
+            thread=None if thread is None else rows.thread(thread),
+            member=None if place is None else rows.member(place),
+            messages=found["messages"] or "[]",
+            next_seq=found["last"] or since_seq,
+        )
+
     async def search(
         self, query: str, *, workspace_id: str, thread_id: str | None = None, participant: str | None = None, limit: int = 50
     ) -> tuple[Message, ...]:
@@ -261,6 +276,7 @@ class PostgresStore:
             "pool_size": pool.get("pool_size", 0),
             "pool_available": pool.get("pool_available", 0),
             "pool_waiting": pool.get("requests_waiting", 0),
+            "listening": float(self._listening),
             "down": float(self._probing is not None),
         }
 
@@ -331,7 +347,7 @@ class PostgresStore:
         self._probing = None
         await stale.close()
 
-    async def _rows(self, name: str, **parameters: str | int | None) -> list[Any]:
+    async def _rows(self, name: str, **parameters: Any) -> list[Any]:
         async def look(connection: Connection) -> list[Any]:
             return await (await connection.execute(query(name), parameters)).fetchall()
 
@@ -373,10 +389,11 @@ class PostgresStore:
             with suppress(psycopg.Error, OSError, Refused):
                 async with await self.connected() as connection:
                     await connection.execute(query("bridge_postgres.listen"))
-                    self._listening = True
+                    await self._rows("bridge_postgres.notify", news="{}")  # that it is heard proves that others are
                     await self._look_for_news()
                     async for told in connection.notifies():
                         if told.channel == _CHANNEL:
+                            self._listening = True
                             self._news.announce(json.loads(told.payload))
             self._listening = False
             await asyncio.sleep(_LOOK_SECONDS[0])

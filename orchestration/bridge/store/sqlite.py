@@ -28,6 +28,7 @@ from orchestration.bridge.state import (
     FoundFinding,
     Plan,
     Reading,
+    ReadingText,
     Session,
     ThreadRow,
     Trigger,
@@ -131,6 +132,24 @@ class SqliteStore:
                 thread=rows.thread(place),
                 member=None if place["agent_id"] is None else rows.member(place),
                 messages=tuple(map(rows.message, found)),
+            )
+
+        return await self._look(look)
+
+    async def read_text(
+        self, thread_id: str, *, reader: str, since_seq: int, limit: int, sees_all: bool = True
+    ) -> ReadingText:
+        """Let SQLite write the JSON."""
+
+        def look(connection: sqlite3.Connection) -> ReadingText:
+            place = connection.execute(sql("bridge.place"), {"thread_id": thread_id, "reader": reader}).fetchone()
+            asked = {"thread_id": thread_id, "reader": reader, "since_seq": since_seq, "limit": limit, "sees_all": sees_all}
+            found = connection.execute(sql("bridge_sqlite.read_text"), asked).fetchone()
+            return ReadingText(
+                thread=None if place is None else rows.thread(place),
+                member=None if place is None or place["agent_id"] is None else rows.member(place),
+                messages=found["messages"] or "[]",
+                next_seq=found["last"] or since_seq,
             )
 
         return await self._look(look)
