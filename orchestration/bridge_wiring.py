@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from orchestration import wiring
+from orchestration.bridge import configured
 from orchestration.bridge.auth.fetching import fetcher
 from orchestration.bridge.auth.keys import KeysUnavailable, LocalKeys, RemoteKeys
 from orchestration.bridge.auth.ring import Ring
@@ -20,6 +21,7 @@ from orchestration.bridge.auth.tokens import Verifier
 from orchestration.bridge.commands import Commands
 from orchestration.bridge.http.face import Face
 from orchestration.bridge.refusal import Refused
+from orchestration.errors import Usage
 from orchestration.host import clock, files
 from orchestration.host.journal import Event, Priority, log
 
@@ -68,16 +70,25 @@ async def store(settings: Settings) -> Store:
 
     Raises:
         StoreUnreachable, Unwritable: it can't be opened or migrated.
+        Usage: a package is missing.
     """
+    if settings.database_url:
+        try:
+            from orchestration.bridge.store.postgres import PostgresStore
+        except ImportError as error:
+            hint = "install the extra postgres: sudo ./install.sh --with bridge,postgres, or unset KLR_DATABASE_URL"
+            raise Usage(f"PostgreSQL needs a package that is not installed: {error.name}", hint=hint) from error
+        return await PostgresStore.opened(settings.database_url)
+
     from orchestration.bridge.store.sqlite import SqliteStore
 
     files.make_folder(settings.state_dir)
     return SqliteStore(os.path.join(settings.state_dir, wiring.STORE))
 
 
-def commands(_settings: Settings, store: Store) -> Commands:
+def commands(settings: Settings, store: Store) -> Commands:
     """Return the commands over a store, with the rules of the settings."""
-    return Commands(store)
+    return Commands(store, configured.rules(settings.bridge))
 
 
 class Bridge:
@@ -106,9 +117,11 @@ class Bridge:
             StoreUnreachable, Unwritable: of the store.
         """
         self._store = await store(self._settings)
+        carried_out = commands(self._settings, self._store)
         self._face = Face(
-            commands(self._settings, self._store),
+            carried_out,
             self._verifier,
+            refuse=carried_out.refuse,
             checks=self._checks,
             jwks=self._jwks,
             admits=self._admission.admits,

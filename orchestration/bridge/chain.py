@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 Column: TypeAlias = str | int | float | bool | None
 
+_written: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 START: Final = "0" * 64
 """What the first row of a chain follows."""
 _HASHED: Final = (
@@ -41,8 +42,7 @@ class Head(NamedTuple):
 
 def digest(row: Mapping[str, Column], previous: str) -> str:
     """Return the hash of an audit row, as it is stored, after the row with the hash `previous`."""
-    told = json.dumps([previous, *(row[name] for name in _HASHED)], ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(told.encode()).hexdigest()
+    return hashlib.sha256(_written([previous, *map(row.__getitem__, _HASHED)]).encode()).hexdigest()
 
 
 def workspace_chain(workspace_id: str) -> str:

@@ -6,15 +6,15 @@ Each gets the verified caller and a model of the wire, and answers with a model 
 
 from __future__ import annotations
 
+from orchestration.bridge.commanding.archives import ArchiveCommands
 from orchestration.bridge.commanding.desk import Rules
 from orchestration.bridge.commanding.messages import MessageCommands
 from orchestration.bridge.commanding.participants import ParticipantCommands
 from orchestration.bridge.commanding.sessions import AuditCommands, SessionCommands
-from orchestration.bridge.commanding.threads import ThreadCommands
 
 
-class Commands(ThreadCommands, MessageCommands, ParticipantCommands, SessionCommands, AuditCommands):
-    """All commands over one store and one set of rules."""
+class Commands(ArchiveCommands, MessageCommands, ParticipantCommands, SessionCommands, AuditCommands):
+    """All commands over one store and one set of rules; `export_thread` and `import_thread` are an operator's."""
 
 
 __all__ = ["Commands", "Rules"]

@@ -11,7 +11,7 @@ that raises `Refused` itself leaves no trace.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -76,7 +76,7 @@ class Rate:
     def counted(self, now: datetime, posts: int = 1) -> Rate:
         """Return it with posts made at `now`."""
         current = self._at(now)
-        return replace(current, posts=current.posts + posts)
+        return Rate(minute=current.minute, posts=current.posts + posts, before=current.before)
 
     def _at(self, now: datetime) -> Rate:
         minute = int(now.timestamp() // 60)
@@ -242,7 +242,7 @@ class Facts:
         return self.thread.last_seq + 1 if self.thread else 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: with them, Change[X](…) fails in Python 3.11
 class Change(Generic[Answer]):
     """Everything that one mutation writes; `answer` is what `Store.change` returns once it is safe."""
 
@@ -277,6 +277,18 @@ class Reading:
     member: Member | None
     """The reader, if it is in the thread."""
     messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadingText:
+    """A `Reading` for a face that sends JSON anyway: what would cost the most is never made into objects."""
+
+    thread: ThreadRow | None
+    member: Member | None
+    messages: str
+    """A JSON array of wire.Message."""
+    next_seq: int
+    """Of the last message; where there is none, what was asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

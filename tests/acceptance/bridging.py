@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from orchestration.bridge import wire
@@ -16,7 +15,7 @@ from orchestration.bridge.commands import Commands, Rules
 from orchestration.bridge.guards import Limits
 from orchestration.bridge.port import Store
 from orchestration.bridge.refusal import Code, Refused
-from orchestration.bridge.store.sqlite import SqliteStore
+from tests.contract.conftest import opened_at
 
 T = TypeVar("T")
 HOME: Final = "kloros"
@@ -46,7 +45,11 @@ class Bridge:
 
     async def ask(self, who: Caller, method: str, **asked: Any) -> Any:
         """Ask as a face does: a model of the wire to the command of that name."""
-        return await getattr(self.commands, method)(who, ASKS[method].model_validate(asked))
+        wanted = ASKS[method].model_validate(asked)
+        answer = await getattr(self.commands, method)(who, wanted)
+        if method == "read_messages" and not wanted.wait_seconds:  # the two ways to read say the same
+            assert wire.MessagesRead.model_validate_json(await self.commands.read_messages_text(who, wanted)) == answer
+        return answer
 
     async def code(self, who: Caller, method: str, **asked: Any) -> str:
         """Ask, and give `done` or the code of the refusal."""
@@ -93,21 +96,21 @@ def caller(agent_id: str, role: Role = Role.PARTICIPANT, workspace_id: str = HOM
 
 
 @asynccontextmanager
-async def bridge(folder: Path, rules: Rules = QUIET) -> Any:
-    """Open a bridge over SQLite."""
+async def bridge(place: str, rules: Rules = QUIET) -> AsyncIterator[Bridge]:
+    """Open a bridge over the store at a place."""
     clock = Clock()
-    store = SqliteStore(str(folder / "kloros.db"), clock=clock)
+    store = await opened_at(place, clock=clock)
     try:
         yield Bridge(store, clock, rules)
     finally:
         await store.close()
 
 
-def play(folder: Path, scene: Callable[[Bridge], Awaitable[T]], rules: Rules = QUIET) -> T:
+def play(place: str, scene: Callable[[Bridge], Awaitable[T]], rules: Rules = QUIET) -> T:
     """Play a scene on a bridge of its own."""
 
     async def played() -> T:
-        async with bridge(folder, rules) as opened:
+        async with bridge(place, rules) as opened:
             return await scene(opened)
 
     return asyncio.run(played())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -82,7 +81,7 @@ def arguments(method: str, who: Caller, thread_id: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("who", CALLERS)
-def test_each_method_lets_in_whom_the_issue_lets_in(tmp_path: Path, who: str) -> None:
+def test_each_method_lets_in_whom_the_issue_lets_in(place: str, who: str) -> None:
     async def scene(bridge: Bridge) -> None:
         names = ("opener", "reviewer", "third", "listed")
         for method in METHODS:
@@ -105,7 +104,7 @@ def test_each_method_lets_in_whom_the_issue_lets_in(tmp_path: Path, who: str) ->
                 assert [row.rule for row in rows] == ["workspace.fence"]
                 assert len(await bridge.audit(thread_id=thread_id)) == before[1]
 
-    play(tmp_path, scene)
+    play(place, scene)
 
 
 async def look(bridge: Bridge, thread_id: str) -> Any:
@@ -115,7 +114,7 @@ async def look(bridge: Bridge, thread_id: str) -> Any:
 
 
 @pytest.mark.parametrize("role", [Role.PARTICIPANT, Role.COORDINATOR, Role.AUDITOR])
-def test_what_is_elsewhere_is_told_in_the_words_for_what_is_not(tmp_path: Path, role: Role) -> None:
+def test_what_is_elsewhere_is_told_in_the_words_for_what_is_not(place: str, role: Role) -> None:
     async def scene(bridge: Bridge) -> None:
         there = await bridge.thread(caller("reviewer", workspace_id=AWAY))
         nowhere = "thr_" + "0" * 32
@@ -130,10 +129,10 @@ def test_what_is_elsewhere_is_told_in_the_words_for_what_is_not(tmp_path: Path, 
             assert len(told) == 2
             assert told[0] == told[1]
 
-    play(tmp_path, scene)
+    play(place, scene)
 
 
-def test_a_payload_that_names_somebody_else_is_refused_and_audited(tmp_path: Path) -> None:
+def test_a_payload_that_names_somebody_else_is_refused_and_audited(place: str) -> None:
     async def scene(bridge: Bridge) -> None:
         thread_id = await bridge.thread(caller("executioner"), caller("reviewer"))
         claims: dict[str, dict[str, Any]] = {
@@ -154,14 +153,14 @@ def test_a_payload_that_names_somebody_else_is_refused_and_audited(tmp_path: Pat
     def own(asked: dict[str, Any]) -> dict[str, Any]:
         return {name: "executioner" for name in ("agent_id", "created_by") if name in asked}
 
-    play(tmp_path, scene)
+    play(place, scene)
 
 
 @pytest.mark.parametrize(
     ("method", "role"),
     list(product(["create_thread", "list_threads", "heartbeat_session"], [Role.PARTICIPANT, Role.COORDINATOR])),
 )
-def test_another_workspace_named_is_a_mismatch(tmp_path: Path, method: str, role: Role) -> None:
+def test_another_workspace_named_is_a_mismatch(place: str, method: str, role: Role) -> None:
     async def scene(bridge: Bridge) -> None:
         asking = caller("lead", role)
         asked = {"workspace_id": AWAY, **({"title": "t"} if method == "create_thread" else {})}
@@ -169,10 +168,10 @@ def test_another_workspace_named_is_a_mismatch(tmp_path: Path, method: str, role
         assert await bridge.code(asking, method, **asked, **more) == "WORKSPACE_MISMATCH"
         assert [row.outcome for row in await bridge.audit()] == ["WORKSPACE_MISMATCH"]
 
-    play(tmp_path, scene)
+    play(place, scene)
 
 
-def test_who_leaves_or_is_taken_out_is_a_stranger_from_then_on(tmp_path: Path) -> None:
+def test_who_leaves_or_is_taken_out_is_a_stranger_from_then_on(place: str) -> None:
     async def scene(bridge: Bridge) -> None:
         opener, reviewer = caller("opener"), caller("reviewer")
         thread_id = await bridge.thread(opener, reviewer)
@@ -184,10 +183,10 @@ def test_who_leaves_or_is_taken_out_is_a_stranger_from_then_on(tmp_path: Path) -
         assert (await bridge.ask(opener, "remove_participant", thread_id=thread_id, agent_id="opener")).changed
         assert await bridge.code(opener, "add_participant", thread_id=thread_id, agent_id="opener") == "FORBIDDEN"
 
-    play(tmp_path, scene)
+    play(place, scene)
 
 
-def test_a_participant_lists_and_searches_only_its_own_threads(tmp_path: Path) -> None:
+def test_a_participant_lists_and_searches_only_its_own_threads(place: str) -> None:
     async def scene(bridge: Bridge) -> None:
         mine, other = caller("mine"), caller("other")
         threads = {name: await bridge.thread(caller(name)) for name in ("mine", "other")}
@@ -210,4 +209,4 @@ def test_a_participant_lists_and_searches_only_its_own_threads(tmp_path: Path) -
         away = caller("x", Role.COORDINATOR, AWAY)
         assert await listed(away) == await found(away) == set()
 
-    play(tmp_path, scene)
+    play(place, scene)

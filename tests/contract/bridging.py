@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from uuid import uuid4
 
@@ -101,3 +102,14 @@ async def post(
 ) -> MessagePosted:
     ask = Ask(workspace_id=WORKSPACE, thread_id=thread_id, agent_id=sender, idempotency_key=key)
     return await store.change(ask, posting(body, sender=sender, key=key, digest=digest))
+
+
+async def posted_surely(store: Store, thread_id: str, name: str, number: int) -> MessagePosted:
+    """Post under a key of its own until it is acknowledged."""
+    while True:
+        try:
+            return await post(store, thread_id, f"{name} {number}", sender=name, key=f"{number}", digest=f"{number}")
+        except Refused as refused:
+            if refused.code != Code.UNAVAILABLE:
+                raise
+            await asyncio.sleep(0.01)

@@ -15,6 +15,7 @@ import pytest
 from orchestration.bridge import wire
 from orchestration.bridge.auth.claims import Rule
 from orchestration.bridge.caller import Role
+from orchestration.bridge.http import body
 from orchestration.bridge.http.body import LARGEST
 from orchestration.bridge.methods import METHODS
 from orchestration.bridge.refusal import STATUS, Code, Refused
@@ -165,7 +166,7 @@ def test_no_token_ever_stands_in_a_log(capfd: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("body", "fields"),
+    ("sent", "fields"),
     [
         (b"", {"body"}),
         (b"{", {"body"}),
@@ -183,9 +184,9 @@ def test_no_token_ever_stands_in_a_log(capfd: pytest.CaptureFixture[str]) -> Non
     ],
     ids=lambda value: repr(value)[:30] if isinstance(value, bytes) else "",
 )
-def test_what_is_not_valid_is_refused_by_field(body: bytes, fields: set[str]) -> None:
+def test_what_is_not_valid_is_refused_by_field(sent: bytes, fields: set[str]) -> None:
     async def test(bridge: Bridged) -> None:
-        error = refused(await bridge.post("post_message", raw=body), Code.INVALID_ARGUMENT)
+        error = refused(await bridge.post("post_message", raw=sent), Code.INVALID_ARGUMENT)
         assert error["details"].keys() == fields
         assert bridge.commands.asked == []
 
@@ -216,6 +217,17 @@ def test_a_newer_major_version_is_refused_by_every_method(method: str) -> None:
     on_bridge(test)
 
 
+@pytest.mark.parametrize(
+    ("method", "field"), [("read_messages", "since_seq"), ("ack_read", "last_read_seq"), ("get_audit", "after")]
+)
+def test_no_number_is_larger_than_stores_can_hold(method: str, field: str) -> None:
+    async def test(bridge: Bridged) -> None:
+        error = refused(await bridge.post(method, {"thread_id": THREAD, field: 2**53}), Code.INVALID_ARGUMENT)
+        assert error["details"].keys() == {field}
+
+    on_bridge(test)
+
+
 def test_a_nested_field_is_named_by_its_path() -> None:
     async def test(bridge: Bridged) -> None:
         asked = {"workspace_id": "kloros", "title": "t", "participants": ["a", "not ok"]}
@@ -228,13 +240,13 @@ def test_a_nested_field_is_named_by_its_path() -> None:
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_that_is_too_large_is_refused_while_it_comes(chunked: bool) -> None:
     async def test(bridge: Bridged) -> None:
-        body = b'{"body": "' + b"x" * LARGEST + b'"}'
+        sent = b'{"body": "' + b"x" * LARGEST + b'"}'
         if chunked:
-            parts = [body[at : at + 65_536] for at in range(0, len(body), 65_536)]
+            parts = [sent[at : at + 65_536] for at in range(0, len(sent), 65_536)]
             framed = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
             length = "transfer-encoding: chunked"
         else:
-            framed, length = body, f"content-length: {len(body)}"
+            framed, length = sent, f"content-length: {len(sent)}"
         head = f"POST /v1/mcp/post_message HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {bridge.token}\r\n{length}\r\n\r\n"
         answer = await asyncio.to_thread(_raw, bridge.port, head.encode() + framed)
         assert answer.startswith(b"HTTP/1.1 413 ")
@@ -402,3 +414,17 @@ def test_a_client_that_leaves_in_the_middle_is_no_failure(capfd: pytest.CaptureF
 
     on_bridge(test)
     assert "bridge.failed" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("begins", [False, True])
+def test_a_body_that_does_not_come_is_not_waited_for_without_end(begins: bool) -> None:
+    parts = iter([{"type": "http.request", "body": b"{", "more_body": True}] if begins else [])
+
+    async def receive() -> Any:
+        for part in parts:
+            return part
+        return await asyncio.Event().wait()
+
+    with pytest.raises(Refused) as caught:
+        asyncio.run(body.read({"headers": []}, receive, patience=0.05))
+    assert (caught.value.code, caught.value.rule) == (Code.INVALID_ARGUMENT, "http.slow_body")

@@ -106,6 +106,13 @@ class ThreadCommands(Desk):
             text = await self.rules.writer.write(text, items, messages)
         return wire.ThreadSummary(thread_id=row.thread_id, summary=text, open_items=items, last_status=row.status)
 
+    async def latest(self, caller: Caller, thread_id: str, most: int, *, until: int | None = None) -> list[wire.Message]:
+        """Read the latest messages of a thread, up to a number if one is given; for klorosctl."""
+        row = await self.readable(caller, "read_messages", thread_id)
+        found = await self._latest(caller, row if until is None else replace(row, last_seq=until), most)
+        sees_all = caller.role in SEES_ALL
+        return [one for one in found if reaches(caller.agent_id, sender=one.sender, to=one.to, sees_all=sees_all)]
+
     async def _latest(self, caller: Caller, row: ThreadRow, most: int) -> list[wire.Message]:
         found: list[wire.Message] = []
         since = max(row.last_seq - most, 0)

@@ -25,8 +25,8 @@ class ClientGone(Exception):
     """Who asked has left; there is nobody to answer."""
 
 
-async def read(scope: Scope, receive: Receive) -> bytes:
-    """Return the whole body.
+async def read(scope: Scope, receive: Receive, *, patience: float = PATIENCE) -> bytes:
+    """Return the whole body; `patience` is in seconds.
 
     Raises:
         Refused: it is too large, or did not come in time.
@@ -35,13 +35,13 @@ async def read(scope: Scope, receive: Receive) -> bytes:
     declared = requests.header(scope, b"content-length")
     too_large = len(declared) > 12 or (declared.isdigit() and int(declared) > LARGEST)
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(patience):
             message = await receive()
             if not message.get("more_body", False) and message["type"] == "http.request" and not too_large:
                 return _checked(message.get("body", b""))
             return await _rest(message, receive, too_large=too_large)
     except TimeoutError:
-        told = f"the request did not come whole within {PATIENCE:g} s"
+        told = f"the request did not come whole within {patience:g} s"
         raise Refused(Code.INVALID_ARGUMENT, told, rule="http.slow_body") from None
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 
 from orchestration.bridge.caller import Caller
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 MOST_POLLS: Final = 512
+Refuse: TypeAlias = Callable[[Caller, str, Refused], Awaitable[object]]
 
 
 class _Command:
@@ -45,9 +46,12 @@ class _Command:
 class Commanding:
     """All methods, as one ASGI application."""
 
-    def __init__(self, commands: object, methods: Iterable[Method], verifier: Verifier, measures: Measures) -> None:
-        """Take an object with one coroutine function for each method, under its name."""
-        self._commands: Mapping[str, _Command] = {one.name: _Command(one, getattr(commands, one.name)) for one in methods}
+    def __init__(
+        self, commands: object, methods: Iterable[Method], verifier: Verifier, measures: Measures, refuse: Refuse | None
+    ) -> None:
+        """Take an object with one coroutine function for each method, under its name; `refuse` audits, and raises."""
+        self._refuse = refuse
+        self._commands: Mapping[str, _Command] = {one.name: _Command(one, best(commands, one.name)) for one in methods}
         self._verifier = verifier
         self._measures = measures
 
@@ -61,31 +65,52 @@ class Commanding:
         if scope["method"] != "POST":
             raise HTTPException(405, headers={"Allow": "POST"})
         caller = await admitted(here, self._verifier)
-        asked = command.asks.validate_json(await body.read(scope, receive), strict=True)
-        here.thread_id = getattr(asked, "thread_id", None)
-        answer = await self._carried_out(here, command, asked, caller)
-        await here.answer(200, command.answers.dump_json(answer))
+        try:
+            raw = await body.read(scope, receive)
+        except Refused as refused:
+            await self._note(caller, command, refused)
+            raise
+        await here.answer(200, await self._carried_out(here, command, raw, caller))
 
-    async def carry_out(self, here: Exchange, name: str, asked: BaseModel) -> BaseModel:
-        """Have a method carried out for whoever the exchange turned out to be with; for other faces than this."""
+    async def carry_out(self, here: Exchange, name: str, raw: bytes) -> bytes:
+        """Have a method carried out, from JSON to JSON, for whoever the exchange is with; for other faces than this."""
         assert here.caller is not None
-        return await self._carried_out(here, self._commands[name], asked, here.caller)
+        return await self._carried_out(here, self._commands[name], raw, here.caller)
 
-    async def _carried_out(self, here: Exchange, command: _Command, asked: BaseModel, caller: Caller) -> BaseModel:
-        answer: BaseModel
-        if not (isinstance(asked, ReadMessages) and asked.wait_seconds):
+    async def _carried_out(self, here: Exchange, command: _Command, raw: bytes, caller: Caller) -> bytes:
+        try:
+            asked = command.asks.validate_json(raw, strict=True)
+        except ValidationError as error:
+            refused = body.invalid(error)
+            await self._note(caller, command, refused)
+            raise refused from None
+        here.thread_id = getattr(asked, "thread_id", None)
+        if isinstance(asked, ReadMessages) and asked.wait_seconds:
+            answer = await self._waited(here, command, asked, caller)
+        else:
             answer = await command.call(caller, asked)
-            return answer
+        return answer if isinstance(answer, bytes) else command.answers.dump_json(answer)
+
+    async def _note(self, caller: Caller, command: _Command, refused: Refused) -> None:
+        if self._refuse is not None:
+            await self._refuse(caller, command.name, refused)
+
+    async def _waited(self, here: Exchange, command: _Command, asked: BaseModel, caller: Caller) -> BaseModel | bytes:
         here.waits = True
         if self._measures.polls >= MOST_POLLS:
             told = f"{MOST_POLLS} reads wait already, as many as may"
             raise Refused(Code.UNAVAILABLE, told, rule="http.polls", retry_after=5)
         self._measures.polls += 1
         try:
-            answer = await command.call(caller, asked)
+            answer: BaseModel | bytes = await command.call(caller, asked)
         finally:
             self._measures.polls -= 1
         return answer
+
+
+def best(commands: object, name: str) -> Any:
+    """Return the command, or the one that gives its answer as JSON already, where there is such a one."""
+    return getattr(commands, f"{name}_text", None) or getattr(commands, name)
 
 
 async def admitted(here: Exchange, verifier: Verifier) -> Caller:

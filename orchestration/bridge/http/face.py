@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Route, Router
 
 from orchestration.bridge.http import errors, openapi, page
 from orchestration.bridge.http.body import ClientGone
-from orchestration.bridge.http.commanding import Commanding
+from orchestration.bridge.http.commanding import Commanding, Refuse
 from orchestration.bridge.http.exchange import Exchange, of
 from orchestration.bridge.http.measures import Measures
 from orchestration.bridge.http.streaming import Streaming
@@ -53,6 +53,7 @@ class Face:
         checks: Checks,
         jwks: Callable[[], Mapping[str, Any]],
         methods: Sequence[Method] = METHODS,
+        refuse: Refuse | None = None,
         beside: Sequence[BaseRoute] = (),
         admits: Callable[[str], bool] = lambda _authorization: True,
         knows: Callable[[str], bool] = lambda _host: True,
@@ -67,6 +68,7 @@ class Face:
             jwks: the public keys of this host's own issuer; none where tokens come from elsewhere.
             admits: whether an `Authorization` may read the metrics.
             knows: whether the bridge may be asked under a `Host`. is_own_name: whether pages of a host are ours.
+            refuse: takes note, in the audit, of what a verified caller asked in a form that no method takes; and raises it.
             beside: further routes, asked last. heartbeat: seconds between two signs of life on an event stream.
         """
         self.measures = Measures()
@@ -74,7 +76,7 @@ class Face:
         self._jwks = jwks
         self._admits = admits
         self._knows = knows
-        commanding = Commanding(commands, methods, verifier, self.measures)
+        commanding = Commanding(commands, methods, verifier, self.measures, refuse)
         tools = McpFace(
             methods, verifier, carry_out=commanding.carry_out, refusal=self._refusal, is_own_name=is_own_name
         )

@@ -24,7 +24,7 @@ from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 from starlette.exceptions import HTTPException
 
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 _TRANSPORT: Final = TransportContext(kind="streamable-http", can_send_request=False)
 _VERSION: Final = inbound.MCP_PROTOCOL_VERSION_HEADER.encode()
 _ACCEPTED: Final = (b"application/json", b"application/*", b"*/*")
-CarryOut = Callable[["Exchange", str, BaseModel], Awaitable[BaseModel]]
-"""Has a command carried out for the exchange's caller."""
+CarryOut = Callable[["Exchange", str, bytes], Awaitable[bytes]]
+"""Has a method carried out for the exchange's caller, from JSON to JSON."""
 
 
 class McpFace:
@@ -156,15 +156,13 @@ class _Door:
         """Of the HTTP request."""
         return self._here.request_id
 
-    async def carry_out(self, tool: Tool, arguments: Mapping[str, Any] | None, meta: Mapping[str, Any]) -> BaseModel:
+    async def carry_out(self, tool: Tool, raw: bytes, meta: Mapping[str, Any]) -> bytes:
         """Do what is asked, as the token's holder."""
         here = self._here
         here.operation = f"mcp.{tool.name}"
         if here.caller is not None and not here.caller.traceparent:
             here.caller = replace(here.caller, traceparent=traceparent(meta.get("traceparent")))
-        asked = tool.asked(arguments)
-        here.thread_id = getattr(asked, "thread_id", None)
-        return await self._carry_out(here, tool.name, asked)
+        return await self._carry_out(here, tool.name, raw)
 
     def refusal(self, error: Exception) -> Refused:
         """Say what an error means."""

@@ -12,7 +12,7 @@ import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel.server import Server
 from mcp.shared.exceptions import MCPError
-from pydantic import BaseModel
+from pydantic_core import to_json
 
 from orchestration import __version__
 from orchestration.bridge.mcp.tools import Tool, refused, tools
@@ -38,8 +38,8 @@ class Door(Protocol):
     def request_id(self) -> str:
         """Names it in answer, log and audit."""
 
-    async def carry_out(self, tool: Tool, arguments: Mapping[str, Any] | None, meta: Mapping[str, Any]) -> BaseModel:
-        """Do what is asked, as whoever asks. Raises: what `refusal` knows."""
+    async def carry_out(self, tool: Tool, raw: bytes, meta: Mapping[str, Any]) -> bytes:
+        """Do what is asked, from JSON to JSON, as whoever asks. Raises: what `refusal` knows."""
 
     def refusal(self, error: Exception) -> Refused:
         """Say what an error means for whoever asked, and tell log and metrics; a defect becomes INTERNAL."""
@@ -65,7 +65,7 @@ def server(methods: Sequence[Method], door_of: DoorOf) -> Server[Any]:
             raise MCPError(code=types.INVALID_PARAMS, message="there is no such tool; tools/list names them")
         door = door_of(ctx)
         try:
-            return tool.result(await door.carry_out(tool, params.arguments, dict(ctx.meta or {})))
+            return tool.result(await door.carry_out(tool, to_json(params.arguments or {}), dict(ctx.meta or {})))
         except Exception as error:
             return refused(door.refusal(error), door.request_id)
 

@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from mcp.server.stdio import stdio_server
+from pydantic import ValidationError
 
 from orchestration.bridge.caller import Caller
-from orchestration.bridge.http import errors
-from orchestration.bridge.http.commanding import traceparent
+from orchestration.bridge.http import body, errors
+from orchestration.bridge.http.commanding import best, traceparent
 from orchestration.bridge.mcp.server import server
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.host.journal import Event, Priority, log
 
 if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
-    from pydantic import BaseModel
 
     from orchestration.bridge.mcp.tools import Tool
     from orchestration.bridge.methods import Method
@@ -38,7 +38,8 @@ async def serve(commands: Any, methods: Sequence[Method], identify: Identify) ->
     """Serve until the client has closed its end.
 
     Args:
-        commands: an object with one coroutine function per method. identify: asked at each call.
+        commands: an object with one coroutine function per method, and `refuse` for what no method takes, which audits it.
+        identify: asked at each call.
     """
 
     def door_of(_ctx: ServerRequestContext[Any, Any]) -> _Door:
@@ -60,11 +61,17 @@ class _Door:
     began: float = 0.0
     caller: Caller | None = None
 
-    async def carry_out(self, tool: Tool, arguments: Mapping[str, Any] | None, meta: Mapping[str, Any]) -> BaseModel:
+    async def carry_out(self, tool: Tool, raw: bytes, meta: Mapping[str, Any]) -> bytes:
         """Do what is asked."""
         self.tool, self.began = tool.name, time.monotonic()
         self.caller = await self.identify(self.request_id, traceparent(meta.get("traceparent")))
-        answer: BaseModel = await getattr(self.commands, tool.name)(self.caller, tool.asked(arguments))
+        try:
+            asked = tool.asked(raw)
+        except ValidationError as error:
+            refused = body.invalid(error)
+            await self.commands.refuse(self.caller, tool.name, refused)
+            raise refused from None
+        answer = tool.answered(await best(self.commands, tool.name)(self.caller, asked))
         self._tell(Event.REQUEST_ANSWERED, "answered", Priority.INFO)
         return answer
 

@@ -7,7 +7,7 @@ client's way to a model survives. https://modelcontextprotocol.io/specification/
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 
 import mcp_types as types
@@ -46,13 +46,17 @@ class Tool:
             ),
         )
 
-    def asked(self, arguments: Mapping[str, Any] | None) -> BaseModel:
+    def asked(self, raw: bytes) -> BaseModel:
         """Read what a client asks. Raises: ValidationError."""
-        return self._asks.validate_python(arguments or {})
+        return self._asks.validate_json(raw, strict=True)
 
-    def result(self, answer: BaseModel) -> dict[str, Any]:
-        """Write an answer: as data, and as text for clients that know no other."""
-        text = self._answers.dump_json(answer)
+    def answered(self, answer: BaseModel | bytes) -> bytes:
+        """Write an answer as JSON, if it is not that already."""
+        return answer if isinstance(answer, bytes) else self._answers.dump_json(answer)
+
+    @staticmethod
+    def result(text: bytes) -> dict[str, Any]:
+        """Write an answer for a client: as data, and as text for one that knows no other."""
         content = [{"type": "text", "text": text.decode()}]
         data = from_json(text, cache_strings="keys")
         return {"content": content, "structuredContent": data, "isError": False, "resultType": "complete"}

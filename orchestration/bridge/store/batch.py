@@ -78,6 +78,8 @@ class Loaded:
     threads: dict[str, ThreadRow] = field(default_factory=dict)
     heads: dict[str, Head] = field(default_factory=dict)
     """Of the audit, by chain."""
+    versions: dict[str, int] = field(default_factory=dict)
+    """Of each thread and its members: changes with every change of them."""
     members: dict[str, dict[str, Member]] = field(default_factory=dict)
     rates: dict[tuple[str, str], Rate] = field(default_factory=dict)
     keys: dict[tuple[str, str, str], Remembered] = field(default_factory=dict)
@@ -128,7 +130,8 @@ class Batch:
     """Changes that share a commit."""
 
     def __init__(self, loaded: Loaded) -> None:
-        self._now = loaded
+        self.known = loaded
+        """What was loaded, and what became of it."""
         self._written = Written()
         self._threads: dict[str, bool] = {}
         """Those that changed; True for one made in this batch."""
@@ -143,7 +146,18 @@ class Batch:
     @property
     def news(self) -> dict[str, int]:
         """The last number of each thread that changed."""
-        return {thread_id: self._now.threads[thread_id].last_seq for thread_id in self._threads}
+        return {thread_id: self.known.threads[thread_id].last_seq for thread_id in self._threads}
+
+    def validated(self, asks: Iterable[Ask]) -> bool:
+        """Tell whether every answer rests on a thread that is written, so that writing it proves what was known of it."""
+        return all(
+            outcome.refused is None and ask.thread_id in self._threads
+            for ask, outcome in zip(asks, self.outcomes, strict=True)
+        )
+
+    def proof(self) -> Row | None:
+        """Return an audit row by which to find out whether the batch was committed."""
+        return self._written.audit[0] if self._written.audit else None
 
     def add(self, ask: Ask, plan: Plan[Answer], now: datetime) -> None:
         """Plan one change on top of those before; what its plan raises is its outcome."""
@@ -159,11 +173,12 @@ class Batch:
             self.outcomes.append(Outcome(change.answer, change.refusal))
 
     def rows(self) -> Written:
-        """Return everything that must be written for all of them."""
-        out, now = self._written, self._now
-        for thread_id, created in self._threads.items():
+        """Return everything that must be written for all of them; to be asked once."""
+        out, now = self._written, self.known
+        for thread_id, created in sorted(self._threads.items()):
             into = out.created if created else out.threads
-            into.append(rows.thread_row(now.threads[thread_id], now.heads[thread_id]))
+            now.versions[thread_id] = now.versions.get(thread_id, 0) + 1
+            into.append(rows.thread_row(now.threads[thread_id], now.heads[thread_id], now.versions[thread_id]))
         for (thread_id, agent_id), member in self._members.items():
             if member is None:
                 out.left.append({"thread_id": thread_id, "agent_id": agent_id})
@@ -180,7 +195,7 @@ class Batch:
         return out
 
     def _facts(self, ask: Ask, at: datetime) -> Facts:
-        now, thread = self._now, self._now.visible(ask)
+        now, thread = self.known, self.known.visible(ask)
         workspace_id = ask.workspace_id or (thread.workspace_id if thread else "")
         thread_id = thread.thread_id if thread else ""
         return Facts(
@@ -197,11 +212,11 @@ class Batch:
 
     def _check(self, ask: Ask, change: Change[Any]) -> None:
         """Refuse what would break the store's own promises, before anything of it is merged."""
-        thread = change.created or self._now.visible(ask)
+        thread = change.created or self.known.visible(ask)
         of_thread = change.status or change.joined or change.left or change.read or change.posts or change.progress
         if thread is None and (of_thread or change.findings or change.trigger):
             raise Defect("a change of a thread that is not there")
-        if change.created and (change.created.thread_id != ask.thread_id or ask.thread_id in self._now.threads):
+        if change.created and (change.created.thread_id != ask.thread_id or ask.thread_id in self.known.threads):
             raise Defect("a new thread must have the id that was asked for, and none may have it yet")
         for number, post in enumerate(change.posts, thread.last_seq + 1 if thread else 1):
             if thread is None or post.message.seq != number or post.message.thread_id != thread.thread_id:
@@ -210,7 +225,7 @@ class Batch:
     def _apply(self, ask: Ask, change: Change[Any], at: datetime) -> None:
         # What can fail for its content (JSON, sizes of numbers) comes first: then nothing is merged yet.
         posts = [rows.post_row(post) for post in change.posts]
-        now, out = self._now, self._written
+        now, out = self.known, self._written
         before = change.created or now.visible(ask)
         audit = self._linked(change.audit, before.thread_id if before else workspace_chain(ask.workspace_id or ""))
         if change.trigger is not None:
@@ -228,11 +243,11 @@ class Batch:
                 self._workspaces.add(ask.workspace_id or "")
             return
         self._apply_to_thread(ask, before, change, at)
-        if audit or change.created or now.threads[before.thread_id] is not before:
+        if audit or change.created or change.read or change.findings or now.threads[before.thread_id] is not before:
             self._threads[before.thread_id] = self._threads.get(before.thread_id, False) or change.created is not None
 
     def _apply_to_thread(self, ask: Ask, before: ThreadRow, change: Change[Any], at: datetime) -> None:
-        now, thread_id = self._now, before.thread_id
+        now, thread_id = self.known, before.thread_id
         members = now.members.setdefault(thread_id, {})
         for member in change.joined:
             self._members[thread_id, member.agent_id] = members[member.agent_id] = member
@@ -258,13 +273,13 @@ class Batch:
         now.heads.setdefault(thread_id, Head())
 
     def _linked(self, notes: tuple[AuditNote, ...], chain: str) -> list[Row]:
-        head, linked = self._now.heads.get(chain) or Head(), []
+        head, linked = self.known.heads.get(chain) or Head(), []
         for note in notes:
             row = rows.audit_row(note, chain, head.links + 1)
             head = Head(head.links + 1, digest(row, head.sha256))
             row["sha256"] = head.sha256
             linked.append(row)
-        self._now.heads[chain] = head
+        self.known.heads[chain] = head
         return linked
 
 
@@ -293,5 +308,3 @@ def settle(outcome: Outcome[Answer]) -> Answer:
     if outcome.refused is not None:
         raise outcome.refused
     return outcome.answer  # type: ignore[return-value]  # None only where the plan's own answer type is None
-
-

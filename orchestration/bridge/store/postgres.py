@@ -26,6 +26,7 @@ from orchestration.bridge.state import (
     FoundFinding,
     Plan,
     Reading,
+    ReadingText,
     Session,
     ThreadRow,
     Trigger,
@@ -33,6 +34,7 @@ from orchestration.bridge.state import (
 from orchestration.bridge.store import rows
 from orchestration.bridge.store.batch import Batch, Loaded, Outcome, Wanted, settle
 from orchestration.bridge.store.news import News
+from orchestration.bridge.store.recent import Recent, RecentRates
 from orchestration.bridge.store.sqlite import utc_now
 from orchestration.bridge.store.verification import verified
 from orchestration.bridge.wire import AuditEntry, Message, Participant, ThreadListed, ThreadStatus
@@ -56,7 +58,16 @@ _TRANSIENT = (
     psycopg.errors.SerializationFailure,
 )
 _OF_CONTENT = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError)
+_STALE = "KL001"
 _Seen = TypeVar("_Seen")
+
+
+class _LostOnTheWay(Exception):
+    """The connection died with a commit under way."""
+
+    def __init__(self, planned: Batch) -> None:
+        super().__init__()
+        self.planned = planned
 
 
 class _Waiting(NamedTuple):
@@ -72,6 +83,7 @@ class PostgresStore:
         self._url = url
         self._clock = clock
         self._news = News()
+        self.rates = RecentRates()
         self._untold: dict[str, int] = {}
         self._to_tell = asyncio.Event()
         self._listening = False
@@ -153,6 +165,20 @@ class PostgresStore:
             )
 
         return await self._look(look)
+
+    async def read_text(
+        self, thread_id: str, *, reader: str, since_seq: int, limit: int, sees_all: bool = True
+    ) -> ReadingText:
+        """Let the server write the JSON."""
+        asked = {"thread_id": thread_id, "reader": reader, "since_seq": since_seq, "limit": limit, "sees_all": sees_all}
+        (found,) = await self._rows("bridge_postgres.read_text", **asked)
+        thread, place = found["place"] or (None, None)
+        return ReadingText(
+            thread=None if thread is None else rows.thread(thread),
+            member=None if place is None else rows.member(place),
+            messages=found["messages"] or "[]",
+            next_seq=found["last"] or since_seq,
+        )
 
     async def search(
         self, query: str, *, workspace_id: str, thread_id: str | None = None, participant: str | None = None, limit: int = 50
@@ -250,6 +276,7 @@ class PostgresStore:
             "pool_size": pool.get("pool_size", 0),
             "pool_available": pool.get("pool_available", 0),
             "pool_waiting": pool.get("requests_waiting", 0),
+            "listening": float(self._listening),
             "down": float(self._probing is not None),
         }
 
@@ -320,7 +347,7 @@ class PostgresStore:
         self._probing = None
         await stale.close()
 
-    async def _rows(self, name: str, **parameters: str | int | None) -> list[Any]:
+    async def _rows(self, name: str, **parameters: Any) -> list[Any]:
         async def look(connection: Connection) -> list[Any]:
             return await (await connection.execute(query(name), parameters)).fetchall()
 
@@ -362,10 +389,11 @@ class PostgresStore:
             with suppress(psycopg.Error, OSError, Refused):
                 async with await self.connected() as connection:
                     await connection.execute(query("bridge_postgres.listen"))
-                    self._listening = True
+                    await self._rows("bridge_postgres.notify", news="{}")  # that it is heard proves that others are
                     await self._look_for_news()
                     async for told in connection.notifies():
                         if told.channel == _CHANNEL:
+                            self._listening = True
                             self._news.announce(json.loads(told.payload))
             self._listening = False
             await asyncio.sleep(_LOOK_SECONDS[0])
@@ -394,6 +422,7 @@ class _Lane:
         self._idle.set()
         self._closing = False
         self._connection: Connection | None = None
+        self._recent = Recent()
 
     def take(self, waiting: _Waiting) -> None:
         if self._closing:
@@ -430,6 +459,8 @@ class _Lane:
                 for part in parts:
                     await self._carry_out(part)
                 return
+            if isinstance(error, _LostOnTheWay):
+                error = cast("Exception", error.__cause__)
             outcomes: list[Outcome[Any]] = [Outcome(None, self._as_refusal(error))] * len(batch)
         else:
             self.commits += 1
@@ -449,6 +480,48 @@ class _Lane:
 
     async def _committed(self, batch: list[_Waiting]) -> Batch:
         asks = [waiting.ask for waiting in batch]
+        known = self._recent.known(asks, self._store.rates)
+        self._recent.forget(asks)
+        try:
+            planned = await self._written_at_once(batch, asks, known) if known is not None else None
+            if planned is None:
+                planned = await self._written_under_lock(batch, asks)
+        except _LostOnTheWay as error:
+            planned = await self._written_under_lock(batch, asks, error.planned)
+        self._recent.remember(planned.known, asks)
+        return planned
+
+    async def _written_at_once(self, batch: list[_Waiting], asks: list[Ask], known: Loaded) -> Batch | None:
+        """Plan on what the last commit left, and write: one round trip. None when that can't prove the answers."""
+        planned = self._planned(batch, known)
+        if self._connection is None or self._connection.closed or not planned.validated(asks):
+            return None
+        try:
+            await self._write("bridge_postgres.write", planned, self._connection)
+        except psycopg.errors.UniqueViolation:  # a repeat
+            return None
+        except psycopg.Error as error:
+            if error.sqlstate == _STALE:
+                return None
+            raise
+        return planned
+
+    async def _write(self, name: str, planned: Batch, connection: Connection) -> None:
+        parameters = _parameters(planned)
+        try:
+            cursor = await connection.execute(query(name), parameters)
+        except psycopg.OperationalError as error:
+            if connection.closed:
+                raise _LostOnTheWay(planned) from error
+            raise
+        self._store.rates.learn(cast("Any", await cursor.fetchone())["bridge_write"])
+
+    async def _written_under_lock(self, batch: list[_Waiting], asks: list[Ask], lost: Batch | None = None) -> Batch:
+        """Lock, load, plan and write: two round trips, on facts that nobody else can change meanwhile.
+
+        `lost` was written just before its connection died. Under the lock it shows whether it was committed; if it was
+        not, it never will be, for the version that it was planned on is passed.
+        """
         connection, facts = await self._begun(Wanted(asks))
         try:
             loaded = _loaded(facts)
@@ -457,14 +530,21 @@ class _Lane:
                 cursor = await connection.execute(query("bridge_postgres.heads"), {"workspaces": rows.written(chains)})
                 for row in cast("Any", await cursor.fetchone())["bridge_heads"]:
                     loaded.heads[workspace_chain(row["workspace_id"])] = Head(row["links"], row["head"])
-            planned = Batch(loaded)
-            for waiting in batch:
-                planned.add(waiting.ask, waiting.plan, self._store.now())
-            await connection.execute(query("bridge_postgres.commit"), _parameters(planned))
+            if lost is not None and await _stands(lost, connection):
+                await connection.rollback()
+                return lost
+            planned = self._planned(batch, loaded)
+            await self._write("bridge_postgres.commit", planned, connection)
         except BaseException:
             with suppress(psycopg.Error):
                 await connection.rollback()
             raise
+        return planned
+
+    def _planned(self, batch: list[_Waiting], known: Loaded) -> Batch:
+        planned = Batch(known)
+        for waiting in batch:
+            planned.add(waiting.ask, waiting.plan, self._store.now())
         return planned
 
     async def _begun(self, wanted: Wanted) -> tuple[Connection, Any]:
@@ -488,13 +568,22 @@ class _Lane:
                 return connection, cast("Any", await cursor.fetchone())["bridge_facts"]
 
 
+async def _stands(lost: Batch, connection: Connection) -> bool:
+    row = lost.proof()
+    if row is None:
+        raise unavailable(None)  # it may stand or not
+    asked = {"chain": row["chain"], "link": row["link"]}
+    found: Any = await (await connection.execute(query("bridge.audit_link"), asked)).fetchone()
+    return found is not None and found["sha256"] == row["sha256"]
+
+
 def _parts(batch: list[_Waiting], error: Exception) -> list[list[_Waiting]]:
     if isinstance(error, _TRANSIENT):
         by_thread: dict[str | None, list[_Waiting]] = {}
         for waiting in batch:
             by_thread.setdefault(waiting.ask.thread_id, []).append(waiting)
         return list(by_thread.values())
-    if isinstance(error, psycopg.Error | OSError) and not isinstance(error, _OF_CONTENT):
+    if isinstance(error, psycopg.Error | OSError | _LostOnTheWay) and not isinstance(error, _OF_CONTENT):
         return [batch]
     return [[waiting] for waiting in batch]
 
@@ -516,6 +605,7 @@ def _loaded(facts: list[dict[str, Any]]) -> Loaded:
     for row in first["threads"] or ():
         loaded.threads[row["thread_id"]] = rows.thread(row)
         loaded.heads[row["thread_id"]] = Head(row["links"], row["head"])
+        loaded.versions[row["thread_id"]] = row["version"]
     for row in first["members"] or ():
         loaded.members.setdefault(row["thread_id"], {})[row["agent_id"]] = rows.member(row)
     for row in first["rates"] or ():

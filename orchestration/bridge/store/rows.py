@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from orchestration.bridge.caller import Role
 from orchestration.bridge.chain import Head
@@ -50,13 +50,12 @@ def instant(found: str | datetime) -> datetime:
     return (datetime.fromisoformat(found) if isinstance(found, str) else found).astimezone(UTC)
 
 
-def written(value: object) -> str:
-    """Write a structure as JSON."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+written: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+"""Writes a structure as JSON."""
 
 
-def thread_row(thread: ThreadRow, head: Head) -> Row:
-    """Lay out a thread, with the head of its audit."""
+def thread_row(thread: ThreadRow, head: Head, version: int) -> Row:
+    """Lay out a thread, with the head of its audit and what changes with every change."""
     progress, rate = thread.progress, thread.rate
     return {
         "thread_id": thread.thread_id,
@@ -77,6 +76,7 @@ def thread_row(thread: ThreadRow, head: Head) -> Row:
         "rate_before": rate.before,
         "links": head.links,
         "head": head.sha256,
+        "version": version,
     }
 
 

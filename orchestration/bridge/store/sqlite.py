@@ -28,6 +28,7 @@ from orchestration.bridge.state import (
     FoundFinding,
     Plan,
     Reading,
+    ReadingText,
     Session,
     ThreadRow,
     Trigger,
@@ -40,7 +41,7 @@ from orchestration.bridge.wire import AuditEntry, Message, Participant, ThreadLi
 from orchestration.bridge.words import words
 from orchestration.store.port import Value
 from orchestration.store.queries import sql
-from orchestration.store.sqlite import SqliteDatabase, uri
+from orchestration.store.sqlite import SCHEMA_VERSION, SqliteDatabase, uri
 
 _BUSY_SECONDS = 3.0
 _MOST_TOGETHER = 512
@@ -135,6 +136,24 @@ class SqliteStore:
 
         return await self._look(look)
 
+    async def read_text(
+        self, thread_id: str, *, reader: str, since_seq: int, limit: int, sees_all: bool = True
+    ) -> ReadingText:
+        """Let SQLite write the JSON."""
+
+        def look(connection: sqlite3.Connection) -> ReadingText:
+            place = connection.execute(sql("bridge.place"), {"thread_id": thread_id, "reader": reader}).fetchone()
+            asked = {"thread_id": thread_id, "reader": reader, "since_seq": since_seq, "limit": limit, "sees_all": sees_all}
+            found = connection.execute(sql("bridge_sqlite.read_text"), asked).fetchone()
+            return ReadingText(
+                thread=None if place is None else rows.thread(place),
+                member=None if place is None or place["agent_id"] is None else rows.member(place),
+                messages=found["messages"] or "[]",
+                next_seq=found["last"] or since_seq,
+            )
+
+        return await self._look(look)
+
     async def search(
         self, query: str, *, workspace_id: str, thread_id: str | None = None, participant: str | None = None, limit: int = 50
     ) -> tuple[Message, ...]:
@@ -212,8 +231,12 @@ class SqliteStore:
         return frozenset(str(row["token_id"]) for row in await self._rows("bridge.revoked", now=rows.text(now)))
 
     async def check(self) -> None:
-        """Read the file."""
+        """Read the file, and see that its tables are still those of this program."""
         await self._rows("bridge.thread", thread_id="")
+        ((version,),) = await self._look(lambda connection: connection.execute("PRAGMA user_version").fetchall())
+        if version != SCHEMA_VERSION:
+            told = "another release has changed the store's tables; restart the service to run that one"
+            raise Refused(Code.UNAVAILABLE, told, rule="store.outdated", retry_after=10)
 
     def figures(self) -> Mapping[str, float]:
         """Count."""
@@ -424,6 +447,7 @@ def _loaded(connection: sqlite3.Connection, asks: Iterable[Ask]) -> Loaded:
     for row in found("threads", wanted.threads, "ids"):
         loaded.threads[row["thread_id"]] = rows.thread(row)
         loaded.heads[row["thread_id"]] = Head(row["links"], row["head"])
+        loaded.versions[row["thread_id"]] = row["version"]
     for row in found("members", wanted.threads, "ids"):
         loaded.members.setdefault(row["thread_id"], {})[row["agent_id"]] = rows.member(row)
     for row in found("rates", wanted.agents):

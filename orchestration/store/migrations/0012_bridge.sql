@@ -18,7 +18,8 @@ CREATE TABLE bridge_threads (
     rate_posts    INTEGER NOT NULL,
     rate_before   INTEGER NOT NULL,
     links         INTEGER NOT NULL,             -- how long its chain of audit rows is
-    head          TEXT    NOT NULL              -- sha256 of the last of them
+    head          TEXT    NOT NULL,             -- sha256 of the last of them
+    version       INTEGER NOT NULL              -- rises with every change of the thread and of who is in it
 ) WITHOUT ROWID;
 CREATE INDEX bridge_threads_by_workspace ON bridge_threads (workspace_id, thread_id);
 
@@ -52,8 +53,8 @@ CREATE TABLE bridge_messages (
 );
 CREATE UNIQUE INDEX bridge_messages_by_key ON bridge_messages (thread_id, sender, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
--- The words of each body (bridge/words.py); it keeps no text of its own.
-CREATE VIRTUAL TABLE bridge_words USING fts5 (words, content = '', tokenize = 'unicode61 remove_diacritics 0');
+-- The words of each body (bridge/words.py): no text, no places, no sizes, for every page more is a slower commit.
+CREATE VIRTUAL TABLE bridge_words USING fts5 (words, content = '', columnsize = 0, detail = none, tokenize = 'unicode61 remove_diacritics 0');
 
 CREATE TABLE bridge_findings (
     thread_id   TEXT    NOT NULL,
@@ -107,7 +108,7 @@ CREATE TABLE bridge_revocations (
 ) WITHOUT ROWID;
 
 CREATE TABLE bridge_audit (
-    entry        INTEGER PRIMARY KEY AUTOINCREMENT,
+    entry        INTEGER PRIMARY KEY,           -- rising: no row is ever removed
     chain        TEXT    NOT NULL,              -- a thread's id, or 'workspace:' and its name
     link         INTEGER NOT NULL,              -- from 1, without gaps
     at           TEXT    NOT NULL,

@@ -55,6 +55,10 @@ ORDER BY link LIMIT :limit;
 SELECT * FROM bridge_audit
 WHERE entry > :after AND (:workspace_id IS NULL OR workspace_id = :workspace_id) ORDER BY entry LIMIT :limit;
 
+-- name: bridge.audit_link
+-- Give the hash of one audit row.
+SELECT sha256 FROM bridge_audit WHERE chain = :chain AND link = :link;
+
 -- name: bridge.audit_links
 -- Give the audit rows that follow on a link, chain by chain.
 SELECT * FROM bridge_audit WHERE (chain, link) > (:chain, :link) ORDER BY chain, link LIMIT :limit;

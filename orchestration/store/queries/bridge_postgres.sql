@@ -8,6 +8,10 @@ BEGIN ISOLATION LEVEL READ COMMITTED; SELECT bridge_facts(:wanted);
 -- Lock the chains of workspaces, and give their heads.
 SELECT bridge_heads(:workspaces);
 
+-- name: bridge_postgres.write
+-- Write what a batch has changed: a transaction by itself.
+SELECT bridge_write(:threads, :posts, :audit, :rates, :rest);
+
 -- name: bridge_postgres.commit
 -- Write what a batch has changed, and commit.
 SELECT bridge_write(:threads, :posts, :audit, :rates, :rest); COMMIT;
@@ -43,3 +47,7 @@ LISTEN kloros_bridge;
 -- name: bridge_postgres.one_snapshot
 -- Let everything that follows see one moment.
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY;
+
+-- name: bridge_postgres.read_text
+-- Give a thread, the reader's place in it, and its next messages as JSON.
+SELECT place, messages, last FROM bridge_read(:thread_id, :reader, :since_seq, :limit, :sees_all);

@@ -43,7 +43,7 @@ SELECT * FROM bridge_chains WHERE workspace_id IN (SELECT value FROM json_each(:
 -- Make a thread.
 INSERT INTO bridge_threads VALUES (
     :thread_id, :workspace_id, :title, :type, :status, :status_reason, :created_by, :last_seq, :created_at, :updated_at,
-    :turns, :last_sender, :event_types, :rate_minute, :rate_posts, :rate_before, :links, :head
+    :turns, :last_sender, :event_types, :rate_minute, :rate_posts, :rate_before, :links, :head, :version
 );
 
 -- name: bridge_sqlite.write_threads
@@ -51,7 +51,7 @@ INSERT INTO bridge_threads VALUES (
 UPDATE bridge_threads SET
     status = :status, status_reason = :status_reason, last_seq = :last_seq, updated_at = :updated_at, turns = :turns,
     last_sender = :last_sender, event_types = :event_types, rate_minute = :rate_minute, rate_posts = :rate_posts,
-    rate_before = :rate_before, links = :links, head = :head
+    rate_before = :rate_before, links = :links, head = :head, version = :version
 WHERE thread_id = :thread_id;
 
 -- name: bridge_sqlite.write_joined
@@ -143,3 +143,14 @@ ORDER BY m.created_at DESC, m.message_id DESC LIMIT :limit;
 -- name: bridge_sqlite.last_seqs
 -- Give where threads end.
 SELECT thread_id, last_seq FROM bridge_threads WHERE thread_id IN (SELECT value FROM json_each(:ids));
+
+-- name: bridge_sqlite.read_text
+-- Give the next messages of a thread as JSON in the words of the wire, without those meant for others than the reader.
+SELECT '[' || group_concat(message, ',') || ']' AS messages, max(seq) AS last
+FROM (
+    SELECT seq, CASE WHEN :sees_all OR addressee IS NULL OR :reader IN (addressee, sender) THEN json_object(
+        'message_id', message_id, 'thread_id', thread_id, 'seq', seq, 'sender', sender, 'kind', kind, 'body', body,
+        'metadata', json(metadata), 'in_reply_to', in_reply_to, 'to', addressee, 'created_at', created_at,
+        'traceparent', traceparent) END AS message
+    FROM bridge_messages WHERE thread_id = :thread_id AND seq > :since_seq ORDER BY seq LIMIT :limit
+);

@@ -20,7 +20,8 @@ CREATE TABLE bridge_threads (
     rate_posts    bigint      NOT NULL,
     rate_before   bigint      NOT NULL,
     links         bigint      NOT NULL,
-    head          text        NOT NULL
+    head          text        NOT NULL,
+    version       bigint      NOT NULL
 ) WITH (fillfactor = 40);   -- a row is written anew with every message: room for that on its own page
 CREATE INDEX bridge_threads_by_workspace ON bridge_threads (workspace_id, thread_id);
 
@@ -184,19 +185,32 @@ BEGIN
     RETURN (SELECT json_agg(c) FROM bridge_chains c WHERE c.workspace_id IN (SELECT json_array_elements_text(workspaces)));
 END $$;
 
--- Writes what a batch has changed: what most do first, the rest where there is any.
-CREATE FUNCTION bridge_write(threads json, posts json, audit json, rates json, rest json) RETURNS void LANGUAGE plpgsql AS $$
+-- Writes what a batch has changed: what most do first, the rest where there is any. Returns how often its agents posted.
+-- Threads come in the order of their ids, each with the version after the one that was planned on: when another process
+-- was faster, nothing is written (KL001), and the batch is planned again under lock.
+CREATE FUNCTION bridge_write(threads json, posts json, audit json, rates json, rest json) RETURNS json LANGUAGE plpgsql AS $$
 DECLARE
-    row record;
+    row     record;
+    counted json;
 BEGIN
-    INSERT INTO bridge_threads SELECT * FROM json_populate_recordset(NULL::bridge_threads, rest->'created');
-    FOR row IN SELECT * FROM json_populate_recordset(NULL::bridge_threads, threads) LOOP
+    PERFORM set_config('lock_timeout', '3s', true);
+    IF current_setting('synchronous_commit') = 'off' THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+    FOR row IN SELECT * FROM json_to_recordset(threads) AS t (
+        thread_id text, status text, status_reason text, last_seq bigint, updated_at timestamptz, turns bigint,
+        last_sender text, event_types text, rate_minute bigint, rate_posts bigint, rate_before bigint, links bigint,
+        head text, version bigint)
+    LOOP
         UPDATE bridge_threads SET
             status = row.status, status_reason = row.status_reason, last_seq = row.last_seq, updated_at = row.updated_at,
             turns = row.turns, last_sender = row.last_sender, event_types = row.event_types,
             rate_minute = row.rate_minute, rate_posts = row.rate_posts, rate_before = row.rate_before,
-            links = row.links, head = row.head
-        WHERE thread_id = row.thread_id;
+            links = row.links, head = row.head, version = row.version
+        WHERE thread_id = row.thread_id AND version = row.version - 1;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'planned on an older version' USING ERRCODE = 'KL001';
+        END IF;
     END LOOP;
     INSERT INTO bridge_messages
     SELECT thread_id, seq, message_id, sender, kind, body, metadata, in_reply_to, addressee, created_at, traceparent,
@@ -213,16 +227,20 @@ BEGIN
         chain text, link bigint, at timestamptz, workspace_id text, actor text, role text, request_id text,
         operation text, thread_id text, outcome text, rule text, state_before text, state_after text, sha256 text);
     -- Posts are added to what other writers have counted meanwhile, see state.Rate.
-    INSERT INTO bridge_rates AS known SELECT * FROM json_populate_recordset(NULL::bridge_rates, rates)
-    ON CONFLICT (workspace_id, agent_id) DO UPDATE SET
-        rate_minute = greatest(known.rate_minute, excluded.rate_minute),
-        rate_posts  = excluded.rate_posts
-                      + CASE WHEN known.rate_minute >= excluded.rate_minute THEN known.rate_posts ELSE 0 END,
-        rate_before = CASE WHEN known.rate_minute >= excluded.rate_minute THEN known.rate_before
-                           WHEN known.rate_minute = excluded.rate_minute - 1 THEN known.rate_posts ELSE 0 END;
+    WITH written AS (
+        INSERT INTO bridge_rates AS known SELECT * FROM json_populate_recordset(NULL::bridge_rates, rates)
+        ON CONFLICT (workspace_id, agent_id) DO UPDATE SET
+            rate_minute = greatest(known.rate_minute, excluded.rate_minute),
+            rate_posts  = excluded.rate_posts
+                          + CASE WHEN known.rate_minute >= excluded.rate_minute THEN known.rate_posts ELSE 0 END,
+            rate_before = CASE WHEN known.rate_minute >= excluded.rate_minute THEN known.rate_before
+                               WHEN known.rate_minute = excluded.rate_minute - 1 THEN known.rate_posts ELSE 0 END
+        RETURNING *
+    ) SELECT json_agg(written) FROM written INTO counted;
     IF rest IS NULL THEN
-        RETURN;
+        RETURN counted;
     END IF;
+    INSERT INTO bridge_threads SELECT * FROM json_populate_recordset(NULL::bridge_threads, rest->'created');
     INSERT INTO bridge_participants SELECT * FROM json_populate_recordset(NULL::bridge_participants, rest->'joined')
     ON CONFLICT (thread_id, agent_id) DO UPDATE SET
         role = excluded.role, joined_at = excluded.joined_at, last_read_seq = excluded.last_read_seq;
@@ -242,4 +260,27 @@ BEGIN
     UPDATE bridge_chains SET links = head_of.links, head = head_of.head
     FROM json_populate_recordset(NULL::bridge_chains, rest->'chains') head_of
     WHERE bridge_chains.workspace_id = head_of.workspace_id;
+    RETURN counted;
+END $$;
+
+-- Returns a thread, the reader's place in it, and its next messages as JSON in the words of the wire, without those meant
+-- for others unless it sees all. Written out, for it takes 200 µs for 50 messages where json_build_object takes 500; ids and kinds are ours, and need no quoting.
+CREATE FUNCTION bridge_read(
+    id text, reader text, since bigint, many bigint, sees_all boolean, OUT place json, OUT messages text, OUT last bigint)
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    SELECT json_build_array(t, p) INTO place
+    FROM bridge_threads t LEFT JOIN bridge_participants p ON p.thread_id = t.thread_id AND p.agent_id = reader
+    WHERE t.thread_id = id;
+    SELECT '[' || string_agg(m.message, ',') || ']', max(m.seq) INTO messages, last
+    FROM (
+        SELECT seq, CASE WHEN sees_all OR addressee IS NULL OR reader IN (addressee, sender) THEN
+            '{"message_id":"' || message_id || '","thread_id":"' || thread_id || '","seq":' || seq
+            || ',"sender":' || to_json(sender) || ',"kind":"' || kind || '","body":' || to_json(body)
+            || ',"metadata":' || metadata || ',"in_reply_to":' || coalesce('"' || in_reply_to || '"', 'null')
+            || ',"to":' || coalesce(to_json(addressee)::text, 'null')
+            || ',"created_at":' || rtrim(to_json(created_at AT TIME ZONE 'UTC')::text, '"')
+            || 'Z","traceparent":' || to_json(traceparent) || '}' END AS message
+        FROM bridge_messages WHERE thread_id = id AND seq > since ORDER BY seq LIMIT many
+    ) m;
 END $$;
