@@ -166,9 +166,11 @@ class PostgresStore:
 
         return await self._look(look)
 
-    async def read_text(self, thread_id: str, *, reader: str, since_seq: int, limit: int) -> ReadingText:
+    async def read_text(
+        self, thread_id: str, *, reader: str, since_seq: int, limit: int, sees_all: bool = True
+    ) -> ReadingText:
         """Let the server write the JSON."""
-        asked = {"thread_id": thread_id, "reader": reader, "since_seq": since_seq, "limit": limit}
+        asked = {"thread_id": thread_id, "reader": reader, "since_seq": since_seq, "limit": limit, "sees_all": sees_all}
         (found,) = await self._rows("bridge_postgres.read_text", **asked)
         thread, place = found["place"] or (None, None)
         return ReadingText(
@@ -198,7 +200,7 @@ class PostgresStore:
     async def findings(self, thread_id: str) -> tuple[FoundFinding, ...]:
         """Look up the findings of a thread."""
         found = await self._rows("bridge.findings", thread_id=thread_id)
-        return tuple(FoundFinding(finding=rows.finding(row), body=row["body"]) for row in found)
+        return tuple(FoundFinding(finding=rows.finding(row), body=row["body"], to=row["addressee"]) for row in found)
 
     async def wait_for_news(self, thread_id: str, *, since_seq: int, seconds: float) -> bool:
         """Wait for a commit here, or for another process to tell of one."""

@@ -43,7 +43,7 @@ from orchestration.bridge.wire import AuditEntry, Message, Participant, ThreadLi
 from orchestration.bridge.words import words
 from orchestration.store.port import Value
 from orchestration.store.queries import sql
-from orchestration.store.sqlite import SqliteDatabase, uri
+from orchestration.store.sqlite import SCHEMA_VERSION, SqliteDatabase, uri
 
 _BUSY_SECONDS = 3.0
 _MOST_TOGETHER = 512
@@ -138,12 +138,14 @@ class SqliteStore:
 
         return await self._look(look)
 
-    async def read_text(self, thread_id: str, *, reader: str, since_seq: int, limit: int) -> ReadingText:
+    async def read_text(
+        self, thread_id: str, *, reader: str, since_seq: int, limit: int, sees_all: bool = True
+    ) -> ReadingText:
         """Let SQLite write the JSON."""
 
         def look(connection: sqlite3.Connection) -> ReadingText:
             place = connection.execute(sql("bridge.place"), {"thread_id": thread_id, "reader": reader}).fetchone()
-            asked = {"thread_id": thread_id, "since_seq": since_seq, "limit": limit}
+            asked = {"thread_id": thread_id, "reader": reader, "since_seq": since_seq, "limit": limit, "sees_all": sees_all}
             found = connection.execute(sql("bridge_sqlite.read_text"), asked).fetchone()
             return ReadingText(
                 thread=None if place is None else rows.thread(place),
@@ -174,7 +176,7 @@ class SqliteStore:
     async def findings(self, thread_id: str) -> tuple[FoundFinding, ...]:
         """Look up the findings of a thread."""
         found = await self._rows("bridge.findings", thread_id=thread_id)
-        return tuple(FoundFinding(finding=rows.finding(row), body=str(row["body"])) for row in found)
+        return tuple(FoundFinding(finding=rows.finding(row), body=str(row["body"]), to=row["addressee"]) for row in found)
 
     async def wait_for_news(self, thread_id: str, *, since_seq: int, seconds: float) -> bool:
         """Wait for the writer here, or for the file to change."""
@@ -231,8 +233,12 @@ class SqliteStore:
         return frozenset(str(row["token_id"]) for row in await self._rows("bridge.revoked", now=rows.text(now)))
 
     async def check(self) -> None:
-        """Read the file."""
+        """Read the file, and see that its tables are still those of this program."""
         await self._rows("bridge.thread", thread_id="")
+        ((version,),) = await self._look(lambda connection: connection.execute("PRAGMA user_version").fetchall())
+        if version != SCHEMA_VERSION:
+            told = "another release has changed the store's tables; restart the service to run that one"
+            raise Refused(Code.UNAVAILABLE, told, rule="store.outdated", retry_after=10)
 
     def figures(self) -> Mapping[str, float]:
         """Count."""
