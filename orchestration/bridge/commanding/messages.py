@@ -34,6 +34,8 @@ _Reads: TypeAlias = Callable[[int], Awaitable[_Page[T]]]
 
 class _Posted(NamedTuple):
     answer: wire.MessagePosted
+    is_new: bool = False
+    """It is no repeat."""
     blocked: str = ""
     """Why a loop guard has blocked the thread on this message."""
 
@@ -54,7 +56,10 @@ class MessageCommands(Desk):
             replies_to=asked.in_reply_to,
             finding_id=post.event.finding or None if post.event else None,
         )
+        if posted.is_new:
+            self.tally["messages_posted", post.event.label if post.event else asked.kind.value] += 1
         if posted.blocked:
+            self.tally["threads_blocked", "guard"] += 1
             told = f"thread {asked.thread_id} is blocked, and waits for a coordinator or operator: {posted.blocked}"
             log(Event.THREAD_BLOCKED, told, priority=Priority.WARNING, thread=asked.thread_id, request=caller.request_id)
         return posted.answer
@@ -296,7 +301,7 @@ class _Posting:
                 )
             )
         return Change(
-            answer=_Posted(answer, why),
+            answer=_Posted(answer, is_new=True, blocked=why),
             posts=tuple(posts),
             status=(status, why) if why else None,
             progress=Progress() if why else progress if is_turn else None,
