@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from orchestration import wiring
 from orchestration.bridge import configured
@@ -28,6 +28,7 @@ from orchestration.host.journal import Event, Priority, log
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
+    from orchestration.bridge.mcp.face import Names
     from orchestration.bridge.port import Store
     from orchestration.settings import Settings
 
@@ -35,16 +36,6 @@ ISSUER: Final = "kloros"
 AUDIENCE: Final = "kloros-bridge"
 _LOOK_AT_REVOKED: Final = 1.0
 _AGAIN: Final = 5.0  # seconds after which what failed beside the requests is begun anew
-
-
-class Admission(Protocol):
-    """Who may read what takes no token of the bridge, and under which names."""
-
-    def admits(self, authorization: str) -> bool: ...
-
-    def knows(self, host: str) -> bool: ...
-
-    def is_own_name(self, host: str) -> bool: ...
 
 
 class Trust(NamedTuple):
@@ -97,10 +88,16 @@ class Bridge:
     _store: Store
     _face: Face
 
-    def __init__(self, settings: Settings, *, admission: Admission) -> None:
-        """Take the settings, and who may read the metrics and ask under which names."""
+    def __init__(self, settings: Settings, *, admits: Callable[[str, str], bool], names: Names) -> None:
+        """Take the settings.
+
+        Args:
+            admits: tells whether a `Host` and an `Authorization` may read the metrics.
+            names: under which MCP may be asked.
+        """
         self._settings = settings
-        self._admission = admission
+        self._admits = admits
+        self._names = names
         self._keys = keys(settings)
         issuer, audience = trust(settings)
         self._verifier = Verifier(self._keys, issuer=issuer, audience=audience, now=time.time)
@@ -124,9 +121,8 @@ class Bridge:
             refuse=carried_out.refuse,
             checks=self._checks,
             jwks=self._jwks,
-            admits=self._admission.admits,
-            knows=self._admission.knows,
-            is_own_name=self._admission.is_own_name,
+            admits=self._admits,
+            names=self._names,
         )
         self._face.measures.figures = self._figures
         for work in (self._keys.run, self._watch_revocations):

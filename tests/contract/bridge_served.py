@@ -23,6 +23,7 @@ from orchestration.bridge.auth.jwks import Key, keys_of
 from orchestration.bridge.auth.tokens import Verifier
 from orchestration.bridge.caller import Caller
 from orchestration.bridge.http.face import Face
+from orchestration.bridge.mcp.face import Names
 from orchestration.bridge.methods import METHODS
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.host import listening
@@ -254,7 +255,13 @@ class Bridged:
 
 @asynccontextmanager
 async def bridged(
-    commands: Any = None, *, verifier: Verifier | None = None, heartbeat: float = 15.0, checks: Any = None
+    commands: Any = None,
+    *,
+    verifier: Verifier | None = None,
+    heartbeat: float = 15.0,
+    checks: Any = None,
+    names: Names | None = None,
+    refuse: Any = None,
 ) -> AsyncIterator[Bridged]:
     """Serve a face, over commands in memory if there are no others."""
     key = SigningKey("k-1")
@@ -264,7 +271,15 @@ async def bridged(
     async def fine() -> Mapping[str, str]:
         return {"store": "", "keys": ""}
 
-    face = Face(given, verifies, checks=checks or fine, jwks=lambda: {"keys": [key.jwk()]}, heartbeat=heartbeat)
+    face = Face(
+        given,
+        verifies,
+        checks=checks or fine,
+        jwks=lambda: {"keys": [key.jwk()]},
+        heartbeat=heartbeat,
+        names=names,
+        refuse=refuse,
+    )
     async with served(face, face) as port:
         yield Bridged(face, given, verifies, key, port)
 

@@ -16,7 +16,6 @@ from mcp_types.version import LATEST_HANDSHAKE_VERSION, LATEST_MODERN_VERSION
 
 from orchestration.bridge.commands import Commands
 from orchestration.bridge.http.commanding import MOST_POLLS
-from orchestration.bridge.http.face import Face
 from orchestration.bridge.mcp.tools import ERROR_KEY
 from orchestration.bridge.methods import METHODS
 from orchestration.bridge.refusal import Code, Refused
@@ -35,8 +34,9 @@ NEWER = {
 async def stored(folder: Path) -> AsyncIterator[Bridged]:
     """A bridge over a real store."""
     store = SqliteStore(str(folder / "kloros.db"))
+    commands = Commands(store)
     try:
-        async with bridged(Commands(store)) as bridge:
+        async with bridged(commands, refuse=commands.refuse) as bridge:
             yield bridge
     finally:
         await store.close()
@@ -71,6 +71,20 @@ def test_the_official_client_calls_every_tool(tmp_path: Path, mode: str) -> None
                 over_http(bridge.port, auditor, mode) as reads,
             ):
                 await Review(executioner, reads).play()
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("mode", ERAS)
+def test_what_no_method_takes_is_in_the_audit_as_over_http(tmp_path: Path, mode: str) -> None:
+    async def scene() -> None:
+        async with stored(tmp_path) as bridge, over_http(bridge.port, bridge.token, mode) as client:
+            found = await client.call_tool("post_message", {"thread_id": "nowhere", "body": "geheim"})
+            assert text(found).startswith("INVALID_ARGUMENT: ")
+            assert found.meta is not None
+            (entry,) = await bridge.commands.store.audit(workspace_id="kloros")
+            assert (entry.operation, entry.request_id) == ("post_message", found.meta[ERROR_KEY]["request_id"])
+            assert "geheim" not in entry.model_dump_json()
 
     asyncio.run(scene())
 
@@ -169,8 +183,7 @@ def test_a_caller_is_who_the_token_says_with_the_requests_id_and_trace(newer: bo
 
 def test_nobody_gets_in_without_a_token_or_from_a_page_of_another_site() -> None:
     async def scene() -> None:
-        async with bridged() as bridge:
-            bridge.face = _with_names(bridge)
+        async with bridged(names=Admission(token=None)) as bridge:
             for wrong in ("", "Bearer nonsense"):
                 answer = await rpc(bridge, "tools/list", authorization=wrong)
                 assert (answer.status, answer.json["error"]["code"]) == (401, "UNAUTHORIZED")
@@ -178,24 +191,8 @@ def test_nobody_gets_in_without_a_token_or_from_a_page_of_another_site() -> None
             for origin, status in (("https://evil.example", 403), ("null", 403), ("http://localhost:3000", 200)):
                 assert (await rpc(bridge, "tools/list", origin=origin)).status == status
             assert (await rpc(bridge, "tools/list", host="evil.example")).status == 403
-            assert (await bridge.ask("GET", "/metrics", host="evil.example")).status == 403
 
     asyncio.run(scene())
-
-
-def _with_names(bridge: Bridged) -> Face:
-    """Have the served face know its names, as `serve --bridge` does."""
-    admission = Admission(token=None)
-    face = Face(
-        bridge.commands,
-        bridge.verifier,
-        checks=bridge.face._checks,
-        jwks=dict,
-        knows=admission.knows,
-        is_own_name=admission.is_own_name,
-    )
-    bridge.face.__dict__.update(face.__dict__)
-    return bridge.face
 
 
 MALFORMED = {

@@ -67,7 +67,6 @@ async def conforming() -> AsyncIterator[int]:
     key = SigningKey("k-1")
     verifier = Verifier(FixedKeys(key), issuer=ISSUER, audience=AUDIENCE, now=time.time)
     shown = (b"authorization", f"Bearer {key.sign(claims())}".encode())
-    admission = Admission(token=None)
 
     async def fine() -> dict[str, str]:
         return {}
@@ -78,8 +77,7 @@ async def conforming() -> AsyncIterator[int]:
         checks=fine,
         jwks=dict,
         methods=(*METHODS, *ASKED_FOR),
-        knows=admission.knows,
-        is_own_name=admission.is_own_name,
+        names=Admission(token=None),
     )
 
     async def with_token(scope: Scope, receive: Receive, send: Send) -> None:

@@ -21,7 +21,7 @@ from orchestration.bridge.http.commanding import Commanding, Refuse
 from orchestration.bridge.http.exchange import Exchange, of
 from orchestration.bridge.http.measures import Measures
 from orchestration.bridge.http.streaming import Streaming
-from orchestration.bridge.mcp.face import McpFace
+from orchestration.bridge.mcp.face import McpFace, Names
 from orchestration.bridge.methods import METHODS
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.host.journal import Event, Priority, log
@@ -55,9 +55,8 @@ class Face:
         methods: Sequence[Method] = METHODS,
         refuse: Refuse | None = None,
         beside: Sequence[BaseRoute] = (),
-        admits: Callable[[str], bool] = lambda _authorization: True,
-        knows: Callable[[str], bool] = lambda _host: True,
-        is_own_name: Callable[[str], bool] = lambda _host: False,
+        admits: Callable[[str, str], bool] = lambda _host, _authorization: True,
+        names: Names | None = None,
         heartbeat: float = 15.0,
     ) -> None:
         """Put it together.
@@ -66,8 +65,8 @@ class Face:
             commands: an object with one coroutine function per method, `await commands.post_message(caller, asked)`.
             checks: what `/ready` asks; by name what is wrong, or an empty text.
             jwks: the public keys of this host's own issuer; none where tokens come from elsewhere.
-            admits: whether an `Authorization` may read the metrics.
-            knows: whether the bridge may be asked under a `Host`. is_own_name: whether pages of a host are ours.
+            admits: whether who asks under this `Host`, with this `Authorization`, may read the metrics.
+            names: under which names MCP may be asked, and which pages are ours; None for any, and none.
             refuse: takes note, in the audit, of what a verified caller asked in a form that no method takes; and raises it.
             beside: further routes, asked last. heartbeat: seconds between two signs of life on an event stream.
         """
@@ -75,10 +74,9 @@ class Face:
         self._checks = checks
         self._jwks = jwks
         self._admits = admits
-        self._knows = knows
         commanding = Commanding(commands, methods, verifier, self.measures, refuse)
         tools = McpFace(
-            methods, verifier, carry_out=commanding.carry_out, refusal=self._refusal, is_own_name=is_own_name
+            methods, verifier, carry_out=commanding.carry_out, refusal=self._refusal, names=names
         )
         self._streaming = Streaming(commands.read_messages, verifier, self.measures, heartbeat=heartbeat)
         self._described = openapi.description(methods)
@@ -117,7 +115,6 @@ class Face:
         scope["app"] = self  # without it, starlette writes its own words for 404 and 405
         began = self.measures.began()
         try:
-            self._check(scope)
             await self._router(scope, receive, exchange.send)
         except ClientGone:
             pass
@@ -132,11 +129,6 @@ class Face:
             operation, status = exchange.operation, exchange.status
             seconds = self.measures.ended(began, operation=operation, method=method, status=status, timed=timed)
             _tell(exchange, method, seconds)
-
-    def _check(self, scope: Scope) -> None:
-        if not self._knows(requests.header(scope, b"host").decode("latin-1")):
-            told = "this server does not go by the name it was asked under; [pulse] hosts adds names"
-            raise Refused(Code.FORBIDDEN, told, rule="http.host")
 
     async def _refuse(self, error: Exception, exchange: Exchange) -> None:
         refused = self._refusal(error, exchange)
@@ -173,7 +165,7 @@ class Face:
         return JSONResponse({"ready": not wrong, "reasons": wrong}, 503 if wrong else 200)
 
     async def _metrics(self, request: Request) -> Response:
-        if not self._admits(request.headers.get("authorization", "")):
+        if not self._admits(request.headers.get("host", ""), request.headers.get("authorization", "")):
             raise Refused(Code.UNAUTHORIZED, errors.UNAUTHORIZED, rule="http.metrics")
         openmetrics = "application/openmetrics-text" in request.headers.get("accept", "")
         text = self.measures.text(openmetrics=openmetrics)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import anyio
 import mcp_types as types
@@ -51,6 +51,16 @@ CarryOut = Callable[["Exchange", str, bytes], Awaitable[bytes]]
 """Has a method carried out for the exchange's caller, from JSON to JSON."""
 
 
+class Names(Protocol):
+    """What this server is called: a page of another site must not get in under a name that was made to lead here."""
+
+    def knows(self, host: str) -> bool:
+        """Tell whether it may be asked under this `Host`."""
+
+    def is_own_name(self, host: str) -> bool:
+        """Tell whether a host, with or without a port, is this one."""
+
+
 class McpFace:
     """The bridge's tools, as one ASGI application."""
 
@@ -61,18 +71,18 @@ class McpFace:
         *,
         carry_out: CarryOut,
         refusal: Callable[[Exception, Exchange], Refused],
-        is_own_name: Callable[[str], bool],
+        names: Names | None,
     ) -> None:
         """Take the table of methods, and ways to serve them.
 
         Args:
             refusal: says what an error means, and tells log and metrics.
-            is_own_name: whether a page of this host and port is one of ours.
+            names: under which it may be asked; None for any, though by no page.
         """
         self._verifier = verifier
         self._carry_out = carry_out
         self._refusal = refusal
-        self._is_own_name = is_own_name
+        self._names = names
         self._server = server(methods, self._door_of)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,10 +103,13 @@ class McpFace:
             await self._say(here, None, message)
 
     def _check(self, scope: Scope) -> None:
-        origin = requests.header(scope, b"origin")
-        if origin and not self._is_own_name(origin.decode("latin-1").rpartition("//")[2]):
-            told = "a page of another site may not ask here"
-            raise Refused(Code.FORBIDDEN, told, rule="mcp.origin")
+        names = self._names
+        if names is not None and not names.knows(requests.header(scope, b"host").decode("latin-1")):
+            told = "this server does not go by the name it was asked under; [pulse] hosts adds names"
+            raise Refused(Code.FORBIDDEN, told, rule="mcp.host")
+        origin = requests.header(scope, b"origin").decode("latin-1")
+        if origin and not (names is not None and names.is_own_name(origin.rpartition("//")[2])):
+            raise Refused(Code.FORBIDDEN, "a page of another site may not ask here", rule="mcp.origin")
         if requests.header(scope, b"content-type").partition(b";")[0].strip().lower() != b"application/json":
             raise Refused(Code.INVALID_ARGUMENT, "the Content-Type must be application/json", rule="mcp.content_type")
         accepted = requests.header(scope, b"accept").lower()
