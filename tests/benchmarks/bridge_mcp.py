@@ -31,7 +31,7 @@ from tests.benchmarks.bridge_face import Client
 from tests.benchmarks.tick import ROOT, _machine
 from tests.contract.bridge_served import bridged
 
-TURNS, SECONDS = 3, 0.4
+TURNS, SECONDS = 9, 0.5
 CLIENTS = (1, 8, 32)
 BODY = "The fix is on branch retry-2; tests pass here. " * 4
 MESSAGES = 2000
