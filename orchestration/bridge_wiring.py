@@ -22,7 +22,7 @@ from orchestration.bridge.commands import Commands
 from orchestration.bridge.http.face import Face
 from orchestration.bridge.refusal import Refused
 from orchestration.errors import Usage
-from orchestration.host import clock, files
+from orchestration.host import clock, files, tasks
 from orchestration.host.journal import Event, Priority, log
 
 if TYPE_CHECKING:
@@ -134,9 +134,7 @@ class Bridge:
 
     async def end(self) -> None:
         """End the rest, and let go of the store."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await tasks.end(self._tasks)
         await self._store.close()
 
     async def _watch_revocations(self) -> None:
