@@ -16,6 +16,7 @@ import pytest
 from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
+from orchestration.bridge.mcp.tools import ERROR_KEY
 from tests.acceptance.host import Host
 from tests.contract.mcp_scene import ERAS, Review, text
 
@@ -74,6 +75,12 @@ def test_the_operator_is_one_only_when_asked_for_and_sees_every_thread(host: Hos
             found = (await agent.call_tool("read_messages", thread)).structured_content
             assert found is not None
             assert [one["sender"].partition(":")[0] for one in found["messages"]] == ["operator"]
+            wrong = await agent.call_tool("post_message", {"thread_id": "nowhere", "body": "geheim"})
+            assert text(wrong).startswith("INVALID_ARGUMENT: ")
+            audit = (await operator.call_tool("get_audit", {"limit": 200})).structured_content
+            assert audit is not None
+            assert wrong.meta is not None
+            assert audit["entries"][-1]["request_id"] == wrong.meta[ERROR_KEY]["request_id"]
 
     asyncio.run(scene())
 
