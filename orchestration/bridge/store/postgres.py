@@ -39,7 +39,7 @@ from orchestration.bridge.store.sqlite import utc_now
 from orchestration.bridge.store.verification import verified
 from orchestration.bridge.wire import AuditEntry, Message, Participant, ThreadListed, ThreadStatus
 from orchestration.bridge.words import words
-from orchestration.store.postgres import CONNECT_SECONDS, SCHEMA_VERSION, Connection, connected, migrate, query
+from orchestration.store.postgres import PATIENCE, SCHEMA_VERSION, Connection, connected, migrate, query
 
 _LANES = 4
 _READERS = 8
@@ -288,9 +288,7 @@ class PostgresStore:
         for lane in self._lanes:
             await lane.finish()
         for task in [*self._tasks, *([self._probing] if self._probing else [])]:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await _ended(task)
         for lane in self._lanes:
             await lane.let_go()
         await self._pool.close()
@@ -324,7 +322,7 @@ class PostgresStore:
                 "prepare_threshold": None,
                 "row_factory": psycopg.rows.dict_row,
                 "cursor_factory": psycopg.AsyncClientCursor,
-                "connect_timeout": CONNECT_SECONDS,
+                **PATIENCE,
                 "client_encoding": "UTF8",
             },
             min_size=1,
@@ -570,6 +568,13 @@ class _Lane:
             else:
                 cursor.nextset()
                 return connection, cast("Any", await cursor.fetchone())["bridge_facts"]
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Cancel a task until it has ended: a cancellation that meets a result just come is lost in Python 3.11's wait_for."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=0.2)
 
 
 async def _stands(lost: Batch, connection: Connection) -> bool:
