@@ -22,7 +22,7 @@ from orchestration.bridge.commands import Commands
 from orchestration.bridge.http.face import Face
 from orchestration.bridge.refusal import Refused
 from orchestration.errors import Usage
-from orchestration.host import clock, files
+from orchestration.host import clock, files, tasks
 from orchestration.host.journal import Event, Priority, log
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ class Bridge:
     _store: Store
     _face: Face
 
-    def __init__(self, settings: Settings, *, admits: Callable[[str], bool]) -> None:
-        """Take the settings; `admits` tells whether an `Authorization` may read the metrics."""
+    def __init__(self, settings: Settings, *, admits: Callable[[str, str], bool]) -> None:
+        """Take the settings; `admits` tells whether a `Host` and an `Authorization` may read the metrics."""
         self._settings = settings
         self._admits = admits
         self._keys = _keys(settings)
@@ -126,9 +126,7 @@ class Bridge:
 
     async def end(self) -> None:
         """End the rest, and let go of the store."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await tasks.end(self._tasks)
         await self._store.close()
 
     async def _watch_revocations(self) -> None:

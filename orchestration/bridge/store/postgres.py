@@ -39,6 +39,7 @@ from orchestration.bridge.store.sqlite import utc_now
 from orchestration.bridge.store.verification import verified
 from orchestration.bridge.wire import AuditEntry, Message, Participant, ThreadListed, ThreadStatus
 from orchestration.bridge.words import words
+from orchestration.host import tasks
 from orchestration.store.postgres import PATIENCE, SCHEMA_VERSION, Connection, connected, migrate, query
 
 _LANES = 4
@@ -287,8 +288,7 @@ class PostgresStore:
         """Commit what waits, and close every connection."""
         for lane in self._lanes:
             await lane.finish()
-        for task in [*self._tasks, *([self._probing] if self._probing else [])]:
-            await _ended(task)
+        await tasks.end([*self._tasks, *([self._probing] if self._probing else [])])
         for lane in self._lanes:
             await lane.let_go()
         await self._pool.close()
@@ -568,13 +568,6 @@ class _Lane:
             else:
                 cursor.nextset()
                 return connection, cast("Any", await cursor.fetchone())["bridge_facts"]
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    """Cancel a task until it has ended: a cancellation that meets a result just come is lost in Python 3.11's wait_for."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=0.2)
 
 
 async def _stands(lost: Batch, connection: Connection) -> bool:
