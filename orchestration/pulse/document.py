@@ -10,18 +10,23 @@ from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any, Final, TypeVar
 
+from orchestration.baseline import version
 from orchestration.pulse import health
 from orchestration.pulse.loop_health import (
+    Advice,
     CycleLine,
     Failure,
     Heartbeat,
+    Held,
     LoopHealth,
+    Parameters,
     Parked,
     PhaseLine,
     Queue,
     Stretch,
     Summary,
     TickLine,
+    Tried,
     Waiting,
     WindowLine,
 )
@@ -57,6 +62,9 @@ def as_json(shown: LoopHealth) -> dict[str, Any]:
         "queues": {queue.name: _queue(queue) for queue in shown.queues},
         "parked": [_parked(one) for one in shown.parked],
         "backoffs": [_waiting(one) for one in shown.backoffs],
+        "escrow": [held(one) for one in shown.escrow],
+        "baseline": _or_null(shown.baseline, baseline),
+        "advice": _or_null(shown.advice, _advice),
         "damaged_lines": shown.damaged_lines,
     }
 
@@ -104,6 +112,51 @@ def phase_date(day: PhaseLine) -> dict[str, Any]:
         "opens_at": to_text(day.opens),
         "closes_at": to_text(day.closes),
     }
+
+
+def held(one: Held) -> dict[str, Any]:
+    """Write one change that waits for a person."""
+    return {
+        "entry": one.entry,
+        "subject": one.subject,
+        "changes": [
+            {"name": change.name, "before": change.before, "after": change.after, "relative": change.relative}
+            for change in one.changes
+        ],
+        "rule": one.rule,
+        "emitted_by": one.emitted_by,
+        "cycle": one.cycle,
+        "since": to_text(one.since),
+        "expires_at": _text(one.expires),
+    }
+
+
+def baseline(shown: Parameters) -> dict[str, Any]:
+    """Write the version in force, and the newest verdict."""
+    return {
+        **version.origin(shown.version),
+        "sha256": shown.version.sha256,
+        "parameters": dict(shown.version.parameters),
+        "verdict": shown.verdict,
+        "last_verdict": _or_null(shown.last, tried),
+    }
+
+
+def tried(one: Tried) -> dict[str, Any]:
+    """Write what PHASE results said of a version."""
+    return {
+        "version": one.version,
+        "verdict": one.verdict,
+        "before": list(one.before),
+        "after": list(one.after),
+        "change": one.change,
+        "reason": one.reason,
+        "decided_at": to_text(one.at),
+    }
+
+
+def _advice(advice: Advice) -> dict[str, Any]:
+    return {"cycle": advice.cycle, "phase_type": advice.phase_type, "rationale": advice.rationale}
 
 
 def _window(window: WindowLine) -> dict[str, Any]:

@@ -35,6 +35,10 @@ PHASE_FAILURES = 3
 PHASES_COMPARED = 5
 """PHASEs before the last one that a usual duration needs."""
 UNACKED_MANY = 20
+ESCROW_AFTER = timedelta(days=1)
+"""Somebody looks once a day."""
+ESCROW_EXPIRES = timedelta(days=1)
+ROLLED_BACK_WITHIN = timedelta(days=1)
 FEDERATION_AFTER = timedelta(hours=6)
 DISK_LOW = 10 * 1024**3
 _FAILED_EXITS = frozenset({1, 69, 70, 74, 78})
@@ -180,6 +184,22 @@ def _promotions_piling_up(signs: Signs) -> str:
     return f"{signs.promotions_unacked} promotions wait" if signs.promotions_unacked > UNACKED_MANY else ""
 
 
+def _escrow_waiting(signs: Signs) -> str:
+    told = []
+    if signs.escrow_since is not None and signs.now - signs.escrow_since > ESCROW_AFTER:
+        told.append(f"the oldest for {_span(signs.now - signs.escrow_since)}")
+    if signs.escrow_expires is not None and signs.escrow_expires - signs.now < ESCROW_EXPIRES:
+        told.append(f"the next expires in {_span(max(signs.escrow_expires - signs.now, timedelta(0)))}")
+    return f"{signs.escrow_pending} in escrow wait for a person, {', '.join(told)}" if told else ""
+
+
+def _baseline_rolled_back(signs: Signs) -> str:
+    if signs.rolled_back is None:
+        return ""
+    version, _, why = signs.rolled_back
+    return f"version {version} was rolled back automatically: {why}"
+
+
 def _intents_overflowing(signs: Signs) -> str:
     if signs.intents_dropped:
         return f"{signs.intents_dropped} intents were dropped within an hour: {signs.intents_max} may wait"
@@ -239,6 +259,20 @@ RULES = (
         _promotions_piling_up,
         "klorosctl explain",
         after=timedelta(hours=1),
+    ),
+    Rule(
+        Condition.ESCROW_WAITING,
+        Verdict.DEGRADED,
+        _escrow_waiting,
+        "klorosctl escrow list",
+        began=lambda signs: signs.escrow_since,
+    ),
+    Rule(
+        Condition.BASELINE_ROLLED_BACK,
+        Verdict.DEGRADED,
+        _baseline_rolled_back,
+        "klorosctl baseline history",
+        began=lambda signs: signs.rolled_back and signs.rolled_back[1],
     ),
     Rule(Condition.INTENTS_OVERFLOWING, Verdict.DEGRADED, _intents_overflowing, "klorosctl intents list"),
     Rule(Condition.ARCHIVES_STALE, Verdict.DEGRADED, _archives_stale, "klorosctl loop --help"),

@@ -39,6 +39,8 @@ class Condition(StrEnum):
     PHASE_DURATION = "phase_duration"
     PROMOTIONS_PARKED = "promotions_parked"
     PROMOTIONS_PILING_UP = "promotions_piling_up"
+    ESCROW_WAITING = "escrow_waiting"
+    BASELINE_ROLLED_BACK = "baseline_rolled_back"
     INTENTS_OVERFLOWING = "intents_overflowing"
     ARCHIVES_STALE = "archives_stale"
     FEDERATION_BEHIND = "federation_behind"
@@ -76,6 +78,10 @@ class Signs(NamedTuple):
     lost: int  # cycles lost within LOST_WITHIN
     promotions_unacked: int
     promotions_parked: int
+    escrow_pending: int
+    escrow_since: datetime | None  # when the oldest entry that waits for a person was held
+    escrow_expires: datetime | None  # when the next of them expires
+    rolled_back: tuple[int, datetime, str] | None  # version that was rolled back within ROLLED_BACK_WITHIN, when, why
     intents_pending: int
     intents_max: int
     intents_dropped: int  # because the queue was full, within OVERFLOW_WITHIN

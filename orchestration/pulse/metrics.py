@@ -204,6 +204,26 @@ FAMILIES = (
         "gauge",
         "When the accepted parameters last changed; 0 before the first.",
     ),
+    _labelled(
+        "kloros_baseline_verdicts_total",
+        "counter",
+        "Versions of the baseline whose PHASE results were judged, by verdict.",
+        "verdict",
+        ("kept", "neutral", "rolled_back", "escrowed", "worse"),
+    ),
+    _plain("kloros_escrow_pending", "gauge", "Accepted changes that wait for a person."),
+    _plain(
+        "kloros_escrow_oldest_timestamp_seconds",
+        "gauge",
+        "Since when the oldest of them waits; 0 while none does.",
+    ),
+    _labelled(
+        "kloros_escrow_total",
+        "counter",
+        "Entries of escrow that were decided, by what became of them.",
+        "status",
+        ("approved", "rejected", "expired"),
+    ),
     _plain("kloros_intents_pending", "gauge", "Intents that wait in the inbox."),
     _plain("kloros_intents_max", "gauge", "How many intents may wait, as set; more are dropped."),
     _plain(
@@ -271,6 +291,8 @@ def note_health(values: Values, signs: Signs, judgement: Judgement) -> None:
     values["kloros_intents_max", ""] = float(signs.intents_max)
     values["kloros_phase_last_duration_seconds", ""] = signs.phase_seconds[0] if signs.phase_seconds else 0.0
     _put_instant(values, "kloros_cycle_deadline_timestamp_seconds", signs.active_deadline)
+    values["kloros_escrow_pending", ""] = float(signs.escrow_pending)
+    _put_instant(values, "kloros_escrow_oldest_timestamp_seconds", signs.escrow_since)
     _put_instant(values, "kloros_federation_oldest_timestamp_seconds", signs.federation_since)
 
 
@@ -292,7 +314,7 @@ def exposition(values: Values, *, openmetrics: bool = False) -> str:
 
 def queues(values: Values) -> dict[str, int]:
     """Count what waits, as the gauges do."""
-    names = ("promotions_unacked", "promotions_parked", "intents_pending")
+    names = ("promotions_unacked", "promotions_parked", "intents_pending", "escrow_pending")
     return {name: int(values.get((f"kloros_{name}", ""), 0)) for name in names}
 
 

@@ -25,6 +25,8 @@ RUNBOOKS: Mapping[Condition, str] = {
     Condition.PHASE_DURATION: "phase-duration",
     Condition.PROMOTIONS_PARKED: "promotion-parked",
     Condition.PROMOTIONS_PILING_UP: "dream-failing",
+    Condition.ESCROW_WAITING: "escrow-waiting",
+    Condition.BASELINE_ROLLED_BACK: "baseline-rolled-back",
     Condition.INTENTS_OVERFLOWING: "intents-overflowing",
     Condition.ARCHIVES_STALE: "archives-stale",
     Condition.FEDERATION_BEHIND: "federation-behind",

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -36,6 +37,10 @@ SERVED_CYCLES = 20
 GAPS = 12
 """Gaps that are explained one by one; the older ones are counted."""
 TAIL_LINES, TAIL_CHARACTERS = 12, 1600
+PARAMETERS = 200
+"""Of a baseline, that a page lists."""
+HELD = 10
+"""Entries of escrow that are told one by one."""
 TREND = 100
 """Cycles of a trend: as many points as can be told apart."""
 SERIES = 6
@@ -207,6 +212,9 @@ def _environment() -> Environment:
         amount=wording.amount,
         figure=wording.figure,
         percent=wording.percent,
+        gain=wording.gain,
+        shift=wording.shift,
+        median=median,
         tail=wording.tail,
         excerpt=wording.excerpt,
         inert=wording.inert,
@@ -229,5 +237,7 @@ def _globals() -> dict[str, Any]:
         "heartbeat_height": charts.HEARTBEAT_HEIGHT,
         "seconds": lambda seconds: timedelta(seconds=seconds),
         "TAIL_LINES": TAIL_LINES,
+        "PARAMETERS": PARAMETERS,
+        "HELD": HELD,
         "TAIL_CHARACTERS": TAIL_CHARACTERS,
     }

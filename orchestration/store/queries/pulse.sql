@@ -30,7 +30,11 @@ SELECT
         WHERE ended_at >= :dream_since) AS dream_ends,
     (SELECT count(*) FROM cycles WHERE state = 'lost' AND ended_at >= :lost_since) AS lost,
     (SELECT count(*) FROM intents WHERE status = 'queue_overflow' AND decided_at >= :overflow_since) AS intents_dropped,
-    (SELECT min(asked_at) FROM federations WHERE done_at IS NULL) AS federation_since;
+    (SELECT min(asked_at) FROM federations WHERE done_at IS NULL) AS federation_since,
+    (SELECT json_array(count(*), min(created_at), min(expires_at)) FROM escrow WHERE status = 'pending_review') AS escrow,
+    (SELECT json_array(version, decided_at, reason) FROM (
+        SELECT version, verdict, decided_at, reason FROM baseline_verdicts ORDER BY version DESC LIMIT 5)
+        WHERE verdict = 'rolled_back' AND decided_at >= :rolled_back_since LIMIT 1) AS rolled_back;
 
 -- name: pulse.conditions
 -- Give the conditions that the last look found, each with its beginning.

@@ -1,0 +1,79 @@
+"""Reads what stands of the accepted parameters: version in force, verdicts, what waits in escrow, advice to the last PHASE.
+
+Each question is one look at an index, or at a bounded number of rows. What the *next* PHASE will be advised takes the whole
+history (`klorosctl heuristics show`), so a page shows what the newest one was.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import cast
+
+from orchestration.baseline import history
+from orchestration.baseline.version import changes
+from orchestration.promotions.promotion import Number
+from orchestration.pulse.loop_health import UNDECIDED, Advice, Held, Parameters, Tried
+from orchestration.store.instants import from_text, from_text_or_none
+from orchestration.store.port import Database, Row
+
+MOST_HELD = 50
+"""Entries of escrow in one document; a person decides on each."""
+
+
+def held(db: Database) -> tuple[Held, ...]:
+    """Return what waits for a person, the oldest first."""
+    return tuple(map(_held, db.rows("survey.escrow", limit=MOST_HELD)))
+
+
+def in_force(db: Database) -> Parameters | None:
+    """Return the version in force and the newest verdict; None before the first version."""
+    version = history.newest(db)
+    if version is None:
+        return None
+    last = next(iter(verdicts(db, 1)), None)
+    known = last is not None and last.version == version.version
+    return Parameters(version=version, verdict=last.verdict if last and known else UNDECIDED, last=last)
+
+
+def verdicts(db: Database, limit: int) -> list[Tried]:
+    """Return the newest verdicts on versions of the baseline, newest first."""
+    return [_tried(row) for row in db.rows("survey.verdicts", limit=limit)]
+
+
+def advice(db: Database) -> Advice | None:
+    """Return what the newest PHASE was advised; None when it was given no hints."""
+    for row in db.rows("survey.advice"):
+        hints = json.loads(cast("str", row["value"]))
+        return Advice(cycle=cast("int", row["cycle"]), phase_type=hints["phase_type"], rationale=hints["rationale"])
+    return None
+
+
+def _held(row: Row) -> Held:
+    rollback = row["kind"] == "rollback"
+    return Held(
+        entry=cast("str", row["entry"]),
+        subject=f"rollback to version {row['target']}" if rollback else cast("str", row["stem"]),
+        changes=changes(_values(row, "before"), _values(row, "changes")),
+        rule=cast("str", row["rule"]),
+        emitted_by=cast("str", row["emitted_by"]),
+        cycle=cast("int | None", row["cycle"]),
+        since=from_text(cast("str", row["created_at"])),
+        expires=from_text_or_none(cast("str | None", row["expires_at"])),
+    )
+
+
+def _values(row: Row, column: str) -> dict[str, Number]:
+    """Return the parameters that have a value."""
+    return {name: value for name, value in json.loads(cast("str", row[column])).items() if value is not None}
+
+
+def _tried(row: Row) -> Tried:
+    return Tried(
+        version=cast("int", row["version"]),
+        verdict=cast("str", row["verdict"]),
+        before=tuple(json.loads(cast("str", row["before"]))),
+        after=tuple(json.loads(cast("str", row["after"]))),
+        change=cast("float", row["change"]),
+        reason=cast("str", row["reason"]),
+        at=from_text(cast("str", row["decided_at"])),
+    )
