@@ -22,6 +22,7 @@ from orchestration.baseline.version import Provenance, Version
 from orchestration.errors import KlorosError, Usage
 from orchestration.promotions.baseline import Accepted
 from orchestration.promotions.promotion import Bounds, Number, checked_changes
+from orchestration.store import counters
 from orchestration.store.instants import from_text, from_text_or_none, to_text
 from orchestration.store.port import Database, Row
 
@@ -216,6 +217,7 @@ def _close(
     )
     if not closed:
         raise NotReviewable(f"escrow {entry.entry} waits no more", hint=f"klorosctl escrow show {entry.entry}")
+    counters.count(db, "kloros_escrow_total", status=str(status))
 
 
 def _differ(name: str, one: Version, other: Version) -> bool:

@@ -53,7 +53,7 @@ def _both(last: Tried) -> bool:
 def _waiting(console: Console, shown: LoopHealth) -> Iterator[str]:
     (queue,) = [one for one in shown.queues if one.name == "escrow"]
     oldest = f", the oldest for {span(console.now - queue.oldest)}" if queue.oldest is not None else ""
-    yield f"{queue.count} wait for a person{oldest}: klorosctl escrow approve|reject ENTRY"
+    yield f"{queue.count} wait for a person{oldest}: klorosctl escrow show|approve|reject ENTRY"
     for one in shown.escrow[:_SHOWN]:
         yield _entry(console, one)
     if queue.count > _SHOWN:

@@ -38,11 +38,13 @@ def test_a_new_store_is_unknown_and_has_every_part(world: Seeded) -> None:
     assert found.heartbeat is not None
     assert [one.beat for one in found.heartbeat.stretches] == [Beat.BEFORE]
     assert (found.cycles, found.failures, found.active, found.parked, found.backoffs) == ((), (), (), (), ())
+    assert (found.escrow, found.baseline, found.advice) == ((), None, None)
     assert [(queue.name, queue.count, queue.oldest) for queue in found.queues] == [
         ("promotions", 0, None),
         ("intents", 0, None),
         ("cycles", 0, None),
         ("federation", 0, None),
+        ("escrow", 0, None),
     ]
     assert found.next_window is not None
     assert found.next_window.opens > NOW
