@@ -157,6 +157,36 @@ class Promotions(_Section):
         return bounds
 
 
+class EscrowRule(_Section):
+    """One rule of `[escrow] require`: a table such as `{parameter = "lr*", change_over = 0.2}`. What it names must all hold,
+    parameter and size of one and the same change; at least one is given."""
+
+    parameter: Annotated[str, Field(examples=["learning_rate"])] = ""
+    """Name of a parameter, or a pattern with `*`, `?` and `[…]`. Empty: any."""
+    change_over: Annotated[float | None, Field(ge=0, examples=[0.2])] = None
+    """Relative change of a parameter beyond which, up or down, it matches (0.2 is 20 %). A new parameter, and any change of
+    one that was 0, is beyond every size. Not given: any change."""
+    actor: Annotated[str, Field(examples=["agent-x"])] = ""
+    """OS user who owns the promotion's file. Empty: anybody."""
+
+    @model_validator(mode="after")
+    def _names_something(self) -> EscrowRule:
+        if not self.parameter and not self.actor and self.change_over is None:
+            raise ValueError('the rule names nothing, so it would hold everything; for that, write parameter = "*"')
+        return self
+
+
+class Escrow(_Section):
+    """Which accepted promotions wait for a person instead of going into the baseline: `klorosctl escrow`."""
+
+    require: Annotated[tuple[EscrowRule, ...], Field(examples=['require = [{parameter = "lr*"}, {change_over = 0.2}]'])] = ()
+    """Rules; an accepted promotion that one of them matches is held. None: nothing is held."""
+    four_eyes: Annotated[bool, Field(examples=[True])] = False
+    """Whether nobody approves a promotion whose file they owned. What was held under it keeps to it."""
+    expires_after: Annotated[Duration, Field(examples=["14d"])] = timedelta(0)
+    """Time after which an entry that nobody decided on expires, without a change; 0 for never."""
+
+
 class Intents(_Section):
     """How requests in `intents/` are taken in."""
 
@@ -375,6 +405,7 @@ class Settings(_Section):
     phase: Phase = Phase()
     dream: Dream = Dream()
     promotions: Promotions = Promotions()
+    escrow: Escrow = Escrow()
     intents: Intents = Intents()
     cycles: Cycles = Cycles()
     loop: Loop = Loop()

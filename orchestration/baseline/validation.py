@@ -124,13 +124,15 @@ def hindrance(*, version: int, in_force: int) -> str:
     return "there is no version before the first" if version == 1 else ""
 
 
-def is_persons(kind: Kind, *, automatic: bool) -> bool:
-    """Tell whether a person decides on rolling back a version that is worse, and no tick.
+def asking(kind: Kind, *, automatic: bool) -> str:
+    """Say why a person decides on rolling back a version that is worse, and no tick; empty when a tick may.
 
     A rollback is never taken back by itself, whoever made it: what it put in force was in force before, and the two would
     take turns for ever.
     """
-    return kind is Kind.ROLLBACK or not automatic
+    if kind is Kind.ROLLBACK:
+        return "it is a rollback itself"
+    return "" if automatic else "[validation] automatic is off"
 
 
 def _by_type(results: Iterable[Result]) -> dict[str, list[Result]]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from orchestration.baseline import history, verdicts
-from orchestration.baseline.validation import Comparison, Limits, Verdict, hindrance, standing
+from orchestration.baseline.escrow_ledger import hold_rollback
+from orchestration.baseline.validation import Comparison, Limits, Verdict, asking, hindrance, standing
 from orchestration.baseline.verdicts import Concluded
 from orchestration.baseline.version import Kind, Provenance, Version, changes
 from orchestration.cycles.cycle import Cause, Cycle, CycleState
@@ -91,23 +92,47 @@ def tell(concluded: Concluded) -> None:
 
 
 def _answer(kernel: Kernel, version: Version, before: Version | None, found: Comparison) -> _Done:
-    """Roll a worse version back, or say why not."""
+    """Roll a worse version back, or have a person decide, or say why neither can be."""
     newest = history.newest(kernel.db)
-    in_force = version.version if newest is None else newest.version
-    hindered = hindrance(version=version.version, in_force=in_force, kind=version.provenance.kind)
+    hindered = hindrance(version=version.version, in_force=version.version if newest is None else newest.version)
     if before is None or hindered:
         return _Done(Verdict.WORSE, f"; nothing was done: {hindered}")
-    outside = _outside(kernel, version, before)
-    if outside:
-        return _Done(Verdict.WORSE, f"; nothing was done: in version {before.version} {outside}")
-    reason = f"to version {before.version}: version {version.version} was worse, {found.numbers}"
-    made = Provenance(at=kernel.now(), actor=history.PROGRAM, kind=Kind.ROLLBACK, reason=reason)
+    why = asking(version.provenance.kind, automatic=kernel.settings.validation.automatic)
+    why = why or _outside(kernel, version, before)
+    rule = f"version {version.version} was worse, {found.numbers}"
+    if why:
+        entry = _ask(kernel, version, before, found, f"{rule}; {why}")
+        return _Done(Verdict.ESCROWED, f"; a person decides, since {why}: klorosctl escrow", entry=entry)
+    made = Provenance(
+        at=kernel.now(),
+        actor=history.PROGRAM,
+        kind=Kind.ROLLBACK,
+        reason=f"to version {before.version}: {rule}",
+    )
     put = history.put_back(kernel.db, before.version, made)
     return _Done(Verdict.ROLLED_BACK, f"; version {before.version} is in force again, as version {put.version}", put.version)
 
 
+def _ask(kernel: Kernel, version: Version, before: Version, found: Comparison, rule: str) -> str | None:
+    """Hold the rollback in escrow; None when it was asked for before."""
+    return hold_rollback(
+        kernel.db,
+        before.version,
+        rule=rule,
+        evidence={
+            "version": version.version,
+            "change": found.relative,
+            "before": [[one.cycle, one.value] for one in found.before],
+            "after": [[one.cycle, one.value] for one in found.after],
+        },
+        at=kernel.now(),
+        expires_after=kernel.settings.escrow.expires_after,
+        cycle=found.after[-1].cycle,
+    )
+
+
 def _outside(kernel: Kernel, version: Version, before: Version) -> str:
-    """Say which values that a rollback would bring in are out of today's bounds; empty when none is."""
+    """Say why a rollback would bring in what is out of today's bounds; empty when it would not."""
     settings = kernel.settings.promotions
     brought = {
         change.name: change.after for change in changes(version.parameters, before.parameters) if change.after is not None
@@ -115,7 +140,7 @@ def _outside(kernel: Kernel, version: Version, before: Version) -> str:
     try:
         checked_changes(brought, bounds=settings.bounds, strict=settings.strict)
     except ValueError as error:
-        return str(error)
+        return f"it would bring in {error}"
     return ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -210,6 +211,14 @@ class TestSqliteFile:
             raw.execute("INSERT INTO facts VALUES ('kept', 'yes')")
         raw.close()
 
+    @staticmethod
+    def made_since(version: int) -> str:
+        """Write the SQL that undoes what later migrations made."""
+        folder = Path(sqlite.__file__).parent / "migrations"
+        later = "".join(path.read_text() for path in sorted(folder.glob("*.sql")) if int(path.name[:4]) > version)
+        made = re.findall(r"^CREATE (?:UNIQUE )?(TABLE|INDEX) (\w+)", later, re.MULTILINE)
+        return " ".join(f"DROP {kind} IF EXISTS {name};" for kind, name in made)
+
     def test_a_reader_of_an_older_release_s_store_is_told_so_and_may_take_a_copy(self, tmp_path: Path) -> None:
         self.make_older(tmp_path / "kloros.db")
         before = (tmp_path / "kloros.db").read_bytes()
@@ -272,7 +281,7 @@ class TestSqliteFile:
             queue(db)
         db.close()
         with sqlite3.connect(tmp_path / "kloros.db") as raw:
-            raw.executescript("DROP TABLE bundles; DROP INDEX intents_by_age; PRAGMA user_version = 7")
+            raw.executescript(f"{self.made_since(7)} PRAGMA user_version = 7")
         raw.close()
         copy = copy_of(str(tmp_path / "kloros.db"))
         assert len(ledger.recent(copy, 10)) == 1

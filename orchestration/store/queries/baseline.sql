@@ -28,3 +28,10 @@ SELECT * FROM baseline_versions WHERE written = 0 ORDER BY version;
 -- name: baseline.written
 -- Note that a version's files are in place.
 UPDATE baseline_versions SET written = 1 WHERE version = :version;
+
+-- name: baseline.due
+-- Tell what a tick has to see to besides finished cycles: files of the baseline or of escrow, entries past their time.
+-- One row for each kind; each part is a look into an index that is empty on a quiet day.
+SELECT * FROM (SELECT 'baseline' AS what FROM baseline_versions WHERE written = 0 LIMIT 1)
+UNION ALL SELECT * FROM (SELECT 'files' FROM escrow WHERE written = 0 LIMIT 1)
+UNION ALL SELECT * FROM (SELECT 'expired' FROM escrow WHERE status = 'pending_review' AND expires_at <= :now LIMIT 1);
