@@ -289,8 +289,8 @@ class Loop(_Section):
 
 
 class Validation(_Section):
-    """What becomes of a version of the baseline, by the results of the PHASEs under it against those under the version before;
-    see docs/explanation/validation.md."""
+    """What becomes of a version of the baseline, by the results of the PHASEs under it and under the version before; see
+    docs/explanation/validation.md."""
 
     keep_at: Annotated[float, Field(ge=0, examples=[0.02])] = 0.02
     """Relative gain of the median from which a version counts as kept (0.02 is +2 %); between the two it is neutral."""
