@@ -288,6 +288,20 @@ class Loop(_Section):
     """Revision, as git names them, that must be checked out."""
 
 
+class Validation(_Section):
+    """What becomes of a version of the baseline, by the results of the PHASEs under it and under the version before; see
+    docs/explanation/validation.md."""
+
+    keep_at: Annotated[float, Field(ge=0, examples=[0.02])] = 0.02
+    """Relative gain of the median from which a version counts as kept (0.02 is +2 %); between the two it is neutral."""
+    roll_back_below: Annotated[float, Field(le=0, examples=[-0.05])] = -0.05
+    """Relative gain of the median below which the version before is put in force again."""
+    results: Annotated[int, Field(ge=3, examples=[3])] = 3
+    """PHASE results on each side that are needed; with fewer, a version stays undecided. Three outvote one outlier."""
+    automatic: Annotated[bool, Field(examples=[True])] = True
+    """Whether ticks roll back by themselves. Off: the rollback waits in escrow for a person."""
+
+
 class Retention(_Section):
     """How long cycles stay on disk. One goes, with its bundle, when neither number nor age keeps it; its row in the store
     stays. Pinned cycles, unsettled ones, and those that something refers to are never removed. The loop's logs of iterations
@@ -304,6 +318,9 @@ class Retention(_Section):
     keep_processed: Annotated[Duration, Field(ge=timedelta(days=1), examples=["90d"])] = timedelta(days=90)
     """Intents in `intents/processed/`, with what the store remembers of them, and signals are kept for this long, the signal
     of the last PHASE that succeeded for good; at least a day."""
+    keep_versions: Annotated[int, Field(ge=10, examples=[100])] = 100
+    """Files of the newest versions of the baseline are kept in `baseline/versions/`: so many, at least 10. The store keeps
+    every version, so that each can still be shown, compared and rolled back to."""
 
 
 class Federation(_Section):
@@ -392,6 +409,7 @@ class Settings(_Section):
     intents: Intents = Intents()
     cycles: Cycles = Cycles()
     loop: Loop = Loop()
+    validation: Validation = Validation()
     retention: Retention = Retention()
     federation: Federation = Federation()
     pulse: Pulse = Pulse()

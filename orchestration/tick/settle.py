@@ -1,4 +1,4 @@
-"""Applies what a finished cycle means, once: acks, baseline, failures, the PHASE's date.
+"""Applies what a finished cycle means, once: acks, baseline, failures, the PHASE's date, the verdict on the baseline.
 
 Acks first, each of them idempotent, then one transaction that notes everything, the new version of the baseline included,
 and marks the cycle settled; the baseline's files, which are copies, follow. Killed in between, the next tick goes on there.
@@ -22,6 +22,8 @@ from orchestration.tick import calendar
 from orchestration.tick.kernel import Kernel
 
 if TYPE_CHECKING:
+    from orchestration.baseline.verdicts import Concluded
+    from orchestration.phase.result import PhaseResult
     from orchestration.promotions.verdict import Answer
 
 
@@ -42,9 +44,12 @@ def settle(kernel: Kernel) -> None:
         parked = _parked_by(kernel, cycle, _unanswered(cycle, standing), hindrance)
         if parked:
             _write_alerts(kernel, cycle, parked)
+        result = _phase_result(cycle)
         with kernel.db.transaction():
             note(kernel, cycle, standing, hindrance)
+            concluded = _validate(kernel, cycle, result)
         _write_baseline(kernel)
+        _tell(concluded)
         for stem, message in parked.items():
             log(Event.PROMOTION_PARKED, message, priority=Priority.ERROR, promotion=stem, cycle=cycle.cycle)
         log(Event.CYCLE_SETTLED, f"cycle {cycle.cycle} ({cycle.job}) {cycle.state}: settled", cycle=cycle.cycle)
@@ -87,6 +92,30 @@ def note(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...], hindrance: s
         kernel.db.run("bundles.ask", cycle=cycle.cycle, due_at=to_text(now))  # unless its runner did
     if kernel.settings.federation.target and cycle.started_at is not None:
         kernel.db.run("federation.ask", cycle=cycle.cycle, now=to_text(now))
+
+
+def _phase_result(cycle: Cycle) -> PhaseResult | None:
+    if cycle.job is not JobName.PHASE:
+        return None
+    from orchestration.tick import validate
+
+    return validate.result_of(cycle)
+
+
+def _validate(kernel: Kernel, cycle: Cycle, result: PhaseResult | None) -> Concluded | None:
+    """Judge the baseline by a PHASE's result, and roll it back if it comes to that."""
+    if result is None:
+        return None
+    from orchestration.tick import validate
+
+    return validate.validate(kernel, cycle, result)
+
+
+def _tell(concluded: Concluded | None) -> None:
+    if concluded is not None:
+        from orchestration.tick import validate
+
+        validate.tell(concluded)
 
 
 def _unanswered(cycle: Cycle, answers: tuple[Answer, ...]) -> frozenset[str]:

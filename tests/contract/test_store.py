@@ -217,7 +217,9 @@ class TestSqliteFile:
         folder = Path(sqlite.__file__).parent / "migrations"
         later = "".join(path.read_text() for path in sorted(folder.glob("*.sql")) if int(path.name[:4]) > version)
         made = re.findall(r"^CREATE (?:UNIQUE )?(TABLE|INDEX) (\w+)", later, re.MULTILINE)
-        return " ".join(f"DROP {kind} IF EXISTS {name};" for kind, name in made)
+        added = re.findall(r"^ALTER TABLE (\w+) ADD COLUMN (\w+)", later, re.MULTILINE)
+        undo = [f"DROP {kind} IF EXISTS {name};" for kind, name in made]
+        return " ".join([*undo, *(f"ALTER TABLE {table} DROP COLUMN {column};" for table, column in added)])
 
     def test_a_reader_of_an_older_release_s_store_is_told_so_and_may_take_a_copy(self, tmp_path: Path) -> None:
         self.make_older(tmp_path / "kloros.db")
