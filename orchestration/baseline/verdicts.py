@@ -10,6 +10,7 @@ from typing import Final, cast
 
 from orchestration.baseline.validation import Comparison, Result, Verdict, compare
 from orchestration.baseline.version import Kind, Version
+from orchestration.store import counters
 from orchestration.store.instants import from_text, to_text
 from orchestration.store.port import Database, Row
 
@@ -61,8 +62,8 @@ def compared(db: Database, version: Version, before: Version | None, *, results:
 
 
 def conclude(db: Database, concluded: Concluded) -> None:
-    """Note a verdict. Inside a transaction."""
-    db.run(
+    """Note a verdict, once, and count it. Inside a transaction."""
+    added = db.run(
         "validation.conclude",
         version=concluded.version,
         verdict=concluded.verdict,
@@ -76,6 +77,8 @@ def conclude(db: Database, concluded: Concluded) -> None:
         entry=concluded.entry,
         now=to_text(concluded.at),
     )
+    if added:
+        counters.count(db, "kloros_baseline_verdicts_total", verdict=str(concluded.verdict))
 
 
 def verdict(db: Database, version: int) -> Concluded | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from statistics import median
 from typing import Any
 
 from orchestration.operator.console import Console
@@ -37,17 +36,11 @@ def _in_force(console: Console, shown: Parameters) -> Iterator[str]:
     if shown.last is not None:
         yield _verdict(shown.last)
     if shown.last is None or shown.last.version != shown.version.version:
-        yield f"version {shown.version.version} is {shown.verdict} yet"
+        yield f"version {shown.version.version} is {shown.verdict}: {shown.results} of {shown.needed} PHASE results"
 
 
 def _verdict(last: Tried) -> str:
-    medians = f"{wording.figure(median(last.before))} → {wording.figure(median(last.after))}, " if _both(last) else ""
-    numbers = f"PHASE results {medians}{wording.gain(last.change)}".replace("\u00a0", " ")
-    return f"version {last.version} {wording.STATES.get(last.verdict, last.verdict)}: {numbers}; {last.reason}"
-
-
-def _both(last: Tried) -> bool:
-    return bool(last.before and last.after)
+    return f"version {last.version} {wording.STATES.get(last.verdict, last.verdict)}: {last.reason}"
 
 
 def _waiting(console: Console, shown: LoopHealth) -> Iterator[str]:

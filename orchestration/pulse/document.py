@@ -138,6 +138,8 @@ def baseline(shown: Parameters) -> dict[str, Any]:
         "sha256": shown.version.sha256,
         "parameters": dict(shown.version.parameters),
         "verdict": shown.verdict,
+        "results": shown.results,
+        "results_needed": shown.needed,
         "last_verdict": _or_null(shown.last, tried),
     }
 

@@ -172,6 +172,8 @@ class Parameters:
 
     version: Version
     verdict: str  # on it, or UNDECIDED
+    results: int  # of PHASEs under it that can be compared so far, on each side …
+    needed: int  # … and how many a verdict takes
     last: Tried | None  # the newest verdict, perhaps on an earlier version
 
 

@@ -7,14 +7,17 @@ history (`klorosctl heuristics show`), so a page shows what the newest one was.
 from __future__ import annotations
 
 import json
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from orchestration.baseline import history
+from orchestration.baseline import history, verdicts
 from orchestration.baseline.version import changes
 from orchestration.promotions.promotion import Number
 from orchestration.pulse.loop_health import UNDECIDED, Advice, Held, Parameters, Tried
 from orchestration.store.instants import from_text, from_text_or_none
 from orchestration.store.port import Database, Row
+
+if TYPE_CHECKING:
+    from orchestration.settings import Settings
 
 MOST_HELD = 50
 """Entries of escrow in one document; a person decides on each."""
@@ -25,19 +28,22 @@ def held(db: Database) -> tuple[Held, ...]:
     return tuple(map(_held, db.rows("survey.escrow", limit=MOST_HELD)))
 
 
-def in_force(db: Database) -> Parameters | None:
+def in_force(settings: Settings, db: Database) -> Parameters | None:
     """Return the version in force and the newest verdict; None before the first version."""
     version = history.newest(db)
     if version is None:
         return None
-    last = next(iter(verdicts(db, 1)), None)
+    last = next((_tried(row) for row in db.rows("survey.last_verdict")), None)
     known = last is not None and last.version == version.version
-    return Parameters(version=version, verdict=last.verdict if last and known else UNDECIDED, last=last)
-
-
-def verdicts(db: Database, limit: int) -> list[Tried]:
-    """Return the newest verdicts on versions of the baseline, newest first."""
-    return [_tried(row) for row in db.rows("survey.verdicts", limit=limit)]
+    needed = settings.validation.results
+    before = history.get(db, version.version - 1)
+    return Parameters(
+        version=version,
+        verdict=last.verdict if last and known else UNDECIDED,
+        results=len(verdicts.compared(db, version, before, results=needed).after),
+        needed=needed,
+        last=last,
+    )
 
 
 def advice(db: Database) -> Advice | None:

@@ -93,7 +93,7 @@ def _survey(settings: Settings, db: Database, now: datetime, *, boot_id: str, cy
         ),
         backoffs=_backoffs(settings, db, open_now, now),
         escrow=parameters.held(db),
-        baseline=parameters.in_force(db),
+        baseline=parameters.in_force(settings, db),
         advice=parameters.advice(db),
         damaged_lines=sum(line.damaged_lines for line in newest),
     )

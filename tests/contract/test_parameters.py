@@ -8,16 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.baseline import escrow_ledger, history
-from orchestration.baseline.escrow import Entry, Kind, Status
-from orchestration.baseline.version import Kind as VersionKind
-from orchestration.baseline.version import Provenance, Version, following
+from orchestration.baseline import escrow_ledger, verdicts
+from orchestration.baseline.escrow import Status
+from orchestration.baseline.validation import Verdict
 from orchestration.cycles.cycle import CycleState, JobName
-from orchestration.phase import hints
 from orchestration.pulse import metrics, parameters
 from orchestration.pulse.document import as_json
 from orchestration.pulse.health import Condition
 from orchestration.pulse.publish import publish
+from tests.contract.accepted import advise, commit, conclude, hold
 from tests.contract.seeded import NOW, Seeded
 
 HOUR = timedelta(hours=1)
@@ -26,36 +25,6 @@ HOUR = timedelta(hours=1)
 @pytest.fixture
 def world(tmp_path: Path) -> Seeded:
     return Seeded(tmp_path)
-
-
-def commit(world: Seeded, hours_ago: float, **values: float) -> Version:
-    made = Provenance(
-        at=NOW - hours_ago * HOUR, actor="kloros", kind=VersionKind.CYCLE, reason="cycle 1 accepted 1", cycle=1
-    )
-    with world.db.transaction():
-        return history.append(world.db, following(history.newest(world.db), made, values, promotions=["one"], fitness=0.5))
-
-
-def hold(world: Seeded, entry: str, hours_ago: float, *, expires_in: float | None = None) -> None:
-    with world.db.transaction():
-        added = escrow_ledger.hold(
-            world.db,
-            Entry(
-                entry=entry,
-                kind=Kind.PROMOTION,
-                stem=f"stem-{entry}",
-                cycle=7,
-                rule="learning_rate 0.01 → 0.05: {change_over = 0.5}",
-                changes={"learning_rate": 0.05, "beta": 2},
-                before={"learning_rate": 0.01, "beta": None},
-                fitness=0.6,
-                evidence={},
-                emitted_by="ada",
-                created_at=NOW - hours_ago * HOUR,
-                expires_at=None if expires_in is None else NOW + expires_in * HOUR,
-            ),
-        )
-    assert added
 
 
 def test_what_waits_comes_oldest_first_with_what_it_would_change(world: Seeded) -> None:
@@ -140,11 +109,70 @@ def test_a_version_is_undecided_until_it_has_a_verdict(world: Seeded) -> None:
     found = world.survey().baseline
     assert found is not None
     assert (found.version.version, found.verdict, found.last) == (2, "undecided", None)
+    assert (found.results, found.needed) == (0, 3)
+
+
+def phase(world: Seeded, version: int, result: float) -> None:
+    """Let a PHASE run and be measured while a version is in force."""
+    number = world.cycle(CycleState.SUCCEEDED, job=JobName.PHASE)
+    verdicts.note_result(world.db, number, phase_type="DEEP", measure="fitness", value=result)
+    assert verdicts.version_of(world.db, number) == version
+
+
+def test_an_undecided_version_says_how_many_results_there_are(world: Seeded) -> None:
+    commit(world, 50, rate=0.01)
+    for _ in range(3):
+        phase(world, 1, 0.5)
+    commit(world, 40, rate=0.02)
+    phase(world, 2, 0.6)
+    phase(world, 2, 0.7)
+    found = world.survey().baseline
+    assert found is not None
+    assert (found.verdict, found.results, found.needed) == ("undecided", 2, 3)
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+def test_the_verdict_is_told_with_its_numbers_and_counted(world: Seeded, verdict: Verdict) -> None:
+    commit(world, 50, rate=0.01)
+    conclude(world, 1, verdict, -0.08)
+    shown = as_json(world.survey())["baseline"]
+    assert shown["verdict"] == verdict
+    assert shown["last_verdict"] == {
+        "version": 1,
+        "verdict": verdict,
+        "before": [0.7, 0.8, 0.9],
+        "after": [0.6, 0.5, 0.7],
+        "change": -0.08,
+        "reason": "-8% in the median of 3 PHASEs",
+        "decided_at": "2026-11-21T10:00:20.000000Z",
+    }
+    conclude(world, 1, verdict, -0.08)
+    assert metrics.read(world.db)["kloros_baseline_verdicts_total", f'verdict="{verdict}"'] == 1, "a verdict is final"
+    (family,) = [one for one in metrics.FAMILIES if one.name == "kloros_baseline_verdicts_total"]
+    assert {labels for _, labels in family.series} == {f'verdict="{one}"' for one in Verdict}
+
+
+def test_an_automatic_rollback_is_a_condition_for_a_day(world: Seeded) -> None:
+    commit(world, 50, rate=0.01)
+    commit(world, 40, rate=0.02)
+    conclude(world, 1, Verdict.WORSE, -0.2)
+    conclude(world, 2, Verdict.ROLLED_BACK, -0.08, hours_ago=24)
+    commit(world, 24, rate=0.01)
+    found = world.survey()
+    (cause,) = [cause for cause in found.judgement.causes if cause.condition is Condition.BASELINE_ROLLED_BACK]
+    assert cause.evidence == "version 2 was rolled back automatically: -8% in the median of 3 PHASEs"
+    assert cause.since == NOW - 24 * HOUR
+    assert found.baseline is not None
+    assert (found.baseline.version.version, found.baseline.verdict) == (3, "undecided")
+    assert found.baseline.last is not None
+    assert found.baseline.last.version == 2
+    later = world.survey(NOW + timedelta(seconds=1))
+    assert Condition.BASELINE_ROLLED_BACK not in [cause.condition for cause in later.judgement.causes]
 
 
 def test_the_newest_phase_tells_what_it_was_advised(world: Seeded) -> None:
     number = world.cycle(CycleState.RUNNING, job=JobName.PHASE)
-    hints.give(world.db, number, folder=str(world.home / "cycle"), state_dir=str(world.home))
+    advise(world, number)
     found = world.survey().advice
     assert found is not None
     assert (found.cycle, found.phase_type, found.rationale) == (number, "LIGHT", "LIGHT was never tried.")
@@ -152,7 +180,7 @@ def test_the_newest_phase_tells_what_it_was_advised(world: Seeded) -> None:
 
 def test_a_phase_without_hints_has_no_advice(world: Seeded) -> None:
     number = world.cycle(CycleState.SUCCEEDED, job=JobName.PHASE)
-    hints.give(world.db, number, folder=str(world.home / "cycle"), state_dir=str(world.home))
+    advise(world, number)
     world.cycle(CycleState.SUCCEEDED, job=JobName.PHASE)
     assert world.survey().advice is None
 

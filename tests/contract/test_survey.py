@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestration.baseline.validation import Verdict as Tried
 from orchestration.cycles import products
 from orchestration.cycles.cycle import Cause, CycleState, JobName, Origin
 from orchestration.exits import Exit
@@ -22,6 +23,7 @@ from orchestration.store.counters import gauge
 from orchestration.store.instants import to_text
 from orchestration.store.sqlite import SqliteDatabase
 from tests.benchmarks.big_store import fill
+from tests.contract.accepted import advise, commit, conclude, hold
 from tests.contract.seeded import NOW, Seeded
 
 HOUR, MINUTE, DAY = timedelta(hours=1), timedelta(minutes=1), timedelta(days=1)
@@ -220,8 +222,16 @@ def fields(value: object, path: str = "") -> set[str]:
     return {path}
 
 
-FREE = ("cycles[].series", "summary.totals", "summary.means")
+FREE = ("cycles[].series", "summary.totals", "summary.means", "baseline.parameters")
 LIKE_OTHERS = ("active[]", "heartbeat.gaps[]", "failures[]", "window.open")
+
+
+def accept(world: Seeded) -> None:
+    """Let versions, a verdict, an entry of escrow and hints be there, too."""
+    commit(world, 9, rate=0.01)
+    conclude(world, 1, Tried.KEPT, 0.03)
+    hold(world, "a" * 12, 2)
+    advise(world, world.cycle(job=JobName.PHASE))
 
 
 def test_the_reference_has_each_field(world: Seeded) -> None:
@@ -243,6 +253,7 @@ def test_the_reference_has_each_field(world: Seeded) -> None:
         closes_at=opens,
         recorded_at=recorded,
     )
+    accept(world)
     found = fields(as_json(world.survey()))
     page = Path(__file__).parents[2].joinpath("docs", "reference", "loop-health.md").read_text()
     table = page.split("## The document")[1].split("###")[0]

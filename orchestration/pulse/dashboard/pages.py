@@ -11,7 +11,6 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -37,6 +36,8 @@ SERVED_CYCLES = 20
 GAPS = 12
 """Gaps that are explained one by one; the older ones are counted."""
 TAIL_LINES, TAIL_CHARACTERS = 12, 1600
+RESULTS = 8
+"""Of each side of a verdict that are shown, the newest."""
 PARAMETERS = 200
 """Of a baseline, that a page lists."""
 HELD = 10
@@ -214,7 +215,6 @@ def _environment() -> Environment:
         percent=wording.percent,
         gain=wording.gain,
         shift=wording.shift,
-        median=median,
         tail=wording.tail,
         excerpt=wording.excerpt,
         inert=wording.inert,
@@ -239,5 +239,6 @@ def _globals() -> dict[str, Any]:
         "TAIL_LINES": TAIL_LINES,
         "PARAMETERS": PARAMETERS,
         "HELD": HELD,
+        "RESULTS": RESULTS,
         "TAIL_CHARACTERS": TAIL_CHARACTERS,
     }

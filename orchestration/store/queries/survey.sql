@@ -52,10 +52,10 @@ SELECT
 SELECT entry, kind, stem, target, cycle, rule, changes, before, fitness, emitted_by, created_at, expires_at
 FROM escrow WHERE status = 'pending_review' ORDER BY created_at, entry LIMIT :limit;
 
--- name: survey.verdicts
--- Give the newest verdicts on versions of the baseline, newest first.
+-- name: survey.last_verdict
+-- Give the verdict on the newest version of the baseline that has one.
 SELECT version, verdict, before, after, change, reason, decided_at
-FROM baseline_verdicts ORDER BY version DESC LIMIT :limit;
+FROM baseline_verdicts ORDER BY version DESC LIMIT 1;
 
 -- name: survey.advice
 -- Give the hints of the newest PHASE that a runner took, if it was given any (see phase/hints.py).
