@@ -276,14 +276,14 @@ def baseline(text: str = "", *, parameters: int = 12) -> Parameters:
     version = following(None, made, values)
     last = Tried(
         version=42,
-        verdict=text or "rolled_back",
+        verdict="rolled_back",
         before=(0.71, 0.74, 0.75),
         after=(0.6, 0.68, 0.7),
         change=-0.0811,
         reason=text or "-8.1 % in the median of 3 PHASEs, by fitness; version 41 is in force again, as version 43",
         at=minute(300),
     )
-    return Parameters(version=replace(version, version=43), verdict=text or UNDECIDED, results=2, needed=3, last=last)
+    return Parameters(version=replace(version, version=43), verdict=UNDECIDED, results=2, needed=3, last=last)
 
 
 def tick(decision: str = "noop") -> TickLine:

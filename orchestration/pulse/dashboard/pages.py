@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from orchestration.pulse.views import CalendarView, CycleDetail, CyclePage, IntentsView, PromotionsView, TickDetail
 
-FILE_CYCLES = 30
+FILE_CYCLES = 22
 """Cycles that the file lists; the served page has them all, on pages of their own."""
 SERVED_CYCLES = 20
 GAPS = 12
@@ -38,10 +38,12 @@ GAPS = 12
 TAIL_LINES, TAIL_CHARACTERS = 12, 1600
 RESULTS = 8
 """Of each side of a verdict that are shown, the newest."""
-PARAMETERS = 200
+PARAMETERS = 20
 """Of a baseline, that a page lists."""
-HELD = 10
+HELD = 3
 """Entries of escrow that are told one by one."""
+CHANGES = 3
+"""Of each of them that are."""
 TREND = 100
 """Cycles of a trend: as many points as can be told apart."""
 SERIES = 6
@@ -239,6 +241,7 @@ def _globals() -> dict[str, Any]:
         "TAIL_LINES": TAIL_LINES,
         "PARAMETERS": PARAMETERS,
         "HELD": HELD,
+        "CHANGES": CHANGES,
         "RESULTS": RESULTS,
         "TAIL_CHARACTERS": TAIL_CHARACTERS,
     }
