@@ -130,6 +130,19 @@ def put_back(db: Database, number: int, provenance: Provenance) -> Version:
     return append(db, following(now, provenance, wanted.parameters, fitness=wanted.fitness))
 
 
+def in_force(db: Database, state_dir: str) -> tuple[int | None, Mapping[str, Number]]:
+    """Return number and parameters of the version in force; None and the older baseline's, if any, before the first.
+
+    Raises:
+        BaselineInvalid: there are no versions yet, and `baseline.json` can't be understood.
+    """
+    version = newest(db)
+    if version is not None:
+        return version.version, version.parameters
+    found = older(state_dir)
+    return None, {} if found is None else found.parameters
+
+
 def cycle_in_force(db: Database, state_dir: str) -> int | None:
     """Return the cycle that the baseline in force is of; None when it is of none.
 
