@@ -148,6 +148,8 @@ class World(Host):
             "acks": self._read("promotions_ack/*"),
             "baseline": self._read("baseline/*.json"),
             "versions": self.table("baseline_versions", without=_TIMES),
+            "verdicts": self.table("baseline_verdicts", without=("decided_at",)),
+            "results": self.table("phase_results", without=("ended_at",)),
             "version files": sorted(str(path.relative_to(self.state)) for path in self.state.glob("baseline/**/*.yaml")),
             "manifests": {name: value["state"] for name, value in self._read("cycles/*/manifest.json").items()},
             "filed": sorted(str(path.relative_to(self.state)) for path in self.state.glob("intents/**/*.json")),
