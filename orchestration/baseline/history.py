@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import cast
 
 from orchestration.baseline.version import Kind, Provenance, Version, following
@@ -46,6 +47,21 @@ def recent(db: Database, limit: int) -> list[Version]:
 def unwritten(db: Database) -> list[Version]:
     """Return the versions whose files are not in place, oldest first; by an index, for every tick."""
     return _versions(db.rows("baseline.unwritten"))
+
+
+def retired(db: Database) -> frozenset[int]:
+    """Return the numbers of the versions whose files retention let go."""
+    return frozenset(cast("int", row["version"]) for row in db.rows("baseline.retired"))
+
+
+def beyond(db: Database, keep: int) -> dict[int, str]:
+    """Return number and hash of the versions that are not among the newest `keep`."""
+    return {cast("int", row["version"]): cast("str", row["sha256"]) for row in db.rows("baseline.beyond", keep=keep)}
+
+
+def retire(db: Database, keep: int, *, at: datetime) -> None:
+    """Note that the files of all but the newest `keep` versions go. Inside a transaction."""
+    db.run("baseline.retire", keep=keep, now=to_text(at))
 
 
 def append(db: Database, version: Version) -> Version:
@@ -112,6 +128,19 @@ def put_back(db: Database, number: int, provenance: Provenance) -> Version:
     if wanted.version == now.version:
         raise Usage(f"version {number} is the one in force", hint="klorosctl baseline history shows the earlier ones")
     return append(db, following(now, provenance, wanted.parameters, fitness=wanted.fitness))
+
+
+def in_force(db: Database, state_dir: str) -> tuple[int | None, Mapping[str, Number]]:
+    """Return number and parameters of the version in force; None and the older baseline's, if any, before the first.
+
+    Raises:
+        BaselineInvalid: there are no versions yet, and `baseline.json` can't be understood.
+    """
+    version = newest(db)
+    if version is not None:
+        return version.version, version.parameters
+    found = older(state_dir)
+    return None, {} if found is None else found.parameters
 
 
 def cycle_in_force(db: Database, state_dir: str) -> int | None:

@@ -68,6 +68,8 @@ class Event(Enum):
     PROMOTION_PARKED = "promotion.parked"
     BASELINE_REPLACED = "baseline.replaced"
     BASELINE_JUDGED = "baseline.judged"  # by the PHASEs under it
+    ESCROW_HELD = "escrow.held"  # waits for a person
+    ESCROW_CLOSED = "escrow.closed"  # not by a person
     INTENTS_DROPPED = "intents.dropped"
     TEXTFILE_MISSING = "textfile.missing"
     LOOP_STARTED = "loop.started"
@@ -112,6 +114,8 @@ MESSAGE_IDS: Final = {
     Event.PROMOTION_PARKED: "20fdb7c1b4e437da2de6dd64c377a0de",
     Event.BASELINE_REPLACED: "eeb12652ad98c802a019add5b218e5de",
     Event.BASELINE_JUDGED: "f4aa7d9dc0984b8d832fdb9c741c6420",
+    Event.ESCROW_HELD: "46324320785c1a1911f40c8aadc40fa7",
+    Event.ESCROW_CLOSED: "819a0f6b22ff0e5d49e0de6a8427cbcb",
     Event.INTENTS_DROPPED: "4741aa5e7e4015d935d7a26d73f7738a",
     Event.TEXTFILE_MISSING: "a84c8805a25fd4f69df752fa4030b6f8",
     Event.LOOP_STARTED: "052be62388c4fbb5d110f04b5f712b3f",

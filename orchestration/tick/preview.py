@@ -46,8 +46,9 @@ def preview(kernel: Kernel, at: datetime | None = None) -> Preview:
     unsettled = ledger.unsettled(kernel.db)
     for cycle in unsettled:
         answers = settle.answered(kernel, cycle)
+        held = settle.held(kernel, cycle, answers)
         with kernel.db.transaction():
-            settle.note(kernel, cycle, answers)
+            settle.note(kernel, cycle, answers, held=held)
     found = take_in.look(kernel)
     if found.fault is not None:
         raise found.fault

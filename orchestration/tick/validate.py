@@ -102,7 +102,8 @@ def _answer(kernel: Kernel, version: Version, before: Version | None, found: Com
     rule = f"version {version.version} was worse, {found.numbers}"
     if why:
         entry = _ask(kernel, version, before, found, f"{rule}; {why}")
-        return _Done(Verdict.ESCROWED, f"; a person decides, since {why}: klorosctl escrow", entry=entry)
+        where = f"show {entry}" if entry else "list --all"
+        return _Done(Verdict.ESCROWED, f"; a person decides, for {why}: klorosctl escrow {where}", entry=entry)
     made = Provenance(
         at=kernel.now(),
         actor=history.PROGRAM,

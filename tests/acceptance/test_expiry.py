@@ -117,12 +117,12 @@ def test_processed_files_go_by_the_day_on_which_they_were_moved(host: Host) -> N
     os.utime(waiting, (0, 0))
     later = {**host.environ, "KLR_RETENTION_KEEP_PROCESSED": "1d"}
     with _kernel(later, NOW + timedelta(days=2)) as kernel:
-        assert expire.old(kernel) == expire.Old(0, 3, 0)
-        assert expire.expire(kernel, limit=2) == expire.Old(0, 2, 0)
+        assert expire.old(kernel) == expire.Old(0, 3, 0, 0)
+        assert expire.expire(kernel, limit=2) == expire.Old(0, 2, 0, 0)
         assert host.rows("SELECT count(*) FROM intents") == [(3,)], "rows follow the last file"
         assert expire.expire(kernel, limit=2).intents == 2
         assert expire.expire(kernel, limit=2).intents == 1
-        assert expire.expire(kernel, limit=2) == expire.old(kernel) == expire.Old(0, 0, 0)
+        assert expire.expire(kernel, limit=2) == expire.old(kernel) == expire.Old(0, 0, 0, 0)
     assert (processed(host), waiting.exists()) == ([], True)
 
 
@@ -131,7 +131,7 @@ def test_intents_stay_while_the_same_one_would_be_dropped(host: Host) -> None:
     file_intents(host, 1)
     later = {**host.environ, "KLR_RETENTION_KEEP_PROCESSED": "1d", "KLR_INTENTS_DEDUP_WITHIN": "3d"}
     with _kernel(later, NOW + timedelta(days=2)) as kernel:
-        assert expire.expire(kernel) == expire.Old(0, 0, 0)
+        assert expire.expire(kernel) == expire.Old(0, 0, 0, 0)
     assert len(processed(host)) == 1
 
 
@@ -155,7 +155,7 @@ def test_an_operator_sees_and_removes_all_of_it(aged: Host) -> None:
     add_ticks(aged, expire.NEWEST_TICKS, days=399)
     add_ticks(aged, 2 * expire.PER_TICK + 5, days=401)
     shown = json.loads(aged.run("klorosctl", "prune", "--dry-run", "--json").stdout)
-    assert shown["old"] == {"ticks": 2 * expire.PER_TICK + 5, "intents": 0, "signals": 0}
+    assert shown["old"] == {"ticks": 2 * expire.PER_TICK + 5, "intents": 0, "signals": 0, "versions": 0}
     assert "2005 ticks" in aged.run("klorosctl", "prune", "--dry-run").stdout
     assert ticks(aged, "old-401%") == 2 * expire.PER_TICK + 5
     assert json.loads(aged.run("klorosctl", "prune", "--json").stdout)["old"] == shown["old"]

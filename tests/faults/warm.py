@@ -53,7 +53,8 @@ def _run(request: dict[str, object], go: int) -> NoReturn:
     os.read(go, 1)
     code = 70
     try:
-        code = entry.main([], environ)
+        arguments = [str(word) for word in list(request["arguments"])]  # type: ignore[call-overload]
+        code = entry.main(arguments) if request["entry"] == "klorosctl" else entry.main(arguments, environ)
     finally:
         sys.stdout.flush()
         os._exit(code)

@@ -29,6 +29,20 @@ SELECT * FROM baseline_versions WHERE written = 0 ORDER BY version;
 -- Note that a version's files are in place.
 UPDATE baseline_versions SET written = 1 WHERE version = :version;
 
+-- name: baseline.retire
+-- Note that the files of all but the newest versions go; versions stay.
+UPDATE baseline_versions SET retired_at = :now
+WHERE retired_at IS NULL AND written = 1 AND version <= (SELECT max(version) FROM baseline_versions) - :keep;
+
+-- name: baseline.retired
+-- Give the versions whose files retention let go, with their hashes.
+SELECT version, sha256 FROM baseline_versions WHERE retired_at IS NOT NULL ORDER BY version;
+
+-- name: baseline.beyond
+-- Give the versions that are not among the newest, with their hashes.
+SELECT version, sha256 FROM baseline_versions
+WHERE written = 1 AND version <= (SELECT max(version) FROM baseline_versions) - :keep ORDER BY version;
+
 -- name: baseline.due
 -- Tell what a tick has to see to besides finished cycles: files of the baseline or of escrow, entries past their time.
 -- One row for each kind; each part is a look into an index that is empty on a quiet day.
