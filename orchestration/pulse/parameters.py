@@ -46,6 +46,11 @@ def in_force(settings: Settings, db: Database) -> Parameters | None:
     )
 
 
+def verdicts_since(db: Database, version: int) -> list[Tried]:
+    """Return the verdicts on this version of the baseline and those after it."""
+    return [_tried(row) for row in db.rows("survey.verdicts", version=version)]
+
+
 def advice(db: Database) -> Advice | None:
     """Return what the newest PHASE was advised; None when it was given no hints."""
     for row in db.rows("survey.advice"):

@@ -57,6 +57,29 @@ def test_status_and_the_served_document_say_the_same(filled: Host) -> None:
     assert "kloros_escrow_pending 2.0" in filled.textfile.read_text(), "and so does the textfile"
 
 
+def test_the_api_gives_versions_with_verdicts_and_what_became_of_entries(filled: Host) -> None:
+    rejected = filled.run("klorosctl", "escrow", "reject", "b" * 12, "--reason", "too much")
+    assert rejected.returncode == 0, rejected.stderr
+    with serving(filled) as served:
+        baseline, escrow = served.get("/api/v1/baseline").json, served.get("/api/v1/escrow").json
+        last, health = served.get("/api/v1/baseline?limit=1").json, served.get("/api/v1/health").json
+        assert served.get("/api/v1/escrow?limit=0").status == 400
+    assert baseline["in_force"] == health["baseline"]
+    assert [(one["version"], one["verdict"] and one["verdict"]["verdict"]) for one in baseline["versions"]] == [
+        (2, None),
+        (1, "kept"),
+    ]
+    assert [one["changes"] for one in last["versions"]] == [
+        [{"name": "rate", "before": 0.01, "after": 0.02, "relative": 1.0}]
+    ]
+    assert [one["entry"] for one in escrow["pending"]] == ["a" * 12]
+    assert [(one["entry"], one["status"], one["reason"]) for one in escrow["decided"]] == [
+        ("b" * 12, "rejected", "too much")
+    ]
+    said = json.loads(filled.run("klorosctl", "escrow", "list", "--json").stdout)
+    assert escrow["pending"] == said
+
+
 def test_a_host_without_either_has_no_line_for_them(host: Host) -> None:
     host.decided()
     text = host.run("klorosctl", "status").stdout

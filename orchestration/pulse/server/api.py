@@ -35,6 +35,10 @@ _METRICS: Final = {
     OPENMETRICS: "application/openmetrics-text; version=1.0.0; charset=utf-8",
 }
 _MOST_CYCLES: Final = 500
+_MOST_VERSIONS: Final = 500
+_LIMIT: Final = Parameter(
+    "limit", "At most so many of the newest.", {"type": "integer", "minimum": 1, "maximum": _MOST_VERSIONS, "default": 20}
+)
 
 
 class Api:
@@ -87,6 +91,24 @@ class Api:
                 ),
             ),
             Way(
+                "/api/v1/baseline",
+                "baseline",
+                "The accepted parameters: version in force, and the newest versions with the verdicts on them.",
+                self.baseline,
+                JSON,
+                UNREADABLE,
+                (_LIMIT,),
+            ),
+            Way(
+                "/api/v1/escrow",
+                "escrow",
+                "Accepted changes that wait for a person, and the newest that were decided on.",
+                self.escrow,
+                JSON,
+                UNREADABLE,
+                (_LIMIT,),
+            ),
+            Way(
                 "/api/v1/ticks/{tick}",
                 "tick",
                 "One tick by its id or its number, with what it found and why it decided.",
@@ -128,6 +150,16 @@ class Api:
         )
         return Document(shown)
 
+    async def baseline(self, request: Request) -> Response:
+        """Answer /api/v1/baseline."""
+        limit = _limit(request)
+        return Document(await self._looking.at(lambda settings, db: records.baseline_view(settings, db, limit=limit)))
+
+    async def escrow(self, request: Request) -> Response:
+        """Answer /api/v1/escrow."""
+        limit = _limit(request)
+        return Document(await self._looking.at(lambda _settings, db: records.escrow_view(db, limit=limit)))
+
     async def tick(self, request: Request) -> Response:
         """Answer /api/v1/ticks/N."""
         name = request.path_params["tick"]
@@ -140,6 +172,10 @@ class Api:
         judgement = health.judge(seen, signs.since(db))
         metrics.note_health(values, seen, judgement)
         return values, judgement
+
+
+def _limit(request: Request) -> int:
+    return whole(request, "limit", 20, least=1, most=_MOST_VERSIONS)
 
 
 def _not_at_work(judgement: Judgement) -> list[dict[str, str]]:

@@ -57,6 +57,10 @@ FROM escrow WHERE status = 'pending_review' ORDER BY created_at, entry LIMIT :li
 SELECT version, verdict, before, after, change, reason, decided_at
 FROM baseline_verdicts ORDER BY version DESC LIMIT 1;
 
+-- name: survey.verdicts
+-- Give the verdicts on the versions from one on.
+SELECT version, verdict, before, after, change, reason, decided_at FROM baseline_verdicts WHERE version >= :version;
+
 -- name: survey.advice
 -- Give the hints of the newest PHASE that a runner took, if it was given any (see phase/hints.py).
 SELECT cycle, value FROM (
