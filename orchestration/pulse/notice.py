@@ -35,13 +35,15 @@ HEALTH = "health"
 TICKS = "kloros-orchestrator.service"
 LOOP = "kloros-loop.service"
 CYCLES = "kloros-cycle.service"
+PULSE = "kloros-pulse.service"
 
 _WELL_AGAIN: Mapping[str, tuple[str, str]] = {
     TICKS: ("KLoROS ticks again", "A tick has decided"),
     LOOP: ("the loop of KLoROS works again", "An iteration has ended well"),
     CYCLES: ("the runner of KLoROS works again", "A cycle has succeeded"),
+    PULSE: ("Pulse serves again", "Pulse, which is up, was started"),
 }
-"""The units whose recovery leaves a trace in the store, with its title and what happened. Of others, none can be told."""
+"""The units whose recovery can be known, with its title and what happened."""
 
 
 class UnitFailure(Kept):
