@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from orchestration.baseline.version import Kind, Provenance, Version, following
 from orchestration.errors import KlorosError, Usage
-from orchestration.promotions.baseline import Accepted, Baseline, baseline_path, read_baseline, with_accepted
-from orchestration.promotions.promotion import Number
 from orchestration.store.instants import from_text, to_text
 from orchestration.store.port import Database, Row
+
+if TYPE_CHECKING:
+    from orchestration.promotions.baseline import Accepted, Baseline
+    from orchestration.promotions.promotion import Number
 
 PROGRAM = "kloros"
 """The actor of what no person did."""
@@ -97,6 +99,8 @@ def take_in(db: Database, accepted: Iterable[Accepted], provenance: Provenance, 
     Raises:
         BaselineInvalid: there is a `baseline.json` from before there were versions, and it can't be understood.
     """
+    from orchestration.promotions.baseline import with_accepted
+
     given = list(accepted)
     if not given:
         return None
@@ -162,6 +166,8 @@ def older(state_dir: str) -> Baseline | None:
     Raises:
         BaselineInvalid: there is one, and it can't be understood.
     """
+    from orchestration.promotions.baseline import baseline_path, read_baseline
+
     return read_baseline(baseline_path(state_dir))
 
 

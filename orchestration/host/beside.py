@@ -1,22 +1,22 @@
-"""Since when a systemd unit beside ours runs, told by its control group: without D-Bus, which a confined unit may not reach.
+"""Since when a systemd unit beside ours runs, told by its control group: without D-Bus, which a confined unit may not
+reach.
 
-Services of one manager lie beside each other in one slice unless they say otherwise (systemd.slice(5)). Where systemd does not
-run us, or with cgroup v1, nothing is known.
+Services of one manager lie beside each other in one slice unless they say otherwise (systemd.slice(5)). systemd makes a
+group when a unit starts and removes it when the unit has ended, so the folder is as old as the start. The processes in it
+can't be asked: under ProtectProc=invisible those in a user namespace of their own (PrivateUsers=) are hidden even from
+their own user. Where systemd does not run us, or with cgroup v1, nothing is known.
 """
 
 from __future__ import annotations
 
 import os
-import time
-from datetime import UTC, datetime, timedelta
-
-from orchestration.host.process_identity import start_time
+from datetime import UTC, datetime
 
 _MOUNT = "/sys/fs/cgroup"
 
 
 def running_since(unit: str, *, own: str | None = None, mount: str = _MOUNT) -> datetime | None:
-    """Return when the oldest living process of a unit began (aware UTC); None when it has none that we may see.
+    """Return when a unit that has a process was started (aware UTC, not too early); None when it has none.
 
     Args:
         own: our own group below `mount`; found out when it is not given.
@@ -24,16 +24,13 @@ def running_since(unit: str, *, own: str | None = None, mount: str = _MOUNT) -> 
     group = _own() if own is None else own
     if not group:
         return None
+    folder = os.path.join(mount + os.path.dirname(group), unit)
     try:
-        with open(os.path.join(mount + os.path.dirname(group), unit, "cgroup.procs"), encoding="ascii") as file:
-            starts = [start_time(int(pid)) for pid in file.read().split()]
-    except (OSError, ValueError):
+        with open(os.path.join(folder, "cgroup.procs"), encoding="ascii") as file:
+            runs = bool(file.read().strip())
+        return datetime.fromtimestamp(os.stat(folder).st_mtime, UTC) if runs else None
+    except OSError:
         return None
-    began = min((ticks for ticks in starts if ticks is not None), default=None)
-    if began is None:
-        return None
-    age = time.clock_gettime(time.CLOCK_BOOTTIME) - began / os.sysconf("SC_CLK_TCK")
-    return datetime.now(UTC) - timedelta(seconds=age)
 
 
 def _own() -> str:

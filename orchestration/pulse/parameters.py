@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, cast
 
 from orchestration.baseline import history, verdicts
 from orchestration.baseline.version import changes
-from orchestration.promotions.promotion import Number
 from orchestration.pulse.loop_health import UNDECIDED, Advice, Held, Parameters, Tried
 from orchestration.store.instants import from_text, from_text_or_none
 from orchestration.store.port import Database, Row
 
 if TYPE_CHECKING:
+    from orchestration.promotions.promotion import Number
     from orchestration.settings import Settings
 
 MOST_HELD = 50
