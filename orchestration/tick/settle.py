@@ -23,6 +23,7 @@ from orchestration.tick.kernel import Kernel
 
 if TYPE_CHECKING:
     from orchestration.promotions.verdict import Answer
+    from orchestration.tick.reflected import Left
 
 
 _NOT_TRIED = "nothing tells that it was tried: it is not in the cycle's promotions.json"
@@ -42,12 +43,30 @@ def settle(kernel: Kernel) -> None:
         parked = _parked_by(kernel, cycle, _unanswered(cycle, standing), hindrance)
         if parked:
             _write_alerts(kernel, cycle, parked)
+        left = _left_by(kernel, cycle) if cycle.job is JobName.REFLECTION else None
         with kernel.db.transaction():
             note(kernel, cycle, standing, hindrance)
+            if left is not None:
+                _note_refused(kernel, cycle, left)
         _write_baseline(kernel)
         for stem, message in parked.items():
             log(Event.PROMOTION_PARKED, message, priority=Priority.ERROR, promotion=stem, cycle=cycle.cycle)
         log(Event.CYCLE_SETTLED, f"cycle {cycle.cycle} ({cycle.job}) {cycle.state}: settled", cycle=cycle.cycle)
+
+
+def _left_by(kernel: Kernel, cycle: Cycle) -> Left:
+    """Put the intents that a reflection left where all intents lie; returns what became of them."""
+    from orchestration.tick import reflected
+
+    left = reflected.left_by(kernel, cycle)
+    reflected.write(kernel, left)
+    return left
+
+
+def _note_refused(kernel: Kernel, cycle: Cycle, left: Left) -> None:
+    from orchestration.tick import reflected
+
+    reflected.note(kernel, cycle, left)
 
 
 def answered(kernel: Kernel, cycle: Cycle) -> tuple[Answer, ...]:
@@ -76,6 +95,7 @@ def note(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...], hindrance: s
         return
     if cycle.job is JobName.PHASE:
         calendar.settle_phase(kernel, cycle, now)
+        kernel.db.run("facts.observer_news", now=to_text(now))
     for answer in answers:
         _note_answer(kernel, cycle, answer)
     if answers:

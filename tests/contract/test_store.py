@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -267,12 +268,14 @@ class TestSqliteFile:
         copy.close()
 
     def test_a_copy_of_an_older_schema_is_whole(self, tmp_path: Path, reopen: Open) -> None:
-        db = reopen()
-        with db.transaction():
-            queue(db)
-        db.close()
+        older = sorted(Path(sqlite.__file__).parent.joinpath("migrations").glob("*.sql"))[:7]
         with sqlite3.connect(tmp_path / "kloros.db") as raw:
-            raw.executescript("DROP TABLE bundles; DROP INDEX intents_by_age; PRAGMA user_version = 7")
+            raw.executescript("".join(path.read_text() for path in older) + "PRAGMA user_version = 7")
+            raw.execute(
+                "INSERT INTO cycles (job, state, token, cause, origin, command, timeout_seconds, queued_at)"
+                " SELECT 'dream', 'queued', 't', 'intent', ?, '[]', 1, ?",
+                (json.dumps(Origin(Cause.INTENT, "t")._asdict()), to_text(NOW)),
+            )
         raw.close()
         copy = copy_of(str(tmp_path / "kloros.db"))
         assert len(ledger.recent(copy, 10)) == 1

@@ -58,6 +58,7 @@ CONDITIONS: Mapping[Condition, str] = {
 BEATS: Mapping[Beat, str] = {
     Beat.PHASE: "PHASE started",
     Beat.DREAM_CYCLE: "D-REAM started",
+    Beat.REFLECTION: "reflection started",
     Beat.NOOP: "nothing to start (NOOP)",
     Beat.FAILED: "ticks failed",
     Beat.LOCK_HELD: "lock held",
@@ -79,9 +80,9 @@ STATES: Mapping[str, str] = {
     "skipped": "skipped",
 }
 
-JOBS: Mapping[str, str] = {"phase": "PHASE", "dream": "D-REAM", "loop": "loop"}
+JOBS: Mapping[str, str] = {"phase": "PHASE", "dream": "D-REAM", "loop": "loop", "reflection": "reflection"}
 
-DECISIONS: Mapping[str, str] = {"phase": "PHASE", "dream_cycle": "D-REAM cycle", "noop": "NOOP"}
+DECISIONS: Mapping[str, str] = {"phase": "PHASE", "dream_cycle": "D-REAM cycle", "reflection": "reflection", "noop": "NOOP"}
 
 CAUSES: Mapping[str, str] = {
     "window": "PHASE window",

@@ -4,6 +4,7 @@ SELECT
     count(CASE WHEN job = 'phase' THEN 1 END) AS phase_active,
     count(CASE WHEN job = 'dream' THEN 1 END) AS dream_active,
     count(CASE WHEN job = 'loop' THEN 1 END) AS loop_active,
+    count(CASE WHEN job = 'reflection' THEN 1 END) AS reflection_active,
     (SELECT count(*) FROM intents WHERE filed = 0 AND status = 'pending') AS intents_pending,
     (SELECT min(seen_at) FROM intents WHERE filed = 0 AND status = 'pending') AS intents_oldest,
     (SELECT ended_at FROM cycles WHERE job = 'phase' AND state = 'succeeded' ORDER BY cycle DESC LIMIT 1)
