@@ -172,7 +172,7 @@ class Intents(_Section):
 
 _INTENT_TYPE = r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$"
 _GPU_MEMORY = (
-    r"(?i)\b(CUDA|HIP)( error)?: out of memory|CUDA out of memory|(CUDA|hip)_?error_?(OutOf|out_of_)Memory"
+    r"(?i)\b(CUDA|HIP)( error)?:? out of memory|(CUDA|hip)_?error_?(OutOf|out_of_)Memory"
     r"|cudaErrorMemoryAllocation"
 )
 

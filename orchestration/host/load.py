@@ -64,6 +64,8 @@ def gpu(environ: Mapping[str, str] = os.environ, *, seconds: float = _GPU_SECOND
     try:
         told, _ = asked.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
+        if asked.stdout is not None:
+            asked.stdout.close()
         asked.kill()  # and no waiting: a process that hangs in a driver can't be ended
         return None
     if asked.returncode:

@@ -274,7 +274,7 @@ class TestSqliteFile:
             raw.execute(
                 "INSERT INTO cycles (job, state, token, cause, origin, command, timeout_seconds, queued_at)"
                 " SELECT 'dream', 'queued', 't', 'intent', ?, '[]', 1, ?",
-                (json.dumps(Origin(Cause.INTENT, "t")._asdict()), to_text(NOW)),
+                (json.dumps(Origin(Cause.INTENT, "t")._asdict()), to_text(datetime(2026, 11, 21, tzinfo=UTC))),
             )
         raw.close()
         copy = copy_of(str(tmp_path / "kloros.db"))
