@@ -54,7 +54,7 @@ def look(kernel: Kernel) -> None:
         times = [now + _IN_ANY_CASE, *filter(None, (judged.again_at, reflection.again_at))]
         kernel.db.run("facts.set", name=_DUE, value=to_text(max(min(times), now)))
     for firing in wanted:
-        log(Event.OBSERVED, firing.reason, priority=Priority.NOTICE, rule=firing.rule, intent_type=firing.intent)
+        log(Event.OBSERVED, firing.reason, priority=_gravity(firing.priority), rule=firing.rule, intent_type=firing.intent)
     _write(kernel)
 
 
@@ -112,6 +112,11 @@ def _heartbeats(kernel: Kernel, now: datetime) -> list[Heartbeat]:
     if absent != before:
         kernel.db.run("facts.set", name=_ABSENT, value=json.dumps(absent))
     return beats
+
+
+def _gravity(priority: int) -> Priority:
+    """Say how loud the journal tells of an intent of this priority."""
+    return Priority.ERROR if priority >= 8 else Priority.WARNING if priority >= 6 else Priority.NOTICE
 
 
 def _note(db: Database, firing: Firing, now: datetime) -> None:

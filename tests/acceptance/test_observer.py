@@ -1,4 +1,4 @@
-"""The observer: each rule makes its intent once, with its evidence, and what it asks for is done by the rules of all intents."""
+"""The observer: each rule makes its intent once, with its evidence, and what it asks for is done by the rules of all."""
 
 from __future__ import annotations
 

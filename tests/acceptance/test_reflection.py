@@ -1,4 +1,4 @@
-"""Idle reflection: once an interval, when nothing runs and the host is idle, never before anything else, and without loops."""
+"""Idle reflection: once an interval, while nothing runs and the host is idle, before nothing else, and without loops."""
 
 from __future__ import annotations
 
@@ -96,9 +96,10 @@ def test_the_digest_counts_what_is_open_and_names_the_newest(idle: Host) -> None
     for number in range(1, 8):
         at = to_text(datetime.now(UTC) - timedelta(hours=2) + timedelta(minutes=number))
         idle.change(
-            "INSERT INTO cycles (job, state, token, cause, origin, command, timeout_seconds, queued_at, ended_at, settled_at,"
-            f" result) VALUES ('dream', 'failed', '{number}', 'intent', '{{\"cause\": \"intent\", \"tick_id\": \"\","
-            f" \"promotions\": []}}', '[]', 60, '{at}', '{at}', '{at}', '{{\"reason\": \"exit code {number}\"}}')"
+            "INSERT INTO cycles (job, state, token, cause, origin, command, timeout_seconds, queued_at, ended_at,"
+            f" settled_at, result) VALUES ('dream', 'failed', '{number}', 'intent',"
+            ' \'{"cause": "intent", "tick_id": "", "promotions": []}\', \'[]\', 60,'
+            f" '{at}', '{at}', '{at}', '{{\"reason\": \"exit code {number}\"}}')"
         )
     now = to_text(datetime.now(UTC))
     idle.change(

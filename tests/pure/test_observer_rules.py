@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -117,7 +118,7 @@ def test_asked_each_minute_no_rule_breaks_its_cooldown_or_counts_anything_twice(
             assert number >= at_least
             counted += number
         assert again is None or again > now
-    assert all(later - earlier >= rule.cooldown for earlier, later in zip(told, told[1:], strict=False))
+    assert all(later - earlier >= rule.cooldown for earlier, later in pairwise(told))
     assert counted <= len(arrivals)
     if len(arrivals) >= at_least and cooldown == 0 and within == 60 and at_least == 1:
         assert counted == len(arrivals)
