@@ -46,6 +46,7 @@ class Condition(StrEnum):
     PROMOTIONS_PARKED = "promotions_parked"
     PROMOTIONS_PILING_UP = "promotions_piling_up"
     INTENTS_OVERFLOWING = "intents_overflowing"
+    URGENT_ALERT = "urgent_alert"
     ARCHIVES_STALE = "archives_stale"
     FEDERATION_BEHIND = "federation_behind"
     DISK_LOW = "disk_low"
@@ -85,6 +86,7 @@ class Signs(NamedTuple):
     intents_pending: int
     intents_max: int
     intents_dropped: int  # because the queue was full, within OVERFLOW_WITHIN
+    urgent: tuple[str, ...]  # types of the newest alerts of priority 8 or more within URGENT_WITHIN, newest first
     federation_since: datetime | None  # when the oldest bundle that is not copied yet was to be
     disk_free: int | None  # where the state folder lies
     switches: tuple[Mode, ...] = ()  # what settings and files set against ticks; the first says the mode
@@ -136,6 +138,7 @@ DREAM_ENDS = 4
 """Fewer cycles than this say nothing about a ratio."""
 LOST_WITHIN = timedelta(days=1)
 OVERFLOW_WITHIN = timedelta(hours=1)
+URGENT_WITHIN = timedelta(hours=1)
 PHASE_FAILURES = 3
 PHASES_COMPARED = 5
 """PHASEs before the last one that a usual duration needs."""
@@ -292,6 +295,13 @@ def _intents_overflowing(signs: Signs) -> str:
     return f"{signs.intents_pending} intents wait, as many as may" if full else ""
 
 
+def _urgent_alert(signs: Signs) -> str:
+    if not signs.urgent:
+        return ""
+    more = f", and {len(signs.urgent) - 1} before it" if len(signs.urgent) > 1 else ""
+    return f"{signs.urgent[0]} was raised within an hour{more}"
+
+
 def _archives_stale(signs: Signs) -> str:
     return "the loop's last iterations left no new archive" if signs.archives_stale else ""
 
@@ -346,6 +356,7 @@ RULES = (
         after=timedelta(hours=1),
     ),
     Rule(Condition.INTENTS_OVERFLOWING, Verdict.DEGRADED, _intents_overflowing, "klorosctl intents list"),
+    Rule(Condition.URGENT_ALERT, Verdict.DEGRADED, _urgent_alert, "klorosctl intents list"),
     Rule(Condition.ARCHIVES_STALE, Verdict.DEGRADED, _archives_stale, "klorosctl loop --help"),
     Rule(
         Condition.FEDERATION_BEHIND,

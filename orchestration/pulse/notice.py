@@ -56,6 +56,7 @@ RUNBOOKS: Mapping[Condition, str] = {
     Condition.PROMOTIONS_PARKED: "promotion-parked",
     Condition.PROMOTIONS_PILING_UP: "dream-failing",
     Condition.INTENTS_OVERFLOWING: "intents-overflowing",
+    Condition.URGENT_ALERT: "urgent-alert",
     Condition.ARCHIVES_STALE: "archives-stale",
     Condition.FEDERATION_BEHIND: "federation-behind",
     Condition.DISK_LOW: "disk-full",

@@ -51,6 +51,7 @@ def read(settings: "Settings", db: Database, values: Values, now: datetime) -> S
         dream_since=to_text(now - health.DREAM_WITHIN),
         lost_since=to_text(now - health.LOST_WITHIN),
         overflow_since=to_text(now - health.OVERFLOW_WITHIN),
+        urgent_since=to_text(now - health.URGENT_WITHIN),
     )
     active = next(iter(ledger.active(db)), None)
     newest = next(iter(calendar.recent(db, 1)), None)
@@ -78,6 +79,7 @@ def read(settings: "Settings", db: Database, values: Values, now: datetime) -> S
         intents_pending=int(values.get(("kloros_intents_pending", ""), 0)),
         intents_max=settings.intents.max_pending,
         intents_dropped=cast("int", row["intents_dropped"]),
+        urgent=tuple(_list(row, "urgent")),
         federation_since=from_text_or_none(cast("str | None", row["federation_since"])),
         disk_free=_disk_free(settings.state_dir),
     )

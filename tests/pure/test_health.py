@@ -35,6 +35,7 @@ WELL = Signs(
     intents_pending=49,
     intents_max=50,
     intents_dropped=0,
+    urgent=(),
     federation_since=None,
     disk_free=health.DISK_LOW,
 )
@@ -79,6 +80,7 @@ EDGES: dict[Condition, tuple[dict[str, Any], dict[str, Any]]] = {
     Condition.PROMOTIONS_PARKED: ({}, {"promotions_parked": 1}),
     Condition.PROMOTIONS_PILING_UP: ({}, {"promotions_unacked": health.UNACKED_MANY + 1}),
     Condition.INTENTS_OVERFLOWING: ({}, {"intents_pending": 50}),
+    Condition.URGENT_ALERT: ({}, {"urgent": ("alert_critical_line",)}),
     Condition.ARCHIVES_STALE: ({}, {"archives_stale": True}),
     Condition.FEDERATION_BEHIND: (
         {"federation_since": NOW - health.FEDERATION_AFTER},

@@ -50,6 +50,7 @@ CONDITIONS: Mapping[Condition, str] = {
     Condition.PROMOTIONS_PARKED: "Promotions are parked",
     Condition.PROMOTIONS_PILING_UP: "Promotions pile up",
     Condition.INTENTS_OVERFLOWING: "Intents overflow",
+    Condition.URGENT_ALERT: "Urgent alert",
     Condition.ARCHIVES_STALE: "No new archives",
     Condition.FEDERATION_BEHIND: "Copies of bundles are behind",
     Condition.DISK_LOW: "The disk is nearly full",

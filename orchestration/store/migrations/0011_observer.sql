@@ -29,3 +29,5 @@ CREATE INDEX sightings_by_time ON sightings (at);
 CREATE INDEX promotions_by_arrival ON promotions (first_seen_at);
 CREATE INDEX phases_failed         ON cycles (settled_at)
     WHERE job = 'phase' AND state IN ('failed', 'timed_out', 'lost');
+CREATE INDEX intents_urgent        ON intents (decided_at, intent_type)
+    WHERE status = 'processed' AND priority >= 8 AND intent_type GLOB 'alert*';

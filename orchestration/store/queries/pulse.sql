@@ -31,6 +31,10 @@ SELECT
         WHERE ended_at >= :dream_since) AS dream_ends,
     (SELECT count(*) FROM cycles WHERE state = 'lost' AND ended_at >= :lost_since) AS lost,
     (SELECT count(*) FROM intents WHERE status = 'queue_overflow' AND decided_at >= :overflow_since) AS intents_dropped,
+    (SELECT json_group_array(intent_type) FROM (
+        SELECT intent_type FROM intents
+        WHERE status = 'processed' AND priority >= 8 AND intent_type GLOB 'alert*' AND decided_at >= :urgent_since
+        ORDER BY decided_at DESC LIMIT 100)) AS urgent,
     (SELECT min(asked_at) FROM federations WHERE done_at IS NULL) AS federation_since;
 
 -- name: pulse.conditions
