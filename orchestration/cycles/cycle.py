@@ -23,6 +23,7 @@ class JobName(StrEnum):
     PHASE = "phase"
     DREAM = "dream"
     LOOP = "loop"
+    REFLECTION = "reflection"
 
 
 class CycleState(StrEnum):

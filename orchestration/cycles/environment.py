@@ -28,6 +28,7 @@ CYCLE_VARIABLES: Final = frozenset(
         "KLR_EPOCH",
         "KLR_SIGNALS_DIR",
         "KLR_HINTS",
+        "KLR_DIGEST",
     }
 )
 # systemd.exec(5): these speak of the unit's own main process
@@ -74,6 +75,12 @@ def of_dream(cycle: Cycle, *, handover: str, baseline: str) -> dict[str, str]:
     """Return what a D-REAM command gets: the paths of its promotions and of the baseline, and its topic (may be empty)."""
     assert cycle.job is JobName.DREAM
     return {"KLR_PROMOTIONS": handover, "KLR_BASELINE": baseline, "KLR_TOPIC": cycle.origin.topic}
+
+
+def of_reflection(cycle: Cycle, *, digest: str) -> dict[str, str]:
+    """Return what the command of a reflection gets: the path of the digest."""
+    assert cycle.job is JobName.REFLECTION
+    return {"KLR_DIGEST": digest}
 
 
 def of_loop(cycle: Cycle) -> dict[str, str]:

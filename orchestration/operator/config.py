@@ -27,6 +27,8 @@ OURS = frozenset(
         "KLR_BASELINE",
         "KLR_EPOCH",
         "KLR_SIGNALS_DIR",
+        "KLR_HINTS",
+        "KLR_DIGEST",
     }
 )
 """Variables that are no settings: where the file is, and what a cycle's command is given."""

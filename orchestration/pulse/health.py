@@ -17,7 +17,8 @@ from orchestration.pulse.judgement import Mode as Mode
 from orchestration.pulse.judgement import Rule as Rule
 from orchestration.pulse.judgement import Signs as Signs
 from orchestration.pulse.judgement import Verdict as Verdict
-from orchestration.store.instants import to_text
+from orchestration.pulse.judgement import as_json as as_json
+from orchestration.pulse.judgement import worst as worst
 
 TICKS_MISSED = timedelta(minutes=3)
 """A timer ticks each minute; this long without one is no accident."""
@@ -31,6 +32,7 @@ DREAM_ENDS = 4
 """Fewer cycles than this say nothing about a ratio."""
 LOST_WITHIN = timedelta(days=1)
 OVERFLOW_WITHIN = timedelta(hours=1)
+URGENT_WITHIN = timedelta(hours=1)
 PHASE_FAILURES = 3
 PHASES_COMPARED = 5
 """PHASEs before the last one that a usual duration needs."""
@@ -62,23 +64,6 @@ def judge(signs: Signs, since: Mapping[str, datetime]) -> Judgement:
             if signs.now - began >= rule.after:
                 causes.append(Cause(rule.condition, rule.verdict, began, evidence, rule.advice))
     return Judgement(worst(causes), tuple(causes), tuple(holding))
-
-
-def as_json(judgement: Judgement) -> dict[str, object]:
-    """Write a judgement as it stands in `latest.json`, `data/dashboard.json` and every `--json`."""
-    return {"verdict": judgement.verdict, "causes": [_cause(cause) for cause in judgement.causes]}
-
-
-def _cause(cause: Cause) -> dict[str, object]:
-    return {**cause._asdict(), "since": to_text(cause.since)}
-
-
-_FROM_GOOD_TO_BAD = tuple(Verdict)
-
-
-def worst(causes: list[Cause]) -> Verdict:
-    """Return the verdict that the worst of these causes gives."""
-    return max((cause.verdict for cause in causes), key=_FROM_GOOD_TO_BAD.index, default=Verdict.OK)
 
 
 def _no_tick_yet(signs: Signs) -> str:
@@ -207,6 +192,13 @@ def _intents_overflowing(signs: Signs) -> str:
     return f"{signs.intents_pending} intents wait, as many as may" if full else ""
 
 
+def _urgent_alert(signs: Signs) -> str:
+    if not signs.urgent:
+        return ""
+    more = f", and {len(signs.urgent) - 1} before it" if len(signs.urgent) > 1 else ""
+    return f"{signs.urgent[0]} was raised within an hour{more}"
+
+
 def _archives_stale(signs: Signs) -> str:
     return "the loop's last iterations left no new archive" if signs.archives_stale else ""
 
@@ -275,6 +267,7 @@ RULES = (
         began=lambda signs: signs.rolled_back and signs.rolled_back[1],
     ),
     Rule(Condition.INTENTS_OVERFLOWING, Verdict.DEGRADED, _intents_overflowing, "klorosctl intents list"),
+    Rule(Condition.URGENT_ALERT, Verdict.DEGRADED, _urgent_alert, "klorosctl intents list"),
     Rule(Condition.ARCHIVES_STALE, Verdict.DEGRADED, _archives_stale, "klorosctl loop --help"),
     Rule(
         Condition.FEDERATION_BEHIND,

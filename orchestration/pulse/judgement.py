@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
+from orchestration.store.instants import to_text
+
 
 class Verdict(StrEnum):
     """How the loop is, in one word, from good to bad; `unknown` where there is nothing to judge by."""
@@ -42,6 +44,7 @@ class Condition(StrEnum):
     ESCROW_WAITING = "escrow_waiting"
     BASELINE_ROLLED_BACK = "baseline_rolled_back"
     INTENTS_OVERFLOWING = "intents_overflowing"
+    URGENT_ALERT = "urgent_alert"
     ARCHIVES_STALE = "archives_stale"
     FEDERATION_BEHIND = "federation_behind"
     DISK_LOW = "disk_low"
@@ -85,6 +88,7 @@ class Signs(NamedTuple):
     intents_pending: int
     intents_max: int
     intents_dropped: int  # because the queue was full, within OVERFLOW_WITHIN
+    urgent: tuple[str, ...]  # types of the newest alerts of priority 8 or more within URGENT_WITHIN, newest first
     federation_since: datetime | None  # when the oldest bundle that is not copied yet was to be
     disk_free: int | None  # where the state folder lies
     switches: tuple[Mode, ...] = ()  # what settings and files set against ticks; the first says the mode
@@ -122,3 +126,20 @@ class Rule(NamedTuple):
     advice: str
     after: timedelta = timedelta(0)  # it counts once it has held this long
     began: Callable[[Signs], datetime | None] = lambda _: None  # when it did, where the signs say so
+
+
+def as_json(judgement: Judgement) -> dict[str, object]:
+    """Write a judgement as it stands in `latest.json`, `data/dashboard.json` and every `--json`."""
+    return {"verdict": judgement.verdict, "causes": [_cause(cause) for cause in judgement.causes]}
+
+
+def _cause(cause: Cause) -> dict[str, object]:
+    return {**cause._asdict(), "since": to_text(cause.since)}
+
+
+_FROM_GOOD_TO_BAD = tuple(Verdict)
+
+
+def worst(causes: list[Cause]) -> Verdict:
+    """Return the verdict that the worst of these causes gives."""
+    return max((cause.verdict for cause in causes), key=_FROM_GOOD_TO_BAD.index, default=Verdict.OK)

@@ -23,6 +23,7 @@ class Beat(StrEnum):
 
     PHASE = "phase"  # a tick started one
     DREAM_CYCLE = "dream_cycle"
+    REFLECTION = "reflection"
     NOOP = "noop"
     FAILED = "failed"  # ticks started, and an error ended each
     LOCK_HELD = "lock_held"
@@ -35,7 +36,7 @@ class Beat(StrEnum):
 
 UNKNOWN = "unknown"
 """The state, and the job, of a bare folder that does not say."""
-DECIDED = frozenset({Beat.PHASE, Beat.DREAM_CYCLE, Beat.NOOP})
+DECIDED = frozenset({Beat.PHASE, Beat.DREAM_CYCLE, Beat.REFLECTION, Beat.NOOP})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

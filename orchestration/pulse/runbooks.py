@@ -28,6 +28,7 @@ RUNBOOKS: Mapping[Condition, str] = {
     Condition.ESCROW_WAITING: "escrow-waiting",
     Condition.BASELINE_ROLLED_BACK: "baseline-rolled-back",
     Condition.INTENTS_OVERFLOWING: "intents-overflowing",
+    Condition.URGENT_ALERT: "urgent-alert",
     Condition.ARCHIVES_STALE: "archives-stale",
     Condition.FEDERATION_BEHIND: "federation-behind",
     Condition.DISK_LOW: "disk-full",

@@ -52,6 +52,7 @@ def read(settings: "Settings", db: Database, values: Values, now: datetime) -> S
         lost_since=to_text(now - health.LOST_WITHIN),
         rolled_back_since=to_text(now - health.ROLLED_BACK_WITHIN),
         overflow_since=to_text(now - health.OVERFLOW_WITHIN),
+        urgent_since=to_text(now - health.URGENT_WITHIN),
     )
     held, held_since, held_expires = _list(row, "escrow")
     active = next(iter(ledger.active(db)), None)
@@ -84,6 +85,7 @@ def read(settings: "Settings", db: Database, values: Values, now: datetime) -> S
         intents_pending=int(values.get(("kloros_intents_pending", ""), 0)),
         intents_max=settings.intents.max_pending,
         intents_dropped=cast("int", row["intents_dropped"]),
+        urgent=tuple(_list(row, "urgent")),
         federation_since=from_text_or_none(cast("str | None", row["federation_since"])),
         disk_free=_disk_free(settings.state_dir),
     )

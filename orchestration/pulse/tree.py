@@ -143,6 +143,7 @@ def _judge(lines: list[CycleLine], now: datetime) -> Judgement:
         intents_pending=0,
         intents_max=1,
         intents_dropped=0,
+        urgent=(),
         federation_since=None,
         disk_free=None,
     )

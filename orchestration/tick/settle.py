@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from orchestration.baseline.verdicts import Concluded
     from orchestration.phase.result import PhaseResult
     from orchestration.promotions.verdict import Answer
+    from orchestration.tick.reflected import Left
 
 
 _NOTHING: Mapping[str, Entry] = MappingProxyType({})
@@ -56,15 +57,33 @@ def settle(kernel: Kernel) -> None:
         if parked:
             _write_alerts(kernel, cycle, parked)
         result = _phase_result(cycle)
+        left = _left_by(kernel, cycle) if cycle.job is JobName.REFLECTION else None
         with kernel.db.transaction():
             note(kernel, cycle, standing, hindrance, held=waiting)
             concluded = _validate(kernel, cycle, result)
+            if left is not None:
+                _note_refused(kernel, cycle, left)
         _write_copies(kernel)
         _tell_held(waiting)
         _tell(concluded)
         for stem, message in parked.items():
             log(Event.PROMOTION_PARKED, message, priority=Priority.ERROR, promotion=stem, cycle=cycle.cycle)
         log(Event.CYCLE_SETTLED, f"cycle {cycle.cycle} ({cycle.job}) {cycle.state}: settled", cycle=cycle.cycle)
+
+
+def _left_by(kernel: Kernel, cycle: Cycle) -> Left:
+    """Put the intents that a reflection left where all intents lie; returns what became of them."""
+    from orchestration.tick import reflected
+
+    left = reflected.left_by(kernel, cycle)
+    reflected.write(kernel, left)
+    return left
+
+
+def _note_refused(kernel: Kernel, cycle: Cycle, left: Left) -> None:
+    from orchestration.tick import reflected
+
+    reflected.note(kernel, cycle, left)
 
 
 def answered(kernel: Kernel, cycle: Cycle) -> tuple[Answer, ...]:
@@ -113,6 +132,7 @@ def note(
         return
     if cycle.job is JobName.PHASE:
         calendar.settle_phase(kernel, cycle, now)
+        kernel.db.run("facts.observer_news", now=to_text(now))
     for answer in answers:
         _note_answer(kernel, cycle, answer)
     if answers:

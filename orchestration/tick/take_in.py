@@ -14,6 +14,7 @@ from orchestration.intents import inbox
 from orchestration.intents.intent import Status, Verdict
 from orchestration.promotions.scan import scan_unacked, stem_of
 from orchestration.promotions.state import AckVerdict
+from orchestration.store.instants import to_text
 from orchestration.tick.kernel import Kernel
 from orchestration.tick.settle import last_phase
 
@@ -155,6 +156,7 @@ def _note_promotions(kernel: Kernel, found: Found) -> None:
     from orchestration.promotions import ledger, refusal
 
     now = kernel.now()
+    kernel.db.run("facts.observer_news", now=to_text(now))
     for one in found.valid:
         ledger.see(kernel.db, one.stem, promotion_id=one.promotion.id, fitness=one.promotion.fitness, at=now)
     for answered in found.answered:

@@ -35,6 +35,7 @@ OURS = (
     "metrics-absent",
     "phase-duration",
     "tick-failing",
+    "urgent-alert",
 )
 
 
@@ -82,6 +83,30 @@ def test_intents_overflow(host: Host) -> None:
     assert told(host) == {"intents_overflowing"}, "for an hour"
     run_at(host, "+61m")
     assert "intents_overflowing" not in told(host)
+
+
+def test_an_alert_is_urgent(host: Host) -> None:
+    page = Runbook("urgent-alert")
+    host.stepwise()
+    host.set(KLR_DREAM_COMMAND=script(host.home, "dream", ["echo '03:00 CRITICAL trainer: giving up'"]))
+    host.intend("trigger_dream")
+    host.decided()
+    host.run_queued()
+    assert told(host) == {"urgent_alert"}
+    page.follow(host, "How to confirm")
+    page.follow(host, "How to mend")
+    assert told(host) == {"urgent_alert"}, "for an hour"
+    run_at(host, "+61m")
+    assert "urgent_alert" not in told(host)
+
+
+def test_an_alert_of_less_priority_is_not(host: Host) -> None:
+    host.decided()
+    host.intend("alert_phase_failed", priority=7)
+    host.intend("suggest_something", priority=10)
+    host.decided()
+    host.decided()
+    assert told(host) == set()
 
 
 def test_a_cycle_is_lost(host: Host, tmp_path: Path) -> None:

@@ -239,6 +239,9 @@ CASES = {
         },
     ),
     "KlorosLoopStopped": holding("loop_stopped", "It ended after 5 failures in a row.", loop_consecutive_failures="5"),
+    "KlorosUrgentAlert": holding(
+        "urgent_alert", "An alert of priority 8 or more was raised on web01 within an hour; klorosctl intents list names it."
+    ),
     "KlorosArchivesStale": holding(
         "archives_stale",
         "Its last 3 iterations or more ended without one; the last ended 4m 40s ago.",

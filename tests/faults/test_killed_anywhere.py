@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from orchestration import configuration
-from orchestration.cycles import artifacts, bundle, ledger
+from orchestration.cycles import artifacts, bundle, ledger, sightings
 from orchestration.cycles.cycle import Cause, Cycle, CycleEvent, JobName, Origin, Result
 from orchestration.cycles.job import Job
 from orchestration.host import clock
@@ -104,6 +104,35 @@ def phased(world: World) -> None:
     _end_phase(world, 0.5, day=(datetime.now(UTC) - timedelta(hours=1)).date())
 
 
+def watched(world: World) -> None:
+    """A PHASE has failed, and lines that a rule watches were seen in its output."""
+    world.decided()
+    job = Job(JobName.PHASE, ("true",), "", timedelta(minutes=1))
+    with world.store() as db, db.transaction():
+        ledger.enqueue(db, job=job, origin=Origin(Cause.INTENT, "t"), token="aa", now=clock.now())
+        cycle = ledger.claim_next(db, runner="{}", now=clock.now())
+        assert cycle is not None
+        sightings.note(db, cycle.cycle, {"critical_line": sightings.Sighting(1, ("CRITICAL",))})
+    artifacts.make_folder(str(world.state / "cycles"), cycle.cycle)
+    _end(world, cycle, CycleEvent.FAIL)
+
+
+def reflected(world: World) -> None:
+    """A reflection has ended well and left intents: to take, to start something, and to refuse."""
+    world.intend("idle_reflection")
+    assert world.decided()["decision"] == "reflection"
+    with world.store() as db, db.transaction():
+        cycle = ledger.claim_next(db, runner="{}", now=clock.now())
+    assert cycle is not None
+    left = Path(artifacts.intents_path(artifacts.make_folder(str(world.state / "cycles"), cycle.cycle)))
+    left.mkdir()
+    for name in ("suggest_rest", "curiosity_bees", "idle_reflection"):
+        (left / f"{name}.json").write_text(json.dumps({"intent_type": name}))
+    (left / "torn.json").write_text('{"intent')
+    (world.state / "kick" / "cycle").unlink(missing_ok=True)
+    _end(world, cycle, CycleEvent.SUCCEED)
+
+
 def dead(world: World) -> None:
     """A runner, a KLoROS tool and a tick have died, each leaving something."""
     _run_dream(world, ("waiting",))
@@ -139,7 +168,10 @@ def old(world: World) -> None:
     (world.state / "baseline" / "baseline.json").write_text(json.dumps(content))
 
 
-WORLDS: tuple[Callable[[World], None], ...] = (nothing, quiet, queue, asked, succeeded, failed, dates, phased, dead, old)
+WORLDS: tuple[Callable[[World], None], ...] = (
+    *(nothing, quiet, queue, asked, succeeded, failed, dates, phased, dead, old),
+    *(watched, reflected),
+)
 
 
 @pytest.mark.parametrize("share", range(SHARES))

@@ -39,6 +39,7 @@ WELL = Signs(
     intents_pending=49,
     intents_max=50,
     intents_dropped=0,
+    urgent=(),
     federation_since=None,
     disk_free=health.DISK_LOW,
 )
@@ -92,6 +93,7 @@ EDGES: dict[Condition, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     Condition.BASELINE_ROLLED_BACK: ({}, {"rolled_back": (42, NOW - timedelta(hours=3), "-7 %")}),
     Condition.INTENTS_OVERFLOWING: ({}, {"intents_pending": 50}),
+    Condition.URGENT_ALERT: ({}, {"urgent": ("alert_critical_line",)}),
     Condition.ARCHIVES_STALE: ({}, {"archives_stale": True}),
     Condition.FEDERATION_BEHIND: (
         {"federation_since": NOW - health.FEDERATION_AFTER},

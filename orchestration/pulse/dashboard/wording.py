@@ -53,6 +53,7 @@ CONDITIONS: Mapping[Condition, str] = {
     Condition.ESCROW_WAITING: "Changes wait for a person",
     Condition.BASELINE_ROLLED_BACK: "The baseline was rolled back",
     Condition.INTENTS_OVERFLOWING: "Intents overflow",
+    Condition.URGENT_ALERT: "Urgent alert",
     Condition.ARCHIVES_STALE: "No new archives",
     Condition.FEDERATION_BEHIND: "Copies of bundles are behind",
     Condition.DISK_LOW: "The disk is nearly full",
@@ -61,6 +62,7 @@ CONDITIONS: Mapping[Condition, str] = {
 BEATS: Mapping[Beat, str] = {
     Beat.PHASE: "PHASE started",
     Beat.DREAM_CYCLE: "D-REAM started",
+    Beat.REFLECTION: "reflection started",
     Beat.NOOP: "nothing to start (NOOP)",
     Beat.FAILED: "ticks failed",
     Beat.LOCK_HELD: "lock held",
@@ -85,9 +87,9 @@ STATES: Mapping[str, str] = {
     "worse": "worse, not rolled back",
 }
 
-JOBS: Mapping[str, str] = {"phase": "PHASE", "dream": "D-REAM", "loop": "loop"}
+JOBS: Mapping[str, str] = {"phase": "PHASE", "dream": "D-REAM", "loop": "loop", "reflection": "reflection"}
 
-DECISIONS: Mapping[str, str] = {"phase": "PHASE", "dream_cycle": "D-REAM cycle", "noop": "NOOP"}
+DECISIONS: Mapping[str, str] = {"phase": "PHASE", "dream_cycle": "D-REAM cycle", "reflection": "reflection", "noop": "NOOP"}
 
 CAUSES: Mapping[str, str] = {
     "window": "PHASE window",
