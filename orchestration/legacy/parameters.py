@@ -18,6 +18,8 @@ from orchestration.promotions.promotion import Number
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9_]*)")
 _FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+][0-9]+)?")
 _PAIR = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^\s"'#\[\]{},&*!|>%@`-][^#:]*?) *:(?:\s+(.*))?""")
+_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))")
+_SHORT = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", '"': '"', "\\": "\\", "/": "/", " ": " "}
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 
 
@@ -86,13 +88,14 @@ def _name(written: str, at: int) -> str:
     if not written.startswith('"'):
         return written
     try:
-        return str(json.loads(re.sub(r"\\x(..)", r"\\u00\1", re.sub(r"\\U(.{8})", _wide, written))))
-    except ValueError as error:
+        return _ESCAPE.sub(_unescaped, written[1:-1])
+    except (ValueError, KeyError) as error:
         raise Malformed(f"line {at}: the name can't be read") from error
 
 
-def _wide(found: re.Match[str]) -> str:
-    return json.dumps(chr(int(found[1], 16)))[1:-1]
+def _unescaped(found: re.Match[str]) -> str:
+    code = found[1] or found[2] or found[3]
+    return chr(int(code, 16)) if code else _SHORT[found[4]]
 
 
 def _number(text: str) -> Number | None:
