@@ -46,7 +46,8 @@ def checks(found: Sequence[Starter]) -> Iterator[Check]:
         evidence = f"{starter.name} starts D-REAM by itself, beside the ticks: {starter.evidence}"
         yield Check("autonomous", Level.WARNING, evidence, f"{starter.off}; all at once: klorosctl autonomous disable")
     if not found:
-        yield Check("autonomous", Level.OK, "no unit and no cron line starts D-REAM by itself")
+        blind = "; your cron table can't be read from here" if cron_lines.is_blind() else ""
+        yield Check("autonomous", Level.OK, f"no unit and no cron line starts D-REAM by itself{blind}")
 
 
 @click.group()
@@ -89,7 +90,7 @@ def disable(console: Console, *, yes: bool) -> int:
 
 
 def _unit(unit: Unit, uid: int) -> Starter:
-    own = "--user" in unit.off and not any(word.startswith("--machine") for word in unit.off)
+    own = "--user" in unit.off and "runuser" not in unit.off
     command = shlex.join(unit.off)
     off = command if own or uid == 0 else f"sudo {command}"
     evidence = f"{unit.path} is {unit.state}; known by {unit.sign}"

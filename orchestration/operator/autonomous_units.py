@@ -1,7 +1,8 @@
 """The systemd units of the D-REAM that starts by itself: those of the host, of one person, or for everybody.
 
 Owns reading unit files and asking systemd; what is a sign is `autonomous_signs`'s. A unit counts when it is enabled or
-active, for what is only installed starts nothing. Search paths: systemd.unit(5). `--machine=NAME@.host`: systemctl(1).
+active, for what is only installed starts nothing. Search paths: systemd.unit(5). SYSTEMD_OFFLINE:
+https://systemd.io/ENVIRONMENT/
 """
 
 from __future__ import annotations
@@ -61,10 +62,18 @@ def managers(root: str, *, uid: int) -> list[Manager]:
     for person in pwd.getpwall() if uid == 0 else [pwd.getpwuid(uid)]:
         folders = tuple(os.path.join(root, person.pw_dir.lstrip("/"), folder) for folder in _PERSON)
         if any(os.path.isdir(folder) for folder in folders):
-            other = (f"--machine={person.pw_name}@.host",) if person.pw_uid != uid else ()
-            alive = here and os.path.isdir(f"/run/user/{person.pw_uid}/systemd")
-            found.append(Manager(folders, ("systemctl", "--user", *other), alive))
+            alive = os.path.isdir(f"/run/user/{person.pw_uid}/systemd")
+            found.append(Manager(folders, _systemctl_of(person, uid=uid, alive=alive or not here), here and alive))
     return found
+
+
+def _systemctl_of(person: pwd.struct_passwd, *, uid: int, alive: bool) -> tuple[str, ...]:
+    """Return how a person's systemd is told; one that does not run is not asked, only its links are changed."""
+    how = () if alive else ("SYSTEMD_OFFLINE=1",)
+    if person.pw_uid == uid:
+        return (*(("env", *how) if how else ()), "systemctl", "--user")
+    given = (f"HOME={person.pw_dir}", f"XDG_RUNTIME_DIR=/run/user/{person.pw_uid}", *how)
+    return ("runuser", "-u", person.pw_name, "--", "env", *given, "systemctl", "--user")
 
 
 def units(manager: Manager) -> list[Unit]:
@@ -84,7 +93,8 @@ def units(manager: Manager) -> list[Unit]:
 
 
 def _off(manager: Manager, name: str) -> tuple[str, ...]:
-    return (*manager.systemctl, "disable", *(() if "--global" in manager.systemctl else ("--now",)), name)
+    links_only = "--global" in manager.systemctl or "SYSTEMD_OFFLINE=1" in manager.systemctl
+    return (*manager.systemctl, "disable", *(() if links_only else ("--now",)), name)
 
 
 def _files(folders: Iterable[str]) -> dict[str, str]:

@@ -70,9 +70,22 @@ def cron_lines(root: str, *, uid: int) -> Iterator[CronLine]:
 
 def table_of(person: str, *, own: bool) -> str:
     """Return a person's table; empty when there is none, or it can't be read."""
+    done = _crontab("-l", person=person, own=own)
+    return "" if done is None or done.returncode else done.stdout
+
+
+def is_blind() -> bool:
+    """Tell whether there may be a table of one's own that can't be read, as in a unit without new privileges."""
+    done = _crontab("-l", person="", own=True)
+    return done is not None and done.returncode != 0 and "no crontab for" not in done.stderr
+
+
+def _crontab(action: str, *, person: str, own: bool) -> subprocess.CompletedProcess[str] | None:
+    command = ["crontab", *(() if own else ("-u", person)), action]
     try:
-        done = subprocess.run(
-            ["crontab", *(() if own else ("-u", person)), "-l"],
+        return subprocess.run(
+            command,
+            env={**os.environ, "LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -81,8 +94,7 @@ def table_of(person: str, *, own: bool) -> str:
             timeout=_LATE,
         )
     except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout if done.returncode == 0 else ""
+        return None
 
 
 def switch_off(line: CronLine) -> None:

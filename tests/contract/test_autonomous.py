@@ -58,7 +58,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Root:
     tools.mkdir()
     lines = [
         f'who={ME.pw_name}; if [ "$1" = -u ]; then who="$2"; shift 2; fi',
-        f'case "$1" in -l) cat "{tables}/$who" ;; -) cat > "{tables}/$who" ;; esac',
+        f'if [ "$1" = - ]; then cat > "{tables}/$who"; exit; fi',
+        f'[ -e "{tables}/$who" ] || {{ echo "no crontab for $who" >&2; exit 1; }}',
+        f'cat "{tables}/$who"',
     ]
     script(tools, "crontab", lines)
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
@@ -174,4 +176,10 @@ def test_the_doctor_warns_of_each_and_is_content_without(root: Root) -> None:
     assert (check.name, check.level) == ("autonomous", "warning")
     assert "systemctl disable --now dream-background.service" in check.advice
     (check,) = autonomous.checks([])
-    assert check.level == "ok"
+    assert (check.level, check.evidence) == ("ok", "no unit and no cron line starts D-REAM by itself")
+
+
+def test_a_table_that_can_not_be_read_is_not_called_empty(root: Root) -> None:
+    script(root.path.parent / "tools", "crontab", ["echo 'crontab: permission denied' >&2; exit 1"])
+    (check,) = autonomous.checks(root.found())
+    assert check.evidence.endswith("; your cron table can't be read from here")

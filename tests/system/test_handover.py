@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.acceptance.older import lived_in
-from tests.system.guest import Guest
+from tests.system.guest import Guest, until
 from tests.system.operator import STATE, Operator
 
 HOME = "/home/older"
@@ -30,6 +30,22 @@ def test_the_dream_that_starts_by_itself_is_named_and_switched_off(guest: Guest,
     assert guest.path("/etc/cron.d/dream").read_text().startswith("#0 3")
     assert "no unit and no cron line" in guest.sh("klorosctl doctor", check=False).out
     assert guest.sh("systemctl is-active kloros-orchestrator.timer").out == "active\n"
+
+
+def test_units_of_a_person_are_switched_off_whether_their_systemd_runs_or_not(guest: Guest, operator: Operator) -> None:
+    guest.sh("useradd --create-home ada && useradd --create-home bob && loginctl enable-linger ada")
+    for person in ("ada", "bob"):
+        folder = f"/home/{person}/.config/systemd/user"
+        guest.sh(f"mkdir -p {folder}/default.target.wants && ln -s ../dream-runner.service {folder}/default.target.wants/")
+        guest.write(f"{folder}/dream-runner.service", UNIT.replace("multi-user", "default"))
+        guest.sh(f"chown -R {person}: /home/{person}")
+    uid = guest.sh("id -u ada").out.strip()
+    until(lambda: guest.path(f"/run/user/{uid}/systemd/private").exists(), what="ada's own systemd runs")
+    ada = f"runuser -u ada -- env XDG_RUNTIME_DIR=/run/user/{uid} systemctl --user"
+    guest.sh(f"{ada} daemon-reload && {ada} start dream-runner.service")
+    assert "Switched off: 2 of 2." in guest.sh("klorosctl autonomous disable --yes").out
+    assert guest.sh(f"{ada} is-active dream-runner.service", check=False).out == "inactive\n"
+    assert "Nothing starts D-REAM by itself here." in guest.sh("klorosctl autonomous list").out
 
 
 def test_root_takes_over_what_only_another_user_may_read(guest: Guest, operator: Operator) -> None:
