@@ -33,9 +33,13 @@ def plan_acks(kernel: Kernel, acks: Iterable[Found]) -> list[Step]:
     return [_unless_faulty(Kind.ACK, found) or _ack(found, folder) for found in acks]
 
 
-def plan_signals(kernel: Kernel, signals: Iterable[Found]) -> list[Step]:
-    """Plan for each signal."""
-    return [_unless_faulty(Kind.SIGNAL, found) or _signal(found, kernel.path("signals")) for found in signals]
+def plan_signals(kernel: Kernel, signals: Iterable[Found], now: datetime) -> list[Step]:
+    """Plan for each signal; one that retention would remove at once stays where it is. `now` is aware UTC."""
+    kept = kernel.settings.retention.keep_processed
+    return [
+        _unless_faulty(Kind.SIGNAL, found) or _signal(found, kernel.path("signals"), (now - kept).timestamp())
+        for found in signals
+    ]
 
 
 def plan_intents(kernel: Kernel, intents: Iterable[Found], now: datetime) -> list[Step]:
@@ -72,13 +76,15 @@ def _ack(found: Found, folder: str) -> Step:
     return refused(Kind.ACK, found.name, "is no ack: it names no promotion_id")
 
 
-def _signal(found: Found, folder: str) -> Step:
+def _signal(found: Found, folder: str, oldest: float) -> Step:
     value = _object(found.data)
     if value is None:
         return refused(Kind.SIGNAL, found.name, "is no JSON object")
     epoch = found.name.removeprefix(SIGNAL_PREFIX).removesuffix(".json")
     if value.get("epoch_id") != epoch:
         return refused(Kind.SIGNAL, found.name, f"is of epoch {str(value.get('epoch_id'))[:100]!a}, not of that in its name")
+    if found.changed_at < oldest:
+        return refused(Kind.SIGNAL, found.name, "older than [retention] keep_processed: the next tick would remove it")
     detail = "its PHASE left no report" if value.get("sha256") == "no_report" else ""
     return copying(Kind.SIGNAL, found, folder, _SHARED, detail)
 

@@ -32,7 +32,7 @@ def plan(kernel: Kernel, tree: Tree, now: datetime) -> list[Step]:
         *filed.plan_acks(kernel, tree.acks),
         *versions.plan_versions(kernel, tree),
         *([] if tree.epochs is None else _plan_epochs(kernel, tree.epochs, now)),
-        *filed.plan_signals(kernel, tree.signals),
+        *filed.plan_signals(kernel, tree.signals, now),
         *filed.plan_intents(kernel, tree.intents, now),
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -82,6 +83,16 @@ def test_again_there_is_nothing_to_do(host: Host, older: Older) -> None:
     assert migrate(host, older, "--yes")["changed"] is False
     assert [path.name for path in (host.state / "intents").glob("*.json")] == []
     assert "Nothing to do: all of it is here." in host.run("klorosctl", *older.arguments, "--yes").stdout
+
+
+def test_a_signal_that_retention_would_remove_at_once_stays_there(host: Host, older: Older) -> None:
+    old = older.signal("long_ago")
+    os.utime(old, (1_760_000_000, 1_760_000_000))
+    document = migrate(host, older, "--yes")
+    assert fates(document, "signal")[old.name] == "refused"
+    assert "keep_processed" in details(document)[old.name]
+    host.decided()
+    assert migrate(host, older, "--yes")["changed"] is False
 
 
 def test_an_answered_promotion_is_not_run_again(host: Host, older: Older) -> None:
@@ -196,8 +207,6 @@ def test_a_link_and_a_pipe_are_not_followed(host: Host, older: Older, tmp_path: 
     secret = tmp_path / "secret.json"
     secret.write_text('{"promotion_id": "x"}')
     (older.artifacts / "dream/promotions_ack/linked.json").symlink_to(secret)
-    import os
-
     os.mkfifo(older.kloros / "intents" / "pipe.json")
     document = migrate(host, older, "--yes")
     assert fates(document, "ack")["linked.json"] == "refused"

@@ -52,6 +52,8 @@ def test_root_takes_over_what_only_another_user_may_read(guest: Guest, operator:
     operator.without_timer()
     older = lived_in(guest.path(HOME), "2026-01-01")
     (older.artifacts / "dream/promotions_ack/shadow.json").symlink_to("/etc/shadow")
+    guest.sh('mkdir -m 700 /root/hidden && echo \'{"promotion_id": "x"}\' > /root/hidden/x_ack.json')
+    guest.sh(f"ln -s /root/hidden {HOME}/.kloros/promotions_ack")
     guest.sh(f"useradd --no-create-home older && chown -R older: {HOME} && chmod -R go= {HOME}")
     before = older.snapshot()
     guest.sh(MIGRATE)
@@ -59,6 +61,7 @@ def test_root_takes_over_what_only_another_user_may_read(guest: Guest, operator:
     document = json.loads(guest.sh(f"{MIGRATE} --yes --json").out)
     assert document["counts"]["taken_over"] == 5 + 4 + 4 + 2 + 1  # acks, versions, dates, signals, an intent
     assert older.snapshot() == before
+    assert not guest.path(f"{STATE}/promotions_ack/x_ack.json").exists()  # the owner of that link may not read it
     owners = set(guest.sh(f"find {STATE} -printf '%u\\n'").out.split())
     assert owners == {"kloros"}
     modes = guest.sh(
