@@ -51,7 +51,7 @@ class Warm:
         self._process.communicate()
 
     def run(self, entry: str, environ: Mapping[str, str], output: Path) -> int:
-        """Run an entry to its end; give its exit code, or minus the signal that ended it."""
+        """Run an entry, arguments after blanks, to its end; give its exit code, or minus the signal that ended it."""
         self._request(entry, environ, output)
         return self._go()
 
