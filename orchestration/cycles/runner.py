@@ -38,7 +38,7 @@ from orchestration.cycles import (
 )
 from orchestration.cycles.cycle import Cause, Cycle, CycleEvent, CycleState, JobName, Result
 from orchestration.errors import CommandLost, CommandNotStarted, KlorosError, LockHeld, StoreUnreachable
-from orchestration.host import clock, files, process, process_identity
+from orchestration.host import clock, files, load, process, process_identity
 from orchestration.host.journal import Event, Priority, log
 from orchestration.phase import hints
 from orchestration.reflection import digest
@@ -234,6 +234,8 @@ class Runner:
     def _end_of(self, cycle: Cycle) -> judgement.End:
         if cycle.cancel_asked_at is not None:
             return judgement.End(CycleEvent.CANCEL, Result(reason="cancelled before it started"))
+        if held := self._held_by_gpu(cycle):
+            return judgement.End(CycleEvent.CANCEL, Result(reason=held))
         try:
             earlier = artifacts.put_aside(self._settings.cycles_dir, cycle.cycle)
             folder = artifacts.make_folder(self._settings.cycles_dir, cycle.cycle)
@@ -254,6 +256,12 @@ class Runner:
             unstarted = isinstance(error, CommandNotStarted)
             return judgement.End(CycleEvent.FAIL, Result(reason=str(error), not_started=unstarted))
         return judgement.judge(cycle, completed, folder=folder, signals_dir=self._path("signals"), stopped_by=self._stop)
+
+    def _held_by_gpu(self, cycle: Cycle) -> str:
+        """Say that a GPU is too busy for a reflection that idleness asked for; the tick's own unit sees no GPU."""
+        if cycle.job is not JobName.REFLECTION or not self._db.rows("observer.made", intent=cycle.origin.intent):
+            return ""
+        return load.gpu_busy(self._settings.reflection.max_gpu, self._environ)
 
     def _environment(self, cycle: Cycle, folder: str) -> dict[str, str]:
         baseline = self._path("baseline", "baseline.json")

@@ -81,7 +81,10 @@ def busy(*, max_pressure: float, max_load: float, max_gpu: float) -> str:
             return f"{share:.0f} % of the last minute something waited for {resource}, the limit is {max_pressure:g} %"
     if load_each() > max_load:
         return f"the load is {load_each():.2f} for each processor, the limit is {max_load:g}"
-    used = gpu()
-    if used is not None and used > max_gpu:
-        return f"a GPU is used to {used:.0f} %, the limit is {max_gpu:g} %"
-    return ""
+    return gpu_busy(max_gpu)
+
+
+def gpu_busy(max_gpu: float, environ: Mapping[str, str] = os.environ) -> str:
+    """Say that a GPU is used to more than its limit in percent; empty when none is."""
+    used = gpu(environ)
+    return f"a GPU is used to {used:.0f} %, the limit is {max_gpu:g} %" if used is not None and used > max_gpu else ""

@@ -183,6 +183,22 @@ def test_a_busy_host_does_not_reflect(idle: Host) -> None:
     assert idle.decided()["decision"] == "reflection"
 
 
+def test_a_gpu_that_only_the_runner_sees_holds_it_up_there_unless_a_person_asked(idle: Host) -> None:
+    idle.set(KLR_REFLECTION_MAX_GPU="50", KLR_REFLECTION_COMMAND="true")
+    assert idle.decided()["decision"] == "reflection"
+    folder = idle.home / "bin"
+    folder.mkdir()
+    script(folder, "nvidia-smi", ["echo 90"])
+    idle.environ["PATH"] = f"{folder}:{os.environ['PATH']}"
+    idle.run_queued()
+    ((state, result),) = idle.rows("SELECT state, result FROM cycles")
+    assert (state, json.loads(result)["reason"]) == ("cancelled", "a GPU is used to 90 %, the limit is 50 %")
+    idle.intend("idle_reflection")
+    assert idle.decided()["decision"] == "reflection"
+    idle.run_queued()
+    assert idle.rows("SELECT state FROM cycles") == [("cancelled",), ("succeeded",)]
+
+
 def test_a_load_above_its_limit_holds_it_up(idle: Host) -> None:
     idle.set(KLR_REFLECTION_MAX_PRESSURE="0", KLR_REFLECTION_MAX_LOAD="0")
     if os.getloadavg()[0] > 0:

@@ -53,7 +53,7 @@ class Warm:
         self._process.communicate()
 
     def run(self, entry: str, environ: Mapping[str, str], output: Path, *arguments: str) -> int:
-        """Run an entry to its end; give its exit code, or minus the signal that ended it."""
+        """Run an entry, arguments after blanks too, to its end; give its exit code, or minus the signal that ended it."""
         self._request(entry, environ, output, *arguments)
         return self._go()
 

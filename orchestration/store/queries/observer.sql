@@ -34,6 +34,10 @@ SELECT at, evidence FROM observer_events WHERE rule = :rule AND at <= :now ORDER
 INSERT INTO observer_events (rule, subject, at, evidence, intent, content)
 VALUES (:rule, :subject, :at, :evidence, :intent, :content);
 
+-- name: observer.made
+-- Give the rule that made the intent of a name.
+SELECT rule FROM observer_events WHERE intent = :intent;
+
 -- name: observer.unwritten
 -- Give the intents whose files are not known to be in place, oldest first.
 SELECT event, rule, intent, content FROM observer_events WHERE written = 0 ORDER BY event;
