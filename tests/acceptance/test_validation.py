@@ -63,7 +63,12 @@ def enqueue(host: Host, command: str, cause: Cause = Cause.INTENT) -> None:
 
 
 def end_phase(
-    host: Host, report: dict[str, Any], event: CycleEvent = CycleEvent.SUCCEED, *, cause: Cause = Cause.INTENT
+    host: Host,
+    report: dict[str, Any],
+    event: CycleEvent = CycleEvent.SUCCEED,
+    *,
+    cause: Cause = Cause.INTENT,
+    code: int | None = None,
 ) -> None:
     """Do to a PHASE what its runner does."""
     enqueue(host, "true", cause)
@@ -74,7 +79,8 @@ def end_phase(
         folder = artifacts.make_folder(str(host.state / "cycles"), cycle.cycle)
         path = Path(artifacts.report_path(folder))
         path.write_text(json.dumps(report))
-        result = Result(reason="test", exit_code=int(event is not CycleEvent.SUCCEED), report=str(path))
+        exit_code = int(event is not CycleEvent.SUCCEED) if code is None else code
+        result = Result(reason="test", exit_code=exit_code, report=str(path))
         with db.transaction():
             ledger.finish(db, cycle, event, result, now=clock.now())
 
@@ -230,6 +236,8 @@ def test_which_phases_have_a_result(judged: Host) -> None:
     for event in (CycleEvent.FAIL, CycleEvent.TIME_OUT, CycleEvent.CANCEL, CycleEvent.LOSE):
         judged.decided()
         end_phase(judged, {"score": 1, "result": "unfinished"}, event)
+    judged.decided()
+    end_phase(judged, {"score": 1, "result": "failed"}, CycleEvent.FAIL, code=0)  # its signal was no good
     judged.decided()
     end_phase(judged, {"score": 1}, cause=Cause.DIRECT)
     judged.decided()
