@@ -86,10 +86,10 @@ def end_phase(
 
 
 def phases(host: Host, *scores: float) -> None:
-    """Have PHASEs with these results, each settled by a tick."""
+    """Have PHASEs with these results, and a tick settle them, one after the other."""
     for score in scores:
         end_phase(host, {"score": score})
-        host.decided()
+    host.decided()
 
 
 def versions(host: Host) -> list[tuple[int, str, str]]:
@@ -205,6 +205,9 @@ def test_a_phase_during_which_the_baseline_changed_counts_for_neither(judged: Ho
     end_phase(judged, {"score": 0.6})
     judged.decided()
     assert judged.rows("SELECT version, result FROM phase_results") == [(None, 0.5), (2, 0.6)]
+    assert "0.5, score; the baseline changed meanwhile" in judged.run("klorosctl", "show", "1").stdout
+    assert "0.6, score; under baseline version 2" in judged.run("klorosctl", "show", "2").stdout
+    assert answer(judged, "show", "2")["phase_result"]["result"] == 0.6
 
 
 def test_the_first_version_is_judged_by_what_was_without_any(host: Host) -> None:
