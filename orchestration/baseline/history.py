@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "kloros"
 """The actor of what no person did."""
+_AS_IT_WAS = "baseline.json as it was before there were versions"
 
 
 class BaselineMoved(KlorosError):
@@ -49,6 +50,12 @@ def recent(db: Database, limit: int) -> list[Version]:
 def unwritten(db: Database) -> list[Version]:
     """Return the versions whose files are not in place, oldest first; by an index, for every tick."""
     return _versions(db.rows("baseline.unwritten"))
+
+
+def was_in_force_before(version: Version) -> bool:
+    """Tell whether its parameters were in force before there were versions."""
+    made = version.provenance
+    return made.kind is Kind.IMPORTED and made.reason == _AS_IT_WAS
 
 
 def retired(db: Database) -> frozenset[int]:
@@ -179,7 +186,7 @@ def _import_older(db: Database, state_dir: str, provenance: Provenance) -> Versi
         at=provenance.at,
         actor=PROGRAM,
         kind=Kind.IMPORTED,
-        reason="baseline.json as it was before there were versions",
+        reason=_AS_IT_WAS,
         cycle=found.cycle or None,
     )
     first = following(None, made, found.parameters, promotions=found.promotions, fitness=found.fitness)

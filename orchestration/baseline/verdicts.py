@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, cast
 
+from orchestration.baseline import history
 from orchestration.baseline.validation import Comparison, Result, Verdict, compare
 from orchestration.baseline.version import Kind, Version
 from orchestration.store import counters
@@ -49,13 +50,13 @@ def version_of(db: Database, cycle: int) -> int | None:
 def compared(db: Database, version: Version, before: Version | None, *, results: int) -> Comparison:
     """Compare the results under a version with those under the version before, None before the first.
 
-    A version that was imported has changed nothing: it is compared with nothing, and results from before there were versions
-    are results of its parameters.
+    A version that was imported is compared with nothing. Results from before there were versions are those of the parameters
+    that were in force then, imported from `baseline.json`.
     """
     if version.provenance.kind is Kind.IMPORTED:
         return compare((), (), results=results)
     numbers = {0} if before is None else {before.version}
-    if before is not None and before.provenance.kind is Kind.IMPORTED:
+    if before is not None and history.was_in_force_before(before):
         numbers.add(0)
     old = [one for number in numbers for one in _results(db, number)]
     return compare(old, _results(db, version.version), results=results)

@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from orchestration import wiring
+from orchestration.baseline import history
+from orchestration.baseline.version import Kind, Provenance
 from orchestration.store.instants import to_text
 from orchestration.tick import expire
 from orchestration.tick.kernel import Kernel
@@ -149,6 +151,24 @@ def test_signals_go_but_the_last_ones(host: Host) -> None:
     look_again(host)
     host.decided()
     assert sorted(os.listdir(signals)) == sorted(("klr_phase_complete_young.json", last, "notes.json"))
+
+
+def test_files_of_old_versions_go_and_the_versions_stay(host: Host) -> None:
+    host.stepwise()
+    host.set(KLR_RETENTION_KEEP_VERSIONS="10")
+    host.decided()
+    with _kernel(host.environ, NOW) as kernel, kernel.db.transaction():
+        for number in range(13):
+            made = Provenance(at=NOW, actor="test", kind=Kind.SET, reason="test")
+            history.put(kernel.db, {"learning_rate": 0.01 + number / 1000}, made, state_dir=str(host.state))
+    look_again(host)
+    host.decided()
+    assert sorted(os.listdir(host.state / "baseline" / "versions"))[0] == "baseline_v0004.yaml"
+    assert json.loads(host.run("klorosctl", "baseline", "verify", "--json").stdout)["faults"] == []
+    assert json.loads(host.run("klorosctl", "baseline", "diff", "1", "2", "--json").stdout)[0]["before"] == 0.01
+    again = host.run("klorosctl", "baseline", "rollback", "1", "--reason", "test", "--json")
+    assert json.loads(again.stdout)["parameters"] == {"learning_rate": 0.01}
+    assert json.loads(host.run("klorosctl", "prune", "--dry-run", "--json").stdout)["old"]["versions"] == 1
 
 
 def test_an_operator_sees_and_removes_all_of_it(aged: Host) -> None:

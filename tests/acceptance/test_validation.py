@@ -63,7 +63,12 @@ def enqueue(host: Host, command: str, cause: Cause = Cause.INTENT) -> None:
 
 
 def end_phase(
-    host: Host, report: dict[str, Any], event: CycleEvent = CycleEvent.SUCCEED, *, cause: Cause = Cause.INTENT
+    host: Host,
+    report: dict[str, Any],
+    event: CycleEvent = CycleEvent.SUCCEED,
+    *,
+    cause: Cause = Cause.INTENT,
+    code: int | None = None,
 ) -> None:
     """Do to a PHASE what its runner does."""
     enqueue(host, "true", cause)
@@ -74,16 +79,17 @@ def end_phase(
         folder = artifacts.make_folder(str(host.state / "cycles"), cycle.cycle)
         path = Path(artifacts.report_path(folder))
         path.write_text(json.dumps(report))
-        result = Result(reason="test", exit_code=int(event is not CycleEvent.SUCCEED), report=str(path))
+        exit_code = int(event is not CycleEvent.SUCCEED) if code is None else code
+        result = Result(reason="test", exit_code=exit_code, report=str(path))
         with db.transaction():
             ledger.finish(db, cycle, event, result, now=clock.now())
 
 
 def phases(host: Host, *scores: float) -> None:
-    """Have PHASEs with these results, each settled by a tick."""
+    """Have PHASEs with these results, and a tick settle them, one after the other."""
     for score in scores:
         end_phase(host, {"score": score})
-        host.decided()
+    host.decided()
 
 
 def versions(host: Host) -> list[tuple[int, str, str]]:
@@ -199,6 +205,9 @@ def test_a_phase_during_which_the_baseline_changed_counts_for_neither(judged: Ho
     end_phase(judged, {"score": 0.6})
     judged.decided()
     assert judged.rows("SELECT version, result FROM phase_results") == [(None, 0.5), (2, 0.6)]
+    assert "0.5, score; the baseline changed meanwhile" in judged.run("klorosctl", "show", "1").stdout
+    assert "0.6, score; under baseline version 2" in judged.run("klorosctl", "show", "2").stdout
+    assert answer(judged, "show", "2")["phase_result"]["result"] == 0.6
 
 
 def test_the_first_version_is_judged_by_what_was_without_any(host: Host) -> None:
@@ -230,6 +239,8 @@ def test_which_phases_have_a_result(judged: Host) -> None:
     for event in (CycleEvent.FAIL, CycleEvent.TIME_OUT, CycleEvent.CANCEL, CycleEvent.LOSE):
         judged.decided()
         end_phase(judged, {"score": 1, "result": "unfinished"}, event)
+    judged.decided()
+    end_phase(judged, {"score": 1, "result": "failed"}, CycleEvent.FAIL, code=0)  # its signal was no good
     judged.decided()
     end_phase(judged, {"score": 1}, cause=Cause.DIRECT)
     judged.decided()

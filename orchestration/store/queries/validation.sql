@@ -10,6 +10,10 @@ ON CONFLICT (cycle) DO UPDATE SET version = excluded.version, phase_type = exclu
 -- Give the version of the baseline that a PHASE's result counts for; no row when it has none.
 SELECT version FROM phase_results WHERE cycle = :cycle AND version IS NOT NULL;
 
+-- name: validation.result
+-- Give the result of one PHASE.
+SELECT result, measure, phase_type, version FROM phase_results WHERE cycle = :cycle;
+
 -- name: validation.results
 -- Give the newest results under one version of the baseline, newest first.
 SELECT cycle, phase_type, measure, result FROM phase_results WHERE version = :version ORDER BY cycle DESC LIMIT :limit;
