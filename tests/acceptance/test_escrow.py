@@ -27,7 +27,9 @@ def ready(host: Host, tmp_path: Path) -> Host:
     host.set(KLR_DREAM_COMMAND=script(tmp_path, "dream.sh", ["exit 0"]))
     host.stepwise()
     try_promotion(host, "one", learning_rate=0.01)
-    host.configure(f"[escrow]\n{RULES}\n")
+    host.configure(
+        f"[escrow]\n{RULES}\n[observer.rules.promotion_cluster]\nenabled = false\n"
+    )  # so that no PHASE comes between
     return host
 
 
