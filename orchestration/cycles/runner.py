@@ -38,10 +38,9 @@ from orchestration.cycles import (
 )
 from orchestration.cycles.cycle import Cause, Cycle, CycleEvent, CycleState, JobName, Result
 from orchestration.errors import CommandLost, CommandNotStarted, KlorosError, LockHeld, StoreUnreachable
-from orchestration.host import clock, files, load, process, process_identity
+from orchestration.host import clock, files, process, process_identity
 from orchestration.host.journal import Event, Priority, log
 from orchestration.phase import hints
-from orchestration.reflection import digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -261,6 +260,8 @@ class Runner:
         """Say that a GPU is too busy for a reflection that idleness asked for; the tick's own unit sees no GPU."""
         if cycle.job is not JobName.REFLECTION or not self._db.rows("observer.made", intent=cycle.origin.intent):
             return ""
+        from orchestration.host import load  # brings subprocess, which a loop need not wait for
+
         return load.gpu_busy(self._settings.reflection.max_gpu, self._environ)
 
     def _environment(self, cycle: Cycle, folder: str) -> dict[str, str]:
@@ -302,6 +303,8 @@ class Runner:
             copies.check_in_force(self._db, self._path("baseline"))
             artifacts.hand_over(cycle, folder, self._settings, now=clock.now())
         elif cycle.job is JobName.REFLECTION:
+            from orchestration.reflection import digest
+
             files.replace(artifacts.digest_path(folder), digest.to_bytes(digest.take(self._db)), 0o640)
 
     def _write_manifest(self, cycle: Cycle) -> None:
