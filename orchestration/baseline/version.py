@@ -149,7 +149,7 @@ def broken_links(versions: Iterable[Version]) -> list[str]:
 
 
 def _entry(name: str, value: str) -> str:
-    """Write one parameter; a name too long for a key in one line has the form for any (https://yaml.org/spec/1.2.2, 7.4.2)."""
+    """Write one parameter; a name too long for a key in one line is an explicit key (https://yaml.org/spec/1.2.2, 8.2.2)."""
     return f"{name}: {value}" if len(name) <= _LONGEST_KEY else f"? {name}\n: {value}"
 
 
