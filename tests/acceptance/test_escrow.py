@@ -168,7 +168,7 @@ def test_four_eyes_count_for_what_waited_before_they_were_asked_for(ready: Host)
 
 @pytest.mark.parametrize(("there", "emitted_by"), [(True, ME), (False, None)])
 def test_who_emitted_what_an_older_release_handed_over_is_told_by_its_file(
-    ready: Host, there: bool, emitted_by: str
+    ready: Host, there: bool, emitted_by: str | None
 ) -> None:
     ready.promote("large", changes={"learning_rate": 0.02})
     ready.decided()
