@@ -52,23 +52,23 @@ class Warm:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._process.communicate()
 
-    def run(self, entry: str, environ: Mapping[str, str], output: Path, *arguments: str) -> int:
-        """Run an entry, arguments after blanks too, to its end; give its exit code, or minus the signal that ended it."""
-        self._request(entry, environ, output, *arguments)
+    def run(self, entry: str, environ: Mapping[str, str], output: Path) -> int:
+        """Run an entry, arguments after blanks, to its end; give its exit code, or minus the signal that ended it."""
+        self._request(entry, environ, output)
         return self._go()
 
-    def traced(self, entry: str, environ: Mapping[str, str], output: Path, trace: Path, *arguments: str) -> list[Point]:
+    def traced(self, entry: str, environ: Mapping[str, str], output: Path, trace: Path) -> list[Point]:
         """Run an entry to its end and list every system call it made."""
-        pid = self._request(entry, environ, output, *arguments)
+        pid = self._request(entry, environ, output)
         with _strace(pid, "-o", str(trace), "-e", "trace=all") as tracer:
             code = self._go()
             tracer.communicate()
         assert code == 0, output.read_text()
         return _points(trace.read_text())
 
-    def killed(self, entry: str, environ: Mapping[str, str], output: Path, point: Point, *arguments: str) -> bool:
+    def killed(self, entry: str, environ: Mapping[str, str], output: Path, point: Point) -> bool:
         """Run an entry and kill it before the given call; False when it made fewer and ended by itself."""
-        pid = self._request(entry, environ, output, *arguments)
+        pid = self._request(entry, environ, output)
         where = f"inject={point.name}:signal=KILL:when={point.number}"
         with _strace(pid, "-o", os.devnull, "-e", f"trace={point.name}", "-e", where) as tracer:
             code = self._go()
@@ -76,9 +76,9 @@ class Warm:
         assert code in (0, -KILLED), f"exit code {code}: {output.read_text()}"
         return code == -KILLED
 
-    def _request(self, entry: str, environ: Mapping[str, str], output: Path, *arguments: str) -> int:
+    def _request(self, entry: str, environ: Mapping[str, str], output: Path) -> int:
         assert self._process.stdin is not None
-        request = {"entry": entry, "environ": dict(environ), "output": str(output), "arguments": arguments}
+        request = {"entry": entry, "environ": dict(environ), "output": str(output)}
         print(json.dumps(request), file=self._process.stdin, flush=True)
         return int(self._answer())
 

@@ -54,7 +54,6 @@ def _run(request: dict[str, object], go: int) -> NoReturn:
     os.read(go, 1)
     code = 70
     try:
-        arguments += [str(word) for word in list(request["arguments"])]  # type: ignore[call-overload]
         code = entry.main(arguments) if name == "klorosctl" else entry.main(arguments, environ)
     finally:
         sys.stdout.flush()
