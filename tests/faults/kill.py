@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -22,6 +22,8 @@ CHANGING = re.compile(
     r"utimensat|f?setxattr|t?g?kill|pidfd_send_signal|v?fork|clone3?|execve(at)?|send(to|m?msg)|connect|exit_group|flock|"
     r"f(data)?sync"
 )
+
+_AUDITED = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.symlink", "os.link", "os.chmod", "subprocess.Popen"}
 
 
 class Point(NamedTuple):
@@ -50,23 +52,23 @@ class Warm:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._process.communicate()
 
-    def run(self, entry: str, environ: Mapping[str, str], output: Path, *arguments: str) -> int:
-        """Run an entry to its end; give its exit code, or minus the signal that ended it."""
-        self._request(entry, environ, output, *arguments)
+    def run(self, entry: str, environ: Mapping[str, str], output: Path) -> int:
+        """Run an entry, arguments after blanks, to its end; give its exit code, or minus the signal that ended it."""
+        self._request(entry, environ, output)
         return self._go()
 
-    def traced(self, entry: str, environ: Mapping[str, str], output: Path, trace: Path, *arguments: str) -> list[Point]:
+    def traced(self, entry: str, environ: Mapping[str, str], output: Path, trace: Path) -> list[Point]:
         """Run an entry to its end and list every system call it made."""
-        pid = self._request(entry, environ, output, *arguments)
+        pid = self._request(entry, environ, output)
         with _strace(pid, "-o", str(trace), "-e", "trace=all") as tracer:
             code = self._go()
             tracer.communicate()
         assert code == 0, output.read_text()
         return _points(trace.read_text())
 
-    def killed(self, entry: str, environ: Mapping[str, str], output: Path, point: Point, *arguments: str) -> bool:
+    def killed(self, entry: str, environ: Mapping[str, str], output: Path, point: Point) -> bool:
         """Run an entry and kill it before the given call; False when it made fewer and ended by itself."""
-        pid = self._request(entry, environ, output, *arguments)
+        pid = self._request(entry, environ, output)
         where = f"inject={point.name}:signal=KILL:when={point.number}"
         with _strace(pid, "-o", os.devnull, "-e", f"trace={point.name}", "-e", where) as tracer:
             code = self._go()
@@ -74,9 +76,9 @@ class Warm:
         assert code in (0, -KILLED), f"exit code {code}: {output.read_text()}"
         return code == -KILLED
 
-    def _request(self, entry: str, environ: Mapping[str, str], output: Path, *arguments: str) -> int:
+    def _request(self, entry: str, environ: Mapping[str, str], output: Path) -> int:
         assert self._process.stdin is not None
-        request = {"entry": entry, "environ": dict(environ), "output": str(output), "arguments": arguments}
+        request = {"entry": entry, "environ": dict(environ), "output": str(output)}
         print(json.dumps(request), file=self._process.stdin, flush=True)
         return int(self._answer())
 
@@ -99,6 +101,36 @@ def changing(points: list[Point]) -> list[Point]:
         for point in points
         if CHANGING.fullmatch(point.name) or (point.name in ("open", "openat") and re.search("O_CREAT|O_TRUNC", point.text))
     ]
+
+
+def killed(act: Callable[[], object], at: int) -> bool:
+    """Do something in a child that is killed before its change number `at`; False when it made fewer.
+
+    The child kills itself at the chosen one of its changes of files, as Python's own audit events tell them
+    (https://docs.python.org/3/library/audit_events.html); what SQLite writes is not among them.
+    """
+    pid = os.fork()
+    if pid == 0:
+        left = at
+
+        def hook(event: str, given: tuple[object, ...]) -> None:
+            nonlocal left
+            writes = event == "open" and isinstance(given[2], int) and bool(given[2] & (os.O_WRONLY | os.O_RDWR))
+            if event in _AUDITED or writes:
+                left -= 1
+                if left < 0:
+                    os.kill(os.getpid(), KILLED)
+
+        sys.addaudithook(hook)
+        try:
+            act()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    assert code in (0, -KILLED), code
+    return code != 0
 
 
 def _strace(pid: int, *options: str) -> subprocess.Popen[str]:

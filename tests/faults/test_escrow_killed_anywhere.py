@@ -34,7 +34,7 @@ class Act(NamedTuple):
     """What is killed."""
 
     prepare: Callable[[World], None]
-    words: tuple[str, ...]  # of klorosctl; none for a tick
+    entry: str  # with its arguments
     done: Callable[[World], bool]  # so that nobody does it twice who would see that it is done
 
 
@@ -83,12 +83,12 @@ def waiting(world: World) -> None:
 
 
 ACTS = {
-    "settle": Act(settled, (), lambda _: True),
-    "approve": Act(waiting, ("escrow", "approve", ENTRY, "--reason", "yes"), lambda _: False),
-    "approve rollback": Act(waiting, ("escrow", "approve", OTHER), lambda _: False),
-    "reject": Act(waiting, ("escrow", "reject", ENTRY, "--reason", "no"), lambda _: False),
+    "settle": Act(settled, "run_once", lambda _: True),
+    "approve": Act(waiting, f"klorosctl escrow approve {ENTRY} --reason yes", lambda _: False),
+    "approve rollback": Act(waiting, f"klorosctl escrow approve {OTHER}", lambda _: False),
+    "reject": Act(waiting, f"klorosctl escrow reject {ENTRY} --reason no", lambda _: False),
     "rollback": Act(
-        waiting, ("baseline", "rollback", "1", "--reason", "worse"), lambda world: len(world.table("baseline_versions")) > 2
+        waiting, "klorosctl baseline rollback 1 --reason worse", lambda world: len(world.table("baseline_versions")) > 2
     ),
 }
 
@@ -99,8 +99,7 @@ def test_killed_at_every_changing_call_it_comes_to_the_same_end(name: str, share
     world, act = World(memory), ACTS[name]
     act.prepare(world)
     world.keep()
-    entry = "klorosctl" if act.words else "run_once"
-    points = changing(warm.traced(entry, world.environ, world.output, world.home / "trace", *act.words))
+    points = changing(warm.traced(act.entry, world.environ, world.output, world.home / "trace"))
     story = _followed(world, warm, act)
     assert len(points) > 20
     killed = [_kill_and_follow(world, warm, act, point, story) for point in points[share::SHARES]]
@@ -110,8 +109,7 @@ def test_killed_at_every_changing_call_it_comes_to_the_same_end(name: str, share
 def _kill_and_follow(world: World, warm: Warm, act: Act, point: Point, story: dict[str, object]) -> bool:
     world.put_back()
     try:
-        entry = "klorosctl" if act.words else "run_once"
-        killed = warm.killed(entry, world.environ, world.output, point, *act.words)
+        killed = warm.killed(act.entry, world.environ, world.output, point)
         world.assert_whole()
         _assert_nothing_lost(world)
         assert _followed(world, warm, act) == story
@@ -124,8 +122,8 @@ def _kill_and_follow(world: World, warm: Warm, act: Act, point: Point, story: di
 def _followed(world: World, warm: Warm, act: Act) -> dict[str, object]:
     """Tick on, give the command again unless it was done, tick again; tell what it has come to."""
     _tick(world, warm)
-    if act.words and not act.done(world):
-        assert warm.run("klorosctl", world.environ, world.output, *act.words) == 0, world.output.read_text()
+    if act.entry != "run_once" and not act.done(world):
+        assert warm.run(act.entry, world.environ, world.output) == 0, world.output.read_text()
         world.assert_whole()
     for _ in range(FOLLOWING - 1):
         _tick(world, warm)

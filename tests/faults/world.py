@@ -98,9 +98,9 @@ class World(Host):
                 for line in text.splitlines():
                     json.loads(line)
 
-        self._assert_one_baseline()
+        self.assert_one_baseline()
 
-    def _assert_one_baseline(self) -> None:
+    def assert_one_baseline(self) -> None:
         """The files in force are of one version, at any moment."""
         folder = self.state / "baseline"
         if not (folder / "current").exists():
