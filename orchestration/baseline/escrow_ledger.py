@@ -18,7 +18,7 @@ from typing import cast
 from orchestration.baseline import history
 from orchestration.baseline.escrow import Entry, Event, Kind, Reviewer, Status, after, entry_id, same_eyes
 from orchestration.baseline.version import Kind as VersionKind
-from orchestration.baseline.version import Provenance, Version
+from orchestration.baseline.version import Provenance, Version, changes
 from orchestration.errors import KlorosError, Usage
 from orchestration.promotions.baseline import Accepted
 from orchestration.promotions.promotion import Bounds, Number, checked_changes
@@ -184,18 +184,32 @@ def _commit(
     state_dir: str,
 ) -> Version:
     source = f"approved from escrow {entry.entry}{f': {reason}' if reason else ''}"
+    asked = _within(bounds, entry, _asked(db, entry), strict=strict)
     if entry.kind is Kind.ROLLBACK:
         why = f"to version {entry.target}, {source}"
         made = Provenance(at=at, actor=reviewer.name, kind=VersionKind.ROLLBACK, reason=why)
         return history.put_back(db, cast(int, entry.target), made)
-    try:
-        asked = checked_changes(entry.changes, bounds=bounds, strict=strict)
-    except ValueError as error:
-        hint = f"the bounds are [promotions] bounds: klorosctl config show; or: klorosctl escrow reject {entry.entry}"
-        raise NotReviewable(f"{entry.subject} is out of today's bounds: {error}", hint=hint) from error
     accepted = Accepted(stem=entry.stem, changes=asked, fitness=cast(float, entry.fitness))
     made = Provenance(at=at, actor=reviewer.name, kind=VersionKind.ESCROW, reason=source, cycle=entry.cycle)
     return cast(Version, history.take_in(db, [accepted], made, state_dir=state_dir))
+
+
+def _asked(db: Database, entry: Entry) -> Mapping[str, Number]:
+    """Return the values that an approval would set today; a rollback also undoes what came since it was asked for."""
+    if entry.kind is Kind.PROMOTION:
+        return {name: value for name, value in entry.changes.items() if value is not None}
+    target, now = history.get(db, cast(int, entry.target)), history.newest(db)
+    if target is None or now is None:
+        return {}
+    return {change.name: change.after for change in changes(now.parameters, target.parameters) if change.after is not None}
+
+
+def _within(bounds: Bounds, entry: Entry, asked: Mapping[str, Number], *, strict: bool) -> dict[str, Number]:
+    try:
+        return checked_changes(asked, bounds=bounds, strict=strict)
+    except ValueError as error:
+        hint = f"the bounds are [promotions] bounds: klorosctl config show; or: klorosctl escrow reject {entry.entry}"
+        raise NotReviewable(f"{entry.subject} is out of today's bounds: {error}", hint=hint) from error
 
 
 def _refuse_unless_waiting(entry: Entry, event: Event, at: datetime) -> None:

@@ -166,6 +166,24 @@ def test_four_eyes_count_for_what_waited_before_they_were_asked_for(ready: Host)
     assert f"{ME} emitted promotion large" in refused(ready, "escrow", "approve", entry)
 
 
+@pytest.mark.parametrize(("there", "emitted_by"), [(True, ME), (False, None)])
+def test_who_emitted_what_an_older_release_handed_over_is_told_by_its_file(
+    ready: Host, there: bool, emitted_by: str | None
+) -> None:
+    ready.promote("large", changes={"learning_rate": 0.02})
+    ready.decided()
+    assert ready.run("run_cycle").returncode == 0
+    handover = ready.state / "cycles" / "cycle_00002" / "promotions.json"
+    content = json.loads(handover.read_text())
+    assert content["promotions"][0].pop("emitted_by") == ME
+    handover.write_text(json.dumps(content))
+    if not there:
+        (ready.state / "promotions" / "large.json").unlink()
+    ready.decided()
+    (entry,) = answer(ready, "escrow", "list")
+    assert entry["promotion"]["emitted_by"] == emitted_by
+
+
 def test_an_approval_keeps_to_the_bounds_of_today(ready: Host) -> None:
     entry = held(ready)
     ready.configure("[promotions.bounds]\nlearning_rate = [0.001, 0.015]\n")
@@ -272,6 +290,10 @@ def test_a_rollback_that_waits_is_approved_or_rejected_as_any(ready: Host) -> No
     assert hold_rollback(ready, 1) == ""  # asked for once
     ready.decided()
     assert filed(ready, entry)["rule"] == "-7 % since version 2"
+    before = ready.config.read_text()
+    ready.configure("[promotions.bounds]\nlearning_rate = [0.015, 0.1]\n")
+    assert "'learning_rate' = 0.01 is below its bound 0.015" in refused(ready, "escrow", "approve", entry)
+    ready.config.write_text(before)
     assert answer(ready, "escrow", "approve", entry, "--reason", "yes")["version"] == 3
     version = answer(ready, "baseline", "show")
     assert (version["kind"], version["parameters"]) == ("rollback", {"learning_rate": 0.01})

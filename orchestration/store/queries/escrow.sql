@@ -14,10 +14,6 @@ SELECT * FROM escrow WHERE entry = :entry;
 -- Give what waits for a person, the oldest first.
 SELECT * FROM escrow WHERE status = 'pending_review' ORDER BY created_at, entry;
 
--- name: escrow.count_pending
--- Count what waits for a person, by an index, and say since when the oldest of it waits.
-SELECT count(*) AS entries, min(created_at) AS oldest FROM escrow WHERE status = 'pending_review';
-
 -- name: escrow.recent
 -- Give the newest entries, the newest first, whatever became of them.
 SELECT * FROM escrow ORDER BY created_at DESC, entry LIMIT :limit;
