@@ -214,6 +214,16 @@ def test_promotions_and_intents_come_first(idle: Host) -> None:
     assert idle.rows("SELECT job FROM cycles") == [("dream",), ("reflection",)]
 
 
+def test_promotions_that_wait_after_a_failure_hold_it_up(idle: Host) -> None:
+    idle.set(KLR_DREAM_COMMAND="false", KLR_DREAM_BACKOFF="5h", KLR_REFLECTION_INTERVAL="2h")
+    idle.promote("a")
+    assert idle.decided()["decision"] == "dream_cycle"
+    idle.run_queued()
+    age(idle, 2.5 * HOUR)
+    assert idle.decided()["decision"] == "noop"
+    assert reflected(idle) == 0
+
+
 def test_no_reflection_while_a_phase_is_due_or_about_to_be(idle: Host) -> None:
     idle.set(KLR_PHASE_COMMAND="false", **idle.window(opens_in=-HOUR, lasts=4 * HOUR))
     assert idle.decided()["decision"] == "phase"

@@ -57,7 +57,7 @@ SELECT
     (SELECT max(ended_at) FROM (SELECT ended_at FROM cycles ORDER BY cycle DESC LIMIT 50)) AS ended_at,
     (SELECT started_at FROM ticks ORDER BY tick LIMIT 1) AS began_at,
     EXISTS (SELECT 1 FROM cycles WHERE settled_at IS NULL) AS active,
-    EXISTS (SELECT 1 FROM promotions WHERE state = 'unacked') AS promotions,
+    EXISTS (SELECT 1 FROM counters WHERE name = 'kloros_promotions_unacked' AND value > 0) AS promotions,
     EXISTS (SELECT 1 FROM intents WHERE filed = 0 AND status = 'pending' AND intent_type NOT LIKE 'loop_goal%') AS intents;
 
 -- name: observer.expire_events
