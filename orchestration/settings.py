@@ -511,6 +511,11 @@ class Settings(_Section):
     """Must be exactly `enabled` for a tick to do anything."""
     state_dir: Annotated[AbsolutePath, Field(examples=["/var/lib/kloros"])]
     """Folder of the store, locks, intents, cycles: `/var/lib/kloros`, for a plain user `$XDG_STATE_HOME/kloros`."""
+    database_url: Annotated[str, Field(pattern=r"^(postgres(ql)?://\S+)?$", examples=["postgresql:///kloros"])] = ""
+    """PostgreSQL 15 or later for the bridge's threads, messages and audit, as a libpq URL; needs the extra `postgres`. If it
+    is empty, they lie in `kloros.db` in the state folder, as everything else always does. Several servers of the bridge,
+    on several hosts, may share one database. Keep the password in a passfile (`~/.pgpass`): `klorosctl config` shows
+    settings."""
     promotions_dir: Annotated[AbsolutePath, Field(examples=["/var/lib/kloros/promotions"])]
     """Folder where D-REAM leaves promotions; `promotions` in the state folder by default."""
     acks_dir: Annotated[AbsolutePath, Field(examples=["/var/lib/kloros/promotions_ack"])]

@@ -22,7 +22,7 @@ BUSY_SECONDS = 10.0
 _COPY_ATTEMPTS = 20
 _WAL_ATTEMPTS = 200
 _MIGRATIONS = os.path.join(os.path.dirname(__file__), "migrations")
-SCHEMA_VERSION = 11
+SCHEMA_VERSION = 12
 _COPIED = {
     "iterations": "0",
     "products": "0",
@@ -130,7 +130,7 @@ def copy_of(path: str) -> SqliteDatabase:
     """Return a store with the same content that lives in this process only; changes no byte on disk.
 
     Of what only history needs it has the newest ticks, and nothing of what cycles left and of the loop's iterations: these
-    grow for years, and no rule asks for them.
+    grow for years, and no rule asks for them. The bridge's threads are no matter of the ticks at all.
 
     Raises:
         StoreEmpty: there are no tables yet.
@@ -175,7 +175,7 @@ def _fill(memory: sqlite3.Connection, address: str) -> None:
     tables = [name for (name,) in memory.execute("SELECT name FROM source.sqlite_schema WHERE type = 'table'")]
     memory.execute("BEGIN")
     for name in tables:
-        if not name.startswith("sqlite_"):  # names of our own migrations
+        if not name.startswith(("sqlite_", "bridge_")):  # names of our own migrations
             memory.execute(f"INSERT INTO main.{name} SELECT * FROM source.{name} WHERE {_COPIED.get(name, '1')}")  # noqa: S608
     memory.execute("COMMIT")
     memory.execute("DETACH source")
