@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 DEFAULT_CONFIG = "/etc/kloros/orchestrator.toml"
 SYSTEM_STATE_DIR = "/var/lib/kloros"
 _SNAPSHOT = "settings.snapshot.json"
-_RENAMED: dict[tuple[str, ...], str] = {("intents", "max_pending"): "KLR_MAX_INTENT_QUEUE"}
+_RENAMED: dict[tuple[str, ...], str] = {
+    ("intents", "max_pending"): "KLR_MAX_INTENT_QUEUE",
+    ("bridge", "auth_jwks_url"): "AUTH_JWKS_URL",
+    ("bridge", "auth_issuer"): "AUTH_ISSUER",
+    ("bridge", "auth_audience"): "AUTH_AUDIENCE",
+}
 
 
 def load(environ: Mapping[str, str]) -> Settings:
@@ -115,7 +120,8 @@ def _snapshot_path(environ: Mapping[str, str]) -> str:
 
 def _identity(environ: Mapping[str, str]) -> tuple[object, ...]:
     """Return everything that a snapshot depends on, in a form that JSON gives back equal."""
-    ours = tuple(sorted((k, v) for k, v in environ.items() if k.startswith(("KLR_", "RUN_CYCLE_")) or k == "XDG_STATE_HOME"))
+    prefixes = ("KLR_", "RUN_CYCLE_", "AUTH_")
+    ours = tuple(sorted((k, v) for k, v in environ.items() if k.startswith(prefixes) or k == "XDG_STATE_HOME"))
     model = os.path.join(os.path.dirname(__file__), "settings.py")
     return (ours, os.geteuid(), config_path(environ), _file_identity(config_path(environ)), _file_identity(model))
 

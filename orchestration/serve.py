@@ -1,7 +1,8 @@
-"""Pulse, as a process: `python -m orchestration.serve`. It only reads.
+"""Pulse, as a process: `python -m orchestration.serve`, which only reads. With `--bridge` the bridge, and Pulse beside it.
 
-Owns the exit code, where it listens and who may read; what is answered is in `pulse/server/`. Like `klorosctl` it sees the
-mode, the window and the state folder that the installed unit gives ticks, unless its own variables say otherwise.
+Owns the exit code, where it listens and who may read; what is answered is in `pulse/server/` and `bridge/http/`. Like
+`klorosctl` it sees the mode, the window and the state folder that the installed unit gives ticks, unless its own variables
+say otherwise.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestration import configuration, wiring
 from orchestration.command_line import Parser
@@ -23,6 +24,9 @@ from orchestration.host.notify import Notifier
 from orchestration.operator.units import Units
 
 if TYPE_CHECKING:
+    from orchestration.pulse.server.admission import Admission
+    from orchestration.pulse.server.app import Application
+    from orchestration.serving import process
     from orchestration.settings import Pulse, Settings
     from orchestration.store.port import Database
 
@@ -33,6 +37,7 @@ _FLAGS = {
     "--token-file": "token_file",
     "--hosts": "hosts",
 }
+_MOST_WITH_BRIDGE = 2000
 _SETTINGS_LAST = 1.0  # seconds for which settings are taken as read
 _EPILOG = (
     "A flag beats its variable, the variable beats [pulse] in the TOML file. "
@@ -61,9 +66,12 @@ def _parser() -> Parser:
 
     parser = Parser(
         prog="python -m orchestration.serve",
-        description="Serve Pulse: page, metrics and API. It only reads.",
+        description="Serve Pulse: page, metrics and API. It only reads. With --bridge also the bridge.",
         epilog=_EPILOG,
         allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--bridge", action="store_true", help="Serve the bridge, at [bridge] host and port, and Pulse beside it."
     )
     for flag, name in _FLAGS.items():
         about = " ".join((Pulse.model_fields[name].description or "").split()).replace("`", "").replace("%", "%%")
@@ -95,15 +103,19 @@ class _Current:
         return self._settings
 
 
-def _run(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Exit:
+def _run(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Exit:
     current = _Current(environ)
     chosen = _chosen(flags, current.environ)
     wiring.become_owner(current.settings().state_dir)
+    if flags["bridge"]:
+        bridge = current.settings().bridge
+        given = {name: getattr(bridge, name) for name in ("host", "port") if flags[name] is None}
+        chosen = chosen.model_copy(update=given)
     try:
-        from orchestration.pulse.server import process
         from orchestration.pulse.server.admission import Admission, read_token
         from orchestration.pulse.server.app import application
         from orchestration.pulse.server.looking import Looking
+        from orchestration.serving import process
     except ImportError as error:
         hint = "install the extra pulse: sudo ./install.sh --with pulse, or pip install 'kloros-orchestration[pulse]'"
         raise Usage(f"the server needs a package that is not installed: {error.name}", hint=hint) from error
@@ -111,21 +123,62 @@ def _run(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Exit:
     listens = listening.handed_over(environ) or listening.listen(chosen.host, chosen.port)
     _check(listens, token)
     looking = Looking(settings=current.settings, look=_look, now=clock.now, boot_id=process_identity.boot_id())
-    served = application(looking, Admission(token=token, hosts=chosen.hosts))
-    server = process.Server(
-        served.app,
-        traffic=served.traffic,
-        notifier=Notifier(environ),
-        idle_exit=chosen.idle_exit if listens.handed_over and chosen.idle_exit else None,
-        on_stop=served.following.stop,
-    )
+    admission = Admission(token=token, hosts=chosen.hosts)
+    served = application(looking, admission)
+    idle_exit = chosen.idle_exit if listens.handed_over and chosen.idle_exit else None
+    server: process.Server
+    if flags["bridge"]:
+        server = _with_bridge(current.settings(), served, admission, environ)
+    else:
+        server = process.Server(
+            served.app,
+            traffic=served.traffic,
+            notifier=Notifier(environ),
+            idle_exit=idle_exit,
+            on_stop=served.following.stop,
+        )
     _tell_start(listens, token)
     process.serve(server, listens.sockets)
     log(Event.PULSE_ENDED, "nobody has asked for a while" if server.idle else "told to end")
     return Exit.DONE
 
 
-def _chosen(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Pulse:
+def _with_bridge(
+    settings: Settings, served: Application, admission: Admission, environ: Mapping[str, str]
+) -> process.Server:
+    """Put the bridge and Pulse into one server.
+
+    Raises:
+        Usage: a package of the extra is missing. KlorosError: the store can't be opened.
+    """
+    try:
+        from orchestration import bridge_wiring
+        from orchestration.bridge.http.face import Beside
+        from orchestration.serving import process
+        from orchestration.serving.fast import FastProtocol
+    except ImportError as error:
+        hint = "install the extra bridge: sudo ./install.sh --with bridge, or pip install 'kloros-orchestration[bridge]'"
+        raise Usage(f"the bridge needs a package that is not installed: {error.name}", hint=hint) from error
+    bridge = bridge_wiring.Bridge(settings, admits=admission.admits)
+
+    def stop() -> None:
+        bridge.stop()
+        served.following.stop()
+
+    return process.Server(
+        Beside(bridge, served.app),
+        traffic=served.traffic,
+        notifier=Notifier(environ),
+        idle_exit=None,
+        on_stop=stop,
+        on_start=bridge.start,
+        on_end=bridge.end,
+        protocol=FastProtocol,
+        most_connections=process.allow_connections(_MOST_WITH_BRIDGE),
+    )
+
+
+def _chosen(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Pulse:
     """Return [pulse] with the flags over it.
 
     Raises:

@@ -47,16 +47,10 @@ METHODS: Final = (
     Method(
         "heartbeat_session", wire.HeartbeatSession, wire.SessionHeartbeat, "Tell that your session lives.", idempotent=True
     ),
-    Method(
-        "trigger_participant", wire.TriggerParticipant, wire.TriggerQueued, "Ask for a participant to be woken."
-    ),
+    Method("trigger_participant", wire.TriggerParticipant, wire.TriggerQueued, "Ask for a participant to be woken."),
     Method("list_threads", wire.ListThreads, wire.ThreadsListed, "List the threads you may read.", read_only=True),
-    Method(
-        "list_participants", wire.ListParticipants, wire.ParticipantsListed, "List who is in a thread.", read_only=True
-    ),
-    Method(
-        "add_participant", wire.AddParticipant, wire.ParticipantChanged, "Take an agent into a thread.", idempotent=True
-    ),
+    Method("list_participants", wire.ListParticipants, wire.ParticipantsListed, "List who is in a thread.", read_only=True),
+    Method("add_participant", wire.AddParticipant, wire.ParticipantChanged, "Take an agent into a thread.", idempotent=True),
     Method(
         "remove_participant",
         wire.RemoveParticipant,

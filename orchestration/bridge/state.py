@@ -297,6 +297,8 @@ class FoundFinding:
 
     finding: Finding
     body: str
+    to: str | None = None
+    """Whom that message is for; None for everybody in the thread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,6 +80,9 @@ class EventType(StrEnum):
 class _Request(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
+    schema_version: Literal[1] = 1
+    """The wire's major version; a newer one is refused."""
+
 
 class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -151,6 +154,8 @@ class UpdateThreadStatus(_Request):
     agent_id: AgentId | None = None
     status: ThreadStatus
     reason: Reason = ""
+    expected_status: ThreadStatus | None = None
+    """The status from which the change is meant; CONFLICT when the thread stands elsewhere by now."""
 
 
 class StatusUpdated(_Answer):
@@ -184,7 +189,6 @@ class ThreadSummary(_Answer):
 
 class PostMessage(_Request):
     thread_id: ThreadId
-    schema_version: Literal[1] = 1
     kind: MessageKind = MessageKind.CHAT
     body: Annotated[str, Field(max_length=MAX_BODY, examples=["The fix is on branch retry-2."])]
     metadata: Annotated[dict[str, Any], Field(examples=[{"event_type": "fix_pushed", "finding_id": "F-1"}])] = {}

@@ -88,6 +88,13 @@ class Event(Enum):
     PULSE_ENDED = "pulse.ended"
     PULSE_FAILED = "pulse.failed"
     REQUEST_ANSWERED = "request.answered"
+    REQUEST_REFUSED = "request.refused"
+    BRIDGE_KEYS_LOADED = "bridge.keys_loaded"
+    BRIDGE_KEYS_FAILED = "bridge.keys_failed"  # tried again; the last ones stay for a while
+    BRIDGE_FAILED = "bridge.failed"
+    THREAD_BLOCKED = "thread.blocked"  # by a loop guard
+    SUMMARY_LEFT = "summary.left"  # its command gave none, so our own is used
+    FILTER_FAILED = "filter.failed"  # its command could not judge, so nothing passes
 
 
 # Random once (sd_id128_randomize), fixed for ever: operators and catalogues refer to them.
@@ -137,6 +144,13 @@ MESSAGE_IDS: Final = {
     Event.PULSE_ENDED: "a282b1179be18da928888b4c347effb3",
     Event.PULSE_FAILED: "ebafe1c8a0690a4ff810b5b7d3ac725c",
     Event.REQUEST_ANSWERED: "5843d27919e1cdccfe94e8d0662d18b4",
+    Event.REQUEST_REFUSED: "e4512aa5e31f9c68b59fa17a4469a12f",
+    Event.BRIDGE_KEYS_LOADED: "38ea225fe2645e7276f3595261d2bb29",
+    Event.BRIDGE_KEYS_FAILED: "43c39cecd7dc61abd779cc7011d68af5",
+    Event.BRIDGE_FAILED: "79fe12cf694db7a3f8792547ebfe21a0",
+    Event.THREAD_BLOCKED: "8b4dcadf4a4b8e83439facd79beaded6",
+    Event.SUMMARY_LEFT: "86260bccb99475225725fc1a409a433b",
+    Event.FILTER_FAILED: "2d1251043e3e0dc2e3102e8ef38cb87d",
 }
 
 

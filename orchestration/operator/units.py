@@ -26,6 +26,7 @@ ALL = (
     "kloros-alert@.service",
     "kloros-pulse.socket",
     "kloros-pulse.service",
+    "kloros-bridge.service",
     "kloros-notice.service",
     "kloros-notice.path",
 )

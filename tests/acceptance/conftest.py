@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.host import Host
+from tests.contract.conftest import cluster, place
+
+__all__ = ["cluster", "host", "place"]
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 from orchestration.configuration import SYSTEM_STATE_DIR
 from orchestration.exits import Exit
 from orchestration.host.journal import MESSAGE_IDS
+from orchestration.serving import process
 from orchestration.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -95,6 +96,7 @@ def _for_one_person(path: Path, *, home: str) -> str:
         ("kloros-orchestrator.service", 0.7),
         ("kloros-alert@.service", 0.5),
         ("kloros-pulse.service", 0.5),
+        ("kloros-bridge.service", 1.8),
         ("kloros-cycle.service", 3.3),
         ("kloros-loop.service", 3.3),
         ("kloros-notice.service", 1.6),
@@ -163,6 +165,25 @@ def test_the_loop_is_watched_and_stopping_it_outlasts_its_cycle() -> None:
     ]
     assert int(loop["TimeoutStopSec"][0]) > int(stop_timeout) + DEFAULTS.cycles.term_grace.total_seconds()
     assert loop["KillMode"] == ["mixed"], "systemd must not end the command that the loop lets finish"
+
+
+def test_the_bridge_is_watched_and_stays_down_where_trying_again_can_not_help() -> None:
+    bridge = unit("kloros-bridge.service")
+    assert bridge["Type"] == ["notify"]
+    assert int(bridge["WatchdogSec"][0]) >= 3 * process.STILL_ALIVE
+    assert int(bridge["TimeoutStopSec"][0]) > process.GRACE + 5, "streams, answers, then the store's last commit"
+    numbers = {int(number) for value in bridge["RestartPreventExitStatus"] for number in value.split()}
+    assert numbers == {Exit.USAGE, Exit.SETTINGS_INVALID}
+    assert bridge["Restart"] == ["on-failure"]
+
+
+def test_each_relaxation_of_the_bridge_says_why() -> None:
+    strict, lax = unit("kloros-pulse.service"), unit("kloros-bridge.service")
+    text = (SYSTEMD / "kloros-bridge.service").read_text()
+    comments = "\n".join(line for line in text.splitlines() if line.startswith("#"))
+    for key in filter(CONFINEMENT.match, strict):
+        same = set(strict[key]) <= set(lax.get(key, []))
+        assert same or f"{key}=" in comments or key == "RestrictAddressFamilies", f"{key}= differs without a word"
 
 
 def test_no_burst_can_fail_a_unit() -> None:

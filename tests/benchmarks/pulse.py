@@ -35,7 +35,7 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 sys.path.insert(0, sys.argv[2])
-from orchestration.pulse.server.process import PatientProtocol
+from orchestration.serving.process import PatientProtocol
 
 async def bare(request):
     return Response(b"x" * int(request.query_params["bytes"]))

@@ -198,7 +198,7 @@ class PostgresStore:
     async def findings(self, thread_id: str) -> tuple[FoundFinding, ...]:
         """Look up the findings of a thread."""
         found = await self._rows("bridge.findings", thread_id=thread_id)
-        return tuple(FoundFinding(finding=rows.finding(row), body=row["body"]) for row in found)
+        return tuple(FoundFinding(finding=rows.finding(row), body=row["body"], to=row["addressee"]) for row in found)
 
     async def wait_for_news(self, thread_id: str, *, since_seq: int, seconds: float) -> bool:
         """Wait for a commit here, or for another process to tell of one."""

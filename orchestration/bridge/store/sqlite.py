@@ -41,7 +41,7 @@ from orchestration.bridge.wire import AuditEntry, Message, Participant, ThreadLi
 from orchestration.bridge.words import words
 from orchestration.store.port import Value
 from orchestration.store.queries import sql
-from orchestration.store.sqlite import SqliteDatabase, uri
+from orchestration.store.sqlite import SCHEMA_VERSION, SqliteDatabase, uri
 
 _BUSY_SECONDS = 3.0
 _MOST_TOGETHER = 512
@@ -172,7 +172,7 @@ class SqliteStore:
     async def findings(self, thread_id: str) -> tuple[FoundFinding, ...]:
         """Look up the findings of a thread."""
         found = await self._rows("bridge.findings", thread_id=thread_id)
-        return tuple(FoundFinding(finding=rows.finding(row), body=str(row["body"])) for row in found)
+        return tuple(FoundFinding(finding=rows.finding(row), body=str(row["body"]), to=row["addressee"]) for row in found)
 
     async def wait_for_news(self, thread_id: str, *, since_seq: int, seconds: float) -> bool:
         """Wait for the writer here, or for the file to change."""
@@ -229,8 +229,12 @@ class SqliteStore:
         return frozenset(str(row["token_id"]) for row in await self._rows("bridge.revoked", now=rows.text(now)))
 
     async def check(self) -> None:
-        """Read the file."""
+        """Read the file, and see that its tables are still those of this program."""
         await self._rows("bridge.thread", thread_id="")
+        ((version,),) = await self._look(lambda connection: connection.execute("PRAGMA user_version").fetchall())
+        if version != SCHEMA_VERSION:
+            told = "another release has changed the store's tables; restart the service to run that one"
+            raise Refused(Code.UNAVAILABLE, told, rule="store.outdated", retry_after=10)
 
     def figures(self) -> Mapping[str, float]:
         """Count."""

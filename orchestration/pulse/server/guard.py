@@ -5,8 +5,6 @@ Plain ASGI around whatever is served, so that what is mounted beside Pulse later
 
 from __future__ import annotations
 
-import re
-import secrets
 from typing import TYPE_CHECKING, Final
 
 from starlette.datastructures import MutableHeaders
@@ -16,6 +14,7 @@ from starlette.requests import Request
 from orchestration.host.journal import Event, Priority, log
 from orchestration.pulse.server import problem
 from orchestration.pulse.server.problem import Problem
+from orchestration.serving import requests
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,19 +22,7 @@ if TYPE_CHECKING:
     from orchestration.pulse.server.admission import Admission
     from orchestration.pulse.server.traffic import Traffic
 
-_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_PATH_SHOWN: Final = 200
 _OFTEN: Final = frozenset({"/metrics", "/health", "/ready"})
-_HEADERS: Final = {
-    "cache-control": "no-store",
-    "content-security-policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-}
 _CHALLENGES: Final = ('Basic realm="KLoROS", charset="UTF-8"', 'Bearer realm="KLoROS"')
 
 
@@ -102,7 +89,7 @@ class _Exchange:
         self.status = 0
         self.bytes = 0
         self.streams = False
-        self.request_id = _request_id(scope)
+        self.request_id = requests.request_id(scope)
         scope["kloros.request_id"] = self.request_id
         self._send = send
 
@@ -114,8 +101,7 @@ class _Exchange:
     @property
     def method(self) -> str:
         """The method, `other` for what is not one."""
-        method = str(self.scope["method"])
-        return method if method in _METHODS else "other"
+        return requests.method(self.scope)
 
     async def send(self, message: Message) -> None:
         """Send one part of the answer, the first with the headers that all have."""
@@ -123,7 +109,7 @@ class _Exchange:
             self.status = int(message["status"])
             headers = MutableHeaders(scope=message)
             self.streams = headers.get("content-type", "").startswith("text/event-stream")
-            for name, value in _HEADERS.items():
+            for name, value in requests.HEADERS.items():
                 headers.setdefault(name, value)
             headers["x-request-id"] = self.request_id
             if self.status == 401:
@@ -132,11 +118,6 @@ class _Exchange:
         elif message["type"] == "http.response.body":
             self.bytes += len(message.get("body", b""))
         await self._send(message)
-
-
-def _request_id(scope: Scope) -> str:
-    given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
-    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
 
 
 def _problem(error: Exception) -> Problem:
@@ -155,14 +136,13 @@ def _problem(error: Exception) -> Problem:
 
 def _tell(exchange: _Exchange, seconds: float) -> None:
     status = exchange.status
-    path = exchange.scope.get("raw_path", b"").decode("ascii", "backslashreplace")
-    shown = path if len(path) <= _PATH_SHOWN else f"{path[:_PATH_SHOWN]}…"
+    shown = requests.path_shown(exchange.scope)
     priority = Priority.WARNING if status >= 500 else Priority.INFO
     client = exchange.scope.get("client")
     log(
         Event.REQUEST_ANSWERED,
         f"{exchange.method} {shown} {status}",
-        priority=Priority.DEBUG if path in _OFTEN and status < 400 else priority,
+        priority=Priority.DEBUG if shown in _OFTEN and status < 400 else priority,
         method=exchange.method,
         path=shown,
         status=status,

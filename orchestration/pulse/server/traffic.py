@@ -7,7 +7,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from orchestration.store.counters import label_text
+from orchestration.serving import exposition
 
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
@@ -63,11 +63,4 @@ class Traffic:
 
     def text(self, *, openmetrics: bool) -> str:
         """Write these metrics; as OpenMetrics with the end mark."""
-        lines: list[str] = []
-        for metric in self._registry.collect():
-            name = f"{metric.name}_total" if metric.type == "counter" and not openmetrics else metric.name
-            lines += (f"# HELP {name} {metric.documentation}", f"# TYPE {name} {metric.type}")
-            for one in metric.samples:
-                if not one.name.endswith("_created"):
-                    lines.append(f"{one.name}{{{label_text(one.labels)}}} {float(one.value)!r}")
-        return "\n".join([*lines, *(["# EOF"] if openmetrics else [])]) + "\n"
+        return exposition.text(self._registry, openmetrics=openmetrics)

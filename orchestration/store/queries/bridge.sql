@@ -40,7 +40,7 @@ ORDER BY t.thread_id DESC LIMIT :limit;
 
 -- name: bridge.findings
 -- Give every finding of a thread, in the order of their first reports.
-SELECT f.*, coalesce(m.body, '') AS body
+SELECT f.*, coalesce(m.body, '') AS body, m.addressee
 FROM bridge_findings f LEFT JOIN bridge_messages m ON m.message_id = f.message_id
 WHERE f.thread_id = :thread_id ORDER BY m.seq, f.finding_id;
 

@@ -6,37 +6,46 @@ Owns the limits that keep slow and many clients bounded, and the order of leavin
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from orchestration.host.notify import READY, STOPPING, Notifier
+from orchestration.host.notify import ALIVE, READY, STOPPING, Notifier
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from orchestration.pulse.server.traffic import Traffic
-
 MOST_CONNECTIONS: Final = 400
 """With a file for each, below the 1,024 descriptors that a process has by default."""
 _PATIENCE: Final = 30.0  # seconds: for a request to arrive whole, and for a client to take what is written
-_GRACE: Final = 3  # seconds for running answers at the end; systemd would kill after TimeoutStopSec=
+GRACE: Final = 3  # seconds for running answers at the end; systemd would kill after TimeoutStopSec=
+_LONGEST_HEAD: Final = 64 * 1024
+STILL_ALIVE: Final = 5.0  # seconds between two signs of life; WatchdogSec= of a unit is several of them
+_OTHER_FILES: Final = 100
 _LINGER: Final = 0.1  # seconds in which a connection that was accepted last becomes known
 _TCP_USER_TIMEOUT: Final = 18  # linux/tcp.h; socket.TCP_USER_TIMEOUT has the same value where Python knows it
 
 
-class PatientProtocol(H11Protocol):
-    """HTTP/1.1 that waits for nobody without end: neither for a request nor for a reader."""
+class Patience(asyncio.Protocol):
+    """Goes before one of uvicorn's protocols for HTTP/1.1: then it waits for nobody without end.
+
+    Neither for a request nor for a reader; and a head that never ends is cut off.
+    """
 
     cycle: Any  # None before the first request
+    loop: asyncio.AbstractEventLoop
+    transport: Any
     _timer: asyncio.TimerHandle | None = None
+    _head: int = 0  # bytes since the last request began
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for the first request."""
@@ -56,9 +65,13 @@ class PatientProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Take a part of a request; one that comes in crumbs must be whole before the patience ends."""
         requests = self.cycle
+        self._head += len(data)
         super().data_received(data)
         if self.cycle is not requests:
+            self._head = 0
             self._wait_no_more()
+        elif self._head > _LONGEST_HEAD and (self.cycle is None or self.cycle.response_complete):
+            self.transport.abort()
         elif self._timer is None and (self.cycle is None or self.cycle.response_complete):
             self._wait()
 
@@ -82,6 +95,18 @@ class PatientProtocol(H11Protocol):
             self._timer = None
 
 
+class PatientProtocol(Patience, H11Protocol):
+    """HTTP/1.1 by h11, which is pure Python: for where nobody is in a hurry."""
+
+
+class Traffic(Protocol):
+    """What the process must know of those who ask."""
+
+    @property
+    def quiet_seconds(self) -> float:
+        """For how long nobody has asked for anything; 0 while somebody is being answered."""
+
+
 class Server(uvicorn.Server):
     """uvicorn's server, which tells systemd how it stands and ends when it is idle."""
 
@@ -93,21 +118,31 @@ class Server(uvicorn.Server):
         notifier: Notifier,
         idle_exit: timedelta | None,
         on_stop: Callable[[], None],
+        on_start: Callable[[], Awaitable[None]] | None = None,
+        on_end: Callable[[], Awaitable[None]] | None = None,
+        protocol: type[asyncio.Protocol] = PatientProtocol,
+        most_connections: int = MOST_CONNECTIONS,
     ) -> None:
-        """Serve an application; `idle_exit` None for never, `on_stop` is to end what would go on without end."""
+        """Serve an application.
+
+        Args:
+            idle_exit: None for never. on_stop: ends what would go on without end.
+            on_start: begins what goes on beside the requests, in their event loop; on_end: ends it, after the last answer.
+            protocol: of uvicorn, with `Patience`. most_connections: who comes beyond them is sent away with 503.
+        """
         super().__init__(
             uvicorn.Config(
                 app,
                 loop="asyncio",
-                http=PatientProtocol,
+                http=protocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
-                limit_concurrency=MOST_CONNECTIONS,
-                timeout_graceful_shutdown=_GRACE,
+                limit_concurrency=most_connections,
+                timeout_graceful_shutdown=GRACE,
             )
         )
         self.idle = False
@@ -115,9 +150,14 @@ class Server(uvicorn.Server):
         self._notifier = notifier
         self._idle_exit = idle_exit
         self._on_stop = on_stop
+        self._on_start = on_start
+        self._on_end = on_end
+        self._told_alive = 0.0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then tell systemd."""
+        if self._on_start is not None:
+            await self._on_start()
         await super().startup(sockets)
         self._notifier.tell(READY)
 
@@ -125,6 +165,9 @@ class Server(uvicorn.Server):
         """Look, ten times a second, whether it is time to go."""
         if await super().on_tick(counter):
             return True
+        if time.monotonic() - self._told_alive >= STILL_ALIVE:
+            self._told_alive = time.monotonic()
+            self._notifier.tell(ALIVE)
         self.idle = self._is_idle() and await self._nobody_came()
         return self.idle
 
@@ -133,6 +176,8 @@ class Server(uvicorn.Server):
         self._notifier.tell(STOPPING)
         self._on_stop()
         await super().shutdown(sockets)
+        if self._on_end is not None:
+            await self._on_end()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -167,6 +212,18 @@ class Server(uvicorn.Server):
         while self.server_state.connections and not self.should_exit:
             await asyncio.sleep(_LINGER)
         return True
+
+
+def allow_connections(wanted: int) -> int:
+    """Have so many files that this many connections can be open, as far as the host lets us; returns how many can."""
+    try:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    except OSError:  # a unit may forbid to ask
+        return MOST_CONNECTIONS
+    most = wanted + _OTHER_FILES if hard == resource.RLIM_INFINITY else min(wanted + _OTHER_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return max(most - _OTHER_FILES, 1)
 
 
 def serve(server: Server, sockets: Sequence[socket.socket]) -> None:

@@ -1,0 +1,274 @@
+"""Commands about messages: posting, reading, waiting, searching, and saying up to where one has read."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from orchestration.bridge import audit, authority, guards, message, wire
+from orchestration.bridge.authority import SEES_ALL
+from orchestration.bridge.caller import Caller, Role
+from orchestration.bridge.commanding.desk import GUARD, Desk, caught, deferred, failing
+from orchestration.bridge.commanding.threads import status_message
+from orchestration.bridge.filtering import Judge
+from orchestration.bridge.refusal import Code, Refused
+from orchestration.bridge.state import Change, Facts, Post, Progress, ThreadRow
+from orchestration.bridge.thread import check_open
+from orchestration.host import clock
+from orchestration.host.journal import Event, Priority, log
+
+_MOST_PAGES: Final = 10  # of messages for others, before a reader is answered with none and told to go on
+
+
+class _Posted(NamedTuple):
+    answer: wire.MessagePosted
+    blocked: str = ""
+    """Why a loop guard has blocked the thread on this message."""
+
+
+class MessageCommands(Desk):
+    """What can be asked about messages."""
+
+    async def post_message(self, caller: Caller, asked: wire.PostMessage) -> wire.MessagePosted:
+        """Post a message, to all or to one participant; a repeat under the same key answers with the first."""
+        post = _Posting(self, caller, asked)
+        await post.judged(self.rules.judge)
+        posted = await self.in_thread(
+            caller,
+            "post_message",
+            asked.thread_id,
+            post.plan,
+            idempotency_key=asked.idempotency_key,
+            replies_to=asked.in_reply_to,
+            finding_id=post.event.finding or None if post.event else None,
+        )
+        if posted.blocked:
+            told = f"thread {asked.thread_id} is blocked, and waits for a coordinator or operator: {posted.blocked}"
+            log(Event.THREAD_BLOCKED, told, priority=Priority.WARNING, thread=asked.thread_id, request=caller.request_id)
+        return posted.answer
+
+    async def read_messages(self, caller: Caller, asked: wire.ReadMessages) -> wire.MessagesRead:
+        """Read messages after a number; with `wait_seconds`, wait for one when there is none yet."""
+        if asked.agent_id not in (None, caller.agent_id):
+            await self._refuse_claim(caller, "read_messages", asked.thread_id, asked.agent_id)
+        until = clock.monotonic() + asked.wait_seconds
+        since = asked.since_seq
+        while True:
+            read = await self._page(caller, asked, since)
+            since = read.next_seq
+            left = until - clock.monotonic()
+            if read.messages or read.has_more or left <= 0:
+                return read
+            if not await self.store.wait_for_news(asked.thread_id, since_seq=since, seconds=left):
+                return read
+
+    async def _page(self, caller: Caller, asked: wire.ReadMessages, since: int) -> wire.MessagesRead:
+        sees_all = caller.role in SEES_ALL
+        for _ in range(_MOST_PAGES):
+            found = await self.store.read(asked.thread_id, reader=caller.agent_id, since_seq=since, limit=asked.limit + 1)
+            await self.checked(caller, "read_messages", asked.thread_id, found.thread, takes_part=found.member is not None)
+            page = found.messages[: asked.limit]
+            has_more = len(found.messages) > len(page)
+            since = page[-1].seq if page else since
+            mine = tuple(
+                one for one in page if message.reaches(caller.agent_id, sender=one.sender, to=one.to, sees_all=sees_all)
+            )
+            if mine or not has_more:
+                break
+        return wire.MessagesRead(messages=mine, next_seq=since, has_more=has_more)
+
+    async def _refuse_claim(self, caller: Caller, method: str, thread_id: str, agent_id: str | None) -> None:
+        await self.readable(caller, method, thread_id)  # who may not look learns no more than that
+        try:
+            authority.check_claim(caller, agent_id=agent_id)
+        except Refused as refusal:
+            await self.refuse(caller, method, refusal, thread_id=thread_id)
+
+    async def ack_read(self, caller: Caller, asked: wire.AckRead) -> wire.ReadAcked:
+        """Move one's cursor: never back, and never past the latest message."""
+
+        def plan(facts: Facts, row: ThreadRow) -> Change[wire.ReadAcked]:
+            authority.check_claim(caller, agent_id=asked.agent_id)
+            member = facts.members.get(caller.agent_id)
+            if member is None:
+                raise Refused(
+                    Code.FORBIDDEN,
+                    "You have no cursor in this thread, for you do not take part in it.",
+                    rule="participant.cursor",
+                )
+            if asked.last_read_seq > row.last_seq:
+                raise Refused(
+                    Code.INVALID_ARGUMENT,
+                    f"last_read_seq is past the latest message, {row.last_seq}.",
+                    rule="participant.past_latest",
+                    details={"field": "last_read_seq", "last_seq": row.last_seq},
+                )
+            cursor = max(member.last_read_seq, asked.last_read_seq)
+            is_changed = cursor != member.last_read_seq
+            answer = wire.ReadAcked(
+                thread_id=row.thread_id, agent_id=caller.agent_id, last_read_seq=cursor, changed=is_changed
+            )
+            if not is_changed:
+                return Change(answer=answer)
+            told = audit.note(
+                caller,
+                "ack_read",
+                facts,
+                thread_id=row.thread_id,
+                before={"last_read_seq": member.last_read_seq},
+                after={"last_read_seq": cursor},
+            )
+            return Change(answer=answer, read=(caller.agent_id, cursor), audit=(told,))
+
+        return await self.in_thread(caller, "ack_read", asked.thread_id, plan)
+
+    async def search_messages(self, caller: Caller, asked: wire.SearchMessages) -> wire.MessagesFound:
+        """Search messages by their words: in one thread, or in all that the caller may read."""
+        workspace_id = caller.workspace_id
+        if asked.thread_id is not None:
+            workspace_id = (await self.readable(caller, "search_messages", asked.thread_id)).workspace_id
+        else:
+            await self.allowed(caller, "search_messages")
+        sees_all = caller.role in SEES_ALL
+        found = await self.store.search(
+            asked.query,
+            workspace_id=workspace_id,
+            thread_id=asked.thread_id,
+            participant=None if sees_all else caller.agent_id,
+            limit=asked.limit,
+        )
+        return wire.MessagesFound(
+            messages=tuple(
+                one for one in found if message.reaches(caller.agent_id, sender=one.sender, to=one.to, sees_all=sees_all)
+            )
+        )
+
+
+class _Posting:
+    """One post: what can be known of it before the lock, and the plan under it."""
+
+    def __init__(self, desk: Desk, caller: Caller, asked: wire.PostMessage) -> None:
+        self._caller, self._asked, self._limits = caller, asked, desk.rules.limits
+        self._message_id, self._notice_id = desk.new_id("msg"), desk.new_id("msg")
+        self._check = caught(
+            partial(authority.check_claim, caller, agent_id=asked.agent_id),
+            partial(message.check, asked),
+            self._check_kind,
+        )
+        self._digest = deferred(lambda: message.digest(asked))
+        self._kept = deferred(self._keep(desk))
+        self.event = message.event_of(asked.kind, asked.metadata, in_reply_to=asked.in_reply_to, message_id=self._message_id)
+
+    def _keep(self, desk: Desk) -> Any:
+        return lambda: desk.rules.filters.message(self._asked.body, self._asked.metadata)
+
+    async def judged(self, judge: Judge | None) -> None:
+        """Have a program look at the texts, if there is one and nothing is wrong with them so far."""
+        if judge is None:
+            return
+        try:
+            self._check()
+            body, metadata = self._kept()
+            await judge.check(body, metadata)
+        except Refused as refusal:
+            self._kept = failing(refusal)
+
+    def _check_kind(self) -> None:
+        if self._asked.kind is wire.MessageKind.SYSTEM and self._caller.role not in authority.SPEAKS_FOR_THE_SYSTEM:
+            raise Refused(
+                Code.INSUFFICIENT_AUTHORITY,
+                "System messages are posted by coordinators, operators and the bridge itself.",
+                rule="authority.post_message.system",
+            )
+
+    def plan(self, facts: Facts, row: ThreadRow) -> Change[_Posted]:
+        """Post it, or answer with what the key already stands for."""
+        asked, caller = self._asked, self._caller
+        self._check()
+        if facts.remembered is not None:
+            message.check_repeat(facts.remembered.payload_sha256, self._digest())
+            known = facts.remembered
+            return Change(
+                answer=_Posted(
+                    wire.MessagePosted(
+                        message_id=known.message_id,
+                        seq=known.seq,
+                        thread_status=known.thread_status,
+                        created_at=known.created_at,
+                    )
+                )
+            )
+        check_open(row.status)
+        if asked.to is not None and asked.to not in facts.members:
+            raise authority.not_found("participant")
+        if asked.in_reply_to is not None and not facts.replied_to:
+            raise authority.not_found("message")
+        guards.check_rate("agent", facts.rate, self._limits.agent_per_minute, facts.now)
+        guards.check_rate("thread", row.rate, self._limits.thread_per_minute, facts.now)
+        body, metadata = self._kept()
+        written = wire.Message(
+            message_id=self._message_id,
+            thread_id=row.thread_id,
+            seq=facts.next_seq,
+            sender=caller.agent_id,
+            kind=asked.kind,
+            body=body,
+            metadata=metadata,
+            in_reply_to=asked.in_reply_to,
+            to=asked.to,
+            created_at=facts.now,
+            traceparent=caller.traceparent,
+        )
+        return self._guarded(facts, row, written)
+
+    def _guarded(self, facts: Facts, row: ThreadRow, written: wire.Message) -> Change[_Posted]:
+        """Write the message with what the loop guards make of it."""
+        caller, is_turn = self._caller, self._is_turn()
+        progress = guards.turned(row.progress, caller.agent_id, self.event) if is_turn else row.progress
+        finding = None
+        if self.event is not None and self.event.finding:
+            finding = guards.told(facts.finding, self.event, sender=caller.agent_id, message_id=written.message_id)
+        why = ""
+        if is_turn and row.status is wire.ThreadStatus.ACTIVE:
+            why = guards.tripped(progress, finding, self.event, self._limits)
+        status = wire.ThreadStatus.BLOCKED if why else row.status
+        answer = wire.MessagePosted(
+            message_id=written.message_id, seq=written.seq, thread_status=status, created_at=facts.now
+        )
+        notes = [audit.note(caller, "post_message", facts, thread_id=row.thread_id, after=audit.of_message(written))]
+        posts = [
+            Post(
+                message=written,
+                thread_status=status,
+                idempotency_key=self._asked.idempotency_key,
+                payload_sha256=self._digest(),
+            )
+        ]
+        if why:
+            posts.append(
+                status_message(
+                    facts, row, message_id=self._notice_id, sender=GUARD, status=status, reason=why, seq=written.seq + 1
+                )
+            )
+            notes.append(
+                audit.note(
+                    caller,
+                    "loop_guard",
+                    facts,
+                    thread_id=row.thread_id,
+                    rule="guards.loop",
+                    before=audit.of_status(row.status, row.status_reason),
+                    after=audit.of_status(status, why),
+                )
+            )
+        return Change(
+            answer=_Posted(answer, why),
+            posts=tuple(posts),
+            status=(status, why) if why else None,
+            progress=Progress() if why else progress if is_turn else None,
+            findings=(finding,) if finding is not None else (),
+            audit=tuple(notes),
+        )
+
+    def _is_turn(self) -> bool:
+        return self._caller.role is not Role.OPERATOR and self._asked.kind is not wire.MessageKind.SYSTEM

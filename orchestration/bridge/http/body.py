@@ -1,0 +1,97 @@
+"""Reads a request's body, bounded in size and time while it comes, and turns it into what a method is asked."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from pydantic import ValidationError
+
+from orchestration.bridge.refusal import Code, Refused
+from orchestration.serving import requests
+
+if TYPE_CHECKING:
+    from starlette.types import Message, Receive, Scope
+
+LARGEST: Final = 512 * 1024
+"""A message of 64 KiB with every character escaped, its metadata, and air."""
+PATIENCE: Final = 20.0
+_DRAINED: Final = 4 * 1024 * 1024  # read and thrown away, so that who sends too much can read why
+_MOST_FAULTS: Final = 10
+_LONGEST_FAULT: Final = 200
+
+
+class ClientGone(Exception):
+    """Who asked has left; there is nobody to answer."""
+
+
+async def read(scope: Scope, receive: Receive, *, patience: float = PATIENCE) -> bytes:
+    """Return the whole body; `patience` is in seconds.
+
+    Raises:
+        Refused: it is too large, or did not come in time.
+        ClientGone
+    """
+    declared = requests.header(scope, b"content-length")
+    too_large = len(declared) > 12 or (declared.isdigit() and int(declared) > LARGEST)
+    try:
+        async with asyncio.timeout(patience):
+            message = await receive()
+            if not message.get("more_body", False) and message["type"] == "http.request" and not too_large:
+                return _checked(message.get("body", b""))
+            return await _rest(message, receive, too_large=too_large)
+    except TimeoutError:
+        told = f"the request did not come whole within {patience:g} s"
+        raise Refused(Code.INVALID_ARGUMENT, told, rule="http.slow_body") from None
+
+
+async def _rest(message: Message, receive: Receive, *, too_large: bool) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        if message["type"] != "http.request":
+            raise ClientGone
+        part = message.get("body", b"")
+        size += len(part)
+        too_large = too_large or size > LARGEST
+        if too_large:
+            parts.clear()
+        else:
+            parts.append(part)
+        if not message.get("more_body", False) or size > _DRAINED:
+            break
+        message = await receive()
+    if too_large:
+        raise _too_large()
+    return b"".join(parts)
+
+
+def _checked(body: bytes) -> bytes:
+    if len(body) > LARGEST:
+        raise _too_large()
+    return body
+
+
+def _too_large() -> Refused:
+    told = f"a request may have {LARGEST} bytes"
+    return Refused(Code.PAYLOAD_TOO_LARGE, told, rule="http.body_size", details={"largest_bytes": LARGEST})
+
+
+def invalid(error: ValidationError) -> Refused:
+    """Say which fields of a request are wrong, and how; never what stood in them."""
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    details = {_field(one["loc"]): one["msg"][:_LONGEST_FAULT] for one in faults[:_MOST_FAULTS]}
+    is_json = any(one["type"] == "json_invalid" for one in faults)
+    if is_json:
+        return Refused(Code.INVALID_ARGUMENT, "the body is not JSON", rule="http.not_json", details=details)
+    named = ", ".join(details)
+    rule = "http.schema_version" if "schema_version" in details else "http.fields"
+    return Refused(Code.INVALID_ARGUMENT, f"what was asked is not valid: {named}", rule=rule, details=details)
+
+
+def _field(loc: tuple[int | str, ...]) -> str:
+    """Write a field's path as programs do: `participants[3]`; `body` for the whole."""
+    path = ""
+    for part in loc:
+        path += f"[{part}]" if isinstance(part, int) else f".{part[:64]}" if path else part[:64]
+    return path or "body"

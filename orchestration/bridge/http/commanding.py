@@ -1,0 +1,112 @@
+"""`POST /v1/mcp/<method>`: verifies the token, reads the body, calls the command, writes its answer. The hot path.
+
+Plain ASGI: what a framework's request and response objects cost is more than all the rest of it (docs/decisions/0024).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from starlette.exceptions import HTTPException
+
+from orchestration.bridge.caller import Caller
+from orchestration.bridge.http import body, exchange
+from orchestration.bridge.refusal import Code, Refused
+from orchestration.bridge.wire import ReadMessages
+from orchestration.serving import requests
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+    from orchestration.bridge.auth.tokens import Verifier
+    from orchestration.bridge.http.exchange import Exchange
+    from orchestration.bridge.http.measures import Measures
+    from orchestration.bridge.methods import Method
+
+_TRACEPARENT: Final = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+MOST_POLLS: Final = 512
+Refuse: TypeAlias = Callable[[Caller, str, Refused], Awaitable[object]]
+
+
+class _Command:
+    """One method: its models, ready for use, and what carries it out."""
+
+    __slots__ = ("answers", "asks", "call", "name")
+
+    def __init__(self, method: Method, call: Callable[[Caller, Any], Awaitable[Any]]) -> None:
+        self.name = method.name
+        self.call = call
+        self.asks: TypeAdapter[BaseModel] = TypeAdapter(method.asks)
+        self.answers: TypeAdapter[BaseModel] = TypeAdapter(method.answers)
+
+
+class Commanding:
+    """All methods, as one ASGI application."""
+
+    def __init__(
+        self, commands: object, methods: Iterable[Method], verifier: Verifier, measures: Measures, refuse: Refuse | None
+    ) -> None:
+        """Take an object with one coroutine function for each method, under its name; `refuse` audits, and raises."""
+        self._refuse = refuse
+        self._commands: Mapping[str, _Command] = {one.name: _Command(one, getattr(commands, one.name)) for one in methods}
+        self._verifier = verifier
+        self._measures = measures
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        here = exchange.of(scope)
+        command = self._commands.get(scope["path_params"]["method"])
+        if command is None:
+            raise HTTPException(404)
+        here.operation = command.name
+        if scope["method"] != "POST":
+            raise HTTPException(405, headers={"Allow": "POST"})
+        caller = await admitted(here, self._verifier)
+        try:
+            asked = command.asks.validate_json(await body.read(scope, receive), strict=True)
+        except (ValidationError, Refused) as error:
+            refused = body.invalid(error) if isinstance(error, ValidationError) else error
+            if self._refuse is not None:
+                await self._refuse(caller, command.name, refused)
+            raise refused from None
+        here.thread_id = getattr(asked, "thread_id", None)
+        if isinstance(asked, ReadMessages) and asked.wait_seconds:
+            answer = await self._waited(here, command, asked, caller)
+        else:
+            answer = await command.call(caller, asked)
+        await here.answer(200, command.answers.dump_json(answer))
+
+    async def _waited(self, here: Exchange, command: _Command, asked: BaseModel, caller: Caller) -> BaseModel:
+        here.waits = True
+        if self._measures.polls >= MOST_POLLS:
+            told = f"{MOST_POLLS} reads wait already, as many as may"
+            raise Refused(Code.UNAVAILABLE, told, rule="http.polls", retry_after=5)
+        self._measures.polls += 1
+        try:
+            answer: BaseModel = await command.call(caller, asked)
+        finally:
+            self._measures.polls -= 1
+        return answer
+
+
+async def admitted(here: Exchange, verifier: Verifier) -> Caller:
+    """Return who asks, as the token says.
+
+    Raises:
+        Rejected, KeysUnavailable
+    """
+    identity = await verifier.verify(requests.header(here.scope, b"authorization"))
+    trace = requests.header(here.scope, b"traceparent")
+    here.caller = Caller(
+        agent_id=identity.agent_id,
+        workspace_id=identity.workspace_id,
+        role=identity.role,
+        request_id=here.request_id,
+        session_id=identity.session_id,
+        token_id=identity.token_id,
+        traceparent=trace.decode() if _TRACEPARENT.fullmatch(trace) else "",
+    )
+    return here.caller

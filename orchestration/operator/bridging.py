@@ -1,0 +1,84 @@
+"""How `klorosctl` speaks to the bridge: the same commands as HTTP and MCP, in this process, as the operator of the host."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from orchestration import wiring
+from orchestration.errors import KlorosError, StoreUnreachable, Usage
+from orchestration.operator.console import Console
+
+if TYPE_CHECKING:
+    from orchestration.bridge.caller import Caller
+    from orchestration.bridge.commands import Commands
+    from orchestration.bridge.refusal import Refused
+
+T = TypeVar("T")
+
+
+class Unanswered(KlorosError):
+    """The bridge's rules refuse what an operator asks for."""
+
+
+def ask(console: Console, work: Callable[[Commands, Caller], Awaitable[T]]) -> T:
+    """Do some work with the bridge's commands, as the OS user (and whoever became it by sudo).
+
+    Raises:
+        Usage: no such thread, or an argument that is none. StoreUnreachable. Unanswered: another refusal.
+    """
+    try:
+        from orchestration import bridge_wiring
+        from orchestration.bridge.refusal import Refused
+    except ImportError as error:
+        hint = "install the extra bridge: sudo ./install.sh --with bridge, or pip install 'kloros-orchestration[bridge]'"
+        raise Usage(f"the bridge needs a package that is not installed: {error.name}", hint=hint) from error
+    console.become_owner()
+
+    async def worked() -> T:
+        store = await bridge_wiring.store(console.settings)
+        try:
+            return await work(bridge_wiring.commands(console.settings, store), caller(console))
+        finally:
+            await store.close()
+
+    try:
+        return asyncio.run(worked())
+    except Refused as refusal:
+        raise _told(refusal) from refusal
+
+
+def is_made(console: Console) -> bool:
+    """Say whether there is a store at all, for commands that only look and must not make one."""
+    return bool(console.settings.database_url) or os.path.exists(console.path(wiring.STORE))
+
+
+def caller(console: Console) -> Caller:
+    """Name who acts, in the form that agents have: `operator:ada`, after sudo `operator:ada:as:kloros`."""
+    from orchestration.bridge.caller import Caller, Role
+
+    name = re.sub(r"^(\S+) \(sudo, as (.+)\)$", r"\1:as:\2", console.actor)
+    return Caller(
+        agent_id="operator:" + re.sub(r"[^A-Za-z0-9._@:-]", "-", name)[:100],
+        workspace_id=console.settings.bridge.workspace,
+        role=Role.OPERATOR,
+        request_id=f"klorosctl-{secrets.token_hex(8)}",
+    )
+
+
+def _told(refusal: Refused) -> KlorosError:
+    from orchestration.bridge.refusal import Code
+
+    match refusal.code:
+        case Code.NOT_FOUND:
+            return Usage(refusal.message, hint="klorosctl threads list")
+        case Code.INVALID_ARGUMENT | Code.PAYLOAD_TOO_LARGE:
+            return Usage(refusal.message)
+        case Code.UNAVAILABLE:
+            return StoreUnreachable(refusal.message, hint="klorosctl doctor")
+        case code:
+            return Unanswered(refusal.message, hint=f"refused by the rule {refusal.rule} ({code})")

@@ -1,0 +1,314 @@
+"""`klorosctl threads`, `inspect-thread`, `tail-thread`, `post`, and the commands that steer a thread."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestration.errors import Usage
+from orchestration.operator import bridging
+from orchestration.operator.console import Console, json_option
+
+if TYPE_CHECKING:
+    from orchestration.bridge import wire
+    from orchestration.bridge.caller import Caller
+    from orchestration.bridge.commands import Commands
+    from orchestration.bridge.state import Trigger
+
+_STATUSES = ("active", "blocked", "resolved", "closed")
+_MOST = 100_000
+
+
+def _thread_option(command: Any) -> Any:
+    return click.option("--thread-id", required=True, metavar="THREAD", help="Which thread: thr_….")(command)
+
+
+def of_wire(model: str, **values: Any) -> Any:
+    """Make a model of the wire from what was typed. Raises: Usage."""
+    from pydantic import ValidationError
+
+    from orchestration.bridge import wire
+
+    try:
+        return getattr(wire, model).model_validate(values)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        option = "--" + str(fault["loc"][0] if fault["loc"] else model).replace("_", "-")
+        raise Usage(f"{option}: {fault['msg']}", hint="klorosctl threads list") from None
+
+
+@click.group()
+def threads() -> None:
+    """List the threads in which agents talk, write them out, and take them in."""
+
+
+@threads.command("list")
+@click.option("--status", type=click.Choice(_STATUSES), help="Only those that stand there.")
+@click.option("--participant", help="Only those in which this agent takes part.")
+@click.option("--workspace", help="Only those of this workspace.")
+@click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="At most so many.")
+@json_option
+@click.pass_obj
+def list_(console: Console, *, status: str | None, participant: str | None, workspace: str | None, limit: int) -> None:
+    """List threads, the newest first."""
+    asked = of_wire("ListThreads", status=status, participant=participant, workspace_id=workspace, limit=limit)
+    found = bridging.ask(console, lambda ours, who: ours.list_threads(who, asked)).threads if _there(console) else ()
+    console.answer([one.model_dump(mode="json") for one in found], lambda: _listed(console, found))
+
+
+@threads.command()
+@click.argument("thread_ids", nargs=-1, metavar="[THREAD]...")
+@click.pass_obj
+def export(console: Console, *, thread_ids: tuple[str, ...]) -> None:
+    """Write threads to standard output as JSON lines; without a name, all of them."""
+
+    async def work(ours: Commands, who: Caller) -> None:
+        for thread_id in thread_ids or [one async for one in _all(ours, who)]:
+            async for line in ours.export_thread(who, thread_id):
+                sys.stdout.write(line)
+
+    for thread_id in thread_ids:
+        of_wire("GetThread", thread_id=thread_id)
+    if _there(console):
+        bridging.ask(console, work)
+
+
+@threads.command("import")
+@click.argument("file", type=click.File(encoding="utf-8"), metavar="FILE")
+@json_option
+@click.pass_obj
+def import_(console: Console, *, file: Any) -> None:
+    """Take in threads from a file of JSON lines, `-` for standard input. Those that are there already stay as they are."""
+    from orchestration.bridge import archive
+
+    found = list(archive.read(file))
+
+    async def work(ours: Commands, who: Caller) -> list[dict[str, object]]:
+        return [
+            {
+                "thread_id": one.thread_id,
+                "messages": len(messages),
+                "changed": await ours.import_thread(who, one, messages, sha),
+            }
+            for one, messages, sha in found
+        ]
+
+    done = bridging.ask(console, work)
+    console.note("threads import", f"imports {sum(bool(one['changed']) for one in done)} threads")
+    told = {True: "taken in", False: "there already"}
+    console.answer(
+        done, lambda: [f"{one['thread_id']}: {one['messages']} messages, {told[bool(one['changed'])]}" for one in done]
+    )
+
+
+@click.command("inspect-thread")
+@_thread_option
+@click.option("--limit-messages", type=click.IntRange(0, 1000), default=20, show_default=True, help="So many, the latest.")
+@click.option("--limit-triggers", type=click.IntRange(0, 1000), default=20, show_default=True, help="So many, the latest.")
+@json_option
+@click.pass_obj
+def inspect_thread(console: Console, *, thread_id: str, limit_messages: int, limit_triggers: int) -> None:
+    """Show a thread: where it stands, who is in it, what was said last, what is open, and who was to be woken."""
+    asked = of_wire("GetThread", thread_id=thread_id)
+    _check_there(console, thread_id)
+
+    async def work(ours: Commands, who: Caller) -> tuple[wire.Thread, list[wire.Message], wire.ThreadSummary, Any]:
+        thread = await ours.get_thread(who, asked)
+        said = await ours.latest(who, thread_id, limit_messages)
+        told = await ours.summarize_thread(who, of_wire("SummarizeThread", thread_id=thread_id, max_messages=1))
+        return thread, said, told, await ours.store.triggers(thread_id, limit=limit_triggers)
+
+    thread, said, told, triggers = bridging.ask(console, work)
+    document = {
+        "thread": thread.model_dump(mode="json"),
+        "messages": [one.model_dump(mode="json") for one in said],
+        "open_items": [one.model_dump(mode="json") for one in told.open_items],
+        "triggers": [_trigger(one) for one in triggers],
+    }
+    console.answer(document, lambda: _inspected(console, thread, said, told, triggers))
+
+
+@click.command("escalate-thread")
+@_thread_option
+@click.option("--reason", required=True, help="Why, for those in the thread.")
+@json_option
+@click.pass_obj
+def escalate_thread(console: Console, *, thread_id: str, reason: str) -> None:
+    """Block a thread until somebody has looked at it."""
+    _set_status(console, "escalate-thread", thread_id, "blocked", reason)
+
+
+@click.command("unblock-thread")
+@_thread_option
+@click.option("--reason", default="", help="Why, for those in the thread.")
+@json_option
+@click.pass_obj
+def unblock_thread(console: Console, *, thread_id: str, reason: str) -> None:
+    """Let a blocked thread go on. The loop guards count from anew."""
+    _set_status(console, "unblock-thread", thread_id, "active", reason)
+
+
+@click.command("override-close-thread")
+@_thread_option
+@click.option("--reason", required=True, metavar="human_override:…", help="Why; starts with human_override: and goes on.")
+@json_option
+@click.pass_obj
+def override_close_thread(console: Console, *, thread_id: str, reason: str) -> None:
+    """Close a thread for good, also one that is blocked."""
+    if not reason.startswith("human_override:") or not reason.removeprefix("human_override:").strip():
+        raise Usage("--reason is to start with human_override: and go on", hint='--reason "human_override: settled by mail"')
+    _set_status(console, "override-close-thread", thread_id, "closed", reason)
+
+
+@click.command()
+@_thread_option
+@click.option("--body", required=True, help="What to say; - reads it from standard input.")
+@click.option("--kind", type=click.Choice(("chat", "system")), default="chat", show_default=True, help="What it is.")
+@click.option("--to", help="Only for this participant.")
+@click.option("--idempotency-key", help="The same key and text again post nothing more.")
+@json_option
+@click.pass_obj
+def post(console: Console, *, thread_id: str, body: str, kind: str, to: str | None, idempotency_key: str | None) -> None:
+    """Post a message to a thread, as the operator."""
+    text = sys.stdin.read() if body == "-" else body
+    asked = of_wire("PostMessage", thread_id=thread_id, body=text, kind=kind, to=to, idempotency_key=idempotency_key)
+    _check_there(console, thread_id)
+    posted = bridging.ask(console, lambda ours, who: ours.post_message(who, asked))
+    console.note("post", f"posts message {posted.seq} to {thread_id}", thread=thread_id)
+    console.answer(posted.model_dump(mode="json"), lambda: [f"Message {posted.seq} of {thread_id}: {posted.message_id}"])
+
+
+@click.command("tail-thread")
+@_thread_option
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is posted from now on, until Ctrl-C.")
+@click.option("--last", type=click.IntRange(0, 1000), default=10, show_default=True, help="Begin with so many.")
+@json_option
+@click.pass_obj
+def tail_thread(console: Console, *, thread_id: str, follow: bool, last: int) -> None:
+    """Print the latest messages of a thread, with --json one object a line."""
+    asked = of_wire("GetThread", thread_id=thread_id)
+    _check_there(console, thread_id)
+
+    async def work(ours: Commands, who: Caller) -> None:
+        since = (await ours.get_thread(who, asked)).last_seq
+        _say(console, await ours.latest(who, thread_id, last, until=since))
+        while follow:
+            wanted = of_wire("ReadMessages", thread_id=thread_id, since_seq=since, wait_seconds=30)
+            read = await ours.read_messages(who, wanted)
+            _say(console, read.messages)
+            since = read.next_seq
+
+    bridging.ask(console, work)
+
+
+def _say(console: Console, messages: Any) -> None:
+    import json
+
+    for one in messages:
+        if console.as_json:
+            click.echo(json.dumps(one.model_dump(mode="json")))
+        else:
+            console.screen.print(_message_lines(console, one))
+    sys.stdout.flush()
+
+
+def _set_status(console: Console, command: str, thread_id: str, status: str, reason: str) -> None:
+    asked = of_wire("UpdateThreadStatus", thread_id=thread_id, status=status, reason=reason)
+    _check_there(console, thread_id)
+    done = bridging.ask(console, lambda ours, who: ours.update_thread_status(who, asked))
+    if done.changed:
+        console.note(command, f"sets thread {thread_id} to {status}: {reason}", thread=thread_id)
+    told = f"Thread {thread_id} is {'now' if done.changed else 'already'} {status}."
+    console.answer(done.model_dump(mode="json"), lambda: [told])
+
+
+def _there(console: Console) -> bool:
+    console.become_owner()
+    return bridging.is_made(console)
+
+
+def _check_there(console: Console, thread_id: str) -> None:
+    if not _there(console):
+        raise Usage(f"There is no thread {thread_id}, for nothing has been stored yet.", hint="klorosctl threads list")
+
+
+async def _all(ours: Commands, who: Caller) -> Any:
+    after = None
+    while True:
+        page = await ours.list_threads(who, of_wire("ListThreads", after=after, limit=200))
+        for one in page.threads:
+            yield one.thread_id
+        after = page.next_after
+        if after is None:
+            return
+
+
+def _listed(console: Console, found: tuple[wire.ThreadListed, ...]) -> Iterator[str]:
+    if not found:
+        yield "There is no such thread."
+        return
+    rows = [
+        (one.status.value, str(one.last_seq), console.times.ago(one.updated_at), one.thread_id, one.type.value, one.title)
+        for one in found
+    ]
+    yield from console.screen.table(("STATUS", "MESSAGES", "CHANGED", "THREAD", "TYPE", "TITLE"), rows)
+
+
+def _inspected(
+    console: Console, thread: wire.Thread, said: list[wire.Message], told: wire.ThreadSummary, triggers: tuple[Trigger, ...]
+) -> Iterator[str]:
+    screen, times = console.screen, console.times
+    reason = f": {thread.status_reason}" if thread.status_reason else ""
+    yield screen.heading(thread.title)
+    yield from screen.field("thread", f"{thread.thread_id}, {thread.type} of {thread.workspace_id}")
+    yield from screen.field("status", f"{screen.state(thread.status.value)}{reason}")
+    yield from screen.field("opened", f"{times.both(thread.created_at)} by {thread.created_by}")
+    yield from screen.field("changed", times.both(thread.updated_at))
+    yield ""
+    rows = [
+        (
+            one.agent_id,
+            str(one.last_read_seq),
+            str(one.unread),
+            times.ago(one.last_heartbeat_at) if one.last_heartbeat_at else "never",
+            one.session_status.value if one.session_status else "",
+        )
+        for one in thread.participants
+    ]
+    yield from screen.table(("PARTICIPANT", "READ", "UNREAD", "HEARTBEAT", "SESSION"), rows)
+    if told.open_items:
+        yield ""
+        items = [(one.state.value, one.finding_id, one.reported_by, one.message_id) for one in told.open_items]
+        yield from screen.table(("OPEN", "FINDING", "BY", "MESSAGE"), items)
+    if triggers:
+        yield ""
+        wakes = [(one.status, one.target, times.ago(one.created_at), one.requested_by, one.reason) for one in triggers]
+        yield from screen.table(("TRIGGER", "FOR", "WHEN", "BY", "REASON"), wakes)
+    for one in said:
+        yield ""
+        yield from _message_lines(console, one)
+
+
+def _message_lines(console: Console, one: wire.Message) -> Iterator[str]:
+    from orchestration.operator.screen import plain
+
+    event = one.metadata.get("event_type")
+    kind = f"{one.kind} {plain(str(event))}" if event else one.kind.value
+    to = f" to {one.to}" if one.to else ""
+    yield f"{one.seq}  {console.times.both(one.created_at)}  {one.sender}{to}  {kind}"
+    for line in one.body.splitlines():
+        yield f"    {plain(line)}"
+
+
+def _trigger(one: Trigger) -> dict[str, object]:
+    return {
+        "trigger_id": one.trigger_id,
+        "target": one.target,
+        "status": one.status,
+        "reason": one.reason,
+        "requested_by": one.requested_by,
+        "created_at": one.created_at,
+    }

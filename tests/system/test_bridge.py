@@ -1,0 +1,81 @@
+"""The bridge on a real systemd: confined by its unit, watched, over the host's own store, with Pulse beside it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.system.guest import Guest, booted, until
+from tests.system.installation import Installed, with_extra
+from tests.system.operator import Operator
+from tests.system.test_metrics import free_port
+
+SERVICE = "kloros-bridge.service"
+
+
+class Bridge:
+    """The bridge of one guest, on a port of its own: guests share the host's network."""
+
+    def __init__(self, guest: Guest) -> None:
+        self.guest = guest
+        self.port = free_port()
+        guest.write(f"/etc/systemd/system/{SERVICE}.d/port.conf", f"[Service]\nEnvironment=KLR_BRIDGE_PORT={self.port}\n")
+        guest.sh(f"systemctl daemon-reload && systemctl enable --quiet --now {SERVICE}")
+
+    def ask(self, method: str, path: str, document: object = None, token: str = "") -> tuple[int, str]:
+        """Ask; returns status and body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        try:
+            connection.request(method, path, None if document is None else json.dumps(document), headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def pid(self) -> int:
+        """The main process, 0 when there is none."""
+        return int(self.guest.sh(f"systemctl show {SERVICE} --property=MainPID --value").out)
+
+
+@pytest.fixture(scope="module")
+def with_bridge(installed: Installed) -> Installed:
+    return Installed(stack=with_extra(installed, "bridge"), output=installed.output, seconds=installed.seconds)
+
+
+@pytest.fixture
+def guest(with_bridge: Installed) -> Iterator[Guest]:
+    with booted(with_bridge.stack, "kloros-bridge") as guest:
+        yield guest
+
+
+def test_agents_talk_through_the_confined_unit(guest: Guest, operator: Operator) -> None:
+    operator.without_timer().configure("")
+    bridge = Bridge(guest)
+    assert operator.state_of(SERVICE) == "active", "it is active as soon as it is ready"
+    token = guest.sh("klorosctl token issue --agent executioner --ttl 1h 2>/dev/null").out.strip()
+    status, made = bridge.ask("POST", "/v1/mcp/create_thread", {"workspace_id": "kloros", "title": "t"}, token)
+    assert status == 200, made
+    posted = {"thread_id": json.loads(made)["thread_id"], "body": "done"}
+    assert bridge.ask("POST", "/v1/mcp/post_message", posted, token)[0] == 200
+    assert bridge.ask("GET", "/ready") == (200, '{"ready":true,"reasons":{}}')
+    assert bridge.ask("GET", "/")[0] == 200, "Pulse is beside it"
+    assert guest.sh("stat -c '%a %U' /var/lib/kloros/keys/tokens.json").out.strip() == "600 kloros"
+    assert token.split(".")[2] not in guest.sh(f"journalctl --no-pager -u {SERVICE} -o json").out
+    (line,) = guest.journal(f"_SYSTEMD_UNIT={SERVICE}", "EVENT=request.answered", "OPERATION=post_message")
+    assert (line["AGENT_ID"], line["STATUS"]) == ("executioner", "200")
+
+    token_id = json.loads(guest.sh("klorosctl token list --json").out)[0]["token_id"]
+    guest.sh(f"klorosctl token revoke {token_id}")
+    until(lambda: bridge.ask("POST", "/v1/mcp/list_threads", {}, token)[0] == 401, what="the running bridge knows")
+
+    first = bridge.pid()
+    guest.sh(f"systemctl kill --signal=KILL {SERVICE}")
+    until(lambda: bridge.pid() not in (0, first), what="it is started again")
+    until(lambda: operator.state_of(SERVICE) == "active", what="it is ready again")
+    assert bridge.ask("GET", "/ready")[0] == 200
+    guest.sh(f"systemctl stop {SERVICE}")
+    assert operator.property_of(SERVICE, "Result") == "success"
