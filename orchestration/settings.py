@@ -609,10 +609,6 @@ class Settings(_Section):
     textfile: Annotated[AbsolutePath, Field(examples=[_COLLECTED])]
     """File for node_exporter's textfile collector: of the state in `/var/lib/kloros` that in the folder of Debian's package,
     `/var/lib/prometheus/node-exporter/kloros.prom`; of any other state `kloros.prom` in its folder by default."""
-    database_url: Annotated[str, Field(pattern=r"^(postgres(ql)?://\S*)?$", examples=["postgresql:///kloros"])] = ""
-    """PostgreSQL 15 or later for what the bridge keeps: a URL of libpq. Empty: `kloros.db` in the state folder, beside what
-    ticks keep, which is always there. A password belongs into `PGPASSFILE`, for settings are shown. Needs the extra
-    `postgres`."""
     launcher: Annotated[Literal["auto", "systemd", "detached"], Field(examples=["auto"])] = "auto"
     """How cycles are started: by kloros-cycle.path, or as a process of its own; `auto` sees which there is."""
     phase: Phase = Phase()
