@@ -70,8 +70,13 @@ class Messages(Protocol):
         """Return up to `limit` messages after `since_seq`, in order, with the thread and the reader's place in it."""
         ...
 
-    async def read_text(self, thread_id: str, *, reader: str, since_seq: int, limit: int) -> ReadingText:
-        """Do as `read`, with the messages as JSON text: several times as fast."""
+    async def read_text(
+        self, thread_id: str, *, reader: str, since_seq: int, limit: int, sees_all: bool = True
+    ) -> ReadingText:
+        """Do as `read`, with the messages as JSON text: several times as fast.
+
+        Unless the reader sees all, messages from and to others are left out; `next_seq` is past them nevertheless.
+        """
         ...
 
     async def search(

@@ -45,7 +45,11 @@ class Bridge:
 
     async def ask(self, who: Caller, method: str, **asked: Any) -> Any:
         """Ask as a face does: a model of the wire to the command of that name."""
-        return await getattr(self.commands, method)(who, ASKS[method].model_validate(asked))
+        wanted = ASKS[method].model_validate(asked)
+        answer = await getattr(self.commands, method)(who, wanted)
+        if method == "read_messages" and not wanted.wait_seconds:  # the two ways to read say the same
+            assert wire.MessagesRead.model_validate_json(await self.commands.read_messages_text(who, wanted)) == answer
+        return answer
 
     async def code(self, who: Caller, method: str, **asked: Any) -> str:
         """Ask, and give `done` or the code of the refusal."""

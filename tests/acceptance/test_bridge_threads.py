@@ -96,6 +96,8 @@ def test_twenty_turns_without_progress_block_the_thread(place: str, capfd: pytes
         )
         assert await bridge.code(OPERATOR, "update_thread_status", thread_id=thread_id, status="active") == "done"
         assert (await bridge.post(EXECUTIONER, thread_id)).thread_status == "active"
+        tally = {("messages_posted", "chat"): 32, ("messages_posted", "other"): 1, ("threads_blocked", "guard"): 1}
+        assert bridge.commands.tally == tally
 
     play(place, scene, GUARDED)
     assert "thread.blocked" in capfd.readouterr().err
@@ -210,6 +212,18 @@ def test_heartbeats_are_kept_and_audited_when_something_changes(place: str) -> N
         assert seen == {"executioner": (None, None), "reviewer": (told.recorded_at, "idle")}
         rows = [row for row in await bridge.audit() if row.operation == "heartbeat_session"]
         assert [row.after and row.after["status"] for row in rows] == ["active", "idle"]
+
+    play(place, scene)
+
+
+def test_a_thread_takes_so_many_participants(place: str) -> None:
+    async def scene(bridge: Bridge) -> None:
+        thread_id = await bridge.thread(*(caller(f"a{number}") for number in range(64)))
+        asked = {"thread_id": thread_id, "agent_id": "one-more"}
+        assert await bridge.code(LEAD, "add_participant", **asked) == "CONFLICT"
+        assert not (await bridge.ask(LEAD, "add_participant", thread_id=thread_id, agent_id="a1")).changed
+        await bridge.ask(LEAD, "remove_participant", thread_id=thread_id, agent_id="a1")
+        assert await bridge.code(LEAD, "add_participant", **asked) == "done"
 
     play(place, scene)
 

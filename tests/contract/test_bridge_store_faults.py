@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import sys
+import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -24,6 +25,7 @@ from orchestration.bridge.port import Store
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.bridge.state import Ask, Change, Facts
 from orchestration.bridge.wire import MessagePosted
+from orchestration.store.sqlite import SqliteDatabase
 from tests.contract.bridging import WORKSPACE, opened_thread, post, posted_surely, posting
 from tests.contract.conftest import opened_at
 from tests.contract.postgres import Cluster
@@ -339,6 +341,22 @@ async def test_a_commit_whose_answer_is_lost_is_found_and_not_made_twice(
 
 @pytest.mark.anyio
 @pytest.mark.xdist_group("postgres")
+async def test_it_hears_others_again_when_its_connection_was_cut(cluster: Cluster) -> None:
+    place = cluster.new_database()
+    async with store_at(place) as store, asyncio.timeout(DEADLINE):
+        for heard in (1, 0, 1):
+            while store.figures()["listening"] != heard:
+                await asyncio.sleep(0.01)
+            if heard:
+                async with await psycopg.AsyncConnection.connect(place, autocommit=True) as other:
+                    await other.execute(
+                        b"SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                        b" WHERE datname = current_database() AND query LIKE '%LISTEN%' AND pid <> pg_backend_pid()"
+                    )
+
+
+@pytest.mark.anyio
+@pytest.mark.xdist_group("postgres")
 async def test_a_thread_that_another_holds_keeps_no_other_waiting(cluster: Cluster) -> None:
     place = cluster.new_database()
     async with store_at(place) as store:
@@ -375,3 +393,36 @@ async def test_what_waits_when_a_store_is_closed_is_committed(tmp_path: Path) ->
     await store.close()
     assert [answer.seq for answer in await asyncio.gather(*posts)] == list(range(1, 51))
     assert (await refusal(post(store, thread_id, "late"))).code == Code.UNAVAILABLE
+
+
+@pytest.mark.anyio
+async def test_a_busy_bridge_lets_the_ticks_write(tmp_path: Path) -> None:
+    place = str(tmp_path / "kloros.db")
+
+    def tick() -> float:
+        """Write as a tick does; return the longest wait."""
+        database, longest = SqliteDatabase(place), 0.0
+        for number in range(20):
+            began = time.monotonic()
+            with database.transaction():
+                database.run("facts.set", name="tick", value=str(number))
+            longest = max(longest, time.monotonic() - began)
+        database.close()
+        return longest
+
+    async with store_at(place) as store:
+        ids = [await opened_thread(store) for _ in range(4)]
+        posting_on = asyncio.Event()
+
+        async def write(writer: int) -> None:
+            while not posting_on.is_set():
+                await post(store, ids[writer % 4], "x", sender=f"a{writer}")
+
+        writers = [asyncio.ensure_future(write(number)) for number in range(32)]
+        while (busy := store.figures()["changes"]) < 200:
+            await asyncio.sleep(0.001)
+        longest = await asyncio.to_thread(tick)
+        posting_on.set()
+        await asyncio.gather(*writers)
+        assert store.figures()["changes"] > busy
+    assert longest < 5  # a tick gives up after ten seconds

@@ -9,6 +9,7 @@ and are raised inside, after authority, so that a stranger learns nothing from t
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -49,6 +50,9 @@ class Desk:
     def __init__(self, store: Store, rules: Rules | None = None, *, now: Callable[[], datetime] = clock.now) -> None:
         self.store = store
         self.rules = rules or Rules()
+        self.tally = Counter[tuple[str, str]]()
+        """What this process has done, for metrics: `messages_posted` by kind or type of event (one that the wire knows, or
+        `other`), `threads_blocked` by `guard` or `caller`."""
         self._now = now
 
     def new_id(self, kind: str) -> str:

@@ -156,7 +156,10 @@ class ThreadCommands(Desk):
             said = replace(said, message=said.message.model_copy(update={"traceparent": caller.traceparent}))
             return Change(answer=answer, status=(asked.status, reason), progress=Progress(), posts=(said,), audit=(told,))
 
-        return await self.in_thread(caller, "update_thread_status", asked.thread_id, plan)
+        done = await self.in_thread(caller, "update_thread_status", asked.thread_id, plan)
+        if done.changed and done.status is wire.ThreadStatus.BLOCKED:
+            self.tally["threads_blocked", "caller"] += 1
+        return done
 
 
 def status_message(

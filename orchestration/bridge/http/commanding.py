@@ -51,7 +51,7 @@ class Commanding:
     ) -> None:
         """Take an object with one coroutine function for each method, under its name; `refuse` audits, and raises."""
         self._refuse = refuse
-        self._commands: Mapping[str, _Command] = {one.name: _Command(one, getattr(commands, one.name)) for one in methods}
+        self._commands: Mapping[str, _Command] = {one.name: _Command(one, _best(commands, one.name)) for one in methods}
         self._verifier = verifier
         self._measures = measures
 
@@ -77,19 +77,24 @@ class Commanding:
             answer = await self._waited(here, command, asked, caller)
         else:
             answer = await command.call(caller, asked)
-        await here.answer(200, command.answers.dump_json(answer))
+        await here.answer(200, answer if isinstance(answer, bytes) else command.answers.dump_json(answer))
 
-    async def _waited(self, here: Exchange, command: _Command, asked: BaseModel, caller: Caller) -> BaseModel:
+    async def _waited(self, here: Exchange, command: _Command, asked: BaseModel, caller: Caller) -> BaseModel | bytes:
         here.waits = True
         if self._measures.polls >= MOST_POLLS:
             told = f"{MOST_POLLS} reads wait already, as many as may"
             raise Refused(Code.UNAVAILABLE, told, rule="http.polls", retry_after=5)
         self._measures.polls += 1
         try:
-            answer: BaseModel = await command.call(caller, asked)
+            answer: BaseModel | bytes = await command.call(caller, asked)
         finally:
             self._measures.polls -= 1
         return answer
+
+
+def _best(commands: object, name: str) -> Any:
+    """Return the command, or the one that gives its answer as JSON already, where there is such a one."""
+    return getattr(commands, f"{name}_text", None) or getattr(commands, name)
 
 
 async def admitted(here: Exchange, verifier: Verifier) -> Caller:

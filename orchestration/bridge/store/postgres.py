@@ -167,9 +167,11 @@ class PostgresStore:
 
         return await self._look(look)
 
-    async def read_text(self, thread_id: str, *, reader: str, since_seq: int, limit: int) -> ReadingText:
+    async def read_text(
+        self, thread_id: str, *, reader: str, since_seq: int, limit: int, sees_all: bool = True
+    ) -> ReadingText:
         """Let the server write the JSON."""
-        asked = {"thread_id": thread_id, "reader": reader, "since_seq": since_seq, "limit": limit}
+        asked = {"thread_id": thread_id, "reader": reader, "since_seq": since_seq, "limit": limit, "sees_all": sees_all}
         (found,) = await self._rows("bridge_postgres.read_text", **asked)
         thread, place = found["place"] or (None, None)
         return ReadingText(
@@ -283,6 +285,7 @@ class PostgresStore:
             "pool_size": pool.get("pool_size", 0),
             "pool_available": pool.get("pool_available", 0),
             "pool_waiting": pool.get("requests_waiting", 0),
+            "listening": float(self._listening),
             "down": float(self._probing is not None),
         }
 
@@ -395,10 +398,11 @@ class PostgresStore:
             with suppress(psycopg.Error, OSError, Refused):
                 async with await self.connected() as connection:
                     await connection.execute(query("bridge_postgres.listen"))
-                    self._listening = True
+                    await self._rows("bridge_postgres.notify", news="{}")  # that it is heard proves that others are
                     await self._look_for_news()
                     async for told in connection.notifies():
                         if told.channel == _CHANNEL:
+                            self._listening = True
                             self._news.announce(json.loads(told.payload))
             self._listening = False
             await asyncio.sleep(_LOOK_SECONDS[0])

@@ -1,8 +1,9 @@
 """What the last commits left of busy threads, so that the next change can be planned without asking the database first.
 
-It is never trusted: the write that follows carries the thread's version, and where that has moved on nothing is written and
-the change is planned again under lock. Keys of earlier posts are not kept: a repeat hits the unique index, and goes the
-same way. How often agents posted has no version; it is what the database returned within the last second.
+SQLite tells, under its lock, whether anybody else has written since. In PostgreSQL it is never trusted: the write that
+follows carries the thread's version, and where that has moved on nothing is written and the change is planned again under
+lock. Keys of earlier posts are not kept: a repeat is looked up, or hits the unique index and goes the same way. How often
+agents posted has no version; it is what the database returned within the last second.
 """
 
 from __future__ import annotations
@@ -33,6 +34,13 @@ class RecentRates:
         now = time.monotonic()
         for row in returned or ():
             self._known[row["workspace_id"], row["agent_id"]] = (now, rows.rate(row))
+
+    def keep(self, counted: Mapping[tuple[str, str], Rate]) -> None:
+        """Take what a batch has counted, where nobody else counts."""
+        if len(self._known) > _MOST_THREADS:
+            self._known.clear()
+        now = time.monotonic()
+        self._known.update({key: (now, rate) for key, rate in counted.items()})
 
     def get(self, key: tuple[str, str]) -> Rate | None:
         """Return it if it is new enough."""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NamedTuple, TypeVar, cast
 
 from orchestration.bridge.census import Census, Tally
@@ -37,6 +38,7 @@ from orchestration.bridge.state import (
 from orchestration.bridge.store import counting, rows
 from orchestration.bridge.store.batch import Batch, Loaded, Outcome, Wanted, settle
 from orchestration.bridge.store.news import News
+from orchestration.bridge.store.recent import Recent, RecentRates
 from orchestration.bridge.store.verification import verified
 from orchestration.bridge.wire import AuditEntry, Message, Participant, ThreadListed, ThreadStatus
 from orchestration.bridge.words import words
@@ -137,12 +139,14 @@ class SqliteStore:
 
         return await self._look(look)
 
-    async def read_text(self, thread_id: str, *, reader: str, since_seq: int, limit: int) -> ReadingText:
+    async def read_text(
+        self, thread_id: str, *, reader: str, since_seq: int, limit: int, sees_all: bool = True
+    ) -> ReadingText:
         """Let SQLite write the JSON."""
 
         def look(connection: sqlite3.Connection) -> ReadingText:
             place = connection.execute(sql("bridge.place"), {"thread_id": thread_id, "reader": reader}).fetchone()
-            asked = {"thread_id": thread_id, "since_seq": since_seq, "limit": limit}
+            asked = {"thread_id": thread_id, "reader": reader, "since_seq": since_seq, "limit": limit, "sees_all": sees_all}
             found = connection.execute(sql("bridge_sqlite.read_text"), asked).fetchone()
             return ReadingText(
                 thread=None if place is None else rows.thread(place),
@@ -352,6 +356,8 @@ class _Writer:
         self._closing = False
         self._connection: sqlite3.Connection | None = None
         self._commits = self._changes = 0
+        self._version = -1
+        self._recent, self._rates = Recent(), RecentRates()
         self._thread = threading.Thread(target=self._work, name="bridge-write", daemon=True)
         self._thread.start()
 
@@ -412,7 +418,7 @@ class _Writer:
         try:
             connection.execute("BEGIN IMMEDIATE")
             asks = [waiting.ask for waiting in batch]
-            planned = Batch(_loaded(connection, asks))
+            planned = Batch(self._known(connection, asks) or _loaded(connection, asks))
             for waiting in batch:
                 planned.add(waiting.ask, waiting.plan, self._clock())
             for name, lines in planned.rows().lists().items():
@@ -420,7 +426,10 @@ class _Writer:
                 if name == "posts":
                     connection.executemany(sql("bridge_sqlite.write_words"), lines)
             connection.execute("COMMIT")
+            self._recent.remember(planned.known, asks)
+            self._rates.keep(planned.known.rates)
         except BaseException as error:
+            self._recent = Recent()
             with suppress(sqlite3.Error):
                 connection.rollback()
             if not isinstance(error, _OF_CONTENT):
@@ -428,6 +437,16 @@ class _Writer:
                 self._connection = None
             raise
         return planned
+
+    def _known(self, connection: sqlite3.Connection, asks: list[Ask]) -> Loaded | None:
+        """Return what the last commits left, unless anybody else has written since; keys are looked up."""
+        (version,) = connection.execute("PRAGMA data_version").fetchone()
+        if version != self._version:
+            self._version, self._recent, self._rates = version, Recent(), RecentRates()
+        known = self._recent.known(asks, self._rates)
+        if known is not None:
+            _look_keys_up(connection, Wanted(asks), known)
+        return known
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -444,12 +463,19 @@ def _connected(path: str) -> sqlite3.Connection:
     return connection
 
 
+def _found(connection: sqlite3.Connection, query: str, keys: Iterable[object], name: str = "keys") -> Iterable[Any]:
+    keys = list(keys)
+    return connection.execute(sql(f"bridge_sqlite.{query}"), {name: rows.written(keys)}).fetchall() if keys else ()
+
+
+def _look_keys_up(connection: sqlite3.Connection, wanted: Wanted, loaded: Loaded) -> None:
+    for row in _found(connection, "keys", wanted.keys):
+        loaded.keys[row["thread_id"], row["sender"], row["idempotency_key"]] = rows.remembered(row)
+
+
 def _loaded(connection: sqlite3.Connection, asks: Iterable[Ask]) -> Loaded:
     wanted, loaded = Wanted(asks), Loaded()
-
-    def found(query: str, keys: Iterable[object], name: str = "keys") -> Iterable[Any]:
-        keys = list(keys)
-        return connection.execute(sql(f"bridge_sqlite.{query}"), {name: rows.written(keys)}).fetchall() if keys else ()
+    found = partial(_found, connection)
 
     for row in found("threads", wanted.threads, "ids"):
         loaded.threads[row["thread_id"]] = rows.thread(row)
@@ -459,8 +485,7 @@ def _loaded(connection: sqlite3.Connection, asks: Iterable[Ask]) -> Loaded:
         loaded.members.setdefault(row["thread_id"], {})[row["agent_id"]] = rows.member(row)
     for row in found("rates", wanted.agents):
         loaded.rates[row["workspace_id"], row["agent_id"]] = rows.rate(row)
-    for row in found("keys", wanted.keys):
-        loaded.keys[row["thread_id"], row["sender"], row["idempotency_key"]] = rows.remembered(row)
+    _look_keys_up(connection, wanted, loaded)
     for row in found("findings", wanted.findings):
         loaded.findings[row["thread_id"], row["finding_id"]] = rows.finding(row)
     for row in found("replies", wanted.replies, "ids"):

@@ -53,8 +53,8 @@ CREATE TABLE bridge_messages (
 );
 CREATE UNIQUE INDEX bridge_messages_by_key ON bridge_messages (thread_id, sender, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
--- The words of each body (bridge/words.py); it keeps no text of its own.
-CREATE VIRTUAL TABLE bridge_words USING fts5 (words, content = '', tokenize = 'unicode61 remove_diacritics 0');
+-- The words of each body (bridge/words.py): no text, no places, no sizes, for every page more is a slower commit.
+CREATE VIRTUAL TABLE bridge_words USING fts5 (words, content = '', columnsize = 0, detail = none, tokenize = 'unicode61 remove_diacritics 0');
 
 CREATE TABLE bridge_findings (
     thread_id   TEXT    NOT NULL,
@@ -108,7 +108,7 @@ CREATE TABLE bridge_revocations (
 ) WITHOUT ROWID;
 
 CREATE TABLE bridge_audit (
-    entry        INTEGER PRIMARY KEY AUTOINCREMENT,
+    entry        INTEGER PRIMARY KEY,           -- rising: no row is ever removed
     chain        TEXT    NOT NULL,              -- a thread's id, or 'workspace:' and its name
     link         INTEGER NOT NULL,              -- from 1, without gaps
     at           TEXT    NOT NULL,

@@ -50,4 +50,4 @@ SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY;
 
 -- name: bridge_postgres.read_text
 -- Give a thread, the reader's place in it, and its next messages as JSON.
-SELECT place, messages, last FROM bridge_read(:thread_id, :reader, :since_seq, :limit);
+SELECT place, messages, last FROM bridge_read(:thread_id, :reader, :since_seq, :limit, :sees_all);

@@ -145,12 +145,12 @@ ORDER BY m.created_at DESC, m.message_id DESC LIMIT :limit;
 SELECT thread_id, last_seq FROM bridge_threads WHERE thread_id IN (SELECT value FROM json_each(:ids));
 
 -- name: bridge_sqlite.read_text
--- Give the next messages of a thread as JSON in the words of the wire.
+-- Give the next messages of a thread as JSON in the words of the wire, without those meant for others than the reader.
 SELECT '[' || group_concat(message, ',') || ']' AS messages, max(seq) AS last
 FROM (
-    SELECT seq, json_object(
+    SELECT seq, CASE WHEN :sees_all OR addressee IS NULL OR :reader IN (addressee, sender) THEN json_object(
         'message_id', message_id, 'thread_id', thread_id, 'seq', seq, 'sender', sender, 'kind', kind, 'body', body,
         'metadata', json(metadata), 'in_reply_to', in_reply_to, 'to', addressee, 'created_at', created_at,
-        'traceparent', traceparent) AS message
+        'traceparent', traceparent) END AS message
     FROM bridge_messages WHERE thread_id = :thread_id AND seq > :since_seq ORDER BY seq LIMIT :limit
 );
