@@ -89,8 +89,8 @@ class Bridge:
     _store: Store
     _face: Face
 
-    def __init__(self, settings: Settings, *, admits: Callable[[str], bool]) -> None:
-        """Take the settings; `admits` tells whether an `Authorization` may read the metrics."""
+    def __init__(self, settings: Settings, *, admits: Callable[[str, str], bool]) -> None:
+        """Take the settings; `admits` tells whether a `Host` and an `Authorization` may read the metrics."""
         self._settings = settings
         self._admits = admits
         self._keys = _keys(settings)

@@ -159,7 +159,11 @@ def _with_bridge(
     except ImportError as error:
         hint = "install the extra bridge: sudo ./install.sh --with bridge, or pip install 'kloros-orchestration[bridge]'"
         raise Usage(f"the bridge needs a package that is not installed: {error.name}", hint=hint) from error
-    bridge = bridge_wiring.Bridge(settings, admits=admission.admits)
+
+    def admits(host: str, authorization: str) -> bool:
+        return admission.knows(host) and admission.admits(authorization)
+
+    bridge = bridge_wiring.Bridge(settings, admits=admits)
 
     def stop() -> None:
         bridge.stop()

@@ -20,6 +20,8 @@ MAX_METADATA: Final = 16 * 1024
 MAX_METADATA_DEPTH: Final = 8
 MAX_TITLE: Final = 200
 MAX_WAIT: Final = 30.0
+LARGEST_SEQ: Final = 2**53 - 1
+"""Of messages and of the audit: what every client's numbers can hold, and every store's."""
 
 AgentId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}$", examples=["reviewer"])]
 WorkspaceId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}$", examples=["kloros"])]
@@ -209,7 +211,7 @@ class MessagePosted(_Answer):
 class ReadMessages(_Request):
     thread_id: ThreadId
     agent_id: AgentId | None = None
-    since_seq: Annotated[int, Field(ge=0, examples=[0])] = 0
+    since_seq: Annotated[int, Field(ge=0, le=LARGEST_SEQ, examples=[0])] = 0
     """Messages after this one are wanted."""
     limit: Annotated[int, Field(ge=1, le=200, examples=[50])] = 50
     wait_seconds: Annotated[float, Field(ge=0, le=MAX_WAIT, examples=[20])] = 0
@@ -226,7 +228,7 @@ class MessagesRead(_Answer):
 class AckRead(_Request):
     thread_id: ThreadId
     agent_id: AgentId | None = None
-    last_read_seq: Annotated[int, Field(ge=0, examples=[12])]
+    last_read_seq: Annotated[int, Field(ge=0, le=LARGEST_SEQ, examples=[12])]
 
 
 class ReadAcked(_Answer):
@@ -331,7 +333,7 @@ class MessagesFound(_Answer):
 
 class GetAudit(_Request):
     thread_id: ThreadId | None = None
-    after: Annotated[int, Field(ge=0)] = 0
+    after: Annotated[int, Field(ge=0, le=LARGEST_SEQ)] = 0
     limit: Annotated[int, Field(ge=1, le=200, examples=[50])] = 50
 
 

@@ -97,6 +97,7 @@ def test_rotation_keeps_tokens_good_and_their_key_only_as_long(host: Host) -> No
     assert identity(host, new["token"]).token_id == new["token_id"]
     held = json.loads((host.state / "keys/tokens.json").read_text())["keys"]
     assert [("d" in one) for one in held] == [False, True], "the private part of the old one is gone"
+    assert [one["kid"] for one in ring(host).jwks(time.time() + 1800)["keys"]] == kids
     later = time.time() + 3600 + 60
     assert [one["kid"] for one in ring(host).jwks(later)["keys"]] == [kids[1]]
 

@@ -187,6 +187,13 @@ def test_pulse_is_beside_it_and_neither_token_opens_the_other(host: Host) -> Non
         assert served.get("/ready").json == {"ready": True, "reasons": {}}
 
 
+def test_a_page_of_somebody_elses_can_not_read_the_metrics(host: Host) -> None:
+    """A browser asks under the name that an attacker has made lead to this host."""
+    with serving(host, "--bridge") as served:
+        assert served.get("/metrics").status == 200
+        assert served.get("/metrics", host="evil.example").status == 401
+
+
 def test_it_tells_systemd_that_it_is_ready_lives_and_ends(host: Host, tmp_path: Path) -> None:
     path = tmp_path / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:

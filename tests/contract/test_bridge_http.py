@@ -217,6 +217,17 @@ def test_a_newer_major_version_is_refused_by_every_method(method: str) -> None:
     on_bridge(test)
 
 
+@pytest.mark.parametrize(
+    ("method", "field"), [("read_messages", "since_seq"), ("ack_read", "last_read_seq"), ("get_audit", "after")]
+)
+def test_no_number_is_larger_than_stores_can_hold(method: str, field: str) -> None:
+    async def test(bridge: Bridged) -> None:
+        error = refused(await bridge.post(method, {"thread_id": THREAD, field: 2**53}), Code.INVALID_ARGUMENT)
+        assert error["details"].keys() == {field}
+
+    on_bridge(test)
+
+
 def test_a_nested_field_is_named_by_its_path() -> None:
     async def test(bridge: Bridged) -> None:
         asked = {"workspace_id": "kloros", "title": "t", "participants": ["a", "not ok"]}

@@ -69,6 +69,11 @@ def test_the_header_chooses_no_algorithm(algorithm: object) -> None:
     assert verified(one, token) in (Rule.ALGORITHM, Rule.NOT_A_TOKEN)
 
 
+def test_an_algorithm_that_is_not_ours_asks_nobody_for_keys() -> None:
+    token = f"{segment({'alg': 'none', 'kid': 'unknown'})}.{segment(claims(NOW))}."
+    assert verified(verifier(SigningKey("k")), token) is Rule.ALGORITHM
+
+
 @pytest.mark.parametrize("encoding", [serialization.Encoding.PEM, serialization.Encoding.DER])
 def test_a_public_key_is_no_secret(encoding: serialization.Encoding) -> None:
     key = SigningKey("k", "RS256")
@@ -274,7 +279,7 @@ def test_an_outage_of_the_issuer_is_bridged_and_then_told_as_ours(answer: str, t
                 case "no keys":
                     server.body = b'{"keys": []}'
                 case "too large":
-                    server.body = b" " * (LARGEST + 1)
+                    server.body = jwks(key) + b" " * LARGEST
                 case _:
                     server.hangs.set()
             clock.at += 600

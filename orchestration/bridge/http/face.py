@@ -54,7 +54,7 @@ class Face:
         methods: Sequence[Method] = METHODS,
         refuse: Refuse | None = None,
         beside: Sequence[BaseRoute] = (),
-        admits: Callable[[str], bool] = lambda _authorization: True,
+        admits: Callable[[str, str], bool] = lambda _host, _authorization: True,
         heartbeat: float = 15.0,
     ) -> None:
         """Put it together.
@@ -63,7 +63,7 @@ class Face:
             commands: an object with one coroutine function per method, `await commands.post_message(caller, asked)`.
             checks: what `/ready` asks; by name what is wrong, or an empty text.
             jwks: the public keys of this host's own issuer; none where tokens come from elsewhere.
-            admits: whether an `Authorization` may read the metrics.
+            admits: whether who asks under this `Host`, with this `Authorization`, may read the metrics.
             refuse: takes note, in the audit, of what a verified caller asked in a form that no method takes; and raises it.
             beside: further routes, asked last. heartbeat: seconds between two signs of life on an event stream.
         """
@@ -154,7 +154,7 @@ class Face:
         return JSONResponse({"ready": not wrong, "reasons": wrong}, 503 if wrong else 200)
 
     async def _metrics(self, request: Request) -> Response:
-        if not self._admits(request.headers.get("authorization", "")):
+        if not self._admits(request.headers.get("host", ""), request.headers.get("authorization", "")):
             raise Refused(Code.UNAUTHORIZED, errors.UNAUTHORIZED, rule="http.metrics")
         openmetrics = "application/openmetrics-text" in request.headers.get("accept", "")
         text = self.measures.text(openmetrics=openmetrics)

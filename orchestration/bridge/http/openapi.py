@@ -14,7 +14,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from orchestration import __version__
 from orchestration.bridge.methods import Method
 from orchestration.bridge.refusal import STATUS, Code
-from orchestration.bridge.wire import Message
+from orchestration.bridge.wire import LARGEST_SEQ, Message
 
 _REF: Final = "#/components/schemas/{model}"
 _JSON: Final = "application/json"
@@ -118,7 +118,7 @@ def _operation(method: Method, refs: dict[Any, Any]) -> dict[str, Any]:
 
 def _events() -> dict[str, Any]:
     sent = "Server-sent events, one `message` per message of the thread; `data` is a Message, `id` its seq. It has no end."
-    seq = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
+    seq = {"type": "integer", "minimum": 0, "maximum": LARGEST_SEQ}
     return {
         "operationId": "thread_events",
         "summary": "Follow a thread, from a message on.",

@@ -26,7 +26,7 @@ from orchestration.bridge.auth.claims import Rejected
 from orchestration.bridge.http import exchange
 from orchestration.bridge.http.commanding import admitted
 from orchestration.bridge.refusal import Code, Refused
-from orchestration.bridge.wire import Message, ReadMessages
+from orchestration.bridge.wire import LARGEST_SEQ, Message, ReadMessages
 from orchestration.serving import requests
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ _HEARTBEAT: Final = 15.0
 _AT_ONCE: Final = 50
 _BYTES_AT_ONCE: Final = 128 * 1024
 """A read is to be no larger than this; messages may be, each by itself."""
-_LARGEST_SEQ: Final = 2**63 - 1
 _MESSAGE: Final = TypeAdapter(Message)
 _HEADERS: Final = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no")]
 
@@ -154,7 +153,7 @@ def _since(scope: Scope) -> int:
     last = requests.header(scope, b"last-event-id")
     query = parse_qs(scope["query_string"].decode("latin-1"))
     given = last.decode("latin-1") if last else query.get("since_seq", ["0"])[0]
-    if not (given.isascii() and given.isdecimal() and len(given) <= 19 and int(given) <= _LARGEST_SEQ):
+    if not (given.isascii() and given.isdecimal() and len(given) <= 19 and int(given) <= LARGEST_SEQ):
         name = "Last-Event-ID" if last else "since_seq"
         told = f"{name} must be the number of a message, or 0"
         raise Refused(Code.INVALID_ARGUMENT, told, rule="http.fields", details={name: "a whole number"})
