@@ -44,6 +44,7 @@ COMMANDS: Mapping[str, str] = {
     "consent": "loop",
     "promotions": "promotions",
     "baseline": "baseline",
+    "escrow": "escrow",
     "heuristics": "heuristics",
     "intents": "intents",
     "pulse": "pulse",

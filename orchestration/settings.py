@@ -157,6 +157,36 @@ class Promotions(_Section):
         return bounds
 
 
+class EscrowRule(_Section):
+    """One rule of `[escrow] require`: a table such as `{parameter = "lr*", change_over = 0.2}`. What it names must all hold,
+    parameter and size of one and the same change; at least one is given."""
+
+    parameter: Annotated[str, Field(examples=["learning_rate"])] = ""
+    """Name of a parameter, or a pattern with `*`, `?` and `[…]`. Empty: any."""
+    change_over: Annotated[float | None, Field(ge=0, examples=[0.2])] = None
+    """Relative change of a parameter beyond which, up or down, it matches (0.2 is 20 %). A new parameter, and any change of
+    one that was 0, is beyond every size. Not given: any change."""
+    actor: Annotated[str, Field(examples=["agent-x"])] = ""
+    """OS user who owns the promotion's file. Empty: anybody."""
+
+    @model_validator(mode="after")
+    def _names_something(self) -> EscrowRule:
+        if not self.parameter and not self.actor and self.change_over is None:
+            raise ValueError('the rule names nothing, so it would hold everything; for that, write parameter = "*"')
+        return self
+
+
+class Escrow(_Section):
+    """Which accepted promotions wait for a person instead of going into the baseline: `klorosctl escrow`."""
+
+    require: Annotated[tuple[EscrowRule, ...], Field(examples=['require = [{parameter = "lr*"}, {change_over = 0.2}]'])] = ()
+    """Rules; an accepted promotion that one of them matches is held. None: nothing is held."""
+    four_eyes: Annotated[bool, Field(examples=[True])] = False
+    """Whether nobody approves a promotion whose file they owned. What was held under it keeps to it."""
+    expires_after: Annotated[Duration, Field(examples=["14d"])] = timedelta(0)
+    """Time after which an entry that nobody decided on expires, without a change; 0 for never."""
+
+
 class Intents(_Section):
     """How requests in `intents/` are taken in."""
 
@@ -380,6 +410,20 @@ class Loop(_Section):
     """Revision, as git names them, that must be checked out."""
 
 
+class Validation(_Section):
+    """What becomes of a version of the baseline, by the results of the PHASEs under it and under the version before; see
+    docs/explanation/validation.md."""
+
+    keep_at: Annotated[float, Field(ge=0, examples=[0.02])] = 0.02
+    """Relative gain of the median from which a version counts as kept (0.02 is +2 %); between the two it is neutral."""
+    roll_back_below: Annotated[float, Field(le=0, examples=[-0.05])] = -0.05
+    """Relative gain of the median below which the version before is put in force again."""
+    results: Annotated[int, Field(ge=3, examples=[3])] = 3
+    """PHASE results on each side that are needed; with fewer, a version stays undecided. Three outvote one outlier."""
+    automatic: Annotated[bool, Field(examples=[True])] = True
+    """Whether ticks roll back by themselves. Off: the rollback waits in escrow for a person."""
+
+
 class Retention(_Section):
     """How long cycles stay on disk. One goes, with its bundle, when neither number nor age keeps it; its row in the store
     stays. Pinned cycles, unsettled ones, and those that something refers to are never removed. The loop's logs of iterations
@@ -396,6 +440,9 @@ class Retention(_Section):
     keep_processed: Annotated[Duration, Field(ge=timedelta(days=1), examples=["90d"])] = timedelta(days=90)
     """Intents in `intents/processed/`, with what the store remembers of them, and signals are kept for this long, the signal
     of the last PHASE that succeeded for good; at least a day."""
+    keep_versions: Annotated[int, Field(ge=10, examples=[100])] = 100
+    """Files of the newest versions of the baseline are kept in `baseline/versions/`: so many, at least 10. The store keeps
+    every version, so that each can still be shown, compared and rolled back to."""
 
 
 class Federation(_Section):
@@ -480,11 +527,13 @@ class Settings(_Section):
     phase: Phase = Phase()
     dream: Dream = Dream()
     promotions: Promotions = Promotions()
+    escrow: Escrow = Escrow()
     intents: Intents = Intents()
     observer: Observer = Observer()
     reflection: Reflection = Reflection()
     cycles: Cycles = Cycles()
     loop: Loop = Loop()
+    validation: Validation = Validation()
     retention: Retention = Retention()
     federation: Federation = Federation()
     pulse: Pulse = Pulse()

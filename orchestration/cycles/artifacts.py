@@ -154,6 +154,7 @@ def hand_over(cycle: Cycle, folder: str, settings: Settings, *, now: datetime) -
         BaselineInvalid: it has promotions, and there is no telling what they would be accepted into.
         Unwritable: disk full, read-only or not ours.
     """
+    from orchestration.host import users
     from orchestration.promotions.baseline import baseline_path, read_baseline
     from orchestration.promotions.handover import hand_over, to_bytes
     from orchestration.promotions.reading import read_promotions
@@ -170,7 +171,8 @@ def hand_over(cycle: Cycle, folder: str, settings: Settings, *, now: datetime) -
     )
     if stems and not found.candidates:
         raise Malformed(f"none of the cycle's {len(stems)} promotions can be read any more: {', '.join(stems[:5])}")
-    files.replace(handover_path(folder), to_bytes(hand_over(cycle.cycle, found.candidates)), 0o640)
+    handed = to_bytes(hand_over(cycle.cycle, found.candidates, user=users.name_of))
+    files.replace(handover_path(folder), handed, 0o640)
 
 
 def read_handover(folder: str) -> Handover:

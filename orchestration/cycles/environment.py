@@ -94,7 +94,7 @@ def of_hinted(path: str) -> dict[str, str]:
     return {"KLR_HINTS": path}
 
 
-def of_phase(cycle: Cycle, *, epoch: str, signals_dir: str) -> dict[str, str]:
-    """Return what a PHASE command gets: the epoch it is, and the folder of signals."""
+def of_phase(cycle: Cycle, *, epoch: str, signals_dir: str, baseline: str) -> dict[str, str]:
+    """Return what a PHASE command gets: the epoch it is, the folder of signals, and the path of the baseline it tests."""
     assert cycle.job is JobName.PHASE
-    return {"KLR_EPOCH": epoch, "KLR_SIGNALS_DIR": signals_dir}
+    return {"KLR_EPOCH": epoch, "KLR_SIGNALS_DIR": signals_dir, "KLR_BASELINE": baseline}

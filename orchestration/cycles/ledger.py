@@ -115,6 +115,7 @@ def forget(db: Database, cycle: CycleNumber) -> None:
     db.run("products.forget", cycle=cycle)
     db.run("bundles.forget", cycle=cycle)
     db.run("federation.forget", cycle=cycle)
+    db.run("validation.forget", cycle=cycle)
 
 
 def over(db: Database, *, keep_last: int, before: datetime, limit: int = -1, held_too: bool = False) -> list[CycleNumber]:

@@ -265,15 +265,16 @@ class Runner:
         return load.gpu_busy(self._settings.reflection.max_gpu, self._environ)
 
     def _environment(self, cycle: Cycle, folder: str) -> dict[str, str]:
+        baseline = self._path("baseline", "baseline.json")
         if cycle.job is JobName.LOOP:
             extra = environment.of_loop(cycle)
         elif cycle.job is JobName.PHASE:
-            extra = environment.of_phase(cycle, epoch=judgement.epoch_of(cycle), signals_dir=self._path("signals"))
+            epoch, signals = judgement.epoch_of(cycle), self._path("signals")
+            extra = environment.of_phase(cycle, epoch=epoch, signals_dir=signals, baseline=baseline)
             extra |= self._hints(cycle, folder)
         elif cycle.job is JobName.REFLECTION:
             extra = environment.of_reflection(cycle, digest=artifacts.digest_path(folder))
         else:
-            baseline = self._path("baseline", "baseline.json")
             extra = environment.of_dream(cycle, handover=artifacts.handover_path(folder), baseline=baseline)
         return environment.of_command(cycle, self._environ, state_dir=self._settings.state_dir, folder=folder, extra=extra)
 

@@ -48,8 +48,9 @@ def preview(kernel: Kernel, at: datetime | None = None) -> Preview:
     unsettled = ledger.unsettled(kernel.db)
     for cycle in unsettled:
         answers = settle.answered(kernel, cycle)
+        held = settle.held(kernel, cycle, answers)
         with kernel.db.transaction():
-            settle.note(kernel, cycle, answers)
+            settle.note(kernel, cycle, answers, held=held)
     asked_for = _asked_for(kernel) if at is None else ()
     found = take_in.look(kernel)
     if found.fault is not None:

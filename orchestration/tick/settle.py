@@ -1,4 +1,4 @@
-"""Applies what a finished cycle means, once: acks, baseline, failures, the PHASE's date.
+"""Applies what a finished cycle means, once: acks, baseline, failures, the PHASE's date, the verdict on the baseline.
 
 Acks first, each of them idempotent, then one transaction that notes everything, the new version of the baseline included,
 and marks the cycle settled; the baseline's files, which are copies, follow. Killed in between, the next tick goes on there.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 from datetime import datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from orchestration.cycles import ledger
@@ -22,10 +23,16 @@ from orchestration.tick import calendar
 from orchestration.tick.kernel import Kernel
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orchestration.baseline.escrow import Entry
+    from orchestration.baseline.verdicts import Concluded
+    from orchestration.phase.result import PhaseResult
     from orchestration.promotions.verdict import Answer
     from orchestration.tick.reflected import Left
 
 
+_NOTHING: Mapping[str, Entry] = MappingProxyType({})
 _NOT_TRIED = "nothing tells that it was tried: it is not in the cycle's promotions.json"
 _OF_THE_FOLDER = frozenset(
     {errno.EACCES, errno.EPERM, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
@@ -34,21 +41,31 @@ _OF_THE_FOLDER = frozenset(
 
 def settle(kernel: Kernel) -> None:
     """Settle every finished cycle that is not settled, oldest first."""
-    if kernel.db.rows("baseline.unwritten"):
-        _write_baseline(kernel)
+    due = kernel.db.rows("baseline.due", now=to_text(kernel.now()))
+    if due:
+        if any(row["what"] == "expired" for row in due):
+            _expire_escrow(kernel)
+        _write_copies(kernel)
     for cycle in ledger.unsettled(kernel.db):
         answers = answered(kernel, cycle)
-        hindrance = _write_files(kernel, cycle, answers)
+        hindrance = _hindrance(kernel, cycle) if answers else ""
         standing = () if hindrance else answers
+        waiting = held(kernel, cycle, standing)
+        _write_acks(kernel, cycle, standing, waiting)
+        _write_manifest(kernel, cycle)
         parked = _parked_by(kernel, cycle, _unanswered(cycle, standing), hindrance)
         if parked:
             _write_alerts(kernel, cycle, parked)
+        result = _phase_result(cycle)
         left = _left_by(kernel, cycle) if cycle.job is JobName.REFLECTION else None
         with kernel.db.transaction():
-            note(kernel, cycle, standing, hindrance)
+            note(kernel, cycle, standing, hindrance, held=waiting)
+            concluded = _validate(kernel, cycle, result)
             if left is not None:
                 _note_refused(kernel, cycle, left)
-        _write_baseline(kernel)
+        _write_copies(kernel)
+        _tell_held(waiting)
+        _tell(concluded)
         for stem, message in parked.items():
             log(Event.PROMOTION_PARKED, message, priority=Priority.ERROR, promotion=stem, cycle=cycle.cycle)
         log(Event.CYCLE_SETTLED, f"cycle {cycle.cycle} ({cycle.job}) {cycle.state}: settled", cycle=cycle.cycle)
@@ -84,7 +101,27 @@ def answered(kernel: Kernel, cycle: Cycle) -> tuple[Answer, ...]:
     return conclude(without(artifacts.read_handover(folder), elsewhere), artifacts.read_verdicts(folder, digest))
 
 
-def note(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...], hindrance: str = "") -> None:
+def held(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> Mapping[str, Entry]:
+    """Return what of it waits in escrow, stem → entry; reads, changes nothing.
+
+    Raises:
+        BaselineInvalid: nobody knows what the baseline is.
+    """
+    if not answers:
+        return _NOTHING
+    from orchestration.tick import hold
+
+    return hold.held(kernel, cycle, answers)
+
+
+def note(
+    kernel: Kernel,
+    cycle: Cycle,
+    answers: tuple[Answer, ...],
+    hindrance: str = "",
+    *,
+    held: Mapping[str, Entry] = _NOTHING,
+) -> None:
     """Write all of it into the store. Must run inside a transaction.
 
     A promotion that goes without an answer, whether the cycle failed or something hindered us, has failed once more: it
@@ -99,7 +136,7 @@ def note(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...], hindrance: s
     for answer in answers:
         _note_answer(kernel, cycle, answer)
     if answers:
-        _commit_baseline(kernel, cycle, answers)
+        _commit_baseline(kernel, cycle, answers, held)
     unanswered = _unanswered(cycle, answers)
     if unanswered:
         _note_failure(kernel, cycle, unanswered, hindrance)
@@ -109,20 +146,35 @@ def note(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...], hindrance: s
         kernel.db.run("federation.ask", cycle=cycle.cycle, now=to_text(now))
 
 
+def _phase_result(cycle: Cycle) -> PhaseResult | None:
+    if cycle.job is not JobName.PHASE:
+        return None
+    from orchestration.tick import validate
+
+    return validate.result_of(cycle)
+
+
+def _validate(kernel: Kernel, cycle: Cycle, result: PhaseResult | None) -> Concluded | None:
+    """Judge the baseline by a PHASE's result, and roll it back if it comes to that."""
+    if result is None:
+        return None
+    from orchestration.tick import validate
+
+    return validate.validate(kernel, cycle, result)
+
+
+def _tell(concluded: Concluded | None) -> None:
+    if concluded is not None:
+        from orchestration.tick import validate
+
+        validate.tell(concluded)
+
+
 def _unanswered(cycle: Cycle, answers: tuple[Answer, ...]) -> frozenset[str]:
     """Return the stems for which the cycle counts as a failure; what a person cancelled counts against nothing."""
     if cycle.state is CycleState.CANCELLED:
         return frozenset()
     return frozenset(cycle.origin.promotions) - {answer.stem for answer in answers}
-
-
-def _write_files(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> str:
-    """Write acks and manifest; return what keeps the answers from standing, empty when they do."""
-    hindrance = _hindrance(kernel, cycle) if answers else ""
-    if answers and not hindrance:
-        _write_acks(kernel, cycle, answers)
-    _write_manifest(kernel, cycle)
-    return hindrance
 
 
 def _write_manifest(kernel: Kernel, cycle: Cycle) -> None:
@@ -151,30 +203,54 @@ def _hindrance(kernel: Kernel, cycle: Cycle) -> str:
     return ""
 
 
-def _commit_baseline(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> None:
-    """Take what is accepted into the baseline, as one version."""
-    from orchestration.baseline import history
+def _commit_baseline(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...], held: Mapping[str, Entry]) -> None:
+    """Take what is accepted into the baseline, as one version, and what is held into escrow."""
+    from orchestration.baseline import escrow_ledger, history
     from orchestration.baseline.version import Kind, Provenance
     from orchestration.cycles import artifacts
     from orchestration.promotions.verdict import accepted_of
 
     handover = artifacts.read_handover(artifacts.cycle_dir(kernel.settings.cycles_dir, cycle.cycle))
     accepted = accepted_of(handover, answers)
+    escrow_ledger.supersede(kernel.db, [one.stem for one in accepted], cycle=cycle.cycle, at=kernel.now())
+    for entry in held.values():
+        escrow_ledger.hold(kernel.db, entry)
     reason = f"cycle {cycle.cycle} accepted {len(accepted)} of {len(answers)} promotions"
+    reason += f", {len(held)} of them wait in escrow" if held else ""
     made = Provenance(at=_ended_at(cycle), actor=history.PROGRAM, kind=Kind.CYCLE, reason=reason, cycle=cycle.cycle)
-    history.take_in(kernel.db, accepted, made, state_dir=kernel.settings.state_dir)
+    taken = [one for one in accepted if one.stem not in held]
+    history.take_in(kernel.db, taken, made, state_dir=kernel.settings.state_dir)
 
 
-def _write_baseline(kernel: Kernel) -> None:
-    """Bring the baseline's files up to the store."""
-    from orchestration.baseline import copies
+def _expire_escrow(kernel: Kernel) -> None:
+    from orchestration.baseline import escrow_ledger
 
+    with kernel.db.transaction():
+        late = escrow_ledger.expire(kernel.db, at=kernel.now())
+    for entry in late:
+        message = f"escrow {entry.entry} has expired, nobody decided on {entry.subject}"
+        log(Event.ESCROW_CLOSED, message, priority=Priority.WARNING, entry=entry.entry, cycle=entry.cycle)
+
+
+def _tell_held(held: Mapping[str, Entry]) -> None:
+    for entry in held.values():
+        message = f"promotion {entry.stem} waits for a person, {entry.rule}; klorosctl escrow show {entry.entry}"
+        log(Event.ESCROW_HELD, message, priority=Priority.NOTICE, entry=entry.entry, cycle=entry.cycle)
+
+
+def _write_copies(kernel: Kernel) -> None:
+    """Bring the files of baseline and escrow up to the store."""
+    from orchestration.baseline import copies, escrow_files
+
+    escrow_files.bring_up(kernel.db, kernel.path("escrow"))
     for version in copies.bring_up(kernel.db, kernel.path("baseline")):
         message = f"the baseline is version {version.version} now: {version.provenance.reason}"
         log(Event.BASELINE_REPLACED, message, version=version.version, cycle=version.provenance.cycle)
 
 
-def _write_acks(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> None:
+def _write_acks(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...], held: Mapping[str, Entry]) -> None:
+    if not answers:
+        return
     from orchestration.promotions.ack import Ack, write_ack
 
     epoch, sha = last_phase(kernel)
@@ -187,6 +263,7 @@ def _write_acks(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> No
             phase_epoch=epoch,
             phase_sha=sha,
             cycle=cycle.cycle,
+            escrow=held[answer.stem].entry if answer.stem in held else "",
             at=kernel.now(),
         )
         write_ack(kernel.settings.acks_dir, ack)

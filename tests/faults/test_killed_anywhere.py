@@ -16,7 +16,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -92,17 +92,16 @@ def dates(world: World) -> None:
 
 
 def phased(world: World) -> None:
-    """A PHASE has ended well inside its window."""
+    """A PHASE has ended well inside its window; by its result the baseline's version is worse, and is rolled back."""
     world.decided()
+    for rate, scores in ((0.01, (0.9, 0.9, 0.9)), (0.02, (0.5, 0.5))):
+        changed = world.run("klorosctl", "baseline", "set", f"learning_rate={rate}", "--reason", "test")
+        assert changed.returncode == 0, changed.stderr
+        for score in scores:
+            _end_phase(world, score)
+            world.decided()
     world.set(**world.window(opens_in=-timedelta(hours=1), lasts=timedelta(hours=4)))
-    day = (datetime.now(UTC) - timedelta(hours=1)).date()
-    job = Job(JobName.PHASE, ("true",), "", timedelta(minutes=1))
-    with world.store() as db, db.transaction():
-        ledger.enqueue(db, job=job, origin=Origin(Cause.WINDOW, "t"), token="aa", now=clock.now(), phase_date=day)
-        cycle = ledger.claim_next(db, runner="{}", now=clock.now())
-    assert cycle is not None
-    artifacts.make_folder(str(world.state / "cycles"), cycle.cycle)
-    _end(world, cycle, CycleEvent.SUCCEED)
+    _end_phase(world, 0.5, day=(datetime.now(UTC) - timedelta(hours=1)).date())
 
 
 def watched(world: World) -> None:
@@ -245,6 +244,19 @@ def _run_dream(world: World, stems: tuple[str, ...]) -> tuple[Cycle, str]:
     artifacts.hand_over(cycle, folder, configuration.load(world.environ), now=clock.now())
     (world.state / "kick" / "cycle").unlink(missing_ok=True)
     return cycle, folder
+
+
+def _end_phase(world: World, score: float, *, day: date | None = None) -> None:
+    """Do to a PHASE with this result, which answers this date, what its runner does."""
+    origin = Origin(Cause.INTENT if day is None else Cause.WINDOW, "t")
+    job = Job(JobName.PHASE, ("true",), "", timedelta(minutes=1))
+    with world.store() as db, db.transaction():
+        ledger.enqueue(db, job=job, origin=origin, token=os.urandom(8).hex(), now=clock.now(), phase_date=day)
+        cycle = ledger.claim_next(db, runner="{}", now=clock.now())
+        assert cycle is not None
+        report = Path(artifacts.report_path(artifacts.make_folder(str(world.state / "cycles"), cycle.cycle)))
+        report.write_text(json.dumps({"score": score}))
+        ledger.finish(db, cycle, CycleEvent.SUCCEED, Result(reason="exit code 0", report=str(report)), now=clock.now())
 
 
 def _end(world: World, cycle: Cycle, event: CycleEvent, *, verdicts: str | None = None) -> None:

@@ -18,7 +18,15 @@ from orchestration.baseline import copies
 from orchestration.store.sqlite import SqliteDatabase
 from tests.acceptance.host import Host
 
-_TIMES = ("ts", "noted_at", "sha256", "previous_sha")  # a version's hash is of its time as well
+_TIMES = (
+    "ts",
+    "noted_at",
+    "created_at",
+    "expires_at",
+    "reviewed_at",
+    "sha256",
+    "previous_sha",
+)  # a version's hash is of its time as well
 _ONCE = (
     "kloros_cycles_total",
     "kloros_cycles_pruned_total",
@@ -153,7 +161,11 @@ class World(Host):
             ],
             "acks": self._read("promotions_ack/*"),
             "baseline": self._read("baseline/*.json"),
+            "escrow": self.table("escrow", without=("created_at", "expires_at", "reviewed_at")),
+            "escrow files": self._read("escrow/*.json"),
             "versions": self.table("baseline_versions", without=_TIMES),
+            "verdicts": self.table("baseline_verdicts", without=("decided_at",)),
+            "results": self.table("phase_results", without=("ended_at",)),
             "version files": sorted(str(path.relative_to(self.state)) for path in self.state.glob("baseline/**/*.yaml")),
             "manifests": {name: value["state"] for name, value in self._read("cycles/*/manifest.json").items()},
             "filed": sorted(mask(str(path.relative_to(self.state))) for path in self.state.glob("intents/**/*.json")),

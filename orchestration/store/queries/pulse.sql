@@ -35,7 +35,11 @@ SELECT
         SELECT intent_type FROM intents
         WHERE status = 'processed' AND priority >= 8 AND intent_type GLOB 'alert*' AND decided_at >= :urgent_since
         ORDER BY decided_at DESC LIMIT 100)) AS urgent,
-    (SELECT min(asked_at) FROM federations WHERE done_at IS NULL) AS federation_since;
+    (SELECT min(asked_at) FROM federations WHERE done_at IS NULL) AS federation_since,
+    (SELECT json_array(count(*), min(created_at), min(expires_at)) FROM escrow WHERE status = 'pending_review') AS escrow,
+    (SELECT json_array(version, decided_at, reason) FROM (
+        SELECT version, verdict, decided_at, reason FROM baseline_verdicts ORDER BY version DESC LIMIT 5)
+        WHERE verdict = 'rolled_back' AND decided_at >= :rolled_back_since LIMIT 1) AS rolled_back;
 
 -- name: pulse.conditions
 -- Give the conditions that the last look found, each with its beginning.
