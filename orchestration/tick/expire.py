@@ -44,7 +44,7 @@ def expire(kernel: Kernel, *, limit: int = PER_TICK) -> Old:
     signals = _unlink(_old_signals(kernel)[:limit])
     with kernel.db.transaction():
         for kept in ("observer.expire_events", "observer.expire_sightings"):
-            kernel.db.run(kept, before=_before_ticks(kernel), limit=limit)
+            kernel.db.run(kept, before=_before_ticks(kernel))
         ticks = kernel.db.run("ticks.expire", before=_before_ticks(kernel), newest=NEWEST_TICKS, limit=limit)
         if intents < limit:
             kernel.db.run("intents.expire", before=to_text(_before_files(kernel)), limit=limit)
