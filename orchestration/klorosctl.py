@@ -56,6 +56,7 @@ COMMANDS: Mapping[str, str] = {
     "override-close-thread": "threads",
     "audit": "audit",
     "token": "token",
+    "db": "db",
     "doctor": "doctor",
     "backup": "backup",
     "rollback-rollout": "rollout",

@@ -40,7 +40,7 @@ from orchestration.bridge.store.verification import verified
 from orchestration.bridge.wire import AuditEntry, Message, Participant, ThreadListed, ThreadStatus
 from orchestration.bridge.words import words
 from orchestration.host import tasks
-from orchestration.store.postgres import CONNECT_SECONDS, SCHEMA_VERSION, Connection, connected, migrate, query
+from orchestration.store.postgres import PATIENCE, SCHEMA_VERSION, Connection, connected, migrate, query
 
 _LANES = 4
 _READERS = 8
@@ -322,7 +322,7 @@ class PostgresStore:
                 "prepare_threshold": None,
                 "row_factory": psycopg.rows.dict_row,
                 "cursor_factory": psycopg.AsyncClientCursor,
-                "connect_timeout": CONNECT_SECONDS,
+                **PATIENCE,
                 "client_encoding": "UTF8",
             },
             min_size=1,
