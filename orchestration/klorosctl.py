@@ -58,6 +58,7 @@ COMMANDS: Mapping[str, str] = {
     "audit": "audit",
     "token": "token",
     "mcp": "mcp",
+    "db": "db",
     "doctor": "doctor",
     "readiness": "readiness",
     "autonomous": "autonomous",

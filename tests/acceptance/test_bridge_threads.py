@@ -105,6 +105,17 @@ def test_twenty_turns_without_progress_block_the_thread(place: str, capfd: pytes
     assert "thread.blocked" in capfd.readouterr().err
 
 
+def test_a_change_of_status_is_progress(place: str) -> None:
+    async def scene(bridge: Bridge) -> None:
+        thread_id = await bridge.thread(EXECUTIONER, REVIEWER)
+        for status in ("blocked", "active", "blocked"):
+            for _ in range(15):
+                assert (await bridge.post(EXECUTIONER, thread_id)).thread_status != status
+            await bridge.ask(REVIEWER, "update_thread_status", thread_id=thread_id, status=status)
+
+    play(place, scene, GUARDED)
+
+
 def test_the_guards_count_on_after_a_restart(place: str) -> None:
     async def scenes() -> None:
         async with bridge(place, GUARDED) as first:

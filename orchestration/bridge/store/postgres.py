@@ -40,7 +40,8 @@ from orchestration.bridge.store.sqlite import utc_now
 from orchestration.bridge.store.verification import verified
 from orchestration.bridge.wire import AuditEntry, Message, Participant, ThreadListed, ThreadStatus
 from orchestration.bridge.words import words
-from orchestration.store.postgres import CONNECT_SECONDS, SCHEMA_VERSION, Connection, connected, migrate, query
+from orchestration.host import tasks
+from orchestration.store.postgres import PATIENCE, SCHEMA_VERSION, Connection, connected, migrate, query
 
 _LANES = 4
 _READERS = 8
@@ -296,10 +297,7 @@ class PostgresStore:
         """Commit what waits, and close every connection."""
         for lane in self._lanes:
             await lane.finish()
-        for task in [*self._tasks, *([self._probing] if self._probing else [])]:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        await tasks.end([*self._tasks, *([self._probing] if self._probing else [])])
         for lane in self._lanes:
             await lane.let_go()
         await self._pool.close()
@@ -333,7 +331,7 @@ class PostgresStore:
                 "prepare_threshold": None,
                 "row_factory": psycopg.rows.dict_row,
                 "cursor_factory": psycopg.AsyncClientCursor,
-                "connect_timeout": CONNECT_SECONDS,
+                **PATIENCE,
                 "client_encoding": "UTF8",
             },
             min_size=1,
