@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
+from orchestration.bridge.census import Census, Tally
 from orchestration.bridge.chain import Head, workspace_chain
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.bridge.state import (
@@ -31,7 +32,7 @@ from orchestration.bridge.state import (
     ThreadRow,
     Trigger,
 )
-from orchestration.bridge.store import rows
+from orchestration.bridge.store import counting, rows
 from orchestration.bridge.store.batch import Batch, Loaded, Outcome, Wanted, settle
 from orchestration.bridge.store.news import News
 from orchestration.bridge.store.recent import Recent, RecentRates
@@ -261,6 +262,14 @@ class PostgresStore:
     async def revoked(self, now: datetime) -> frozenset[str]:
         """Look up which tokens count no more."""
         return frozenset(row["token_id"] for row in await self._rows("bridge.revoked", now=rows.text(now)))
+
+    async def census(self, now: datetime) -> Census:
+        """Look at all threads."""
+        return await counting.census(self._rows, self.participants, now)
+
+    async def count(self, tally: Tally) -> None:
+        """Count messages."""
+        await counting.count(self._rows, "census_postgres.posted", tally)
 
     async def check(self) -> None:
         """Ask whether the tables are still those of this program."""
