@@ -13,13 +13,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from orchestration import wiring
-from orchestration.bridge import configured
+from orchestration.bridge import configured, watching
 from orchestration.bridge.auth.fetching import fetcher
 from orchestration.bridge.auth.keys import KeysUnavailable, LocalKeys, RemoteKeys
 from orchestration.bridge.auth.ring import Ring
 from orchestration.bridge.auth.tokens import Verifier
+from orchestration.bridge.census import Census, Tally
 from orchestration.bridge.commands import Commands
 from orchestration.bridge.http.face import Face
+from orchestration.bridge.http.threads_measured import ThreadsMeasured
 from orchestration.bridge.refusal import Refused
 from orchestration.errors import Usage
 from orchestration.host import clock, files, tasks
@@ -102,6 +104,8 @@ class Bridge:
         issuer, audience = trust(settings)
         self._verifier = Verifier(self._keys, issuer=issuer, audience=audience, now=time.time)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._tally = Tally()
+        self._measured = ThreadsMeasured(self._tally)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -125,7 +129,8 @@ class Bridge:
             names=self._names,
         )
         self._face.measures.figures = self._figures
-        for work in (self._keys.run, self._watch_revocations):
+        self._face.measures.add(self._measured)
+        for work in (self._keys.run, self._watch_revocations, self._watch_threads):
             self._tasks.add(asyncio.create_task(_on_and_on(work)))
 
     def stop(self) -> None:
@@ -142,6 +147,12 @@ class Bridge:
             with suppress(Refused):  # those that are known stay; it is looked again in a moment
                 self._verifier.revoked = await self._store.revoked(clock.now())
             await asyncio.sleep(_LOOK_AT_REVOKED)
+
+    async def _watch_threads(self) -> None:
+        await watching.watch(self._store, self._tally, self._measured, self._tell)
+
+    async def _tell(self, census: Census) -> None:
+        """Let ticks and pages know how threads stand."""
 
     async def _checks(self) -> Mapping[str, str]:
         store, keys = "", ""

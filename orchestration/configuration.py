@@ -110,7 +110,7 @@ def _keys(model: type[Any], prefix: tuple[str, ...] = ()) -> Iterator[tuple[str,
     for name, field in model.model_fields.items():
         if hasattr(field.annotation, "model_fields"):
             yield from _keys(field.annotation, (*prefix, name))
-        elif "dict" not in str(field.annotation):
+        elif not any(text in str(field.annotation) for text in ("dict", "orchestration.settings.")):  # tables, lists of them
             yield (*prefix, name)
 
 

@@ -20,6 +20,7 @@ from orchestration.exits import Exit
 from orchestration.host import clock, process_identity
 from orchestration.host.journal import Event, Priority, log
 from orchestration.store.counters import count, gauge
+from orchestration.store.instants import to_text
 from orchestration.tick import history
 from orchestration.tick.gate import gate
 from orchestration.tick.history import SKIPPED, Refusal, Tick
@@ -187,6 +188,7 @@ def _note_turned_away(kernel: Kernel, refusal: Tick) -> Tick:
         count(kernel.db, "kloros_orchestrator_skipped_total", reason=reason)
         if refusal.exit is Exit.LOCK_HELD:
             count(kernel.db, "kloros_orchestrator_lock_contention_total")
+            kernel.db.run("facts.observer_news", now=to_text(refusal.started_at))
         if reason != Refusal.FAILED:  # whose alert is that no attempt is seen
             gauge(kernel.db, "kloros_orchestrator_last_attempt_timestamp_seconds", refusal.started_at.timestamp())
     kernel.publish()

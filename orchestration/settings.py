@@ -158,6 +158,36 @@ class Promotions(_Section):
         return bounds
 
 
+class EscrowRule(_Section):
+    """One rule of `[escrow] require`: a table such as `{parameter = "lr*", change_over = 0.2}`. What it names must all hold,
+    parameter and size of one and the same change; at least one is given."""
+
+    parameter: Annotated[str, Field(examples=["learning_rate"])] = ""
+    """Name of a parameter, or a pattern with `*`, `?` and `[…]`. Empty: any."""
+    change_over: Annotated[float | None, Field(ge=0, examples=[0.2])] = None
+    """Relative change of a parameter beyond which, up or down, it matches (0.2 is 20 %). A new parameter, and any change of
+    one that was 0, is beyond every size. Not given: any change."""
+    actor: Annotated[str, Field(examples=["agent-x"])] = ""
+    """OS user who owns the promotion's file. Empty: anybody."""
+
+    @model_validator(mode="after")
+    def _names_something(self) -> EscrowRule:
+        if not self.parameter and not self.actor and self.change_over is None:
+            raise ValueError('the rule names nothing, so it would hold everything; for that, write parameter = "*"')
+        return self
+
+
+class Escrow(_Section):
+    """Which accepted promotions wait for a person instead of going into the baseline: `klorosctl escrow`."""
+
+    require: Annotated[tuple[EscrowRule, ...], Field(examples=['require = [{parameter = "lr*"}, {change_over = 0.2}]'])] = ()
+    """Rules; an accepted promotion that one of them matches is held. None: nothing is held."""
+    four_eyes: Annotated[bool, Field(examples=[True])] = False
+    """Whether nobody approves a promotion whose file they owned. What was held under it keeps to it."""
+    expires_after: Annotated[Duration, Field(examples=["14d"])] = timedelta(0)
+    """Time after which an entry that nobody decided on expires, without a change; 0 for never."""
+
+
 class Intents(_Section):
     """How requests in `intents/` are taken in."""
 
@@ -169,6 +199,128 @@ class Intents(_Section):
     """Age from which an intent is stale."""
     dedup_within: Annotated[Duration, Field(examples=["1h"])] = timedelta(hours=1)
     """Time within which an intent of the same content counts as the same one."""
+
+
+_INTENT_TYPE = r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$"
+_GPU_MEMORY = (
+    r"(?i)\b(CUDA|HIP)( error)?:? out of memory|(CUDA|hip)_?error_?(OutOf|out_of_)Memory"
+    r"|cudaErrorMemoryAllocation"
+)
+
+
+class ObserverRule(_Section):
+    """One rule of the observer. Six are there by default; a table with the name of one of them changes what it names of it,
+    any other name makes a further rule. See [the observer](observer.md)."""
+
+    watch: Annotated[
+        Literal["promotions", "phase_failures", "heartbeats", "lock_contention", "output"], Field(examples=["output"])
+    ]
+    """What is counted: promotions that arrive, PHASEs that end without success, programs whose heartbeat file is silent,
+    ticks that found the lock held, or lines of cycles' output that match `pattern`."""
+    intent: Annotated[str, Field(pattern=_INTENT_TYPE, examples=["alert_disk"])]
+    """Type of the intent, which says what is done about it. A rule makes no reflections."""
+    priority: Annotated[int, Field(ge=0, le=10, examples=[8])] = 5
+    """The intent's priority, 0 (lowest) to 10."""
+    at_least: Annotated[int, Field(ge=1, examples=[3])] = 1
+    """How many there must be; no matter for heartbeats."""
+    within: Annotated[PositiveDuration, Field(examples=["10min"])] = timedelta(hours=1)
+    """Time within which they count; of heartbeats, how long a file may be silent."""
+    cooldown: Annotated[Duration, Field(examples=["1h"])] = timedelta(hours=1)
+    """Time after its intent in which the rule makes no other, across restarts; for heartbeats, none for the same program."""
+    pattern: Annotated[str, Field(max_length=1000, examples=["No space left on device"])] = ""
+    """Regular expression of Python for lines of output; empty for everything else."""
+    enabled: Annotated[bool, Field(examples=[False])] = True
+    """Whether the rule is asked."""
+
+    @model_validator(mode="after")
+    def _is_coherent(self) -> ObserverRule:
+        if bool(self.pattern) != (self.watch == "output"):
+            raise ValueError("pattern belongs to a rule that watches output, and to no other")
+        if self.intent == "idle_reflection":
+            raise ValueError("no rule may ask for a reflection; [reflection] interval does")
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise ValueError(f"pattern is no regular expression: {error}") from None
+        return self
+
+
+_RULES: dict[str, dict[str, object]] = {
+    "promotion_cluster": {
+        "watch": "promotions",
+        "intent": "trigger_phase_promotion_cluster",
+        "priority": 7,
+        "at_least": 3,
+        "within": "10min",
+    },
+    "phase_failed": {"watch": "phase_failures", "intent": "alert_phase_failed", "priority": 6, "within": "24h"},
+    "heartbeat_silent": {"watch": "heartbeats", "intent": "alert_heartbeat_silent", "priority": 8, "within": "5min"},
+    "lock_contention": {
+        "watch": "lock_contention",
+        "intent": "suggest_lock_contention",
+        "priority": 5,
+        "at_least": 11,
+        "within": "1h",
+    },
+    "gpu_out_of_memory": {
+        "watch": "output",
+        "intent": "alert_gpu_out_of_memory",
+        "priority": 9,
+        "within": "24h",
+        "pattern": _GPU_MEMORY,
+    },
+    "critical_line": {
+        "watch": "output",
+        "intent": "alert_critical_line",
+        "priority": 10,
+        "within": "24h",
+        "pattern": r"\b(CRITICAL|FATAL)\b",
+    },
+}
+"""The figures 3 in 10 min, 5 min, more than 10 in an hour, an hour of cooldown, and the priorities are the issue's."""
+
+
+class Observer(_Section):
+    """What is watched, and asked for when it happens. Each rule leaves an intent, which obeys the same rules and gates as
+    everybody's."""
+
+    heartbeats: Annotated[dict[str, AbsolutePath], Field(examples=['trader = "/run/trader/heartbeat"'])] = {}
+    """Programs by name, each with the file that it touches while it lives."""
+    rules: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,49}$")], ObserverRule],
+        Field(examples=["[observer.rules.disk_full]"]),
+    ] = {}
+    """Rules by name. Those of the program are there without being named; `enabled = false` under its name turns one off."""
+
+    @field_validator("rules", mode="before")
+    @classmethod
+    def _ours_are_there(cls, rules: object) -> object:
+        if not isinstance(rules, dict):
+            return rules
+        changed = {
+            name: {**_RULES.get(name, {}), **rule} if isinstance(rule, dict) else rule for name, rule in rules.items()
+        }
+        return {**_RULES, **changed}
+
+
+class Reflection(_Section):
+    """A look back while nothing runs and the host is idle: its job gets a digest of what is open. What the host can't
+    measure holds nothing up."""
+
+    interval: Annotated[Duration, Field(examples=["30min"])] = timedelta(minutes=30)
+    """How long nothing must have run, and the least time between two reflections; 0 for none at all."""
+    command: Annotated[Command, Field(examples=[["python3", "-m", "src.reflect"]])] = ()
+    """The program and its arguments; empty means our own, which writes `artifacts/reflection.md` from the store."""
+    working_dir: WorkingDir = ""
+    """Folder in which the command runs; empty means the cycle's own, which is the same however a tick was started."""
+    timeout: Annotated[PositiveDuration, Field(examples=["10min"])] = timedelta(minutes=10)
+    """Longest run; after it the whole process tree is ended. None is asked for so short before a PHASE window opens."""
+    max_pressure: Annotated[float, Field(ge=0, le=100, examples=[20])] = 20.0
+    """Highest share of the last minute, in percent, in which something waited for CPU, memory or disks (PSI, `avg60`)."""
+    max_load: Annotated[float, Field(ge=0, examples=[0.5])] = 0.5
+    """Highest load of the last minute for each processor."""
+    max_gpu: Annotated[float, Field(ge=0, le=100, examples=[20])] = 20.0
+    """Highest utilisation of any GPU in percent, where `nvidia-smi` is there."""
 
 
 class Cycles(_Section):
@@ -259,6 +411,20 @@ class Loop(_Section):
     """Revision, as git names them, that must be checked out."""
 
 
+class Validation(_Section):
+    """What becomes of a version of the baseline, by the results of the PHASEs under it and under the version before; see
+    docs/explanation/validation.md."""
+
+    keep_at: Annotated[float, Field(ge=0, examples=[0.02])] = 0.02
+    """Relative gain of the median from which a version counts as kept (0.02 is +2 %); between the two it is neutral."""
+    roll_back_below: Annotated[float, Field(le=0, examples=[-0.05])] = -0.05
+    """Relative gain of the median below which the version before is put in force again."""
+    results: Annotated[int, Field(ge=3, examples=[3])] = 3
+    """PHASE results on each side that are needed; with fewer, a version stays undecided. Three outvote one outlier."""
+    automatic: Annotated[bool, Field(examples=[True])] = True
+    """Whether ticks roll back by themselves. Off: the rollback waits in escrow for a person."""
+
+
 class Retention(_Section):
     """How long cycles stay on disk. One goes, with its bundle, when neither number nor age keeps it; its row in the store
     stays. Pinned cycles, unsettled ones, and those that something refers to are never removed. The loop's logs of iterations
@@ -275,6 +441,9 @@ class Retention(_Section):
     keep_processed: Annotated[Duration, Field(ge=timedelta(days=1), examples=["90d"])] = timedelta(days=90)
     """Intents in `intents/processed/`, with what the store remembers of them, and signals are kept for this long, the signal
     of the last PHASE that succeeded for good; at least a day."""
+    keep_versions: Annotated[int, Field(ge=10, examples=[100])] = 100
+    """Files of the newest versions of the baseline are kept in `baseline/versions/`: so many, at least 10. The store keeps
+    every version, so that each can still be shown, compared and rolled back to."""
 
 
 class Federation(_Section):
@@ -445,9 +614,13 @@ class Settings(_Section):
     phase: Phase = Phase()
     dream: Dream = Dream()
     promotions: Promotions = Promotions()
+    escrow: Escrow = Escrow()
     intents: Intents = Intents()
+    observer: Observer = Observer()
+    reflection: Reflection = Reflection()
     cycles: Cycles = Cycles()
     loop: Loop = Loop()
+    validation: Validation = Validation()
     retention: Retention = Retention()
     federation: Federation = Federation()
     pulse: Pulse = Pulse()

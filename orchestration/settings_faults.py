@@ -111,6 +111,9 @@ def _fault(detail: ErrorDetails, path: str, sources: Mapping[Key, str]) -> str:
 
 def _advice(detail: ErrorDetails, key: Key) -> str:
     section = _section(key[:-1])
+    if section is None and len(key) > 1:  # one of a list
+        key = key[:-1]
+        section = _section(key[:-1])
     if section is None or not key:
         return "see docs/reference/settings.md"
     if detail["type"] == "extra_forbidden":
@@ -121,11 +124,13 @@ def _advice(detail: ErrorDetails, key: Key) -> str:
         return f"write its settings under a line [{'.'.join(key)}]"
     if field is None or not field.examples:
         return "see docs/reference/settings.md"
-    return f"write for example {key[-1]} = {_toml(field.examples[0])}"
+    example = field.examples[0]
+    whole = isinstance(example, str) and example.startswith(f"{key[-1]} = ")
+    return f"write for example {example if whole else f'{key[-1]} = {_toml(example)}'}"
 
 
 def _section(key: Key) -> type[BaseModel] | None:
-    """Return the model behind a table; of a table of tables (`[phase.domains.NAME]`), the model of each of them."""
+    """Return the model behind a table; of a table of tables (`[phase.domains.NAME]`), or a list, that of each of them."""
     model: type[BaseModel] = Settings
     names = iter(key)
     for name in names:
@@ -133,6 +138,8 @@ def _section(key: Key) -> type[BaseModel] | None:
         annotation = None if field is None else field.annotation
         if get_origin(annotation) is dict:
             annotation = get_args(annotation)[1] if next(names, None) else None
+        elif get_origin(annotation) is tuple and _is_section(get_args(annotation)[0]):
+            annotation = get_args(annotation)[0] if next(names, None) else None
         if not _is_section(annotation):
             return None
         model = cast("type[BaseModel]", annotation)

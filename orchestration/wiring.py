@@ -41,19 +41,11 @@ def become_owner(state_dir: str) -> None:
     except OSError:
         return
     if owner.st_uid != 0:
-        os.setgroups(_groups(owner.st_uid, owner.st_gid))
+        from orchestration.host.borrowed import groups_of
+
+        os.setgroups(groups_of(owner.st_uid, owner.st_gid))
         os.setgid(owner.st_gid)
         os.setuid(owner.st_uid)
-
-
-def _groups(uid: int, gid: int) -> list[int]:
-    """Return the groups of a user; of one that this host has no name for (a container's volume), the folder's alone."""
-    import pwd
-
-    try:
-        return os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
-    except KeyError:
-        return [gid]
 
 
 @contextmanager

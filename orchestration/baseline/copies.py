@@ -1,6 +1,6 @@
 """The baseline as files, for other programs and for people: copies of the store that can always be made again.
 
-    baseline/versions/baseline_v0042.yaml     every version, never changed
+    baseline/versions/baseline_v0042.yaml     the newest versions, never changed; older files go by [retention] keep_versions
     baseline/baseline.yaml, manifest.json, baseline.json
                                               links into `current`: the version in force, as YAML and as commands read it
     baseline/current -> .v0042/               one rename of this link puts a new version in force
@@ -10,9 +10,12 @@ So at every instant the three files are of one version, however a writer was kil
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import shutil
 from collections.abc import Mapping
+from datetime import datetime
 
 from orchestration.baseline import history
 from orchestration.baseline.version import Version, broken_links, content, manifest
@@ -23,6 +26,7 @@ from orchestration.store.port import Database
 _CURRENT = "current"
 _NAMES = ("baseline.yaml", "manifest.json", "baseline.json")
 _MODE = 0o640
+_FILE = re.compile(r"baseline_v(\d{4,})\.yaml")
 
 
 def bring_up(db: Database, folder: str) -> list[Version]:
@@ -47,11 +51,16 @@ def bring_up(db: Database, folder: str) -> list[Version]:
 
 
 def verify(db: Database, folder: str) -> list[str]:
-    """Say what does not agree: the chain, each version's file, the files in force. Empty when all of it does."""
-    versions = history.every(db)
+    """Say what does not agree: the chain, each version's file, the files in force. Empty when all of it does.
+
+    A file that retention let go may be absent; one that lies there all the same must be right.
+    """
+    versions, retired = history.every(db), history.retired(db)
     faults = broken_links(versions)
     for version in versions:
-        faults += _differences({_path(folder, version): content(version)})
+        path = _path(folder, version)
+        if version.version not in retired or os.path.lexists(path):
+            faults += _differences({path: content(version)})
     if versions:
         faults += _differences({os.path.join(folder, name): data for name, data in in_force(versions[-1]).items()})
     return faults
@@ -74,18 +83,23 @@ def check_in_force(db: Database, folder: str) -> None:
 def restore(db: Database, folder: str) -> list[str]:
     """Write every file again that is not as the store has it; what was edited is put aside as `.edited`. Return their paths.
 
+    A file that retention let go is not written again.
+
     Raises:
         Unwritable: disk full, read-only or not ours.
     """
-    versions = history.every(db)
+    versions, retired = history.every(db), history.retired(db)
     mended = []
     files.make_folder(os.path.join(folder, "versions"))
     for version in versions:
         path = _path(folder, version)
-        if _differences({path: content(version)}):
-            _put_aside(path)
+        gone = version.version in retired
+        if (gone and not os.path.lexists(path)) or not _differences({path: content(version)}):
+            continue
+        _put_aside(path)
+        if not gone:
             files.replace(path, content(version), _MODE)
-            mended.append(path)
+        mended.append(path)
     if versions:
         wanted = {os.path.join(folder, name): data for name, data in in_force(versions[-1]).items()}
         edited = [path for path, data in wanted.items() if _differences({path: data})]
@@ -95,6 +109,27 @@ def restore(db: Database, folder: str) -> list[str]:
             _put_in_force(folder, versions[-1])
         mended += edited
     return mended
+
+
+def retirable(db: Database, folder: str, *, keep: int) -> list[str]:
+    """List the files of all but the newest `keep` versions, oldest first; an edited one is none, `verify` tells of it."""
+    present = _present(os.path.join(folder, "versions"))
+    if len(present) <= keep:
+        return []
+    beyond = history.beyond(db, keep)
+    return [path for number, path in sorted(present.items()) if number in beyond and _sha(path) == beyond[number]]
+
+
+def retire(db: Database, folder: str, *, keep: int, at: datetime, limit: int) -> list[str]:
+    """Let go of up to `limit` of these files: return them, to be removed. The store keeps every version.
+
+    That they go is noted first, so that however removing them was interrupted, nobody takes one that is absent for lost.
+    """
+    paths = retirable(db, folder, keep=keep)[:limit]
+    if paths:
+        with db.transaction():
+            history.retire(db, keep, at=at)
+    return paths
 
 
 def in_force(version: Version) -> Mapping[str, bytes]:
@@ -123,6 +158,25 @@ def _put_in_force(folder: str, version: Version) -> None:
     for name in os.listdir(folder):
         if name.startswith(".v") and name != own:
             shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
+
+
+def _present(folder: str) -> dict[int, str]:
+    """Return the files of versions that there are: number → path."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return {}
+    found = ((name, _FILE.fullmatch(name)) for name in names)
+    return {int(match[1]): os.path.join(folder, name) for name, match in found if match}
+
+
+def _sha(path: str) -> str | None:
+    """Return the hash of a file's content; None when it can't be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
 
 
 def _differences(wanted: Mapping[str, bytes]) -> list[str]:

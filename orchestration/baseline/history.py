@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import cast
+from datetime import datetime
+from typing import TYPE_CHECKING, cast
 
 from orchestration.baseline.version import Kind, Provenance, Version, following
 from orchestration.errors import KlorosError, Usage
-from orchestration.promotions.baseline import Accepted, Baseline, baseline_path, read_baseline, with_accepted
-from orchestration.promotions.promotion import Number
 from orchestration.store.instants import from_text, to_text
 from orchestration.store.port import Database, Row
 
+if TYPE_CHECKING:
+    from orchestration.promotions.baseline import Accepted, Baseline
+    from orchestration.promotions.promotion import Number
+
 PROGRAM = "kloros"
 """The actor of what no person did."""
+_AS_IT_WAS = "baseline.json as it was before there were versions"
 
 
 class BaselineMoved(KlorosError):
@@ -46,6 +50,27 @@ def recent(db: Database, limit: int) -> list[Version]:
 def unwritten(db: Database) -> list[Version]:
     """Return the versions whose files are not in place, oldest first; by an index, for every tick."""
     return _versions(db.rows("baseline.unwritten"))
+
+
+def was_in_force_before(version: Version) -> bool:
+    """Tell whether its parameters were in force before there were versions."""
+    made = version.provenance
+    return made.kind is Kind.IMPORTED and made.reason == _AS_IT_WAS
+
+
+def retired(db: Database) -> frozenset[int]:
+    """Return the numbers of the versions whose files retention let go."""
+    return frozenset(cast("int", row["version"]) for row in db.rows("baseline.retired"))
+
+
+def beyond(db: Database, keep: int) -> dict[int, str]:
+    """Return number and hash of the versions that are not among the newest `keep`."""
+    return {cast("int", row["version"]): cast("str", row["sha256"]) for row in db.rows("baseline.beyond", keep=keep)}
+
+
+def retire(db: Database, keep: int, *, at: datetime) -> None:
+    """Note that the files of all but the newest `keep` versions go. Inside a transaction."""
+    db.run("baseline.retire", keep=keep, now=to_text(at))
 
 
 def append(db: Database, version: Version) -> Version:
@@ -81,6 +106,8 @@ def take_in(db: Database, accepted: Iterable[Accepted], provenance: Provenance, 
     Raises:
         BaselineInvalid: there is a `baseline.json` from before there were versions, and it can't be understood.
     """
+    from orchestration.promotions.baseline import with_accepted
+
     given = list(accepted)
     if not given:
         return None
@@ -114,6 +141,19 @@ def put_back(db: Database, number: int, provenance: Provenance) -> Version:
     return append(db, following(now, provenance, wanted.parameters, fitness=wanted.fitness))
 
 
+def in_force(db: Database, state_dir: str) -> tuple[int | None, Mapping[str, Number]]:
+    """Return number and parameters of the version in force; None and the older baseline's, if any, before the first.
+
+    Raises:
+        BaselineInvalid: there are no versions yet, and `baseline.json` can't be understood.
+    """
+    version = newest(db)
+    if version is not None:
+        return version.version, version.parameters
+    found = older(state_dir)
+    return None, {} if found is None else found.parameters
+
+
 def cycle_in_force(db: Database, state_dir: str) -> int | None:
     """Return the cycle that the baseline in force is of; None when it is of none.
 
@@ -133,6 +173,8 @@ def older(state_dir: str) -> Baseline | None:
     Raises:
         BaselineInvalid: there is one, and it can't be understood.
     """
+    from orchestration.promotions.baseline import baseline_path, read_baseline
+
     return read_baseline(baseline_path(state_dir))
 
 
@@ -144,7 +186,7 @@ def _import_older(db: Database, state_dir: str, provenance: Provenance) -> Versi
         at=provenance.at,
         actor=PROGRAM,
         kind=Kind.IMPORTED,
-        reason="baseline.json as it was before there were versions",
+        reason=_AS_IT_WAS,
         cycle=found.cycle or None,
     )
     first = following(None, made, found.parameters, promotions=found.promotions, fitness=found.fitness)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol
 
+from orchestration.bridge.census import Census, Tally
 from orchestration.bridge.state import (
     Answer,
     Ask,
@@ -123,6 +124,18 @@ class Wakes(Protocol):
         ...
 
 
+class Counts(Protocol):
+    """All threads at one look, for metrics, health and the page."""
+
+    async def census(self, now: datetime) -> Census:
+        """Return where threads stand, and who waits for whom."""
+        ...
+
+    async def count(self, tally: Tally) -> None:
+        """Bring a count of messages up to what is there; what was counted before costs nothing."""
+        ...
+
+
 class Upkeep(Protocol):
     """For `/ready`, `/metrics` and the end."""
 
@@ -143,5 +156,5 @@ class Upkeep(Protocol):
         ...
 
 
-class Store(Changes, Threads, Messages, Trail, Wakes, Upkeep, Protocol):
+class Store(Changes, Threads, Messages, Trail, Wakes, Counts, Upkeep, Protocol):
     """All of it, as an adapter gives it."""

@@ -2,9 +2,11 @@
 
     manifest.json        what the store knows, see manifest.py
     promotions.json      D-REAM: what was handed to the command
+    digest.json          reflection: what is open
     logs/output.log      both streams of the command
     logs/*.jsonl         telemetry that the command writes
-    artifacts/           what the command leaves: report.json (PHASE), verdicts.json (D-REAM), anything else
+    artifacts/           what the command leaves: report.json (PHASE), verdicts.json (D-REAM), reflection.md and intents/
+                         (reflection), anything else
 
 Owns names and reading; refuses to judge.
 """
@@ -52,6 +54,21 @@ def report_path(folder: str) -> str:
 def verdicts_path(folder: str) -> str:
     """Return where a D-REAM cycle may leave its verdicts."""
     return os.path.join(folder, "artifacts", "verdicts.json")
+
+
+def reflection_path(folder: str) -> str:
+    """Return where a reflection may leave its report."""
+    return os.path.join(folder, "artifacts", "reflection.md")
+
+
+def intents_path(folder: str) -> str:
+    """Return the folder where a reflection may leave intents."""
+    return os.path.join(folder, "artifacts", "intents")
+
+
+def digest_path(folder: str) -> str:
+    """Return where a reflection finds what is open."""
+    return os.path.join(folder, "digest.json")
 
 
 def handover_path(folder: str) -> str:
@@ -137,6 +154,7 @@ def hand_over(cycle: Cycle, folder: str, settings: Settings, *, now: datetime) -
         BaselineInvalid: it has promotions, and there is no telling what they would be accepted into.
         Unwritable: disk full, read-only or not ours.
     """
+    from orchestration.host import users
     from orchestration.promotions.baseline import baseline_path, read_baseline
     from orchestration.promotions.handover import hand_over, to_bytes
     from orchestration.promotions.reading import read_promotions
@@ -153,7 +171,8 @@ def hand_over(cycle: Cycle, folder: str, settings: Settings, *, now: datetime) -
     )
     if stems and not found.candidates:
         raise Malformed(f"none of the cycle's {len(stems)} promotions can be read any more: {', '.join(stems[:5])}")
-    files.replace(handover_path(folder), to_bytes(hand_over(cycle.cycle, found.candidates)), 0o640)
+    handed = to_bytes(hand_over(cycle.cycle, found.candidates, user=users.name_of))
+    files.replace(handover_path(folder), handed, 0o640)
 
 
 def read_handover(folder: str) -> Handover:

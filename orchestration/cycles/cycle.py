@@ -23,6 +23,7 @@ class JobName(StrEnum):
     PHASE = "phase"
     DREAM = "dream"
     LOOP = "loop"
+    REFLECTION = "reflection"
 
 
 class CycleState(StrEnum):
@@ -143,6 +144,17 @@ class Cycle(NamedTuple):
     cancel_asked_at: datetime | None
     runner: str | None
     result: Result | None
+
+
+def end_of(cycle: Cycle) -> datetime:
+    """Return when a finished cycle ended.
+
+    Raises:
+        ValueError: it has no end yet.
+    """
+    if cycle.ended_at is None:
+        raise ValueError(f"cycle {cycle.cycle} is {cycle.state} and has no end")
+    return cycle.ended_at
 
 
 def folder_name(cycle: CycleNumber) -> str:

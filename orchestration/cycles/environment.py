@@ -28,6 +28,7 @@ CYCLE_VARIABLES: Final = frozenset(
         "KLR_EPOCH",
         "KLR_SIGNALS_DIR",
         "KLR_HINTS",
+        "KLR_DIGEST",
     }
 )
 # systemd.exec(5): these speak of the unit's own main process
@@ -76,6 +77,12 @@ def of_dream(cycle: Cycle, *, handover: str, baseline: str) -> dict[str, str]:
     return {"KLR_PROMOTIONS": handover, "KLR_BASELINE": baseline, "KLR_TOPIC": cycle.origin.topic}
 
 
+def of_reflection(cycle: Cycle, *, digest: str) -> dict[str, str]:
+    """Return what the command of a reflection gets: the path of the digest."""
+    assert cycle.job is JobName.REFLECTION
+    return {"KLR_DIGEST": digest}
+
+
 def of_loop(cycle: Cycle) -> dict[str, str]:
     """Return what the command of a loop's iteration gets: what the loop noted when it queued the cycle."""
     assert cycle.job is JobName.LOOP
@@ -87,7 +94,7 @@ def of_hinted(path: str) -> dict[str, str]:
     return {"KLR_HINTS": path}
 
 
-def of_phase(cycle: Cycle, *, epoch: str, signals_dir: str) -> dict[str, str]:
-    """Return what a PHASE command gets: the epoch it is, and the folder of signals."""
+def of_phase(cycle: Cycle, *, epoch: str, signals_dir: str, baseline: str) -> dict[str, str]:
+    """Return what a PHASE command gets: the epoch it is, the folder of signals, and the path of the baseline it tests."""
     assert cycle.job is JobName.PHASE
-    return {"KLR_EPOCH": epoch, "KLR_SIGNALS_DIR": signals_dir}
+    return {"KLR_EPOCH": epoch, "KLR_SIGNALS_DIR": signals_dir, "KLR_BASELINE": baseline}

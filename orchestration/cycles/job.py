@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple, assert_never
 from orchestration.cycles.cycle import JobName
 
 if TYPE_CHECKING:
-    from orchestration.settings import Dream, Phase, Settings
+    from orchestration.settings import Dream, Phase, Reflection, Settings
 
-_DEFAULT_MODULES = {JobName.PHASE: "orchestration.phase.domains", JobName.DREAM: "orchestration.promotions.trial"}
+_DEFAULT_MODULES = {
+    JobName.PHASE: "orchestration.phase.domains",
+    JobName.DREAM: "orchestration.promotions.trial",
+    JobName.REFLECTION: "orchestration.reflection.review",
+}
 
 
 class Job(NamedTuple):
@@ -25,9 +29,11 @@ def job(name: JobName, settings: "Settings") -> Job:
     """Return the job of this name; an empty command in the settings means our own program for it."""
     match name:
         case JobName.PHASE:
-            section: Phase | Dream = settings.phase
+            section: Phase | Dream | Reflection = settings.phase
         case JobName.DREAM:
             section = settings.dream
+        case JobName.REFLECTION:
+            section = settings.reflection
         case JobName.LOOP:
             raise ValueError("the loop makes its job for each iteration anew: the goal changes")
         case _:

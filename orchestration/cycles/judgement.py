@@ -81,6 +81,9 @@ def _with_report(cycle: Cycle, folder: str, result: Result) -> Result:
 def _verified(cycle: Cycle, completed: Completed, folder: str, signals_dir: str, result: Result) -> Result:
     if cycle.job is JobName.LOOP:
         return result
+    if cycle.job is JobName.REFLECTION:
+        written = artifacts.reflection_path(folder)
+        return result._replace(report=written if os.path.isfile(written) else None)
     if cycle.job is JobName.DREAM:
         digest = artifacts.check_verdicts(folder)
         path = None if digest is None else artifacts.verdicts_path(folder)

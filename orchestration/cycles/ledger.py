@@ -115,6 +115,7 @@ def forget(db: Database, cycle: CycleNumber) -> None:
     db.run("products.forget", cycle=cycle)
     db.run("bundles.forget", cycle=cycle)
     db.run("federation.forget", cycle=cycle)
+    db.run("validation.forget", cycle=cycle)
 
 
 def over(db: Database, *, keep_last: int, before: datetime, limit: int = -1, held_too: bool = False) -> list[CycleNumber]:
@@ -165,6 +166,14 @@ def of_date(db: Database, day: date) -> list[Cycle]:
 def last_succeeded(db: Database, job: JobName) -> Cycle | None:
     """Return the newest succeeded cycle of a job."""
     return next(iter(_cycles(db.rows("cycles.last_succeeded", job=job))), None)
+
+
+def last_phase(db: Database) -> tuple[str, str]:
+    """Return epoch and report's SHA-256 of the last succeeded PHASE; empty before the first."""
+    phase = last_succeeded(db, JobName.PHASE)
+    if phase is None or phase.result is None:
+        return "", ""
+    return phase.result.epoch or "", phase.result.report_sha or ""
 
 
 def failures_in_a_row(db: Database, job: JobName, cause: Cause) -> Failures:

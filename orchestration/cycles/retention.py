@@ -1,9 +1,9 @@
 """Which cycles stay on disk, and how the others go: folder and bundle are removed, the row in the store stays.
 
 A cycle that neither its number nor its age keeps, nor a person (`ledger.over`), is held all the same while something
-refers to it: the baseline, a parked promotion that it tried, the last succeeded PHASE, whose report every ack names; and
-while its bundle is still to be copied to the federation's target. What is held is remembered, so that a quiet tick need not
-ask again, and is looked at anew whenever something else has to go.
+refers to it: the baseline, what waits in escrow, a parked promotion that it tried, the last succeeded PHASE, whose report
+every ack names; and while its bundle is still to be copied to the federation's target. What is held is remembered, so that
+a quiet tick need not ask again, and is looked at anew whenever something else has to go.
 
 A folder first takes a hidden name, `.pruned_cycle_00042`, and is removed under it, in parts where it is large; the store is
 told last. So nobody sees half a cycle, and killed at any point, the next tick goes on.
@@ -88,7 +88,7 @@ class _References:
     """What refers to cycles, as it stands now."""
 
     def __init__(self, db: Database, settings: Settings) -> None:
-        from orchestration.baseline import history
+        from orchestration.baseline import escrow_ledger, history
 
         phase = ledger.last_succeeded(db, JobName.PHASE)
         parked = db.rows("promotions.all_parked")
@@ -97,6 +97,7 @@ class _References:
         self._pending = {row["cycle"] for row in pending}
         self._baseline = history.cycle_in_force(db, settings.state_dir)
         self._phase = None if phase is None else phase.cycle
+        self._escrow = {entry.cycle: entry.entry for entry in escrow_ledger.pending(db)}
         self._parked = {str(row["stem"]) for row in parked}
         self._failed = {row["cycle"] for row in parked}
 
@@ -106,6 +107,8 @@ class _References:
             return "the baseline is of this cycle"
         if cycle == self._phase:
             return "it is the last PHASE that succeeded, and acks name its report"
+        if cycle in self._escrow:
+            return f"what it accepted waits for a person: klorosctl escrow show {self._escrow[cycle]}"
         if cycle in self._pending:
             return "its bundle is still to be copied: klorosctl federation status"
         if not self._parked:

@@ -33,6 +33,7 @@ from orchestration.cycles import (
     packing,
     products,
     revision,
+    sightings,
     telemetry,
 )
 from orchestration.cycles.cycle import Cause, Cycle, CycleEvent, CycleState, JobName, Result
@@ -155,7 +156,13 @@ class Runner:
             return ledger.claim_next(self._db, runner=_record(), now=clock.now())
 
     def _record_end(
-        self, cycle: Cycle, event: CycleEvent, result: Result, left: inventory.Inventory, measured: telemetry.Telemetry
+        self,
+        cycle: Cycle,
+        event: CycleEvent,
+        result: Result,
+        left: inventory.Inventory,
+        measured: telemetry.Telemetry,
+        seen: Mapping[str, sightings.Sighting],
     ) -> None:
         """Commit the end; tried again while somebody keeps the store, for work that was done must not count as lost.
 
@@ -169,6 +176,7 @@ class Runner:
                     ledger.finish(self._db, cycle, event, result, now=now)
                     products.end(self._db, cycle.cycle, left)
                     telemetry.note(self._db, cycle.cycle, measured)
+                    sightings.note(self._db, cycle.cycle, seen)
                     packing.ask(self._db, self._settings, cycle, due=now + packing.RUNNERS_TURN)
                 return
             except StoreUnreachable as error:
@@ -185,7 +193,7 @@ class Runner:
         measured = (
             telemetry.read(artifacts.cycle_dir(self._settings.cycles_dir, cycle.cycle)) if left.files else telemetry.NOTHING
         )
-        self._record_end(cycle, event, result, left, measured)
+        self._record_end(cycle, event, result, left, measured, self._seen_in(cycle) if left.files else {})
         finished = ledger.get(self._db, cycle.cycle)
         assert finished is not None, f"cycle {cycle.cycle} has gone from the store"
         log(
@@ -197,6 +205,15 @@ class Runner:
             state=finished.state,
         )
         self._follow_up(finished)
+
+    def _seen_in(self, cycle: Cycle) -> dict[str, sightings.Sighting]:
+        """Look for lines that the observer's rules watch; not where no tick would ask them."""
+        if cycle.origin.cause is Cause.DIRECT:
+            return {}
+        rules = self._settings.observer.rules
+        patterns = {name: rule.pattern for name, rule in rules.items() if rule.enabled and rule.pattern}
+        folder = artifacts.cycle_dir(self._settings.cycles_dir, cycle.cycle)
+        return sightings.look(artifacts.output_path(folder), patterns)
 
     def _left_by(self, cycle: Cycle) -> inventory.Inventory:
         """List what the cycle left; nothing when it never began, whatever lies in a folder of its number."""
@@ -216,6 +233,8 @@ class Runner:
     def _end_of(self, cycle: Cycle) -> judgement.End:
         if cycle.cancel_asked_at is not None:
             return judgement.End(CycleEvent.CANCEL, Result(reason="cancelled before it started"))
+        if held := self._held_by_gpu(cycle):
+            return judgement.End(CycleEvent.CANCEL, Result(reason=held))
         try:
             earlier = artifacts.put_aside(self._settings.cycles_dir, cycle.cycle)
             folder = artifacts.make_folder(self._settings.cycles_dir, cycle.cycle)
@@ -237,14 +256,25 @@ class Runner:
             return judgement.End(CycleEvent.FAIL, Result(reason=str(error), not_started=unstarted))
         return judgement.judge(cycle, completed, folder=folder, signals_dir=self._path("signals"), stopped_by=self._stop)
 
+    def _held_by_gpu(self, cycle: Cycle) -> str:
+        """Say that a GPU is too busy for a reflection that idleness asked for; the tick's own unit sees no GPU."""
+        if cycle.job is not JobName.REFLECTION or not self._db.rows("observer.made", intent=cycle.origin.intent):
+            return ""
+        from orchestration.host import load  # brings subprocess, which a loop need not wait for
+
+        return load.gpu_busy(self._settings.reflection.max_gpu, self._environ)
+
     def _environment(self, cycle: Cycle, folder: str) -> dict[str, str]:
+        baseline = self._path("baseline", "baseline.json")
         if cycle.job is JobName.LOOP:
             extra = environment.of_loop(cycle)
         elif cycle.job is JobName.PHASE:
-            extra = environment.of_phase(cycle, epoch=judgement.epoch_of(cycle), signals_dir=self._path("signals"))
+            epoch, signals = judgement.epoch_of(cycle), self._path("signals")
+            extra = environment.of_phase(cycle, epoch=epoch, signals_dir=signals, baseline=baseline)
             extra |= self._hints(cycle, folder)
+        elif cycle.job is JobName.REFLECTION:
+            extra = environment.of_reflection(cycle, digest=artifacts.digest_path(folder))
         else:
-            baseline = self._path("baseline", "baseline.json")
             extra = environment.of_dream(cycle, handover=artifacts.handover_path(folder), baseline=baseline)
         return environment.of_command(cycle, self._environ, state_dir=self._settings.state_dir, folder=folder, extra=extra)
 
@@ -272,6 +302,10 @@ class Runner:
 
             copies.check_in_force(self._db, self._path("baseline"))
             artifacts.hand_over(cycle, folder, self._settings, now=clock.now())
+        elif cycle.job is JobName.REFLECTION:
+            from orchestration.reflection import digest
+
+            files.replace(artifacts.digest_path(folder), digest.to_bytes(digest.take(self._db)), 0o640)
 
     def _write_manifest(self, cycle: Cycle) -> None:
         artifacts.write_manifest(self._settings.cycles_dir, cycle, products.get(self._db, cycle.cycle))

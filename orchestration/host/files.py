@@ -103,8 +103,14 @@ def writing(path: str, mode: int = 0o600) -> Iterator[IO[bytes]]:
         raise unwritable(path, error) from error
 
 
-def create(path: str, data: bytes, mode: int = 0o600) -> bool:
+def create(path: str, data: bytes, mode: int = 0o600, *, changed_at: float | None = None) -> bool:
     """Put `data` at `path` unless the name is taken; whole content or nothing, and exactly one caller wins.
+
+    Args:
+        path: where; its folder must exist.
+        data: the whole content.
+        mode: permission bits, whatever the umask.
+        changed_at: when it counts as changed, in seconds since 1970, for a copy that is as old as its original; else now.
 
     Returns:
         True when this call made it, False when something had the name already (that is left as it is).
@@ -117,6 +123,8 @@ def create(path: str, data: bytes, mode: int = 0o600) -> bool:
     try:
         try:
             _write_new(temporary, data, mode)
+            if changed_at is not None:
+                os.utime(temporary, (changed_at, changed_at))
             os.link(temporary, path)
         except FileExistsError:
             return False

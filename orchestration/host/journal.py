@@ -67,7 +67,13 @@ class Event(Enum):
     PROMOTION_LEFT = "promotion.left"
     PROMOTION_PARKED = "promotion.parked"
     BASELINE_REPLACED = "baseline.replaced"
+    BASELINE_JUDGED = "baseline.judged"  # by the PHASEs under it
+    ESCROW_HELD = "escrow.held"  # waits for a person
+    ESCROW_CLOSED = "escrow.closed"  # not by a person
     INTENTS_DROPPED = "intents.dropped"
+    OBSERVED = "observer.fired"  # a rule of the observer makes an intent
+    OBSERVER_HELD = "observer.held"  # its intents can't be written; the next tick tries again
+    REFLECTION_HELD = "reflection.held"  # nothing runs, and still it is no time to reflect
     TEXTFILE_MISSING = "textfile.missing"
     LOOP_STARTED = "loop.started"
     LOOP_ITERATED = "loop.iterated"
@@ -117,7 +123,13 @@ MESSAGE_IDS: Final = {
     Event.PROMOTION_LEFT: "7c1f2b0c9d0e4a52b8d5a5f3f1c86e0d",
     Event.PROMOTION_PARKED: "20fdb7c1b4e437da2de6dd64c377a0de",
     Event.BASELINE_REPLACED: "eeb12652ad98c802a019add5b218e5de",
+    Event.BASELINE_JUDGED: "f4aa7d9dc0984b8d832fdb9c741c6420",
+    Event.ESCROW_HELD: "46324320785c1a1911f40c8aadc40fa7",
+    Event.ESCROW_CLOSED: "819a0f6b22ff0e5d49e0de6a8427cbcb",
     Event.INTENTS_DROPPED: "4741aa5e7e4015d935d7a26d73f7738a",
+    Event.OBSERVED: "7d51e1f535086446d80c2321ae3d6c60",
+    Event.OBSERVER_HELD: "05e6a7c46c0d3ce00904753bd0d6f612",
+    Event.REFLECTION_HELD: "5f90c2f844f1650c1d34307f1a0bf5db",
     Event.TEXTFILE_MISSING: "a84c8805a25fd4f69df752fa4030b6f8",
     Event.LOOP_STARTED: "052be62388c4fbb5d110f04b5f712b3f",
     Event.LOOP_ITERATED: "a75e1aea6b8dd4d62585d9d4863ef4a3",

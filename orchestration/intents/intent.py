@@ -41,13 +41,14 @@ class Category(Enum):
 
     PHASE = "phase"  # start a PHASE
     DREAM_CYCLE = "dream_cycle"  # start a D-REAM cycle with a topic
+    REFLECTION = "reflection"  # start a reflection, when nothing else is to start
     SUGGESTION = "suggestion"  # one line in suggestions.jsonl
     ALERT = "alert"  # one line in alerts.jsonl
     LOOP_GOAL = "loop_goal"  # the goal of an iteration of the continuous loop, which takes it
     UNKNOWN = "unknown"  # archived
 
 
-STARTS = (Category.PHASE, Category.DREAM_CYCLE)
+STARTS = (Category.PHASE, Category.DREAM_CYCLE, Category.REFLECTION)
 """What a tick starts."""
 _TAKEN = (*STARTS, Category.LOOP_GOAL)  # wait until somebody takes them; the rules alone finish all others
 
@@ -60,7 +61,7 @@ _PREFIXES = (
     ("loop_goal", Category.LOOP_GOAL),
 )
 _EXACT = {
-    "idle_reflection": Category.DREAM_CYCLE,
+    "idle_reflection": Category.REFLECTION,
     "suggest": Category.SUGGESTION,
     "alert": Category.ALERT,
 }

@@ -9,9 +9,11 @@ import click
 
 from orchestration.errors import Usage
 from orchestration.operator.console import Console, json_option
+from orchestration.store.instants import to_text
 from orchestration.tick.kernel import Kernel
 
 if TYPE_CHECKING:
+    from orchestration.baseline.verdicts import Concluded
     from orchestration.baseline.version import Change, Provenance, Version
 
 _LIMIT = 20
@@ -31,7 +33,9 @@ def show(console: Console, *, version: int | None) -> None:
     """Show the version in force, or version VERSION."""
     with console.looking() as kernel:
         found = _find(kernel, version)
-    console.answer(_document(found), lambda: _shown(console, found))
+        judged = _judged(kernel, found)
+    document = {**_document(found), "validation": judged}
+    console.answer(document, lambda: [*_shown(console, found), *_validation(console, judged)])
 
 
 @baseline.command()
@@ -39,14 +43,19 @@ def show(console: Console, *, version: int | None) -> None:
 @json_option
 @click.pass_obj
 def history(console: Console, *, limit: int) -> None:
-    """Show the versions, newest first: when, by whom, why, and what changed."""
+    """Show the versions, newest first: when, by whom, why, what changed, and what PHASEs under it showed."""
     from orchestration.baseline import history as versions
+    from orchestration.baseline import verdicts
 
     with console.looking() as kernel:
         found = versions.recent(kernel.db, limit + 1)
+        known = verdicts.verdicts(kernel.db, found[-1].version, found[0].version) if found else {}
     pairs = list(zip(found, [*found[1:], None], strict=False))[:limit]
-    document = [{**_document(one), "changes": _changes(before, one)} for one, before in pairs]
-    console.answer(document, lambda: _rows(console, pairs))
+    document = [
+        {**_document(one), "changes": _changes(before, one), "validation": _concluded(known.get(one.version))}
+        for one, before in pairs
+    ]
+    console.answer(document, lambda: _rows(console, pairs, known))
 
 
 @baseline.command()
@@ -180,6 +189,53 @@ def _document(version: Version) -> dict[str, Any]:
     return {**origin(version), "sha256": version.sha256, "parameters": dict(version.parameters)}
 
 
+def _judged(kernel: Kernel, version: Version) -> dict[str, Any]:
+    """Say what was concluded of a version, or how far it is from a conclusion."""
+    from orchestration.baseline import history as versions
+    from orchestration.baseline import verdicts
+
+    concluded = verdicts.verdict(kernel.db, version.version)
+    if concluded is not None:
+        return _concluded(concluded)
+    results = kernel.settings.validation.results
+    found = verdicts.compared(kernel.db, version, versions.get(kernel.db, version.version - 1), results=results)
+    return {
+        **_concluded(None),
+        "before": [one.value for one in found.before],
+        "after": [one.value for one in found.after],
+        "cycles_before": [one.cycle for one in found.before],
+        "cycles_after": [one.cycle for one in found.after],
+        "reason": f"{len(found.after)} of {results} PHASE results that can be compared with those under the version before",
+    }
+
+
+def _concluded(concluded: Concluded | None) -> dict[str, Any]:
+    if concluded is None:
+        return {"verdict": "undecided"}
+    return {
+        "verdict": str(concluded.verdict),
+        "change": concluded.change,
+        "before": list(concluded.before),
+        "after": list(concluded.after),
+        "cycles_before": list(concluded.cycles_before),
+        "cycles_after": list(concluded.cycles_after),
+        "reason": concluded.reason,
+        "cycle": concluded.cycle,
+        "made": concluded.made,
+        "entry": concluded.entry,
+        "at": to_text(concluded.at),
+    }
+
+
+def _validation(console: Console, judged: Mapping[str, Any]) -> Iterator[str]:
+    yield from console.screen.field("Verdict", judged["verdict"], judged["reason"])
+    sides = [("Before", judged["before"], judged["cycles_before"]), ("After", judged["after"], judged["cycles_after"])]
+    for name, values, cycles in sides:
+        if values:
+            results = ", ".join(f"{value:.6g}" for value in values)
+            yield from console.screen.field(name, results, f"PHASEs {', '.join(map(str, cycles))}")
+
+
 def _changes(before: Version | None, after: Version) -> list[Mapping[str, Any]]:
     from orchestration.baseline.version import changes
 
@@ -200,17 +256,31 @@ def _shown(console: Console, version: Version) -> Iterator[str]:
     yield from screen.table(("PARAMETER", "VALUE"), rows)
 
 
-def _rows(console: Console, pairs: list[tuple[Version, Version | None]]) -> list[str]:
+def _rows(console: Console, pairs: list[tuple[Version, Version | None]], known: Mapping[int, Concluded]) -> list[str]:
     rows = []
     for one, before in pairs:
         changed = ", ".join(f"{c['name']} {c['before']} → {c['after']}" for c in _changes(before, one)) or "no change"
         local, _ = console.times.columns(one.provenance.at)
+        made = one.provenance
         rows.append(
-            (str(one.version), local, str(one.provenance.kind), one.provenance.actor, f"{changed}; {one.provenance.reason}")
+            (
+                str(one.version),
+                local,
+                str(made.kind),
+                made.actor,
+                _verdict(known.get(one.version)),
+                f"{changed}; {made.reason}",
+            )
         )
     if not rows:
         return ["There is no baseline version yet."]
-    return console.screen.table(("VERSION", "AT", "KIND", "BY", "CHANGES; WHY"), rows)
+    return console.screen.table(("VERSION", "AT", "KIND", "BY", "VERDICT", "CHANGES; WHY"), rows)
+
+
+def _verdict(concluded: Concluded | None) -> str:
+    from orchestration.promotions.judgement import percent
+
+    return "undecided" if concluded is None else f"{concluded.verdict} {percent(concluded.change)}"
 
 
 def _differences(console: Console, changed: list[Mapping[str, Any]]) -> list[str]:

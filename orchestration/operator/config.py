@@ -27,6 +27,8 @@ OURS = frozenset(
         "KLR_BASELINE",
         "KLR_EPOCH",
         "KLR_SIGNALS_DIR",
+        "KLR_HINTS",
+        "KLR_DIGEST",
     }
 )
 """Variables that are no settings: where the file is, and what a cycle's command is given."""
@@ -207,8 +209,9 @@ def toml(value: object) -> str:
             return f"{{ {', '.join(f'{_key(key)} = {toml(item)}' for key, item in value.items())} }}" if value else "{}"
         case str():
             return json.dumps(value, ensure_ascii=False)
-        case BaseModel():  # a domain
-            return toml({name: getattr(value, name) for name in type(value).model_fields})
+        case BaseModel():  # a domain, a rule; TOML has no word for what is not given
+            fields = {name: getattr(value, name) for name in type(value).model_fields}
+            return toml({name: given for name, given in fields.items() if given is not None})
         case _:
             return repr(value)
 

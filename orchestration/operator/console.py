@@ -17,7 +17,7 @@ import click
 
 from orchestration import wiring
 from orchestration.errors import StoreEmpty, StoreOutdated, StoreUnreachable, Usage
-from orchestration.host import clock, process_identity, zones
+from orchestration.host import clock, process_identity, users, zones
 from orchestration.operator.screen import Screen, Times
 from orchestration.operator.units import Units
 from orchestration.store.sqlite import SqliteDatabase, copy_of
@@ -43,6 +43,7 @@ class Console:
         # Units of another installation than the one the caller names are none of ours, least of all to change.
         self.units = units if units.ticks_for(self.caller) else units._replace(folders=())
         self.actor = _actor(self.caller)
+        self.identities = users.behind(self.caller)
         self.screen = Screen.of_stdout(self.caller)
 
     @cached_property
@@ -189,12 +190,7 @@ def unknown(kind: str, given: str, there: Iterable[str], *, more: str = "") -> U
 
 def _actor(environ: Mapping[str, str]) -> str:
     """Name who acts: the user of this process, and who became it by sudo."""
-    import pwd
-
-    try:
-        name = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        name = f"uid {os.getuid()}"
+    name = users.name_of(os.getuid())
     sudo = environ.get("SUDO_USER")
     return f"{sudo} (sudo, as {name})" if sudo and sudo != name else name
 

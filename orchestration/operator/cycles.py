@@ -69,13 +69,19 @@ def show(console: Console, *, number: str) -> None:
         files, answers = _files(folder), _answers(kernel, cycle)
         tail, packed = _tail(artifacts.output_path(folder)), _bundle(console, kernel, cycle)
         document = {**cycle_json(cycle), "folder": folder, "files": files, "bundle": packed}
-        document |= {"answers": answers, "output_tail": tail}
+        document |= {"phase_result": _phase_result(kernel, cycle), "answers": answers, "output_tail": tail}
         console.answer(document, lambda: _lines(console, cycle, folder, document))
 
 
 def _answers(kernel: Kernel, cycle: Cycle) -> list[dict[str, Any]]:
     rows = kernel.db.rows("operator.answered_by", cycle=cycle.cycle)
     return [{name: row[name] for name in ("stem", "state", "fitness", "reason")} for row in rows]
+
+
+def _phase_result(kernel: Kernel, cycle: Cycle) -> dict[str, Any] | None:
+    """Give what a PHASE came to, for the verdict on the baseline; None when that is not known."""
+    rows = kernel.db.rows("validation.result", cycle=cycle.cycle)
+    return {name: rows[0][name] for name in ("result", "measure", "phase_type", "version")} if rows else None
 
 
 def _bundle(console: Console, kernel: Kernel, cycle: Cycle) -> dict[str, Any]:
@@ -110,6 +116,8 @@ def _lines(console: Console, cycle: Cycle, folder: str, document: dict[str, Any]
     yield screen.heading(f"Cycle {cycle.cycle}") + f"  {cycle.job}  {screen.state(cycle.state)}"
     yield ""
     yield from _result_lines(console, cycle)
+    if document["phase_result"]:
+        yield from screen.field("Came to", _came_to(document["phase_result"]))
     yield from _origin_lines(console, cycle)
     yield from _time_lines(console, cycle)
     yield from screen.field("Command", shlex.join(cycle.command))
@@ -127,6 +135,14 @@ def _lines(console: Console, cycle: Cycle, folder: str, document: dict[str, Any]
         yield ""
         yield screen.heading(f"The end of its output (all of it: klorosctl logs {cycle.cycle})")
         yield from (f"  {line}" for text in tail for line in screen.wrap(text))
+
+
+def _came_to(found: dict[str, Any]) -> str:
+    version = found["version"]
+    under = "no baseline yet" if version == 0 else f"baseline version {version}"
+    advised = f", {found['phase_type']}" if found["phase_type"] else ""
+    changed = "; the baseline changed meanwhile, so it counts for no version"
+    return f"{found['result']:.6g}, {found['measure']}{advised}{changed if version is None else f'; under {under}'}"
 
 
 def _bundle_lines(console: Console, packed: dict[str, Any]) -> Iterator[str]:

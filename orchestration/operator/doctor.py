@@ -12,7 +12,7 @@ import click
 
 from orchestration.errors import KlorosError
 from orchestration.exits import Exit
-from orchestration.operator import checks, host_checks, rollout
+from orchestration.operator import autonomous, checks, host_checks, rollout
 from orchestration.operator.check import Check, Level
 from orchestration.operator.console import Console, json_option
 
@@ -21,7 +21,7 @@ from orchestration.operator.console import Console, json_option
 @json_option
 @click.pass_obj
 def doctor(console: Console) -> int:
-    """Check folders, locks, store, zone, clock, units, metrics, runner and disk; say what to do.
+    """Check folders, locks, store, zone, clock, units, metrics, runner, disk, other starters of D-REAM; say what to do.
 
     Exit code 0 when all is well or only warnings are there, 1 when something is broken.
     """
@@ -37,6 +37,7 @@ def _examine(console: Console) -> Iterator[Check]:
     yield from settings
     if any(one.level is Level.ERROR for one in settings):
         return  # everything else depends on them
+    starters = autonomous.find()  # as root of everybody; the owner of the state sees their own
     console.become_owner()
     yield from checks.folders(console)
     yield from checks.locks(console)
@@ -53,6 +54,7 @@ def _examine(console: Console) -> Iterator[Check]:
     yield from host_checks.clock_synchronised(console)
     yield from host_checks.units(console)
     yield from rollout.interrupted()
+    yield from autonomous.checks(starters)
     yield from host_checks.textfile(console)
     yield from host_checks.journal()
     yield from host_checks.space(console)

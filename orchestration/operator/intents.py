@@ -181,6 +181,7 @@ def add(console: Console, *, intent_type: str, priority: int, reason: str, data_
 _MEANS = {
     Category.PHASE: "The next tick that is free starts a PHASE for it. Which comes first: klorosctl explain",
     Category.DREAM_CYCLE: "The next tick that is free starts a D-REAM cycle for it. Which comes first: klorosctl explain",
+    Category.REFLECTION: "The next tick that has nothing else to start starts a reflection. Why none: klorosctl explain",
     Category.SUGGESTION: "The next tick appends it to suggestions.jsonl.",
     Category.ALERT: "The next tick appends it to alerts.jsonl.",
     Category.LOOP_GOAL: 'The continuous loop takes it as the goal of its next iteration, where goal_from = "intents".',

@@ -63,5 +63,14 @@ def _lines(console: Console, found: list[dict[str, Any]]) -> Iterator[str]:
     if not found:
         yield "No command was run unattended by the loop yet."
         return
-    rows = [(one["at"], f"{one['who']} by {one['source']}", one["sha256"][:12], shlex.join(one["command"])) for one in found]
-    yield from console.screen.table(("AT (UTC)", "CONFIGURED BY", "SHA-256", "COMMAND"), rows)
+    rows = [
+        (
+            one["at"],
+            one.get("configured_at", ""),  # a record from before there was one
+            f"{one['who']} by {one['source']}",
+            one["sha256"][:12],
+            shlex.join(one["command"]),
+        )
+        for one in found
+    ]
+    yield from console.screen.table(("AT (UTC)", "CONFIGURED AT", "BY", "SHA-256", "COMMAND"), rows)

@@ -60,7 +60,7 @@ def _expire(kernel: Kernel) -> Old:
     """Remove all that is old, as ticks do in many turns."""
     from orchestration.tick.expire import PER_TICK, Old, expire
 
-    total = Old(0, 0, 0)
+    total = Old(0, 0, 0, 0)
     while True:
         done = expire(kernel)
         total = Old(*(one + other for one, other in zip(total, done, strict=True)))
@@ -88,7 +88,8 @@ def _lines(
     console: Console, what: str, gone: list[tuple[CycleNumber, int]], held: dict[CycleNumber, str], old: Old
 ) -> list[str]:
     kept = console.settings.retention
-    history = [f"Old history, {what}: {old.ticks} ticks, {old.intents} processed intents, {old.signals} signals."]
+    parts = f"{old.ticks} ticks, {old.intents} processed intents, {old.signals} signals, {old.versions} baseline files"
+    history = [f"Old history, {what}: {parts}."]
     if not gone and not held:
         nothing = f"beyond the last {kept.keep_last} cycles none ended more than {kept.keep_for.days} days ago."
         return [

@@ -20,7 +20,7 @@ from orchestration.pulse.dashboard import wording
 
 _GOOD, _BAD, _WAIT = "green", "red", "yellow"
 _COLOURS = {
-    **dict.fromkeys(("succeeded", "accepted", "ok", "enabled", "phase", "dream_cycle", "processed"), _GOOD),
+    **dict.fromkeys(("succeeded", "accepted", "ok", "enabled", "phase", "dream_cycle", "reflection", "processed"), _GOOD),
     **dict.fromkeys(("failed", "timed_out", "lost", "error", "rejected", "refused", "malformed"), _BAD),
     **dict.fromkeys(("queued", "running", "warning", "parked", "disabled", "cancelled", "skipped"), _WAIT),
     **dict.fromkeys(("failing", "stopped"), _BAD),

@@ -10,6 +10,7 @@ import click
 from orchestration.cycles import ledger
 from orchestration.cycles.cycle import Cycle
 from orchestration.host.lock import FileLock
+from orchestration.operator import after_cycle
 from orchestration.operator.console import Console, json_option
 from orchestration.operator.records import cycle_json, cycle_rows, elapsed
 from orchestration.operator.screen import span
@@ -86,7 +87,9 @@ def _document(console: Console, seen: Seen) -> dict[str, Any]:
             "promotions_parked": len(shown.parked),
             "intents_pending": queues["intents"],
             "federation_pending": queues["federation"],
+            "escrow_pending": queues["escrow"],
         },
+        **after_cycle.as_json(shown),
         "cycles": [cycle_json(cycle) for cycle in seen.cycles],
         "notices_undelivered": seen.untold,
     }
@@ -110,6 +113,7 @@ def _lines(console: Console, seen: Seen) -> Iterator[str]:
     yield from _active_lines(console, seen)
     yield from _window_lines(console, seen)
     yield from _queue_lines(console, seen)
+    yield from after_cycle.lines(console, seen.health)
     yield ""
     if seen.cycles:
         yield from cycle_rows(console, seen.cycles)

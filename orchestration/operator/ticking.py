@@ -48,7 +48,7 @@ def explain(console: Console, *, at: str | None) -> None:
     zone = console.settings.phase.time_zone
     instant = console.now if at is None else read_instant(at, zone, now=console.now)
     with console.trying() as kernel:
-        shown = preview(kernel._replace(now=lambda: instant))
+        shown = preview(kernel._replace(now=lambda: instant), at=None if at is None else instant)
         refused = gate(console.settings)
         document = {
             "at": instant,

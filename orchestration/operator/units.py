@@ -80,7 +80,7 @@ class Units(NamedTuple):
         for path in [] if fragment is None else [fragment, *self.drop_ins()]:
             if path == without:
                 continue
-            for value in _values(path, section="Service", key="Environment"):
+            for value in values(path, section="Service", key="Environment"):
                 if not value.strip():
                     found.clear()
                 found |= {name: (text, path) for name, text in _assignments(value)}
@@ -92,7 +92,7 @@ class Units(NamedTuple):
         if fragment is None:
             return False
         given = self.environment()
-        here = next(_values(fragment, section="Service", key="WorkingDirectory"), "")
+        here = next(values(fragment, section="Service", key="WorkingDirectory"), "")
         places = {"KLR_CONFIG": DEFAULT_CONFIG, "KLR_STATE_DIR": here}
         return all(environ.get(name) in (None, given.get(name, (usual,))[0]) for name, usual in places.items())
 
@@ -125,7 +125,8 @@ def _runtime_dir() -> str:
     return os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
 
 
-def _values(path: str, *, section: str, key: str) -> Iterator[str]:
+def values(path: str, *, section: str, key: str) -> Iterator[str]:
+    """Give every value that a unit's file, or a drop-in, gives a key; nothing when it can't be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             text = file.read()

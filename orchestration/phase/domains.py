@@ -3,7 +3,8 @@
 Owns the order, the verdict and `artifacts/report.json`; refuses to know what a domain tests. The domains are the commands
 of `[phase.domains]`, run one after the other in the order of the settings, each with its own timeout, in the environment
 and working directory of this process. One that fails stops no other. With none configured there is one, `klorosctl
-doctor`, which exits 0 when it has warnings only.
+doctor`, which exits 0 when it has warnings only. It looks at the host, not at the parameters, so that report has no result
+(`"score": null`, see `result.py`).
 
   gets     KLR_CYCLE_DIR (required), KLR_EPOCH and KLR_CYCLE, named in the report
   leaves   artifacts/report.json   see `Report`; rewritten after each domain, so that a PHASE which is ended early
@@ -70,6 +71,7 @@ class Report:
     started_at: datetime
     ended_at: datetime | None
     domains: tuple[DomainResult, ...]
+    of_host: bool = False  # they look at the host only, so nothing about the baseline follows
 
     @property
     def failed(self) -> tuple[DomainResult, ...]:
@@ -93,7 +95,9 @@ class Report:
 
     def to_json(self) -> bytes:
         """Return the file's content."""
-        head = {"schema": "v1", "result": self.result, "reason": self.reason}
+        head: dict[str, object] = {"schema": "v1", "result": self.result, "reason": self.reason}
+        if self.of_host:
+            head["score"] = None
         return (json.dumps(head | asdict(self), indent=2, default=datetime.isoformat) + "\n").encode()
 
 
@@ -104,6 +108,7 @@ def main() -> int:
         folder = _cycle_folder(os.environ)
         report = run_domains(
             settings.phase.domains or {"doctor": _DOCTOR},
+            of_host=not settings.phase.domains,
             folder=folder,
             environ=os.environ,
             output_limit=settings.cycles.log_limit_bytes,
@@ -123,10 +128,11 @@ def run_domains(
     environ: Mapping[str, str],
     output_limit: int,
     grace: timedelta,
+    of_host: bool = False,
 ) -> Report:
     """Run every domain, in order, and return the report, which is then in `artifacts/` of the cycle's `folder`.
 
-    `output_limit` is in bytes, for each domain. Raises: Unwritable.
+    `output_limit` is in bytes, for each domain. `of_host`: they tell nothing of the parameters. Raises: Unwritable.
     """
     path = os.path.join(_made(folder, "artifacts"), "report.json")
     logs = _made(folder, "logs")
@@ -137,6 +143,7 @@ def run_domains(
         started_at=clock.now(),
         ended_at=None,
         domains=tuple(results),
+        of_host=of_host,
     )
     for number, domain in enumerate(domains.values()):
         files.replace(path, report.to_json(), 0o640)

@@ -111,14 +111,19 @@ def of_phase(past: Past, before: Past | None) -> Terms:
     - cost: wall time by deadline; 1 for a lost one.
     """
     known = {} if before is None else before.groups
-    answered = [name for name, status in past.groups.items() if status in ("succeeded", "failed")]
+    names = answered(past.groups)
     return Terms(
-        result_yield=_share(len(answered), len(past.groups), without=float(past.succeeded)),
-        novelty=_share(sum(known.get(name) != past.groups[name] for name in answered), len(past.groups)),
+        result_yield=_share(len(names), len(past.groups), without=float(past.succeeded)),
+        novelty=_share(sum(known.get(name) != past.groups[name] for name in names), len(past.groups)),
         promotion=_share(past.accepted, past.tried),
         stability=_share(past.succeeded + past.followed_well, 1 + past.followed),
         cost=1.0 if past.wall_seconds is None else _share(past.wall_seconds, past.timeout_seconds),
     )
+
+
+def answered(groups: Mapping[str, str]) -> list[str]:
+    """Return the test groups that came to an answer, whatever it was."""
+    return [name for name, status in groups.items() if status in ("succeeded", "failed")]
 
 
 def terms(history: Iterable[Past]) -> list[tuple[Past, Terms]]:

@@ -14,7 +14,6 @@ without hints (older than this module, or whose hints could not be recorded) is 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -22,16 +21,15 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from orchestration.host import files
-from orchestration.phase import heuristics
+from orchestration.phase import heuristics, report
 from orchestration.phase.heuristics import Hints, Past, PhaseType
+from orchestration.phase.result import groups
 
 if TYPE_CHECKING:
     from orchestration.store.port import Database, Row
 
 _HINTS: Final = "phase.hints."
 _GROUPS: Final = "phase.groups."
-_LIMIT: Final = 4 * 1024 * 1024  # bytes of a report that is looked at
-_MOST_GROUPS: Final = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +92,7 @@ class History:
     def read_reports(self) -> dict[int, dict[str, str]]:
         """Take in the reports of the PHASEs whose groups are not noted yet, and return what they say, by cycle."""
         unnoted = [one for one in self._ended if one["cycle"] in self._types and one["cycle"] not in self._groups]
-        found = {one["cycle"]: _groups_of(one["report"], one["report_sha"]) for one in unnoted}
+        found = {one["cycle"]: groups(report.read(one["report"], one["report_sha"])) for one in unnoted}
         self._groups |= found
         return found
 
@@ -142,13 +140,19 @@ def give(db: Database, cycle: int, *, folder: str, state_dir: str) -> str:
     content = (json.dumps(document, indent=2) + "\n").encode()
     path = os.path.join(folder, "artifacts", "hints.json")
     with db.transaction():
-        for number, groups in reports.items():
-            db.run("facts.set_once", name=f"{_GROUPS}{number:05}", value=json.dumps(groups))
+        for number, statuses in reports.items():
+            db.run("facts.set_once", name=f"{_GROUPS}{number:05}", value=json.dumps(statuses))
         db.run("facts.set", name=f"{_HINTS}{cycle:05}", value=json.dumps(document))
         files.make_folder(os.path.join(state_dir, "out"))
         files.replace(os.path.join(state_dir, "out", "hints.json"), content, 0o640)
         files.replace(path, content, 0o640)
     return path
+
+
+def type_of(db: Database, cycle: int) -> str:
+    """Return the type that a PHASE was advised; empty when it was given no hints."""
+    rows = db.rows("facts.get", name=f"{_HINTS}{cycle:05}")
+    return str(json.loads(str(rows[0]["value"]))["phase_type"]) if rows else ""
 
 
 def cores() -> int:
@@ -159,31 +163,6 @@ def cores() -> int:
 def _document(cycle: int, hints: Hints) -> dict[str, Any]:
     """Return the file's content, as it reads back from JSON."""
     return cast("dict[str, Any]", json.loads(json.dumps({"schema": "v1", "cycle": cycle, **asdict(hints)})))
-
-
-def _groups_of(path: str | None, sha: str | None) -> dict[str, str]:
-    """Read the test groups of a report: `domains`, each with `name` and `status`; none of a report that has no such list.
-
-    A report that changed since its PHASE ended says nothing.
-    """
-    from orchestration.promotions.scan import read_regular
-
-    if path is None:
-        return {}
-    try:
-        content, _ = read_regular(path, limit=_LIMIT)
-        if len(content) > _LIMIT or (sha is not None and hashlib.sha256(content).hexdigest() != sha):
-            return {}
-        return _named(json.loads(content))
-    except (OSError, ValueError, RecursionError):
-        return {}
-
-
-def _named(report: object) -> dict[str, str]:
-    domains = report.get("domains") if isinstance(report, dict) else None
-    found = [one for one in domains if isinstance(one, dict)] if isinstance(domains, list) else []
-    named = [(one.get("name"), one.get("status")) for one in found[:_MOST_GROUPS]]
-    return {name: status for name, status in named if isinstance(name, str) and isinstance(status, str)}
 
 
 def _accepted(db: Database) -> list[Row]:

@@ -33,6 +33,8 @@ class Ack:
     """SHA-256 of that PHASE's report, in hex; empty before the first."""
     cycle: int | None
     """The cycle that tried it; None when no cycle did."""
+    escrow: str = ""
+    """The entry of escrow in which the accepted changes wait; empty when they went into the baseline."""
     at: datetime
     """Aware UTC; written as whole seconds since 1970."""
 
@@ -61,13 +63,31 @@ def answered_elsewhere(acks_dir: str, stem: str, *, cycle: int) -> bool:
     Such a promotion is not this cycle's to answer any more, and its changes must not reach the baseline.
     """
     try:
+        written = _read(acks_dir, stem)
+    except FileNotFoundError:
+        return False
+    return written.get("cycle") != cycle
+
+
+def says_escrow(acks_dir: str, stem: str, *, cycle: int) -> bool:
+    """Tell whether this promotion has an ack of the given cycle which says that its changes wait in escrow."""
+    try:
+        written = _read(acks_dir, stem)
+    except FileNotFoundError:
+        return False
+    return written.get("cycle") == cycle and bool(written.get("escrow"))
+
+
+def _read(acks_dir: str, stem: str) -> dict[str, object]:
+    """Read an ack; empty when it is none of ours, which are there whole or not at all. Raises: FileNotFoundError."""
+    try:
         data, _ = read_regular(os.path.join(acks_dir, ack_name(stem)), limit=_MAX_BYTES)
         value = json.loads(data)
     except FileNotFoundError:
-        return False
+        raise
     except (OSError, ValueError, RecursionError):
-        return True  # it can't be ours: ours are there whole or not at all
-    return not isinstance(value, dict) or value.get("cycle") != cycle
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def content(ack: Ack) -> bytes:
@@ -81,6 +101,8 @@ def content(ack: Ack) -> bytes:
         "schema": "v1",
         "cycle": ack.cycle,
     }
+    if ack.escrow:
+        fields["escrow"] = ack.escrow
     if not ack.accepted:
         fields["rejection_reason"] = ack.reason
     return json.dumps(fields, indent=2).encode() + b"\n"

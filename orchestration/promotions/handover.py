@@ -7,7 +7,7 @@ was tried, even if the promotion's own file was changed or removed meanwhile.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -31,6 +31,8 @@ class Handed(BaseModel):
     fitness: float
     changes: dict[str, Number]
     path: str
+    emitted_by: str = ""
+    """The OS user who owned the file that was read; empty when unknown, as in handovers of older releases."""
 
 
 class Handover(BaseModel):
@@ -43,8 +45,8 @@ class Handover(BaseModel):
     promotions: tuple[Handed, ...] = Field(strict=False)
 
 
-def hand_over(cycle: int, candidates: Iterable[Candidate]) -> Handover:
-    """Make the handover of a cycle."""
+def hand_over(cycle: int, candidates: Iterable[Candidate], *, user: Callable[[int], str]) -> Handover:
+    """Make the handover of a cycle; `user` gives the name of a uid."""
     promotions = tuple(
         Handed(
             stem=one.stem,
@@ -52,6 +54,7 @@ def hand_over(cycle: int, candidates: Iterable[Candidate]) -> Handover:
             fitness=one.promotion.fitness,
             changes=dict(one.promotion.changes),
             path=one.path,
+            emitted_by=user(one.owner),
         )
         for one in candidates
     )

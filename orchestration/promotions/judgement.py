@@ -48,13 +48,13 @@ def judge(old: float, new: float, *, accept_at: float, reject_below: float) -> J
     worse below `reject_below`, that value not included.
     """
     gain = relative_gain(old, new)
-    compared = f"fitness {new:.6g} against the baseline's {old:.6g}, {_percent(gain)}"
+    compared = f"fitness {new:.6g} against the baseline's {old:.6g}, {percent(gain)}"
     if gain >= _exact(accept_at):
         return Judgement(standing=Standing.BETTER, fitness=new, reason=f"better: {compared}")
     if gain < _exact(reject_below):
-        limit = f"rejected below {_percent(_exact(reject_below))}"
+        limit = f"rejected below {percent(_exact(reject_below))}"
         return Judgement(standing=Standing.WORSE, fitness=new, reason=f"worse: {compared}; {limit}")
-    limit = f"accepted from {_percent(_exact(accept_at))}"
+    limit = f"accepted from {percent(_exact(accept_at))}"
     return Judgement(standing=Standing.NEUTRAL, fitness=new, reason=f"neutral: {compared}; {limit}")
 
 
@@ -103,7 +103,8 @@ def _exact(value: float) -> Fraction:
     return Fraction(repr(float(value)))
 
 
-def _percent(gain: Fraction | float) -> str:
+def percent(gain: Fraction | float) -> str:
+    """Write a relative gain for people: `+2.5 %`."""
     if isinstance(gain, float) and math.isinf(gain):
         return "up from zero" if gain > 0 else "down from zero"
     if not -_LARGEST_SHOWN <= gain <= _LARGEST_SHOWN:

@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from orchestration.promotions.document import MAX_BYTES, Malformed
 from orchestration.promotions.promotion import Bounds, Promotion, parse
-from orchestration.promotions.scan import ack_name, answer_key, read_regular, stem_of
+from orchestration.promotions.scan import ack_name, answer_key, read_with_status, stem_of
 
 _NAME_MAX = 255  # bytes, limits.h; the ack's name must fit as well
 _SETTLES_AFTER = 1.0  # seconds since the last change; younger bytes that are no JSON may be half of a file
@@ -30,6 +30,8 @@ class Candidate:
     stem: str
     path: str
     promotion: Promotion
+    owner: int
+    """The uid of the file that was read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +117,7 @@ def _read(folder: str, name: str, *, bounds: Bounds, strict: bool, now: datetime
     path = os.path.join(folder, name)
     try:
         _check_name(name)
-        data, changed_at = read_regular(_target(folder, path), limit=MAX_BYTES)
+        data, status = read_with_status(_target(folder, path), limit=MAX_BYTES)
     except _Unfit as error:
         return Refused(stem=stem, promotion_id=stem, reason=str(error))
     except _NotYet as error:
@@ -126,8 +128,8 @@ def _read(folder: str, name: str, *, bounds: Bounds, strict: bool, now: datetime
         return Left(name=name, reason=f"can't be read: {error.strerror or error}")
     result = parse(data, bounds=bounds, strict=strict)
     if isinstance(result, Promotion):
-        return Candidate(stem=stem, path=path, promotion=result)
-    return _judge_malformed(stem, name, result, age=now.timestamp() - changed_at)
+        return Candidate(stem=stem, path=path, promotion=result, owner=status.st_uid)
+    return _judge_malformed(stem, name, result, age=now.timestamp() - status.st_mtime)
 
 
 def _judge_malformed(stem: str, name: str, result: Malformed, *, age: float) -> Refused | Left:

@@ -175,12 +175,18 @@ def read_regular(path: str, *, limit: int) -> tuple[bytes, float]:
     Raises:
         OSError: it can't be read, or is not a regular file.
     """
+    data, status = read_with_status(path, limit=limit)
+    return data, status.st_mtime
+
+
+def read_with_status(path: str, *, limit: int) -> tuple[bytes, os.stat_result]:
+    """Read as `read_regular` does, and tell all of the very file that was read. Raises: OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(f"{path} is not a regular file")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(limit + 1), status.st_mtime
+            return file.read(limit + 1), status
     finally:
         os.close(descriptor)

@@ -10,18 +10,24 @@ from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any, Final, TypeVar
 
+from orchestration.baseline import version
+from orchestration.baseline.version import Change
 from orchestration.pulse import health
 from orchestration.pulse.loop_health import (
+    Advice,
     CycleLine,
     Failure,
     Heartbeat,
+    Held,
     LoopHealth,
+    Parameters,
     Parked,
     PhaseLine,
     Queue,
     Stretch,
     Summary,
     TickLine,
+    Tried,
     Waiting,
     WindowLine,
 )
@@ -57,6 +63,9 @@ def as_json(shown: LoopHealth) -> dict[str, Any]:
         "queues": {queue.name: _queue(queue) for queue in shown.queues},
         "parked": [_parked(one) for one in shown.parked],
         "backoffs": [_waiting(one) for one in shown.backoffs],
+        "escrow": [held(one) for one in shown.escrow],
+        "baseline": _or_null(shown.baseline, baseline),
+        "advice": _or_null(shown.advice, _advice),
         "damaged_lines": shown.damaged_lines,
     }
 
@@ -104,6 +113,55 @@ def phase_date(day: PhaseLine) -> dict[str, Any]:
         "opens_at": to_text(day.opens),
         "closes_at": to_text(day.closes),
     }
+
+
+def held(one: Held) -> dict[str, Any]:
+    """Write one change that waits for a person."""
+    return {
+        "entry": one.entry,
+        "subject": one.subject,
+        "changes": [change(each) for each in one.changes],
+        "rule": one.rule,
+        "emitted_by": one.emitted_by,
+        "cycle": one.cycle,
+        "since": to_text(one.since),
+        "expires_at": _text(one.expires),
+    }
+
+
+def change(one: Change) -> dict[str, Any]:
+    """Write what becomes of one parameter."""
+    return {"name": one.name, "before": one.before, "after": one.after, "relative": one.relative}
+
+
+def baseline(shown: Parameters) -> dict[str, Any]:
+    """Write the version in force, and the newest verdict."""
+    return {
+        **version.origin(shown.version),
+        "sha256": shown.version.sha256,
+        "parameters": dict(shown.version.parameters),
+        "verdict": shown.verdict,
+        "results": shown.results,
+        "results_needed": shown.needed,
+        "last_verdict": _or_null(shown.last, tried),
+    }
+
+
+def tried(one: Tried) -> dict[str, Any]:
+    """Write what PHASE results said of a version."""
+    return {
+        "version": one.version,
+        "verdict": one.verdict,
+        "before": list(one.before),
+        "after": list(one.after),
+        "change": one.change,
+        "reason": one.reason,
+        "decided_at": to_text(one.at),
+    }
+
+
+def _advice(advice: Advice) -> dict[str, Any]:
+    return {"cycle": advice.cycle, "phase_type": advice.phase_type, "rationale": advice.rationale}
 
 
 def _window(window: WindowLine) -> dict[str, Any]:

@@ -7,122 +7,18 @@ an operator types about it. What nobody can know is a condition of its own, neve
 Everything here is imported by each quiet tick: keep it small (decision 0002).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import NamedTuple
 
-from orchestration.store.instants import to_text
-
-
-class Verdict(StrEnum):
-    """How the loop is, in one word, from good to bad; `unknown` where there is nothing to judge by."""
-
-    OK = "ok"
-    DEGRADED = "degraded"  # it works, and something wants a person's eye
-    FAILING = "failing"  # it runs, and what it runs does not succeed
-    STOPPED = "stopped"  # nothing is decided or run
-    UNKNOWN = "unknown"
-
-
-class Condition(StrEnum):
-    """What can be wrong, by name: in documents, metrics, alerts and the names of runbooks."""
-
-    NO_TICK_YET = "no_tick_yet"
-    DISABLED = "disabled"
-    HALTED = "halted"
-    TICK_STALE = "tick_stale"
-    LOOP_STOPPED = "loop_stopped"
-    LOOP_SILENT = "loop_silent"
-    TICK_FAILING = "tick_failing"
-    PHASE_FAILING = "phase_failing"
-    PHASE_MISSED = "phase_missed"
-    DREAM_FAILING = "dream_failing"
-    CYCLE_OVERDUE = "cycle_overdue"
-    CYCLE_LOST = "cycle_lost"
-    MAINTENANCE = "maintenance"
-    LOCK_CONTENTION = "lock_contention"
-    PHASE_DURATION = "phase_duration"
-    PROMOTIONS_PARKED = "promotions_parked"
-    PROMOTIONS_PILING_UP = "promotions_piling_up"
-    INTENTS_OVERFLOWING = "intents_overflowing"
-    ARCHIVES_STALE = "archives_stale"
-    FEDERATION_BEHIND = "federation_behind"
-    DISK_LOW = "disk_low"
-
-
-class Mode(StrEnum):
-    """Whether ticks may act, as settings and switches say."""
-
-    ENABLED = "enabled"
-    DISABLED = "disabled"
-    HALTED = "halted"
-    MAINTENANCE = "maintenance"
-
-
-class Signs(NamedTuple):
-    """What a judgement rests on: aware UTC instants, seconds, bytes. None: there is none, or it is not known."""
-
-    now: datetime
-    last_tick_at: datetime | None  # when a tick last decided anything
-    last_attempt_at: datetime | None  # when a tick last came as far as the store
-    tick_exits: tuple[int, ...]  # exit codes of the newest ticks, newest first
-    contentions: int  # ticks that the lock turned away within CONTENTION_WITHIN
-    iteration_at: datetime | None  # when the loop last was to do something: end of the last iteration, or its next run
-    loop_failure_limit: bool  # the loop has given up
-    archives_stale: bool
-    active_cycle: int | None
-    active_deadline: datetime | None  # of the running cycle
-    phase_date: str | None  # newest local date accounted for
-    phase_result: str | None  # of that date
-    phase_reason: str | None
-    phase_ends: tuple[str, ...]  # states of the newest ended PHASE cycles, newest first
-    phase_seconds: tuple[float, ...]  # wall time of the newest succeeded PHASEs, newest first
-    dream_ends: tuple[str, ...]  # states of the newest D-REAM cycles that ended within DREAM_WITHIN, newest first
-    lost: int  # cycles lost within LOST_WITHIN
-    promotions_unacked: int
-    promotions_parked: int
-    intents_pending: int
-    intents_max: int
-    intents_dropped: int  # because the queue was full, within OVERFLOW_WITHIN
-    federation_since: datetime | None  # when the oldest bundle that is not copied yet was to be
-    disk_free: int | None  # where the state folder lies
-    switches: tuple[Mode, ...] = ()  # what settings and files set against ticks; the first says the mode
-
-    @property
-    def mode(self) -> Mode:
-        """Whether ticks may act, in one word."""
-        return self.switches[0] if self.switches else Mode.ENABLED
-
-
-class Cause(NamedTuple):
-    """One reason for a verdict."""
-
-    condition: Condition
-    verdict: Verdict
-    since: datetime  # aware UTC; when it began, or where nobody can know that, when a look first found it
-    evidence: str
-    advice: str  # what to type
-
-
-class Judgement(NamedTuple):
-    """The verdict, its causes in order of precedence, and every condition that holds, also one too young to count."""
-
-    verdict: Verdict
-    causes: tuple[Cause, ...]
-    holding: tuple[tuple[Condition, datetime, str], ...]  # condition, since, evidence
-
-
-class Rule(NamedTuple):
-    """When a condition holds, and what it means."""
-
-    condition: Condition
-    verdict: Verdict
-    evidence: Callable[[Signs], str]  # empty: it does not hold
-    advice: str
-    after: timedelta = timedelta(0)  # it counts once it has held this long
-    began: Callable[[Signs], datetime | None] = lambda _: None  # when it did, where the signs say so
-
+from orchestration.pulse.judgement import Cause as Cause
+from orchestration.pulse.judgement import Condition as Condition
+from orchestration.pulse.judgement import Judgement as Judgement
+from orchestration.pulse.judgement import Mode as Mode
+from orchestration.pulse.judgement import Rule as Rule
+from orchestration.pulse.judgement import Signs as Signs
+from orchestration.pulse.judgement import Verdict as Verdict
+from orchestration.pulse.judgement import as_json as as_json
+from orchestration.pulse.judgement import worst as worst
 
 TICKS_MISSED = timedelta(minutes=3)
 """A timer ticks each minute; this long without one is no accident."""
@@ -136,10 +32,15 @@ DREAM_ENDS = 4
 """Fewer cycles than this say nothing about a ratio."""
 LOST_WITHIN = timedelta(days=1)
 OVERFLOW_WITHIN = timedelta(hours=1)
+URGENT_WITHIN = timedelta(hours=1)
 PHASE_FAILURES = 3
 PHASES_COMPARED = 5
 """PHASEs before the last one that a usual duration needs."""
 UNACKED_MANY = 20
+ESCROW_AFTER = timedelta(days=1)
+"""Somebody looks once a day."""
+ESCROW_EXPIRES = timedelta(days=1)
+ROLLED_BACK_WITHIN = timedelta(days=1)
 FEDERATION_AFTER = timedelta(hours=6)
 DISK_LOW = 10 * 1024**3
 _FAILED_EXITS = frozenset({1, 69, 70, 74, 78})
@@ -163,23 +64,6 @@ def judge(signs: Signs, since: Mapping[str, datetime]) -> Judgement:
             if signs.now - began >= rule.after:
                 causes.append(Cause(rule.condition, rule.verdict, began, evidence, rule.advice))
     return Judgement(worst(causes), tuple(causes), tuple(holding))
-
-
-def as_json(judgement: Judgement) -> dict[str, object]:
-    """Write a judgement as it stands in `latest.json`, `data/dashboard.json` and every `--json`."""
-    return {"verdict": judgement.verdict, "causes": [_cause(cause) for cause in judgement.causes]}
-
-
-def _cause(cause: Cause) -> dict[str, object]:
-    return {**cause._asdict(), "since": to_text(cause.since)}
-
-
-_FROM_GOOD_TO_BAD = tuple(Verdict)
-
-
-def worst(causes: list[Cause]) -> Verdict:
-    """Return the verdict that the worst of these causes gives."""
-    return max((cause.verdict for cause in causes), key=_FROM_GOOD_TO_BAD.index, default=Verdict.OK)
 
 
 def _no_tick_yet(signs: Signs) -> str:
@@ -285,11 +169,34 @@ def _promotions_piling_up(signs: Signs) -> str:
     return f"{signs.promotions_unacked} promotions wait" if signs.promotions_unacked > UNACKED_MANY else ""
 
 
+def _escrow_waiting(signs: Signs) -> str:
+    told = []
+    if signs.escrow_since is not None and signs.now - signs.escrow_since > ESCROW_AFTER:
+        told.append(f"the oldest for {_span(signs.now - signs.escrow_since)}")
+    if signs.escrow_expires is not None and signs.escrow_expires - signs.now < ESCROW_EXPIRES:
+        told.append(f"the next expires in {_span(max(signs.escrow_expires - signs.now, timedelta(0)))}")
+    return f"{signs.escrow_pending} in escrow wait for a person, {', '.join(told)}" if told else ""
+
+
+def _baseline_rolled_back(signs: Signs) -> str:
+    if signs.rolled_back is None:
+        return ""
+    version, _, why = signs.rolled_back
+    return f"version {version} was rolled back automatically: {why}"
+
+
 def _intents_overflowing(signs: Signs) -> str:
     if signs.intents_dropped:
         return f"{signs.intents_dropped} intents were dropped within an hour: {signs.intents_max} may wait"
     full = signs.intents_pending >= signs.intents_max
     return f"{signs.intents_pending} intents wait, as many as may" if full else ""
+
+
+def _urgent_alert(signs: Signs) -> str:
+    if not signs.urgent:
+        return ""
+    more = f", and {len(signs.urgent) - 1} before it" if len(signs.urgent) > 1 else ""
+    return f"{signs.urgent[0]} was raised within an hour{more}"
 
 
 def _archives_stale(signs: Signs) -> str:
@@ -345,7 +252,22 @@ RULES = (
         "klorosctl explain",
         after=timedelta(hours=1),
     ),
+    Rule(
+        Condition.ESCROW_WAITING,
+        Verdict.DEGRADED,
+        _escrow_waiting,
+        "klorosctl escrow list",
+        began=lambda signs: signs.escrow_since,
+    ),
+    Rule(
+        Condition.BASELINE_ROLLED_BACK,
+        Verdict.DEGRADED,
+        _baseline_rolled_back,
+        "klorosctl baseline history",
+        began=lambda signs: signs.rolled_back and signs.rolled_back[1],
+    ),
     Rule(Condition.INTENTS_OVERFLOWING, Verdict.DEGRADED, _intents_overflowing, "klorosctl intents list"),
+    Rule(Condition.URGENT_ALERT, Verdict.DEGRADED, _urgent_alert, "klorosctl intents list"),
     Rule(Condition.ARCHIVES_STALE, Verdict.DEGRADED, _archives_stale, "klorosctl loop --help"),
     Rule(
         Condition.FEDERATION_BEHIND,

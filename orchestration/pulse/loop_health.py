@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 
+from orchestration.baseline.version import Change, Version
 from orchestration.cycles.cycle import Cause as Asked
 from orchestration.cycles.cycle import CycleState, JobName
 from orchestration.pulse.health import Judgement, Mode
@@ -22,6 +23,7 @@ class Beat(StrEnum):
 
     PHASE = "phase"  # a tick started one
     DREAM_CYCLE = "dream_cycle"
+    REFLECTION = "reflection"
     NOOP = "noop"
     FAILED = "failed"  # ticks started, and an error ended each
     LOCK_HELD = "lock_held"
@@ -34,7 +36,7 @@ class Beat(StrEnum):
 
 UNKNOWN = "unknown"
 """The state, and the job, of a bare folder that does not say."""
-DECIDED = frozenset({Beat.PHASE, Beat.DREAM_CYCLE, Beat.NOOP})
+DECIDED = frozenset({Beat.PHASE, Beat.DREAM_CYCLE, Beat.REFLECTION, Beat.NOOP})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +121,7 @@ class PhaseLine:
 class Queue:
     """What waits."""
 
-    name: str  # promotions, intents, cycles, federation
+    name: str  # promotions, intents, cycles, federation, escrow
     count: int
     oldest: datetime | None
 
@@ -132,6 +134,57 @@ class Parked:
     failures: int
     reason: str
     since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A change of the baseline that waits in escrow for a person."""
+
+    entry: str  # 12 hex digits
+    subject: str  # what is to be taken in: a promotion's stem, or a rollback
+    changes: tuple[Change, ...]  # against the baseline at that time
+    rule: str  # what sent it here
+    emitted_by: str  # empty: nobody knows
+    cycle: int | None
+    since: datetime
+    expires: datetime | None  # None: never
+
+
+UNDECIDED = "undecided"
+"""Stands where a version has no verdict yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """What the PHASE results said of one version of the baseline."""
+
+    version: int
+    verdict: str  # kept, neutral, rolled_back, escrowed, worse
+    before: tuple[float, ...]  # PHASE results compared with, oldest first
+    after: tuple[float, ...]  # under the version, oldest first
+    change: float  # of the median; +0.02 for +2 %
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameters:
+    """The accepted parameters: the version in force, and what was last said of one."""
+
+    version: Version
+    verdict: str  # on it, or UNDECIDED
+    results: int  # of PHASEs under it that can be compared so far, on each side …
+    needed: int  # … and how many a verdict takes
+    last: Tried | None  # the newest verdict, perhaps on an earlier version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """What the newest PHASE was advised, in short."""
+
+    cycle: int
+    phase_type: str
+    rationale: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,4 +241,7 @@ class LoopHealth:
     queues: tuple[Queue, ...]
     parked: tuple[Parked, ...]
     backoffs: tuple[Waiting, ...]
+    escrow: tuple[Held, ...]  # oldest first; the queue of that name counts all
+    baseline: Parameters | None  # None before the first version
+    advice: Advice | None
     damaged_lines: int  # of telemetry, in the cycles listed

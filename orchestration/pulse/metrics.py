@@ -74,20 +74,10 @@ FAMILIES = (
         "kloros_health_verdict", "gauge", "1 for the verdict on the loop's health, 0 for the others.", "verdict", Verdict
     ),
     _labelled(
-        "kloros_health_condition",
-        "gauge",
-        "1 while a condition is a cause of the verdict, else 0.",
-        "condition",
-        Condition,
+        "kloros_health_condition", "gauge", "1 while a condition is a cause of the verdict, else 0.", "condition", Condition
     ),
     _plain("kloros_state_free_bytes", "gauge", "Free disk space for the state folder, in bytes."),
-    _labelled(
-        "kloros_orchestrator_ticks_total",
-        "counter",
-        "Ticks that decided, by decision.",
-        "decision",
-        tick.Decided,
-    ),
+    _labelled("kloros_orchestrator_ticks_total", "counter", "Ticks that decided, by decision.", "decision", tick.Decided),
     _labelled(
         "kloros_orchestrator_skipped_total",
         "counter",
@@ -96,9 +86,7 @@ FAMILIES = (
         (*SKIPPING, *Refusal),
     ),
     _plain(
-        "kloros_orchestrator_lock_contention_total",
-        "counter",
-        "Ticks that were turned away because another held the lock.",
+        "kloros_orchestrator_lock_contention_total", "counter", "Ticks that were turned away because another held the lock."
     ),
     _labelled(
         "kloros_orchestrator_reaped_total",
@@ -133,9 +121,7 @@ FAMILIES = (
     ),
     _labelled("kloros_cycle_active", "gauge", "1 while a cycle of the job is queued or runs, else 0.", "job", JobName),
     _plain(
-        "kloros_cycle_deadline_timestamp_seconds",
-        "gauge",
-        "When the running cycle is ended by force; 0 while none runs.",
+        "kloros_cycle_deadline_timestamp_seconds", "gauge", "When the running cycle is ended by force; 0 while none runs."
     ),
     _plain("kloros_bundles_pending", "gauge", "Finished cycles whose bundle is still to be made."),
     _labelled("kloros_bundles_total", "counter", "Attempts to make a cycle's bundle, by result.", "result", Packed),
@@ -164,11 +150,7 @@ FAMILIES = (
         "gauge",
         "When an iteration of the loop last ended; 0 before the first.",
     ),
-    _plain(
-        "kloros_loop_consecutive_failures",
-        "gauge",
-        "Failed iterations of the loop since the last one that ended well.",
-    ),
+    _plain("kloros_loop_consecutive_failures", "gauge", "Failed iterations of the loop since the last one that ended well."),
     _plain(
         "kloros_loop_failure_limit_reached",
         "gauge",
@@ -204,6 +186,22 @@ FAMILIES = (
         "gauge",
         "When the accepted parameters last changed; 0 before the first.",
     ),
+    _labelled(
+        "kloros_baseline_verdicts_total",
+        "counter",
+        "Versions of the baseline whose PHASE results were judged, by verdict.",
+        "verdict",
+        ("kept", "neutral", "rolled_back", "escrowed", "worse"),
+    ),
+    _plain("kloros_escrow_pending", "gauge", "Accepted changes that wait for a person."),
+    _plain("kloros_escrow_oldest_timestamp_seconds", "gauge", "Since when the oldest of them waits; 0 while none does."),
+    _labelled(
+        "kloros_escrow_total",
+        "counter",
+        "Entries of escrow that were decided, by what became of them.",
+        "status",
+        ("approved", "rejected", "expired"),
+    ),
     _plain("kloros_intents_pending", "gauge", "Intents that wait in the inbox."),
     _plain("kloros_intents_max", "gauge", "How many intents may wait, as set; more are dropped."),
     _plain(
@@ -212,15 +210,9 @@ FAMILIES = (
         "Since when the oldest intent in the inbox counts; 0 while none waits.",
     ),
     _labelled("kloros_intents_total", "counter", "Intents that got their final status, by status.", "status", FINAL),
+    _plain("kloros_phase_last_success_timestamp_seconds", "gauge", "When a PHASE last succeeded; 0 before the first."),
     _plain(
-        "kloros_phase_last_success_timestamp_seconds",
-        "gauge",
-        "When a PHASE last succeeded; 0 before the first.",
-    ),
-    _plain(
-        "kloros_phase_last_duration_seconds",
-        "gauge",
-        "How long the last PHASE that succeeded took; 0 before the first.",
+        "kloros_phase_last_duration_seconds", "gauge", "How long the last PHASE that succeeded took; 0 before the first."
     ),
     _labelled(
         "kloros_phase_dates_total",
@@ -271,6 +263,8 @@ def note_health(values: Values, signs: Signs, judgement: Judgement) -> None:
     values["kloros_intents_max", ""] = float(signs.intents_max)
     values["kloros_phase_last_duration_seconds", ""] = signs.phase_seconds[0] if signs.phase_seconds else 0.0
     _put_instant(values, "kloros_cycle_deadline_timestamp_seconds", signs.active_deadline)
+    values["kloros_escrow_pending", ""] = float(signs.escrow_pending)
+    _put_instant(values, "kloros_escrow_oldest_timestamp_seconds", signs.escrow_since)
     _put_instant(values, "kloros_federation_oldest_timestamp_seconds", signs.federation_since)
 
 
@@ -282,17 +276,18 @@ def exposition(values: Values, *, openmetrics: bool = False) -> str:
     lines: list[str] = []
     unforeseen = sorted(values.keys() - _FORESEEN)
     for family in FAMILIES:
-        names = {name for name, _ in family.series}
         known_as = family.name.removesuffix("_total") if openmetrics and family.kind == "counter" else family.name
         lines += (f"# HELP {known_as} {family.help}", f"# TYPE {known_as} {family.kind}")
-        lines += (_line(name, labels, values.get((name, labels), 0.0)) for name, labels in family.series)
-        lines += (_line(name, labels, values[name, labels]) for name, labels in unforeseen if name in names)
+        lines += [_line(name, labels, values.get((name, labels), 0.0)) for name, labels in family.series]
+        if unforeseen:
+            names = {name for name, _ in family.series}
+            lines += (_line(name, labels, values[name, labels]) for name, labels in unforeseen if name in names)
     return "\n".join(lines) + "\n"
 
 
 def queues(values: Values) -> dict[str, int]:
     """Count what waits, as the gauges do."""
-    names = ("promotions_unacked", "promotions_parked", "intents_pending")
+    names = ("promotions_unacked", "promotions_parked", "intents_pending", "escrow_pending")
     return {name: int(values.get((f"kloros_{name}", ""), 0)) for name in names}
 
 

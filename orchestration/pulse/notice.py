@@ -13,118 +13,40 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from enum import StrEnum
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict
-
-from orchestration.cycles.backoff import Backoff
-from orchestration.exits import Exit
 from orchestration.pulse.health import Cause, Condition, Verdict
+from orchestration.pulse.runbooks import ADVICE as ADVICE
+from orchestration.pulse.runbooks import EXITS
+from orchestration.pulse.runbooks import RUNBOOKS as RUNBOOKS
+from orchestration.pulse.standing import WINDOW as WINDOW
+from orchestration.pulse.standing import Kept, Told
+from orchestration.pulse.standing import Notice as Notice
+from orchestration.pulse.standing import Rules as Rules
+from orchestration.pulse.standing import Severity as Severity
+from orchestration.pulse.standing import Standing as Standing
+from orchestration.pulse.standing import attempted as attempted
+from orchestration.pulse.standing import due as due
+from orchestration.pulse.standing import put_out as put_out
 
 HEALTH = "health"
 """The subject that the verdict is; a unit's is its name."""
 TICKS = "kloros-orchestrator.service"
 LOOP = "kloros-loop.service"
 CYCLES = "kloros-cycle.service"
-WINDOW = timedelta(hours=1)
+PULSE = "kloros-pulse.service"
 
 _WELL_AGAIN: Mapping[str, tuple[str, str]] = {
     TICKS: ("KLoROS ticks again", "A tick has decided"),
     LOOP: ("the loop of KLoROS works again", "An iteration has ended well"),
     CYCLES: ("the runner of KLoROS works again", "A cycle has succeeded"),
+    PULSE: ("Pulse serves again", "Pulse, which is up, was started"),
 }
-"""The units whose recovery leaves a trace in the store, with its title and what happened. Of others, none can be told."""
-
-RUNBOOKS: Mapping[Condition, str] = {
-    Condition.NO_TICK_YET: "tick-stale",
-    Condition.DISABLED: "maintenance-forgotten",
-    Condition.HALTED: "maintenance-forgotten",
-    Condition.TICK_STALE: "tick-stale",
-    Condition.LOOP_STOPPED: "loop-stopped",
-    Condition.LOOP_SILENT: "loop-stopped",
-    Condition.TICK_FAILING: "tick-failing",
-    Condition.PHASE_FAILING: "phase-missed",
-    Condition.PHASE_MISSED: "phase-missed",
-    Condition.DREAM_FAILING: "dream-failing",
-    Condition.CYCLE_OVERDUE: "cycle-lost",
-    Condition.CYCLE_LOST: "cycle-lost",
-    Condition.MAINTENANCE: "maintenance-forgotten",
-    Condition.LOCK_CONTENTION: "store-locked",
-    Condition.PHASE_DURATION: "phase-duration",
-    Condition.PROMOTIONS_PARKED: "promotion-parked",
-    Condition.PROMOTIONS_PILING_UP: "dream-failing",
-    Condition.INTENTS_OVERFLOWING: "intents-overflowing",
-    Condition.ARCHIVES_STALE: "archives-stale",
-    Condition.FEDERATION_BEHIND: "federation-behind",
-    Condition.DISK_LOW: "disk-full",
-}
-"""Pages of docs/runbooks, the same as of the alerts in docs/reference/prometheus."""
-
-_EXITS: Mapping[int, tuple[str, str, str]] = {
-    Exit.SETTINGS_INVALID: ("the settings are invalid", "klorosctl config check", "service-unavailable"),
-    Exit.STORE_UNREACHABLE: ("the store can't be opened, read or migrated", "klorosctl doctor", "store-locked"),
-    Exit.UNWRITABLE: ("the disk is full, read-only, or not ours", "klorosctl doctor", "disk-full"),
-    Exit.HALTED: ("the kill switch is set", "klorosctl unhalt", "maintenance-forgotten"),
-    Exit.FAILURE_LIMIT: ("the loop reached its limit of failures in a row", "klorosctl loop --help", "loop-stopped"),
-    Exit.DEFECT: ("a defect of ours; its traceback is in the log", "klorosctl doctor", "service-unavailable"),
-}
-
-ADVICE = frozenset(advice for _, advice, _ in _EXITS.values())
-"""What is advised about a failed unit; checked to exist."""
+"""The units whose recovery can be known, with its title and what happened."""
 
 
-class Severity(StrEnum):
-    """How grave; the words are those of Apprise's notification types."""
-
-    SUCCESS = "success"
-    WARNING = "warning"
-    FAILURE = "failure"
-
-
-class _Kept(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Notice(_Kept):
-    """One message, ready to send."""
-
-    subject: str
-    severity: Severity
-    title: str
-    body: str
-    made_at: datetime
-
-
-class Told(_Kept):
-    """A condition that was told. `gone_at`: since when looks no longer find it."""
-
-    verdict: Verdict
-    gone_at: datetime | None = None
-
-
-class Waiting(_Kept):
-    """A notice on its way: the targets that have not taken it, and when to try again."""
-
-    notice: Notice
-    targets: tuple[str, ...]
-    attempts: int = 0
-    since: datetime
-    next_at: datetime
-    fault: str = ""
-
-
-class Standing(_Kept):
-    """What the notifier remembers between two processes."""
-
-    told: dict[Condition, Told] = {}
-    made_at: tuple[datetime, ...] = ()  # of the notices within WINDOW, oldest first
-    units: dict[str, datetime] = {}  # of those that can recover: failure told, recovery not; and when they failed
-    waiting: dict[str, Waiting] = {}  # by subject
-
-
-class UnitFailure(_Kept):
+class UnitFailure(Kept):
     """What `kloros-alert@.service` notes of a failed unit."""
 
     unit: str
@@ -136,15 +58,6 @@ class UnitFailure(_Kept):
     def at(self) -> datetime:
         """When it failed (aware UTC)."""
         return datetime.fromtimestamp(self.ts, UTC)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """What the settings say about telling."""
-
-    per_hour: int
-    settle: timedelta
-    backoff: Backoff
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,7 +175,7 @@ def _cause_lines(cause: Cause, place: Place, *, new: bool) -> list[str]:
 
 def _of_failure(failure: UnitFailure, seen: Seen, place: Place) -> Notice:
     code = int(failure.exit_status) if failure.exit_status.isdigit() else -1
-    why, advice, page = _EXITS.get(code, ("", "klorosctl doctor", "service-unavailable"))
+    why, advice, page = EXITS.get(code, ("", "klorosctl doctor", "service-unavailable"))
     how = ", ".join(part for part in (failure.result, f"exit status {failure.exit_status or 'unknown'}") if part)
     lines = [
         f"{failure.unit} failed ({how})" + (f": {why}." if why else "."),
@@ -307,39 +220,6 @@ def _time(instant: datetime, place: Place) -> str:
     if place.zone in ("UTC", "Etc/UTC"):
         return utc
     return f"{instant.astimezone(ZoneInfo(place.zone)):%Y-%m-%d %H:%M:%S %Z} = {utc}"
-
-
-def put_out(standing: Standing, notices: Iterable[Notice], targets: Sequence[str], now: datetime) -> Standing:
-    """Put notices on their way, each in the place of an older one on its subject."""
-    new = {
-        notice.subject: Waiting(notice=notice, targets=tuple(targets), since=now, next_at=now)
-        for notice in notices
-        if targets
-    }
-    return standing.model_copy(update={"waiting": {**standing.waiting, **new}})
-
-
-def attempted(standing: Standing, subject: str, faults: Mapping[str, str], now: datetime, rules: Rules) -> Standing:
-    """Note an attempt. `faults`: of each target that did not take it, why; all others are done with it."""
-    one = standing.waiting[subject]
-    others = {name: waiting for name, waiting in standing.waiting.items() if name != subject}
-    if not faults:
-        return standing.model_copy(update={"waiting": others})
-    attempts = one.attempts + 1
-    again = one.model_copy(
-        update={
-            "targets": tuple(faults),
-            "attempts": attempts,
-            "next_at": now + rules.backoff.after(attempts),
-            "fault": "; ".join(faults.values()),
-        }
-    )
-    return standing.model_copy(update={"waiting": {**others, subject: again}})
-
-
-def due(standing: Standing, now: datetime) -> list[Waiting]:
-    """Return the notices to try now; one from a clock that has since been set back is not kept waiting for it."""
-    return [one for one in standing.waiting.values() if one.next_at <= now or now < one.since]
 
 
 def _next_look_at(unit: str, failed_at: datetime, seen: Seen, rules: Rules) -> datetime:

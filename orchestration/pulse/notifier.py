@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from orchestration.cycles.backoff import Backoff
 from orchestration.errors import KlorosError
-from orchestration.host import clock
+from orchestration.host import beside, clock
 from orchestration.host.journal import Event, Priority, log
 from orchestration.pulse import delivery, notice, notice_ledger, signs
 from orchestration.pulse.delivery import Target
@@ -62,7 +62,7 @@ def tell(settings: Settings, db: Database, to: tuple[Target, ...] | None) -> Non
         now=clock.now(),
         causes=judged.causes,
         failures=[failure.told for failure in failures],
-        well_at=_well_at(db),
+        well_at=_well_at(db, how.settle),
     )
     news = notice.consider(notice_ledger.standing(db), seen, how, place(settings))
     standing = notice.put_out(news.standing, news.notices, [target.key for target in to], seen.now)
@@ -117,9 +117,15 @@ def _deliver(one: Notice, to: tuple[Target, ...]) -> dict[str, str]:
     return faults
 
 
-def _well_at(db: Database) -> dict[str, datetime]:
-    """Return when each unit last did what it is for, where it ever has."""
+def _well_at(db: Database, settle: timedelta) -> dict[str, datetime]:
+    """Return when each unit last did what it is for, where it ever has.
+
+    Pulse writes nothing. It is well when it has run for `settle`: one that fails at each start does not come as far.
+    """
     found = {}
+    since = beside.running_since(notice.PULSE)
+    if since is not None and clock.now() - since >= settle:
+        found[notice.PULSE] = since
     for row in db.rows("notices.last_tick"):
         found[notice.TICKS] = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=float(str(row["value"])))
     for unit, query in ((notice.LOOP, "notices.last_iteration"), (notice.CYCLES, "notices.last_cycle")):

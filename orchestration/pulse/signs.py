@@ -50,8 +50,11 @@ def read(settings: "Settings", db: Database, values: Values, now: datetime) -> S
         contention_since=to_text(now - health.CONTENTION_WITHIN),
         dream_since=to_text(now - health.DREAM_WITHIN),
         lost_since=to_text(now - health.LOST_WITHIN),
+        rolled_back_since=to_text(now - health.ROLLED_BACK_WITHIN),
         overflow_since=to_text(now - health.OVERFLOW_WITHIN),
+        urgent_since=to_text(now - health.URGENT_WITHIN),
     )
+    held, held_since, held_expires = _list(row, "escrow")
     active = next(iter(ledger.active(db)), None)
     newest = next(iter(calendar.recent(db, 1)), None)
     return Signs(
@@ -75,12 +78,24 @@ def read(settings: "Settings", db: Database, values: Values, now: datetime) -> S
         lost=cast("int", row["lost"]),
         promotions_unacked=int(values.get(("kloros_promotions_unacked", ""), 0)),
         promotions_parked=int(values.get(("kloros_promotions_parked", ""), 0)),
+        escrow_pending=held,
+        escrow_since=from_text_or_none(held_since),
+        escrow_expires=from_text_or_none(held_expires),
+        rolled_back=_rolled_back(row),
         intents_pending=int(values.get(("kloros_intents_pending", ""), 0)),
         intents_max=settings.intents.max_pending,
         intents_dropped=cast("int", row["intents_dropped"]),
+        urgent=tuple(_list(row, "urgent")),
         federation_since=from_text_or_none(cast("str | None", row["federation_since"])),
         disk_free=_disk_free(settings.state_dir),
     )
+
+
+def _rolled_back(row: Row) -> tuple[int, datetime, str] | None:
+    if row["rolled_back"] is None:
+        return None
+    version, at, reason = _list(row, "rolled_back")
+    return version, from_text(at), reason
 
 
 def switches(settings: "Settings") -> tuple[Mode, ...]:

@@ -21,7 +21,7 @@ from orchestration.loop import ledger as loop
 from orchestration.phase.window import Interval, Window
 from orchestration.promotions import ledger as promotions
 from orchestration.promotions.scan import ack_name
-from orchestration.pulse import health, metrics, signs, tails
+from orchestration.pulse import health, metrics, parameters, signs, tails
 from orchestration.pulse.heartbeat import Now, Seen, beat_of, heartbeat, span
 from orchestration.pulse.lines import cycle_line, phase_line, seconds_of, tick_line
 from orchestration.pulse.loop_health import (
@@ -92,6 +92,9 @@ def _survey(settings: Settings, db: Database, now: datetime, *, boot_id: str, cy
             if _waits(settings, one.stem)
         ),
         backoffs=_backoffs(settings, db, open_now, now),
+        escrow=parameters.held(db),
+        baseline=parameters.in_force(settings, db),
+        advice=parameters.advice(db),
         damaged_lines=sum(line.damaged_lines for line in newest),
     )
 
@@ -167,6 +170,7 @@ def _queues(settings: Settings, db: Database, values: metrics.Values, active: Se
         _queue(row, "intents"),
         Queue(name="cycles", count=len(queued), oldest=min(queued, default=None)),
         _queue(row, "federation"),
+        _queue(row, "escrow"),
     )
 
 

@@ -65,6 +65,9 @@ def survey_tree(folder: str, now: datetime, *, cycles: int = 50, failures: int =
         queues=(),
         parked=(),
         backoffs=(),
+        escrow=(),
+        baseline=None,
+        advice=None,
         damaged_lines=sum(line.damaged_lines for line in shown),
     )
 
@@ -133,9 +136,14 @@ def _judge(lines: list[CycleLine], now: datetime) -> Judgement:
         lost=sum(line.state is CycleState.LOST and _is_within(line, now, health.LOST_WITHIN) for line in lines),
         promotions_unacked=0,
         promotions_parked=0,
+        escrow_pending=0,
+        escrow_since=None,
+        escrow_expires=None,
+        rolled_back=None,
         intents_pending=0,
         intents_max=1,
         intents_dropped=0,
+        urgent=(),
         federation_since=None,
         disk_free=None,
     )

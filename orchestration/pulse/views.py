@@ -1,6 +1,6 @@
 """What the pages beside the first one show: lists, one cycle, one tick, promotions, intents, the calendar of PHASEs.
 
-Pure, and worked out nowhere else; `records.py` reads them. Instants are aware UTC, durations in seconds, sizes in bytes.
+Pure, and worked out nowhere else; `records` reads them. Instants are aware UTC, durations in seconds, sizes in bytes.
 Every text may come from outside (reasons, topics, names, logs): whoever shows it escapes it.
 """
 

@@ -89,6 +89,11 @@ def settle_phase(kernel: Kernel, cycle: Cycle, now: datetime) -> None:
         _record(kernel.db, _of_attempts(kernel.window.on(day), [cycle]), now)
 
 
+def take_over(db: Database, day: PhaseDate, now: datetime) -> None:
+    """Record a date that another program accounted for; it counts here, but is none of our PHASEs. Inside a transaction."""
+    _write(db, day, now)
+
+
 def missed(kernel: Kernel, now: datetime) -> Interval | None:
     """Return the newest closed window to make up for, when the settings want that and nobody has tried."""
     if kernel.settings.phase.missed != "run_once":
@@ -176,7 +181,13 @@ def _why_no_ticks(kernel: Kernel, interval: Interval) -> tuple[str, str]:
 
 def _record(db: Database, day: PhaseDate, now: datetime) -> None:
     before = get(db, day.date)
-    changed = db.run(
+    changed = _write(db, day, now)
+    if changed and (before is None or before.result is not day.result):
+        count(db, "kloros_phase_dates_total", result=day.result)
+
+
+def _write(db: Database, day: PhaseDate, now: datetime) -> int:
+    return db.run(
         "phase_dates.record",
         local_date=day.date.isoformat(),
         result=day.result,
@@ -187,8 +198,6 @@ def _record(db: Database, day: PhaseDate, now: datetime) -> None:
         closes_at=to_text(day.closes),
         recorded_at=to_text(now),
     )
-    if changed and (before is None or before.result is not day.result):
-        count(db, "kloros_phase_dates_total", result=day.result)
 
 
 def _dates(row: object) -> PhaseDate:

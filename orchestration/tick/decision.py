@@ -92,13 +92,22 @@ class DreamCycle(NamedTuple):
     findings: tuple[Finding, ...] = ()
 
 
+class Reflection(NamedTuple):
+    """Start a reflection, for which nothing else waits; `intent` asked for it."""
+
+    cause: Cause
+    intent: str = ""
+    topic: str = ""
+    findings: tuple[Finding, ...] = ()
+
+
 class Noop(NamedTuple):
     """Start nothing."""
 
     findings: tuple[Finding, ...] = ()
 
 
-Decision: TypeAlias = Phase | DreamCycle | Noop
+Decision: TypeAlias = Phase | DreamCycle | Reflection | Noop
 _Verdict: TypeAlias = tuple[Finding, Decision | None]
 
 
@@ -185,12 +194,14 @@ def _promotions(seen: Observation, policy: Policy) -> _Verdict:
 def _intents(seen: Observation, _policy: Policy) -> _Verdict:
     if not seen.intents:
         return Finding(Rule.INTENTS, Reason.NO_INTENTS, "no pending intent starts anything"), None
-    first = seen.intents[0]
+    first = next((one for one in seen.intents if one.category is not Category.REFLECTION), seen.intents[0])
     evidence = f"{first.name}: {first.intent_type}, priority {first.priority}, of {len(seen.intents)} pending"
     finding = Finding(Rule.INTENTS, Reason.INTENT_PENDING, evidence)
     if first.category is Category.PHASE:
         due = seen.window.date if seen.window is not None and not seen.phase_done else None
         return finding, Phase(Cause.INTENT, due, intent=first.name, topic=first.topic)
+    if first.category is Category.REFLECTION:
+        return finding, Reflection(Cause.INTENT, intent=first.name, topic=first.topic)
     return finding, DreamCycle(Cause.INTENT, intent=first.name, topic=first.topic)
 
 

@@ -1,4 +1,4 @@
-"""Lets go of what only history needs, once it is old: ticks, processed intents, signals of PHASEs.
+"""Lets go of what only history needs, once it is old: ticks, processed intents, signals of PHASEs, files of versions.
 
 A little each time, for `tick.prune` asks every tick until nothing is left, and then once an hour. The newest ticks stay
 whatever their age, so that a clock that was ahead for an hour takes no history with it; so do the signal of the last PHASE
@@ -11,11 +11,12 @@ import os
 from datetime import datetime
 from typing import Final, NamedTuple
 
+from orchestration.baseline import copies
+from orchestration.cycles import ledger as cycles
 from orchestration.host.journal import Event, Priority, log
 from orchestration.phase.epoch import SIGNAL_PREFIX
 from orchestration.store.instants import to_text
 from orchestration.tick.kernel import Kernel
-from orchestration.tick.settle import last_phase
 
 PER_TICK: Final = 1000  # of each kind: about ten milliseconds
 NEWEST_TICKS: Final = 10_000  # a week, at one a minute
@@ -27,6 +28,7 @@ class Old(NamedTuple):
     ticks: int
     intents: int
     signals: int
+    versions: int  # files of baseline versions
 
 
 def expire(kernel: Kernel, *, limit: int = PER_TICK) -> Old:
@@ -41,22 +43,33 @@ def expire(kernel: Kernel, *, limit: int = PER_TICK) -> Old:
     intents = _unlink(_old_intents(kernel)[:limit]) if rows.intents else 0
     signals = _unlink(_old_signals(kernel)[:limit])
     with kernel.db.transaction():
+        for kept in ("observer.expire_events", "observer.expire_sightings"):
+            kernel.db.run(kept, before=_before_ticks(kernel))
         ticks = kernel.db.run("ticks.expire", before=_before_ticks(kernel), newest=NEWEST_TICKS, limit=limit)
         if intents < limit:
             kernel.db.run("intents.expire", before=to_text(_before_files(kernel)), limit=limit)
-    return Old(ticks, max(intents, rows.intents), signals)
+    return Old(ticks, max(intents, rows.intents), signals, _retire(kernel, limit))
 
 
 def old(kernel: Kernel) -> Old:
     """Count what is old; changes nothing."""
     rows = _old_rows(kernel, -1)
-    return rows._replace(intents=max(rows.intents, len(_old_intents(kernel))), signals=len(_old_signals(kernel)))
+    return rows._replace(
+        intents=max(rows.intents, len(_old_intents(kernel))),
+        signals=len(_old_signals(kernel)),
+        versions=len(copies.retirable(kernel.db, kernel.path("baseline"), keep=kernel.settings.retention.keep_versions)),
+    )
+
+
+def _retire(kernel: Kernel, limit: int) -> int:
+    keep = kernel.settings.retention.keep_versions
+    return _unlink(copies.retire(kernel.db, kernel.path("baseline"), keep=keep, at=kernel.now(), limit=limit))
 
 
 def _old_rows(kernel: Kernel, limit: int) -> Old:
     ticks = kernel.db.rows("ticks.count_old", before=_before_ticks(kernel), newest=NEWEST_TICKS, limit=limit)
     intents = kernel.db.rows("intents.count_old", before=to_text(_before_files(kernel)), limit=limit)
-    return Old(int(str(ticks[0]["old"])), int(str(intents[0]["old"])), 0)
+    return Old(int(str(ticks[0]["old"])), int(str(intents[0]["old"])), 0, 0)
 
 
 def _before_ticks(kernel: Kernel) -> str:
@@ -76,7 +89,7 @@ def _old_intents(kernel: Kernel) -> list[str]:
 
 
 def _old_signals(kernel: Kernel) -> list[str]:
-    before, (kept, _) = _before_files(kernel).timestamp(), last_phase(kernel)
+    before, (kept, _) = _before_files(kernel).timestamp(), cycles.last_phase(kernel.db)
     return [
         entry.path
         for entry in _entries(kernel.path("signals"))

@@ -6,8 +6,9 @@ import os
 
 from orchestration.cycles import ledger
 from orchestration.cycles.backoff import NO_FAILURES
-from orchestration.cycles.cycle import Cause, CycleState, JobName
+from orchestration.cycles.cycle import Cause, Cycle, CycleState, JobName
 from orchestration.intents.inbox import key_of
+from orchestration.phase.window import Interval
 from orchestration.tick import calendar
 from orchestration.tick.kernel import Kernel
 from orchestration.tick.observation import Observation
@@ -27,7 +28,7 @@ def observe(kernel: Kernel, found: Found) -> Observation:
         active=next(iter(ledger.exclusive(kernel.db)), None),
         window=window,
         next_window=kernel.window.next_after(now),
-        phase_done=any(attempt.state is CycleState.SUCCEEDED for attempt in attempts),
+        phase_done=window is not None and _is_done(kernel, window, attempts),
         phase_failures=ledger.streak(attempts),
         missed=calendar.missed(kernel, now),
         promotions=found.promotions,
@@ -38,3 +39,11 @@ def observe(kernel: Kernel, found: Found) -> Observation:
         ),
         intents=found.intents.pending,
     )
+
+
+def _is_done(kernel: Kernel, window: Interval, attempts: list[Cycle]) -> bool:
+    """Tell whether a date has its PHASE: a cycle of ours, or what was taken over from the older orchestrator."""
+    if any(attempt.state is CycleState.SUCCEEDED for attempt in attempts):
+        return True
+    recorded = calendar.get(kernel.db, window.date)
+    return recorded is not None and recorded.result is calendar.DateResult.SUCCEEDED

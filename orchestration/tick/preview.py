@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from orchestration.cycles import ledger
 from orchestration.cycles.cycle import CycleState
 from orchestration.cycles.orphan import record_lost
 from orchestration.exits import Exit
-from orchestration.tick import calendar, settle, take_in
-from orchestration.tick.decision import Decision, Noop, decide
+from orchestration.intents.intent import STARTS, PendingIntent, category_of, rank
+from orchestration.tick import calendar, consequences, take_in
+from orchestration.tick.decision import Decision, DreamCycle, Noop, Phase, Reflection, decide
 from orchestration.tick.explain import Explained, explain
 from orchestration.tick.kernel import Kernel
 from orchestration.tick.observation import Observation
@@ -31,6 +32,7 @@ class Preview(NamedTuple):
     reaped: tuple[int, ...]  # cycles that the tick would record as lost first
     settled: tuple[int, ...]  # finished cycles that it would settle first
     refused: tuple[str, ...]  # promotions that it would ack as invalid
+    asked_for: tuple[str, ...]  # intents that rules of the observer would leave
 
 
 def preview(kernel: Kernel, at: datetime | None = None) -> Preview:
@@ -45,9 +47,9 @@ def preview(kernel: Kernel, at: datetime | None = None) -> Preview:
         record_lost(kernel.db, cycle, now=kernel.now())
     unsettled = ledger.unsettled(kernel.db)
     for cycle in unsettled:
-        answers = settle.answered(kernel, cycle)
         with kernel.db.transaction():
-            settle.note(kernel, cycle, answers)
+            consequences.note(kernel, cycle, consequences.answered(kernel, cycle))
+    asked_for = _asked_for(kernel) if at is None else ()
     found = take_in.look(kernel)
     if found.fault is not None:
         raise found.fault
@@ -55,6 +57,8 @@ def preview(kernel: Kernel, at: datetime | None = None) -> Preview:
     answered = {stem for cycle in succeeded for stem in cycle.origin.promotions}
     waiting = tuple(stem for stem in found.promotions if stem not in answered)
     found = take_in.note(kernel, found._replace(promotions=waiting, valid=(), refused=()))._replace(refused=found.refused)
+    pending = sorted((*found.intents.pending, *(one for one in asked_for if one.category in STARTS)), key=rank)
+    found = found._replace(intents=found.intents._replace(pending=tuple(pending)))
     with kernel.db.transaction():
         calendar.account(kernel, kernel.now())
     seen = observe(kernel, found)
@@ -65,6 +69,26 @@ def preview(kernel: Kernel, at: datetime | None = None) -> Preview:
         reaped=tuple(cycle.cycle for cycle in lost),
         settled=tuple(cycle.cycle for cycle in unsettled),
         refused=tuple(one.stem for one in found.refused),
+        asked_for=tuple(one.name for one in asked_for),
+    )
+
+
+def _asked_for(kernel: Kernel) -> tuple[PendingIntent, ...]:
+    """Return the intents that the observer would leave first, under the names of their rules."""
+    from orchestration.tick import observer
+
+    return tuple(
+        PendingIntent(
+            name=f"of the rule {one.rule}",
+            intent_type=one.intent,
+            priority=one.priority,
+            category=category_of(one.intent),
+            topic=one.reason,
+            content_sha="",
+            checksummed=True,
+            since=kernel.now(),
+        )
+        for one in observer.asked_for(kernel)
     )
 
 
@@ -93,7 +117,7 @@ def as_dict(shown: Preview) -> dict[str, object]:
             }
             for one in shown.explained
         ],
-        "first": {"lost": shown.reaped, "settled": shown.settled, "refused": shown.refused},
+        "first": {"lost": shown.reaped, "settled": shown.settled, "refused": shown.refused, "asked_for": shown.asked_for},
     }
 
 
@@ -103,6 +127,7 @@ def lines(shown: Preview) -> list[str]:
         *(f"first: cycle {cycle} would be recorded as lost, its runner is gone" for cycle in shown.reaped),
         *(f"first: cycle {cycle} would be settled" for cycle in shown.settled),
         *(f"first: promotion {stem} would be acked as invalid" for stem in shown.refused),
+        *(f"first: an intent {name} would be left" for name in shown.asked_for),
     ]
     return [
         *first,
@@ -118,9 +143,17 @@ def explained_lines(explained: tuple[Explained, ...]) -> list[str]:
 
 def verb(decision: Decision) -> str:
     """Name a decision as the metrics do."""
-    if isinstance(decision, Noop):
-        return "noop"
-    return "phase" if hasattr(decision, "phase_date") else "dream_cycle"
+    match decision:
+        case Phase():
+            return "phase"
+        case DreamCycle():
+            return "dream_cycle"
+        case Reflection():
+            return "reflection"
+        case Noop():
+            return "noop"
+        case _:
+            assert_never(decision)
 
 
 def _mark(one: Explained) -> str:

@@ -6,21 +6,22 @@ killed at any instruction changes nothing in the end.
 """
 
 import os
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple, assert_never
 
+from orchestration import configuration
 from orchestration.cycles import ledger
 from orchestration.cycles.cycle import CycleNumber, JobName, Origin
 from orchestration.cycles.job import job
-from orchestration.errors import KlorosError
+from orchestration.errors import KlorosError, StoreUnreachable
 from orchestration.exits import Exit
 from orchestration.host.journal import Event, Priority, log
 from orchestration.store.counters import count, gauge
 from orchestration.store.counters import observe as observe_value
 from orchestration.store.instants import to_text
 from orchestration.tick import calendar, history, take_in
-from orchestration.tick.decision import Decision, DreamCycle, Noop, Phase, blocking, decide, phase_blocker
+from orchestration.tick.decision import Decision, DreamCycle, Noop, Phase, Reflection, blocking, decide, phase_blocker
 from orchestration.tick.history import Tick
 from orchestration.tick.kernel import Kernel
 from orchestration.tick.observation import Observation
@@ -30,6 +31,7 @@ from orchestration.tick.reap import reap
 from orchestration.tick.settle import settle
 from orchestration.tick.take_in import Found
 
+_IN_ANY_CASE = timedelta(hours=1)  # is asked as often as this, whatever happens
 DURATION_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 50.0)
 
 
@@ -38,6 +40,7 @@ class Decided(StrEnum):
 
     PHASE = "phase"
     DREAM_CYCLE = "dream_cycle"
+    REFLECTION = "reflection"
     NOOP = "noop"
 
 
@@ -59,6 +62,7 @@ def tick(kernel: Kernel, tick_id: str) -> Tick:
     with kernel.lock.held(tick_id):
         reap(kernel)
         settle(kernel)
+        watch(kernel)
         found = take_in.take_in(kernel)
         seen = observe(kernel, found)
         decision = decide(seen, kernel.policy)
@@ -81,6 +85,27 @@ def tick(kernel: Kernel, tick_id: str) -> Tick:
     return record
 
 
+def watch(kernel: Kernel) -> None:
+    """Ask the observer's rules when something happened that they could count, or an instant has come; else one query.
+
+    Intents that can't be written are told, and hold up nobody; the next tick tries again.
+    """
+    now = kernel.now()
+    rows = kernel.db.rows("facts.get", name="observer.due")
+    # not so when the clock was set back
+    rests = rows and to_text(now) < str(rows[0]["value"]) <= to_text(now + _IN_ANY_CASE)
+    if rests and configuration.is_remembered(kernel.settings):
+        return
+    from orchestration.tick import observer
+
+    try:
+        observer.look(kernel)
+    except StoreUnreachable:
+        raise
+    except KlorosError as error:
+        log(Event.OBSERVER_HELD, f"an intent of the observer is held: {error}", priority=Priority.ERROR)
+
+
 def act(kernel: Kernel, found: Found, decision: Decision, tick_id: str) -> Outcome:
     """Queue the cycle that was decided on, if any, with the intent that asked for it. Inside a transaction."""
     match decision:
@@ -88,13 +113,17 @@ def act(kernel: Kernel, found: Found, decision: Decision, tick_id: str) -> Outco
             return Outcome(Decided.PHASE, _enqueue(kernel, found, decision, JobName.PHASE, tick_id))
         case DreamCycle():
             return Outcome(Decided.DREAM_CYCLE, _enqueue(kernel, found, decision, JobName.DREAM, tick_id))
+        case Reflection():
+            return Outcome(Decided.REFLECTION, _enqueue(kernel, found, decision, JobName.REFLECTION, tick_id))
         case Noop():
             return Outcome(Decided.NOOP, None)
         case _:
             assert_never(decision)
 
 
-def _enqueue(kernel: Kernel, found: Found, decision: Phase | DreamCycle, name: JobName, tick_id: str) -> CycleNumber:
+def _enqueue(
+    kernel: Kernel, found: Found, decision: Phase | DreamCycle | Reflection, name: JobName, tick_id: str
+) -> CycleNumber:
     promotions = decision.promotions if isinstance(decision, DreamCycle) else ()
     cycle = ledger.enqueue(
         kernel.db,

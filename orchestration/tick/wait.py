@@ -25,7 +25,12 @@ _CODES = {
     (JobName.PHASE, CycleState.TIMED_OUT): Exit.PHASE_TIMED_OUT,
     (JobName.DREAM, CycleState.TIMED_OUT): Exit.DREAM_TIMED_OUT,
 }
-_FAILED = {JobName.PHASE: Exit.PHASE_FAILED, JobName.DREAM: Exit.DREAM_FAILED, JobName.LOOP: Exit.FAILED}
+_FAILED = {
+    JobName.PHASE: Exit.PHASE_FAILED,
+    JobName.DREAM: Exit.DREAM_FAILED,
+    JobName.LOOP: Exit.FAILED,
+    JobName.REFLECTION: Exit.FAILED,
+}
 
 
 def wait(kernel: Kernel, record: Tick, *, as_json: bool) -> Exit:

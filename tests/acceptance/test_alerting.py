@@ -194,6 +194,8 @@ NOTHING_YET = {
     "Age of the oldest",
     "Intents by what became of them",
     "Age of the baseline",
+    "Escrow by what became of it",
+    "Verdicts on versions of the baseline",
     "Iterations by status",
     "Next and last iteration",
 }

@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from orchestration import wiring
+from orchestration.baseline import history
+from orchestration.baseline.version import Kind, Provenance
 from orchestration.store.instants import to_text
 from orchestration.tick import expire
 from orchestration.tick.kernel import Kernel
@@ -117,12 +119,12 @@ def test_processed_files_go_by_the_day_on_which_they_were_moved(host: Host) -> N
     os.utime(waiting, (0, 0))
     later = {**host.environ, "KLR_RETENTION_KEEP_PROCESSED": "1d"}
     with _kernel(later, NOW + timedelta(days=2)) as kernel:
-        assert expire.old(kernel) == expire.Old(0, 3, 0)
-        assert expire.expire(kernel, limit=2) == expire.Old(0, 2, 0)
+        assert expire.old(kernel) == expire.Old(0, 3, 0, 0)
+        assert expire.expire(kernel, limit=2) == expire.Old(0, 2, 0, 0)
         assert host.rows("SELECT count(*) FROM intents") == [(3,)], "rows follow the last file"
         assert expire.expire(kernel, limit=2).intents == 2
         assert expire.expire(kernel, limit=2).intents == 1
-        assert expire.expire(kernel, limit=2) == expire.old(kernel) == expire.Old(0, 0, 0)
+        assert expire.expire(kernel, limit=2) == expire.old(kernel) == expire.Old(0, 0, 0, 0)
     assert (processed(host), waiting.exists()) == ([], True)
 
 
@@ -131,7 +133,7 @@ def test_intents_stay_while_the_same_one_would_be_dropped(host: Host) -> None:
     file_intents(host, 1)
     later = {**host.environ, "KLR_RETENTION_KEEP_PROCESSED": "1d", "KLR_INTENTS_DEDUP_WITHIN": "3d"}
     with _kernel(later, NOW + timedelta(days=2)) as kernel:
-        assert expire.expire(kernel) == expire.Old(0, 0, 0)
+        assert expire.expire(kernel) == expire.Old(0, 0, 0, 0)
     assert len(processed(host)) == 1
 
 
@@ -151,11 +153,29 @@ def test_signals_go_but_the_last_ones(host: Host) -> None:
     assert sorted(os.listdir(signals)) == sorted(("klr_phase_complete_young.json", last, "notes.json"))
 
 
+def test_files_of_old_versions_go_and_the_versions_stay(host: Host) -> None:
+    host.stepwise()
+    host.set(KLR_RETENTION_KEEP_VERSIONS="10")
+    host.decided()
+    with _kernel(host.environ, NOW) as kernel, kernel.db.transaction():
+        for number in range(13):
+            made = Provenance(at=NOW, actor="test", kind=Kind.SET, reason="test")
+            history.put(kernel.db, {"learning_rate": 0.01 + number / 1000}, made, state_dir=str(host.state))
+    look_again(host)
+    host.decided()
+    assert sorted(os.listdir(host.state / "baseline" / "versions"))[0] == "baseline_v0004.yaml"
+    assert json.loads(host.run("klorosctl", "baseline", "verify", "--json").stdout)["faults"] == []
+    assert json.loads(host.run("klorosctl", "baseline", "diff", "1", "2", "--json").stdout)[0]["before"] == 0.01
+    again = host.run("klorosctl", "baseline", "rollback", "1", "--reason", "test", "--json")
+    assert json.loads(again.stdout)["parameters"] == {"learning_rate": 0.01}
+    assert json.loads(host.run("klorosctl", "prune", "--dry-run", "--json").stdout)["old"]["versions"] == 1
+
+
 def test_an_operator_sees_and_removes_all_of_it(aged: Host) -> None:
     add_ticks(aged, expire.NEWEST_TICKS, days=399)
     add_ticks(aged, 2 * expire.PER_TICK + 5, days=401)
     shown = json.loads(aged.run("klorosctl", "prune", "--dry-run", "--json").stdout)
-    assert shown["old"] == {"ticks": 2 * expire.PER_TICK + 5, "intents": 0, "signals": 0}
+    assert shown["old"] == {"ticks": 2 * expire.PER_TICK + 5, "intents": 0, "signals": 0, "versions": 0}
     assert "2005 ticks" in aged.run("klorosctl", "prune", "--dry-run").stdout
     assert ticks(aged, "old-401%") == 2 * expire.PER_TICK + 5
     assert json.loads(aged.run("klorosctl", "prune", "--json").stdout)["old"] == shown["old"]
@@ -172,3 +192,16 @@ def _kernel(environ: dict[str, str], now: datetime) -> Iterator[Kernel]:
             yield kernel._replace(now=lambda: now)
     finally:
         os.umask(before)
+
+
+def test_what_rules_asked_for_and_saw_goes_with_the_ticks(aged: Host) -> None:
+    old, young = (to_text(NOW - timedelta(days=days)) for days in (401, 399))
+    for at in (old, young):
+        columns = "rule, at, evidence, intent, content, written"
+        aged.change(f"INSERT INTO observer_events ({columns}) VALUES ('r', '{at}', '{{}}', 'x.json', '', 1)")
+    for cycle, at in ((1, old), (2, young)):
+        aged.change(f"INSERT INTO sightings VALUES ({cycle}, 'r', '{at}', 1, '[]')")
+    look_again(aged)
+    aged.decided()
+    assert aged.rows("SELECT cycle FROM sightings") == [(2,)]
+    assert aged.rows("SELECT at FROM observer_events") == [(young,)]

@@ -305,9 +305,11 @@ def options(command: click.Command) -> set[str]:
 
 def test_status_imports_nothing_heavy(host: Host) -> None:
     host.decided()
+    assert host.run("klorosctl", "baseline", "set", "rate=0.01", "--reason", "it is shown too").returncode == 0
     code = "import sys; from orchestration.klorosctl import main; main(['status']); print(*sys.modules, file=sys.stderr)"
     done = subprocess.run([PYTHON, "-c", code], env=host.environ, capture_output=True, text=True, check=True)
     assert "Last tick" in done.stdout
+    assert "Baseline   version 1" in done.stdout
     assert {"pydantic", "subprocess", "dateutil", "prometheus_client"} & set(done.stderr.split()) == set()
 
 

@@ -105,6 +105,9 @@ def test_a_consent_in_the_file_is_its_owners_from_when_it_was_changed(looping: L
     owner = pwd.getpwuid(os.stat(config).st_uid).pw_name
     assert (one["who"], one["source"], one["configured_at"]) == (owner, config, "2026-11-18T11:06:40.000000Z")
     assert (other["who"], other["source"]) == ("ada", "--command")
+    shown = looping.host.run("klorosctl", "consent", "list").stdout
+    assert f"2026-11-18T11:06:40.000000Z  {owner} by {config}" in shown
+    assert f"{other['configured_at']}  ada by --command" in shown
 
 
 # statuses

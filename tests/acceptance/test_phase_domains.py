@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from orchestration.phase.result import PhaseResult, of_report
+
 PYTHON = sys.executable
 
 
@@ -134,6 +136,14 @@ def test_without_domains_the_doctor_is_asked(cycle: Path) -> None:
     assert [d["name"] for d in ended.report["domains"]] == ["doctor"]
     assert ended.report["domains"][0]["command"] == [PYTHON, "-m", "orchestration.klorosctl", "doctor"]
     assert ended.report["domains"][0]["status"] in ("succeeded", "failed"), "it is started in any case"
+    assert (ended.report["score"], ended.report["of_host"]) == (None, True), "it says nothing about the baseline"
+
+
+def test_configured_domains_have_a_pass_rate(cycle: Path) -> None:
+    ended = start(cycle, toml("good", "true") + toml("bad", "false"))
+    assert "score" not in ended.report
+    found = of_report(ended.report, succeeded=False)
+    assert found == PhaseResult(value=0.5, measure="pass rate of bad, good")
 
 
 def test_without_a_cycle_s_folder_it_says_what_is_missing(cycle: Path) -> None:

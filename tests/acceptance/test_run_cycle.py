@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -412,6 +413,7 @@ def test_the_environment_of_a_dream_command(world: World) -> None:
             "fitness": 0.5,
             "changes": {"temperature": 0.5},
             "path": str(world.promotions / "a.json"),
+            "emitted_by": pwd.getpwuid(os.geteuid()).pw_name,
         }
     ]
 

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from orchestration.exits import Exit
 from orchestration.pulse.health import RULES
+from tests.acceptance import test_validation
 from tests.acceptance.host import PYTHON, Host, script
 from tests.acceptance.looping import Looping, until
 from tests.acceptance.moved_clock import run_at
@@ -23,8 +24,10 @@ TOP = Path(__file__).parents[2]
 OURS = (
     "alerts-missing",
     "archives-stale",
+    "baseline-rolled-back",
     "baseline-unchanged",
     "cycle-lost",
+    "escrow-waiting",
     "federation-behind",
     "intents-overflowing",
     "loop-stopped",
@@ -32,6 +35,7 @@ OURS = (
     "metrics-absent",
     "phase-duration",
     "tick-failing",
+    "urgent-alert",
 )
 
 
@@ -79,6 +83,30 @@ def test_intents_overflow(host: Host) -> None:
     assert told(host) == {"intents_overflowing"}, "for an hour"
     run_at(host, "+61m")
     assert "intents_overflowing" not in told(host)
+
+
+def test_an_alert_is_urgent(host: Host) -> None:
+    page = Runbook("urgent-alert")
+    host.stepwise()
+    host.set(KLR_DREAM_COMMAND=script(host.home, "dream", ["echo '03:00 CRITICAL trainer: giving up'"]))
+    host.intend("trigger_dream")
+    host.decided()
+    host.run_queued()
+    assert told(host) == {"urgent_alert"}
+    page.follow(host, "How to confirm")
+    page.follow(host, "How to mend")
+    assert told(host) == {"urgent_alert"}, "for an hour"
+    run_at(host, "+61m")
+    assert "urgent_alert" not in told(host)
+
+
+def test_an_alert_of_less_priority_is_not(host: Host) -> None:
+    host.decided()
+    host.intend("alert_phase_failed", priority=7)
+    host.intend("suggest_something", priority=10)
+    host.decided()
+    host.decided()
+    assert told(host) == set()
 
 
 def test_a_cycle_is_lost(host: Host, tmp_path: Path) -> None:
@@ -230,6 +258,58 @@ def test_the_baseline_has_not_changed_for_a_week(host: Host) -> None:
     page.follow(host, "How to mend")
     host.decided()
     assert metric(host, name) - before > 7 * 86400
+
+
+HELD = "1389fe674b43"
+"""The entry on the page; that of a test has another id."""
+
+
+def test_a_change_waits_in_escrow(host: Host, tmp_path: Path) -> None:
+    page = Runbook("escrow-waiting")
+    host.stepwise()
+    host.set(KLR_DREAM_COMMAND=script(tmp_path, "dream.sh", ["exit 0"]))
+    accepted_at(host, "-25h", "gen7_warm", 0.01)
+    host.configure('[escrow]\nrequire = [{ parameter = "learning_*", change_over = 0.5 }]\n')
+    accepted_at(host, "-1430m", "gen8_hot", 0.05)
+    host.decided()
+    assert "escrow_waiting" not in told(host), "it has not waited for a day"
+    run_at(host, "+11m")
+    assert "escrow_waiting" in told(host)
+    assert metric(host, "kloros_escrow_pending") == 1
+    ((entry,),) = host.rows("SELECT entry FROM escrow")
+    page.text = page.text.replace(HELD, str(entry))
+    page.follow(host, "How to confirm")
+    page.follow(host, "How to mend")
+    assert "escrow_waiting" not in told(host)
+    assert metric(host, "kloros_escrow_pending") == metric(host, "kloros_escrow_oldest_timestamp_seconds") == 0
+    assert 'kloros_escrow_total{status="approved"} 1.0' in host.textfile.read_text()
+    assert metric(host, "kloros_baseline_version") == 2
+
+
+def accepted_at(host: Host, at: str, stem: str, rate: float) -> None:
+    """Have a promotion accepted in the past."""
+    host.promote(stem, changes={"learning_rate": rate})
+    run_at(host, at)
+    run_at(host, at, "run_cycle")
+    run_at(host, at)
+
+
+def test_the_baseline_was_rolled_back(host: Host) -> None:
+    page = Runbook("baseline-rolled-back")
+    host.stepwise()
+    host.decided()
+    test_validation.change(host, 0.01)
+    test_validation.phases(host, *test_validation.GOOD)
+    test_validation.change(host, 0.02)
+    test_validation.phases(host, *test_validation.BAD)
+    assert told(host) == {"baseline_rolled_back"}
+    assert metric(host, "kloros_baseline_version") == 3
+    assert 'kloros_baseline_verdicts_total{verdict="rolled_back"} 1.0' in host.textfile.read_text()
+    page.follow(host, "How to confirm")
+    page.follow(host, "How to mend")
+    assert metric(host, "kloros_baseline_version") == 4
+    run_at(host, "+25h")
+    assert "baseline_rolled_back" not in told(host), "after a day"
 
 
 def test_the_loop_has_given_up(host: Host) -> None:

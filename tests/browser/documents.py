@@ -5,23 +5,29 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
+from orchestration.baseline.version import Change, Kind, Provenance, following
 from orchestration.cycles.cycle import Cause as Asked
 from orchestration.cycles.cycle import CycleState, JobName
 from orchestration.pulse.dashboard import pages
 from orchestration.pulse.dashboard.place import Place
 from orchestration.pulse.health import Cause, Condition, Judgement, Mode, Verdict
 from orchestration.pulse.loop_health import (
+    UNDECIDED,
+    Advice,
     Beat,
     CycleLine,
     Failure,
     Heartbeat,
+    Held,
     LoopHealth,
+    Parameters,
     Parked,
     PhaseLine,
     Queue,
     Stretch,
     Summary,
     TickLine,
+    Tried,
     Waiting,
     WindowLine,
 )
@@ -194,7 +200,11 @@ def trouble() -> LoopHealth:
             Queue(name="intents", count=3, oldest=minute(7)),
             Queue(name="cycles", count=1, oldest=minute(1)),
             Queue(name="federation", count=0, oldest=None),
+            Queue(name="escrow", count=12, oldest=minute(2900)),
         ),
+        escrow=tuple(held(number) for number in range(12)),
+        baseline=baseline(),
+        advice=Advice(cycle=1287, phase_type="DEEP", rationale="DEEP scores 1.204: the best so far."),
         damaged_lines=4,
     )
 
@@ -229,13 +239,51 @@ def health(**given: object) -> LoopHealth:
             Queue(name="intents", count=0, oldest=None),
             Queue(name="cycles", count=0, oldest=None),
             Queue(name="federation", count=0, oldest=None),
+            Queue(name="escrow", count=0, oldest=None),
         ),
         "parked": (),
         "backoffs": (),
+        "escrow": (),
+        "baseline": None,
+        "advice": None,
         "damaged_lines": 0,
         **given,
     }
     return LoopHealth(**fields)  # type: ignore[arg-type]  # one dict of fields of many types
+
+
+def held(number: int, text: str = "", *, changes: int = 2) -> Held:
+    """Return a change that waits for a person; with `text`, it stands wherever others may write."""
+    return Held(
+        entry=text or f"{number:012x}",
+        subject=text or f"candidate-04{number:02}",
+        changes=(
+            Change(name=text or "learning_rate", before=0.01, after=0.05),
+            *(Change(name=f"parameter_{one}", before=None, after=one) for one in range(1, changes)),
+        ),
+        rule=text or "learning_rate 0.01 → 0.05, +400.000%: {change_over = 0.5}",
+        emitted_by=text or ("ada" if number % 2 else ""),
+        cycle=1285,
+        since=minute(2900 - number),
+        expires=minute(-7000) if number else None,
+    )
+
+
+def baseline(text: str = "", *, parameters: int = 12) -> Parameters:
+    """Return the version in force, the one before having been rolled back."""
+    made = Provenance(at=minute(300), actor=text or "kloros", kind=Kind.ROLLBACK, reason=text or "to version 41", cycle=1270)
+    values = {f"{text}parameter_{number:03}": number / 3 for number in range(parameters)}
+    version = following(None, made, values)
+    last = Tried(
+        version=42,
+        verdict="rolled_back",
+        before=(0.71, 0.74, 0.75),
+        after=(0.6, 0.68, 0.7),
+        change=-0.0811,
+        reason=text or "-8.1 % in the median of 3 PHASEs, by fitness; version 41 is in force again, as version 43",
+        at=minute(300),
+    )
+    return Parameters(version=replace(version, version=43), verdict=UNDECIDED, results=2, needed=3, last=last)
 
 
 def tick(decision: str = "noop") -> TickLine:
@@ -318,6 +366,9 @@ def hostile() -> LoopHealth:
         queues=(Queue(name=HOSTILE, count=1, oldest=minute(3)),),
         parked=(Parked(stem=HOSTILE, failures=3, reason=ENDLESS, since=minute(3)),),
         backoffs=(Waiting(job=HOSTILE, failures=1, until=minute(-3)),),
+        escrow=(held(1, HOSTILE), held(2, ENDLESS)),
+        baseline=baseline(HOSTILE),
+        advice=Advice(cycle=1, phase_type=HOSTILE, rationale=ENDLESS),
         last_tick=replace(tick(HOSTILE), findings=((HOSTILE, HOSTILE, HOSTILE),)),
     )
 
@@ -342,6 +393,8 @@ def busiest() -> LoopHealth:
         cycles=lines,
         failures=tuple(Failure(line=line, tail=TRACEBACK * 50) for line in lines[:5]),
         parked=parked,
+        escrow=tuple(held(number, changes=300) for number in range(50)),
+        baseline=baseline(parameters=1000),
     )
 
 

@@ -64,6 +64,37 @@ def test_without_scripts_everything_is_there(opened: Open, from_disk: dict[str, 
         assert page.locator("button").count() == 0, "a button that does nothing"
 
 
+def test_what_waits_for_a_person_stands_with_the_command_to_decide(opened: Open, from_disk: dict[str, str]) -> None:
+    with opened(from_disk["overview"], scripts=False) as seen:
+        escrow = seen.page.get_by_role("region", name="Escrow")
+        expect(escrow).to_contain_text("12 changes wait for a person, the oldest was held 2\u00a0d ago")
+        expect(escrow.locator(".held > li")).to_have_count(3)
+        expect(escrow).to_contain_text("and 9 more")
+        first, second = escrow.locator(".held > li").nth(0), escrow.locator(".held > li").nth(1)
+        for text in ("candidate-0400", "learning_rate 0.01 → 0.05 (+400.0\u00a0%)", "parameter_1 new → 1", "never expires"):
+            expect(first).to_contain_text(text)
+        expect(first.get_by_text("unknown")).to_be_visible()
+        for text in ("ada", "{change_over = 0.5}", "expires in 4\u00a0d", "klorosctl escrow approve 000000000001"):
+            expect(second).to_contain_text(text)
+
+
+def test_the_baseline_tells_who_when_why_and_the_last_verdict(opened: Open, from_disk: dict[str, str]) -> None:
+    with opened(from_disk["overview"], scripts=False) as seen:
+        section = seen.page.get_by_role("region", name="Baseline")
+        for text in (
+            "version 43",
+            "to version 41",
+            "undecided: 2 of 3 PHASE results",
+            "version 42 rolled back",
+            "PHASE results -8.1\u00a0%",
+            "0.71, 0.74, 0.75 before, 0.6, 0.68, 0.7 after",
+            "Cycle 1287 was advised DEEP: DEEP scores 1.204: the best so far.",
+        ):
+            expect(section).to_contain_text(text)
+        section.get_by_text("12 parameters").click()
+        expect(section.get_by_role("row", name="parameter_003 1.0")).to_be_visible()
+
+
 def test_a_file_says_how_old_it_is(opened: Open, from_disk: dict[str, str]) -> None:
     with opened(from_disk["well"]) as seen:
         expect(seen.page.locator("#asof")).to_contain_text("what came after is not here")

@@ -215,6 +215,17 @@ CASES = {
         promotions_unacked="21",
         promotions_oldest_timestamp_seconds="10",
     ),
+    "KlorosEscrowWaiting": holding(
+        "escrow_waiting",
+        "3 in escrow wait for a decision, the oldest for 4m 50s: for more than a day, or one expires within a day.",
+        escrow_pending="3",
+        escrow_oldest_timestamp_seconds="10",
+    ),
+    "KlorosBaselineRolledBack": holding(
+        "baseline_rolled_back",
+        "Within a day, because PHASE results under the new parameters were worse. Version 43 is in force.",
+        baseline_version="43",
+    ),
     "KlorosIntentsOverflowing": with_series(
         holding(
             "intents_overflowing",
@@ -228,6 +239,9 @@ CASES = {
         },
     ),
     "KlorosLoopStopped": holding("loop_stopped", "It ended after 5 failures in a row.", loop_consecutive_failures="5"),
+    "KlorosUrgentAlert": holding(
+        "urgent_alert", "An alert of priority 8 or more was raised on web01 within an hour; klorosctl intents list names it."
+    ),
     "KlorosArchivesStale": holding(
         "archives_stale",
         "Its last 3 iterations or more ended without one; the last ended 4m 40s ago.",

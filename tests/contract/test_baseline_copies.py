@@ -137,3 +137,59 @@ def test_a_missing_file_is_found_and_made_again(db: SqliteDatabase, folder: Path
     assert len(copies.verify(db, str(folder))) == 4
     copies.restore(db, str(folder))
     assert copies.verify(db, str(folder)) == []
+
+
+@pytest.fixture
+def many(db: SqliteDatabase, folder: Path) -> list[Version]:
+    """Fifteen versions, whose files are in place."""
+    for number in range(1, 16):
+        commit(db, folder, number, a=number)
+    return copies.bring_up(db, str(folder))
+
+
+def retire(db: SqliteDatabase, folder: Path, *, keep: int = 10, limit: int = 100) -> list[str]:
+    gone = [Path(path) for path in copies.retire(db, str(folder), keep=keep, at=NOW, limit=limit)]
+    for path in gone:
+        path.unlink()
+    return [path.name for path in gone]
+
+
+def test_old_files_go_and_their_versions_stay(db: SqliteDatabase, folder: Path, many: list[Version]) -> None:
+    assert len(copies.retirable(db, str(folder), keep=10)) == 5
+    assert retire(db, folder, limit=3) == [f"baseline_v000{n}.yaml" for n in (1, 2, 3)]
+    assert copies.verify(db, str(folder)) == []
+    assert retire(db, folder) == ["baseline_v0004.yaml", "baseline_v0005.yaml"]
+    assert retire(db, folder) == []
+    assert len(os.listdir(folder / "versions")) == 10
+    assert copies.verify(db, str(folder)) == []
+    assert copies.restore(db, str(folder)) == []
+    assert history.every(db) == many
+    with db.transaction():
+        assert history.put_back(db, 1, made(16)).parameters == {"a": 1}
+
+
+def test_one_more_that_is_gone_is_still_found(db: SqliteDatabase, folder: Path, many: list[Version]) -> None:
+    retire(db, folder)
+    lost = folder / "versions" / "baseline_v0006.yaml"
+    lost.unlink()
+    assert copies.verify(db, str(folder)) == [f"{lost} can't be read: No such file or directory"]
+    assert copies.restore(db, str(folder)) == [str(lost)]
+    assert copies.verify(db, str(folder)) == []
+
+
+def test_an_edited_file_is_not_let_go_and_stays_found(db: SqliteDatabase, folder: Path, many: list[Version]) -> None:
+    edited = folder / "versions" / "baseline_v0002.yaml"
+    edited.write_bytes(edited.read_bytes() + b"# mine\n")
+    assert edited.name not in retire(db, folder)
+    assert [fault.partition(" was edited")[0] for fault in copies.verify(db, str(folder))] == [str(edited)]
+    assert copies.restore(db, str(folder)) == [str(edited)]
+    assert (edited.exists(), edited.with_name(f"{edited.name}.edited").exists()) == (False, True)
+    assert copies.verify(db, str(folder)) == []
+
+
+def test_noted_and_not_removed_yet_is_in_order_and_goes_the_next_time(
+    db: SqliteDatabase, folder: Path, many: list[Version]
+) -> None:
+    assert len(copies.retire(db, str(folder), keep=10, at=NOW, limit=100)) == 5  # killed before the first was removed
+    assert copies.verify(db, str(folder)) == []
+    assert len(retire(db, folder)) == 5

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestration.baseline.validation import Verdict as Tried
 from orchestration.cycles import products
 from orchestration.cycles.cycle import Cause, CycleState, JobName, Origin
 from orchestration.exits import Exit
@@ -22,6 +23,7 @@ from orchestration.store.counters import gauge
 from orchestration.store.instants import to_text
 from orchestration.store.sqlite import SqliteDatabase
 from tests.benchmarks.big_store import fill
+from tests.contract.accepted import advise, commit, conclude, hold
 from tests.contract.seeded import NOW, Seeded
 
 HOUR, MINUTE, DAY = timedelta(hours=1), timedelta(minutes=1), timedelta(days=1)
@@ -38,11 +40,13 @@ def test_a_new_store_is_unknown_and_has_every_part(world: Seeded) -> None:
     assert found.heartbeat is not None
     assert [one.beat for one in found.heartbeat.stretches] == [Beat.BEFORE]
     assert (found.cycles, found.failures, found.active, found.parked, found.backoffs) == ((), (), (), (), ())
+    assert (found.escrow, found.baseline, found.advice) == ((), None, None)
     assert [(queue.name, queue.count, queue.oldest) for queue in found.queues] == [
         ("promotions", 0, None),
         ("intents", 0, None),
         ("cycles", 0, None),
         ("federation", 0, None),
+        ("escrow", 0, None),
     ]
     assert found.next_window is not None
     assert found.next_window.opens > NOW
@@ -218,8 +222,16 @@ def fields(value: object, path: str = "") -> set[str]:
     return {path}
 
 
-FREE = ("cycles[].series", "summary.totals", "summary.means")
+FREE = ("cycles[].series", "summary.totals", "summary.means", "baseline.parameters")
 LIKE_OTHERS = ("active[]", "heartbeat.gaps[]", "failures[]", "window.open")
+
+
+def accept(world: Seeded) -> None:
+    """Let versions, a verdict, an entry of escrow and hints be there, too."""
+    commit(world, 9, rate=0.01)
+    conclude(world, 1, Tried.KEPT, 0.03)
+    hold(world, "a" * 12, 2)
+    advise(world, world.cycle(job=JobName.PHASE))
 
 
 def test_the_reference_has_each_field(world: Seeded) -> None:
@@ -241,6 +253,7 @@ def test_the_reference_has_each_field(world: Seeded) -> None:
         closes_at=opens,
         recorded_at=recorded,
     )
+    accept(world)
     found = fields(as_json(world.survey()))
     page = Path(__file__).parents[2].joinpath("docs", "reference", "loop-health.md").read_text()
     table = page.split("## The document")[1].split("###")[0]

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -22,6 +22,8 @@ CHANGING = re.compile(
     r"utimensat|f?setxattr|t?g?kill|pidfd_send_signal|v?fork|clone3?|execve(at)?|send(to|m?msg)|connect|exit_group|flock|"
     r"f(data)?sync"
 )
+
+_AUDITED = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.symlink", "os.link", "os.chmod", "subprocess.Popen"}
 
 
 class Point(NamedTuple):
@@ -51,7 +53,7 @@ class Warm:
         self._process.communicate()
 
     def run(self, entry: str, environ: Mapping[str, str], output: Path) -> int:
-        """Run an entry to its end; give its exit code, or minus the signal that ended it."""
+        """Run an entry, arguments after blanks, to its end; give its exit code, or minus the signal that ended it."""
         self._request(entry, environ, output)
         return self._go()
 
@@ -99,6 +101,36 @@ def changing(points: list[Point]) -> list[Point]:
         for point in points
         if CHANGING.fullmatch(point.name) or (point.name in ("open", "openat") and re.search("O_CREAT|O_TRUNC", point.text))
     ]
+
+
+def killed(act: Callable[[], object], at: int) -> bool:
+    """Do something in a child that is killed before its change number `at`; False when it made fewer.
+
+    The child kills itself at the chosen one of its changes of files, as Python's own audit events tell them
+    (https://docs.python.org/3/library/audit_events.html); what SQLite writes is not among them.
+    """
+    pid = os.fork()
+    if pid == 0:
+        left = at
+
+        def hook(event: str, given: tuple[object, ...]) -> None:
+            nonlocal left
+            writes = event == "open" and isinstance(given[2], int) and bool(given[2] & (os.O_WRONLY | os.O_RDWR))
+            if event in _AUDITED or writes:
+                left -= 1
+                if left < 0:
+                    os.kill(os.getpid(), KILLED)
+
+        sys.addaudithook(hook)
+        try:
+            act()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    assert code in (0, -KILLED), code
+    return code != 0
 
 
 def _strace(pid: int, *options: str) -> subprocess.Popen[str]:

@@ -16,13 +16,13 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from orchestration import configuration
-from orchestration.cycles import artifacts, bundle, ledger
+from orchestration.cycles import artifacts, bundle, ledger, sightings
 from orchestration.cycles.cycle import Cause, Cycle, CycleEvent, JobName, Origin, Result
 from orchestration.cycles.job import Job
 from orchestration.host import clock
@@ -92,16 +92,44 @@ def dates(world: World) -> None:
 
 
 def phased(world: World) -> None:
-    """A PHASE has ended well inside its window."""
+    """A PHASE has ended well inside its window; by its result the baseline's version is worse, and is rolled back."""
     world.decided()
+    for rate, scores in ((0.01, (0.9, 0.9, 0.9)), (0.02, (0.5, 0.5))):
+        changed = world.run("klorosctl", "baseline", "set", f"learning_rate={rate}", "--reason", "test")
+        assert changed.returncode == 0, changed.stderr
+        for score in scores:
+            _end_phase(world, score)
+            world.decided()
     world.set(**world.window(opens_in=-timedelta(hours=1), lasts=timedelta(hours=4)))
-    day = (datetime.now(UTC) - timedelta(hours=1)).date()
+    _end_phase(world, 0.5, day=(datetime.now(UTC) - timedelta(hours=1)).date())
+
+
+def watched(world: World) -> None:
+    """A PHASE has failed, and lines that a rule watches were seen in its output."""
+    world.decided()
     job = Job(JobName.PHASE, ("true",), "", timedelta(minutes=1))
     with world.store() as db, db.transaction():
-        ledger.enqueue(db, job=job, origin=Origin(Cause.WINDOW, "t"), token="aa", now=clock.now(), phase_date=day)
+        ledger.enqueue(db, job=job, origin=Origin(Cause.INTENT, "t"), token="aa", now=clock.now())
+        cycle = ledger.claim_next(db, runner="{}", now=clock.now())
+        assert cycle is not None
+        sightings.note(db, cycle.cycle, {"critical_line": sightings.Sighting(1, ("CRITICAL",))})
+    artifacts.make_folder(str(world.state / "cycles"), cycle.cycle)
+    _end(world, cycle, CycleEvent.FAIL)
+
+
+def reflected(world: World) -> None:
+    """A reflection has ended well and left intents: to take, to start something, and to refuse."""
+    world.intend("idle_reflection")
+    assert world.decided()["decision"] == "reflection"
+    with world.store() as db, db.transaction():
         cycle = ledger.claim_next(db, runner="{}", now=clock.now())
     assert cycle is not None
-    artifacts.make_folder(str(world.state / "cycles"), cycle.cycle)
+    left = Path(artifacts.intents_path(artifacts.make_folder(str(world.state / "cycles"), cycle.cycle)))
+    left.mkdir()
+    for name in ("suggest_rest", "curiosity_bees", "idle_reflection"):
+        (left / f"{name}.json").write_text(json.dumps({"intent_type": name}))
+    (left / "torn.json").write_text('{"intent')
+    (world.state / "kick" / "cycle").unlink(missing_ok=True)
     _end(world, cycle, CycleEvent.SUCCEED)
 
 
@@ -140,7 +168,10 @@ def old(world: World) -> None:
     (world.state / "baseline" / "baseline.json").write_text(json.dumps(content))
 
 
-WORLDS: tuple[Callable[[World], None], ...] = (nothing, quiet, queue, asked, succeeded, failed, dates, phased, dead, old)
+WORLDS: tuple[Callable[[World], None], ...] = (
+    *(nothing, quiet, queue, asked, succeeded, failed, dates, phased, dead, old),
+    *(watched, reflected),
+)
 
 
 @pytest.mark.parametrize("share", range(SHARES))
@@ -213,6 +244,19 @@ def _run_dream(world: World, stems: tuple[str, ...]) -> tuple[Cycle, str]:
     artifacts.hand_over(cycle, folder, configuration.load(world.environ), now=clock.now())
     (world.state / "kick" / "cycle").unlink(missing_ok=True)
     return cycle, folder
+
+
+def _end_phase(world: World, score: float, *, day: date | None = None) -> None:
+    """Do to a PHASE with this result, which answers this date, what its runner does."""
+    origin = Origin(Cause.INTENT if day is None else Cause.WINDOW, "t")
+    job = Job(JobName.PHASE, ("true",), "", timedelta(minutes=1))
+    with world.store() as db, db.transaction():
+        ledger.enqueue(db, job=job, origin=origin, token=os.urandom(8).hex(), now=clock.now(), phase_date=day)
+        cycle = ledger.claim_next(db, runner="{}", now=clock.now())
+        assert cycle is not None
+        report = Path(artifacts.report_path(artifacts.make_folder(str(world.state / "cycles"), cycle.cycle)))
+        report.write_text(json.dumps({"score": score}))
+        ledger.finish(db, cycle, CycleEvent.SUCCEED, Result(reason="exit code 0", report=str(report)), now=clock.now())
 
 
 def _end(world: World, cycle: Cycle, event: CycleEvent, *, verdicts: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""A loop of a thousand iterations, and one over a program that is not ours."""
+"""A loop of two thousand iterations, and one over a program that is not ours."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from orchestration.exits import Exit
 from tests.acceptance.host import Host
 from tests.acceptance.looping import Looping
 
-MANY = 1000
-SETTLED = 400  # by then caches are full: SQLite's pages alone take 2 MB
-GROWTH_KB = 2500
+MANY = 2000
+SETTLED = 1200  # by then caches are full; measured over 4000 iterations, memory is flat from here on
+GROWTH_KB = 2000
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def looping(tmp_path: Path) -> Looping:
     return Looping(Host(tmp_path))
 
 
-def test_a_thousand_iterations_keep_memory_flat(looping: Looping) -> None:
+def test_two_thousand_iterations_keep_memory_flat(looping: Looping) -> None:
     flags = ("--command", "true", "--sleep", "0", "--iterations", str(MANY), "--json")
     loop = subprocess.Popen(
         looping.arguments(*flags), env=looping.host.environ, cwd=looping.tree, stdin=subprocess.DEVNULL,

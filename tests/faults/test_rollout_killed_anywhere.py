@@ -1,15 +1,9 @@
-"""A rollout, and taking it back, killed before each of their changes: given again, it comes to the same end.
-
-A forked child kills itself at the chosen one of its changes, as Python's own audit events tell them
-(https://docs.python.org/3/library/audit_events.html).
-"""
+"""A rollout, and taking it back, killed before each of their changes: given again, it comes to the same end."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
-import sys
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -18,36 +12,10 @@ import pytest
 
 from orchestration.operator.installation import remove_old_versions
 from tests.contract.rollouts import UNIT, Root
+from tests.faults.kill import killed
 
-CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.symlink", "os.chmod", "subprocess.Popen"}
 FIRST = {UNIT: "unit 1\n", "etc/a": "1\n"}
 SECOND = {UNIT: "unit 2\n", "etc/a": "2\n", "etc/b/c": "2\n", "etc/systemd/system/kloros-more.path": "2\n"}
-
-
-def killed(act: Callable[[], object], at: int) -> bool:
-    """Do something in a child that is killed before its change number `at`; False when it made fewer."""
-    pid = os.fork()
-    if pid == 0:
-        left = at
-
-        def hook(event: str, given: tuple[object, ...]) -> None:
-            nonlocal left
-            writes = event == "open" and isinstance(given[2], int) and bool(given[2] & (os.O_WRONLY | os.O_RDWR))
-            if event in CHANGES or writes:
-                left -= 1
-                if left < 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        sys.addaudithook(hook)
-        try:
-            act()
-        except BaseException:
-            os._exit(1)
-        os._exit(0)
-    _, status = os.waitpid(pid, 0)
-    code = os.waitstatus_to_exitcode(status)
-    assert code in (0, -signal.SIGKILL), code
-    return code != 0
 
 
 @pytest.fixture

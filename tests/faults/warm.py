@@ -42,7 +42,8 @@ def main() -> None:
 
 def _run(request: dict[str, object], go: int) -> NoReturn:
     ctypes.CDLL(None).prctl(_PR_SET_PTRACER, ctypes.c_ulong(_ANYBODY), 0, 0, 0)
-    entry = importlib.import_module(f"orchestration.{request['entry']}")
+    name, *arguments = str(request["entry"]).split()
+    entry = importlib.import_module(f"orchestration.{name}")
     environ = {str(name): str(value) for name, value in dict(request["environ"]).items()}  # type: ignore[call-overload]
     os.environ.clear()
     os.environ.update(environ)
@@ -53,7 +54,7 @@ def _run(request: dict[str, object], go: int) -> NoReturn:
     os.read(go, 1)
     code = 70
     try:
-        code = entry.main([], environ)
+        code = entry.main(arguments) if name == "klorosctl" else entry.main(arguments, environ)
     finally:
         sys.stdout.flush()
         os._exit(code)

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,15 @@ from orchestration.baseline import copies
 from orchestration.store.sqlite import SqliteDatabase
 from tests.acceptance.host import Host
 
-_TIMES = ("ts", "noted_at", "sha256", "previous_sha")  # a version's hash is of its time as well
+_TIMES = (
+    "ts",
+    "noted_at",
+    "created_at",
+    "expires_at",
+    "reviewed_at",
+    "sha256",
+    "previous_sha",
+)  # a version's hash is of its time as well
 _ONCE = (
     "kloros_cycles_total",
     "kloros_cycles_pruned_total",
@@ -90,9 +98,9 @@ class World(Host):
                 for line in text.splitlines():
                     json.loads(line)
 
-        self._assert_one_baseline()
+        self.assert_one_baseline()
 
-    def _assert_one_baseline(self) -> None:
+    def assert_one_baseline(self) -> None:
         """The files in force are of one version, at any moment."""
         folder = self.state / "baseline"
         if not (folder / "current").exists():
@@ -117,7 +125,7 @@ class World(Host):
         history = (self.state / "history.jsonl").read_text().splitlines()
         assert [json.loads(line)["tick_id"] for line in history] == stored
         counted = {row["labels"]: row["value"] for row in self.table("counters") if row["name"].endswith("_ticks_total")}
-        for decision in ("noop", "phase", "dream_cycle"):
+        for decision in ("noop", "phase", "dream_cycle", "reflection"):
             number = sum(row["decision"] == decision for row in self.table("ticks"))
             assert counted.get(f'decision="{decision}"', 0) == number
         assert json.loads((self.state / "latest.json").read_text())["tick_id"] == stored[-1]
@@ -133,29 +141,52 @@ class World(Host):
 
     def story(self) -> dict[str, object]:
         """Tell what the state has come to, less times, ids, and the ticks it took."""
+        mask = self._mask()
         cycles = self.table("cycles", without=("token", "queued_at", "started_at", "ended_at", "runner"))
         for cycle in cycles:
             for event in ("settled_at", "pruned_at"):
                 cycle[event] = cycle[event] is not None
-            cycle["origin"] = {**json.loads(cycle["origin"]), "tick_id": ""}
+            origin = json.loads(cycle["origin"])
+            cycle["origin"] = {**origin, "tick_id": "", "intent": mask(origin["intent"])}
         return {
             "cycles": cycles,
             "promotions": self.table("promotions", without=("first_seen_at", "changed_at")),
             "phase_dates": self.table("phase_dates", without=("evidence", "recorded_at")),
-            "intents": self.table("intents", without=("seen_at", "decided_at")),
+            "intents": [mask(row) for row in self.table("intents", without=("seen_at", "decided_at"))],
+            "observed": self.table("observer_events", without=("at", "evidence", "intent")),
+            "sighted": self.table("sightings", without=("at",)),
             "counters": [row for row in self.table("counters") if row["name"] in _ONCE],
-            "facts": [row for row in self.table("facts") if row["name"] not in ("litter.clean", "expiry.next")],
+            "facts": [
+                row for row in self.table("facts") if row["name"] not in ("litter.clean", "expiry.next", "observer.due")
+            ],
             "acks": self._read("promotions_ack/*"),
             "baseline": self._read("baseline/*.json"),
+            "escrow": self.table("escrow", without=("created_at", "expires_at", "reviewed_at")),
+            "escrow files": self._read("escrow/*.json"),
             "versions": self.table("baseline_versions", without=_TIMES),
+            "verdicts": self.table("baseline_verdicts", without=("decided_at",)),
+            "results": self.table("phase_results", without=("ended_at",)),
             "version files": sorted(str(path.relative_to(self.state)) for path in self.state.glob("baseline/**/*.yaml")),
             "manifests": {name: value["state"] for name, value in self._read("cycles/*/manifest.json").items()},
-            "filed": sorted(str(path.relative_to(self.state)) for path in self.state.glob("intents/**/*.json")),
-            "notes": {name: self._lines(name) for name in ("suggestions.jsonl", "alerts.jsonl")},
+            "filed": sorted(mask(str(path.relative_to(self.state))) for path in self.state.glob("intents/**/*.json")),
+            "notes": {name: [mask(line) for line in self._lines(name)] for name in ("suggestions.jsonl", "alerts.jsonl")},
             "kicks": sorted(path.name for path in self.state.glob("kick/*")),
             "locks": sorted(os.listdir(self.state / "locks")),
-            "left": sorted(str(path.relative_to(self.home)) for path in self.files() if _is_plain(path.name)),
+            "left": sorted(mask(str(path.relative_to(self.home))) for path in self.files() if _is_plain(path.name)),
         }
+
+    def _mask(self) -> Callable[[Any], Any]:
+        """Return what puts the rule in place of an observer's intent, whose name, text and hash are of its time."""
+        ours = {row["intent"]: row["rule"] for row in self.table("observer_events")}
+
+        def mask(found: Any) -> Any:
+            if isinstance(found, str):
+                path, _, name = found.rpartition("/")
+                return f"{path}/{ours[name]}" if name in ours else found
+            name = found.get("name", found.get("intent"))
+            return {key: found[key] for key in found if key in ("status", "intent_type", "filed")} if name in ours else found
+
+        return mask
 
     def _read(self, pattern: str) -> dict[str, Any]:
         found = {str(path.relative_to(self.state)): json.loads(path.read_text()) for path in self.state.glob(pattern)}

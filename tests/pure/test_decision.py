@@ -12,7 +12,7 @@ from orchestration.cycles.backoff import NO_FAILURES, Backoff, Failures
 from orchestration.cycles.cycle import Cause, Cycle, CycleNumber, CycleState, JobName, Origin
 from orchestration.intents.intent import Category, PendingIntent
 from orchestration.phase.window import Interval, Window
-from orchestration.tick.decision import CLEAR, Decision, DreamCycle, Noop, Phase, Reason, decide, phase_blocker
+from orchestration.tick.decision import CLEAR, Decision, DreamCycle, Noop, Phase, Reason, Reflection, decide, phase_blocker
 from orchestration.tick.explain import explain
 from orchestration.tick.observation import Observation, Policy
 
@@ -240,3 +240,28 @@ def test_nothing_is_started_beside_an_active_cycle_or_in_maintenance(world: Obse
 def test_a_pending_intent_leads_to_some_work_unless_all_work_is_stopped(world: Observation) -> None:
     if world.intents and not world.maintenance and world.active is None:
         assert not isinstance(decide(world, POLICY), Noop)
+
+
+REFLECTION = intent("0_idle_reflection_00000000.json", Category.REFLECTION)._replace(priority=10)
+
+
+def test_a_reflection_starts_when_nothing_else_waits() -> None:
+    decision = decide(seen(intents=(REFLECTION,)), POLICY)
+    assert isinstance(decision, Reflection)
+    assert (decision.cause, decision.intent) == (Cause.INTENT, REFLECTION.name)
+
+
+@pytest.mark.parametrize(
+    ("world", "starts"),
+    [
+        (seen(INSIDE, intents=(REFLECTION,)), Phase),
+        (seen(missed=WINDOW.on(TODAY), intents=(REFLECTION,)), Phase),
+        (seen(promotions=("a",), intents=(REFLECTION,)), DreamCycle),
+        (seen(intents=(REFLECTION, intent(category=Category.PHASE))), Phase),
+        (seen(intents=(REFLECTION, intent())), DreamCycle),
+        (seen(active=cycle(), intents=(REFLECTION,)), Noop),
+        (seen(maintenance=True, intents=(REFLECTION,)), Noop),
+    ],
+)
+def test_a_reflection_precedes_nothing_whatever_its_priority(world: Observation, starts: type) -> None:
+    assert isinstance(decide(world, POLICY), starts)

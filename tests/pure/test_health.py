@@ -32,9 +32,14 @@ WELL = Signs(
     lost=0,
     promotions_unacked=20,
     promotions_parked=0,
+    escrow_pending=0,
+    escrow_since=None,
+    escrow_expires=None,
+    rolled_back=None,
     intents_pending=49,
     intents_max=50,
     intents_dropped=0,
+    urgent=(),
     federation_since=None,
     disk_free=health.DISK_LOW,
 )
@@ -78,7 +83,17 @@ EDGES: dict[Condition, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     Condition.PROMOTIONS_PARKED: ({}, {"promotions_parked": 1}),
     Condition.PROMOTIONS_PILING_UP: ({}, {"promotions_unacked": health.UNACKED_MANY + 1}),
+    Condition.ESCROW_WAITING: (
+        {
+            "escrow_pending": 1,
+            "escrow_since": NOW - health.ESCROW_AFTER,
+            "escrow_expires": NOW + health.ESCROW_EXPIRES,
+        },
+        {"escrow_pending": 1, "escrow_since": NOW - health.ESCROW_AFTER - MOMENT, "escrow_expires": None},
+    ),
+    Condition.BASELINE_ROLLED_BACK: ({}, {"rolled_back": (42, NOW - timedelta(hours=3), "-7 %")}),
     Condition.INTENTS_OVERFLOWING: ({}, {"intents_pending": 50}),
+    Condition.URGENT_ALERT: ({}, {"urgent": ("alert_critical_line",)}),
     Condition.ARCHIVES_STALE: ({}, {"archives_stale": True}),
     Condition.FEDERATION_BEHIND: (
         {"federation_since": NOW - health.FEDERATION_AFTER},
@@ -135,6 +150,22 @@ def test_a_beginning_that_lies_ahead_is_now() -> None:
     """The clock was put back: what began "tomorrow" must not be waited for until then."""
     (cause,) = judge(WELL._replace(lost=1), {Condition.CYCLE_LOST: NOW + timedelta(days=1)}).causes
     assert cause.since == NOW
+
+
+def test_an_entry_of_escrow_is_told_when_it_has_waited_long_or_is_about_to_expire() -> None:
+    young = NOW - timedelta(hours=2)
+    held = WELL._replace(escrow_pending=3, escrow_since=young, escrow_expires=NOW + health.ESCROW_EXPIRES - MOMENT)
+    (soon,) = judge(held, {}).causes
+    assert (soon.since, soon.evidence) == (young, "3 in escrow wait for a person, the next expires in 23 h 59 min")
+    both = held._replace(escrow_since=NOW - timedelta(hours=30), escrow_expires=NOW - timedelta(minutes=5))
+    (late,) = judge(both, {}).causes
+    assert late.evidence == "3 in escrow wait for a person, the oldest for 1 d 6 h, the next expires in 0 min"
+
+
+def test_a_rollback_is_told_with_its_version_and_why_since_it_happened() -> None:
+    at = NOW - timedelta(hours=3)
+    (cause,) = judge(WELL._replace(rolled_back=(42, at, "-7 % in the median")), {}).causes
+    assert (cause.since, cause.evidence) == (at, "version 42 was rolled back automatically: -7 % in the median")
 
 
 def test_a_host_without_a_tick_is_unknown_and_never_ok() -> None:

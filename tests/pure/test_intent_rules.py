@@ -55,7 +55,7 @@ def intent(
         ("trigger_dream", Category.DREAM_CYCLE),
         ("trigger_dream_vllm_oom", Category.DREAM_CYCLE),
         ("curiosity_investigate", Category.DREAM_CYCLE),
-        ("idle_reflection", Category.DREAM_CYCLE),
+        ("idle_reflection", Category.REFLECTION),
         ("idle_reflection_deep", Category.UNKNOWN),
         ("suggest_lock_optimization", Category.SUGGESTION),
         ("suggest", Category.SUGGESTION),

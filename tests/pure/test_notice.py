@@ -14,6 +14,7 @@ from orchestration.pulse.notice import (
     CYCLES,
     HEALTH,
     LOOP,
+    PULSE,
     RUNBOOKS,
     TICKS,
     News,
@@ -185,7 +186,8 @@ def test_ticks_that_come_again_are_a_recovery(story: Story) -> None:
 
 
 @pytest.mark.parametrize(
-    ("unit", "title"), [(LOOP, "the loop of KLoROS works again"), (CYCLES, "the runner of KLoROS works again")]
+    ("unit", "title"),
+    [(LOOP, "the loop of KLoROS works again"), (CYCLES, "the runner of KLoROS works again"), (PULSE, "Pulse serves again")],
 )
 def test_a_unit_that_does_well_again_is_a_recovery(story: Story, unit: str, title: str) -> None:
     story.look(0, failures=(UnitFailure(unit=unit, exit_status="1", ts=NOW.timestamp()),), last=(unit, -1))
@@ -204,11 +206,11 @@ def test_a_unit_that_does_well_again_is_a_recovery(story: Story, unit: str, titl
 
 
 def test_a_unit_whose_recovery_nobody_can_see_is_not_remembered(story: Story) -> None:
-    pulse = UnitFailure(unit="kloros-pulse.service", exit_status="1", ts=NOW.timestamp())
-    assert story.look(0, failures=(pulse,)) == ["ada: kloros-pulse.service failed"]
+    other = UnitFailure(unit="kloros-other.service", exit_status="1", ts=NOW.timestamp())
+    assert story.look(0, failures=(other,)) == ["ada: kloros-other.service failed"]
     assert not story.standing.units
     assert story.next_look is None
-    story.standing = Standing(units={pulse.unit: NOW})
+    story.standing = Standing(units={other.unit: NOW})
     story.look(1)
     assert story.standing.units == {}, "as an earlier version noted it"
 

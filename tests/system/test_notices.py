@@ -97,3 +97,24 @@ def test_ticks_ping_the_switch_from_a_unit_that_has_no_network(guest: Guest, ope
     wait_until(lambda: not guest.path(f"{STATE}/kick/notice").exists(), "the notifier has looked")
     idle(operator)
     assert len(webhook.got) == 2
+
+
+def test_pulse_that_failed_and_stays_up_is_told_as_well_again(guest: Guest, operator: Operator, webhook: Webhook) -> None:
+    run_installer(guest, "--with notices,pulse")
+    operator.without_timer().configure("[notices]\nsettle = '1s'\n")
+    guest.path(URLS).write_text(f"{webhook.url}\n")
+    guest.sh("systemctl start kloros-pulse.service")
+    guest.sh("systemctl kill --signal=SEGV kloros-pulse.service")
+    webhook.until(1)
+    assert webhook.titles == ["guest: kloros-pulse.service failed"]
+    idle(operator)
+    guest.sh(f"systemctl start {NOTICE}")
+    assert len(webhook.got) == 1, "it is down"
+    guest.sh("systemctl start kloros-pulse.service")
+
+    def told() -> bool:
+        guest.sh(f"systemctl start {NOTICE}")
+        return len(webhook.got) == 2
+
+    until(told, what="its recovery is told")
+    assert webhook.titles[1] == "guest: Pulse serves again"

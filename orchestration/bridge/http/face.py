@@ -126,6 +126,7 @@ class Face:
             timed = not exchange.waits
             operation, status = exchange.operation, exchange.status
             seconds = self.measures.ended(began, operation=operation, method=method, status=status, timed=timed)
+            self.measures.delivered(operation, status, exchange.rule or "")
             _tell(exchange, method, seconds)
 
     async def _refuse(self, error: Exception, exchange: Exchange) -> None:

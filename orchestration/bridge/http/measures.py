@@ -14,6 +14,8 @@ from orchestration.serving import exposition
 
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
+_DELIVERS: Final = {"read_messages": "read", "thread_events": "stream"}
+
 
 class Measures(Collector):
     """Requests: how many, how long, how many at once."""
@@ -41,6 +43,14 @@ class Measures(Collector):
             registry=registry,
         )
         self._sent = Counter("kloros_bridge_events_sent", "Messages sent on event streams.", registry=registry)
+        self._undelivered = Counter(
+            "kloros_bridge_delivery_failures",
+            "Reads that failed, and event streams that were broken off, for reasons of ours.",
+            ("by",),
+            registry=registry,
+        )
+        for by in _DELIVERS.values():
+            self._undelivered.labels(by)
         self._counted: dict[tuple[str, str, int], Counter] = {}
         self._timed: dict[str, Histogram] = {}
         self.open = 0
@@ -69,6 +79,15 @@ class Measures(Collector):
                 histogram = self._timed[operation] = self._seconds.labels(operation)
             histogram.observe(now - began)
         return now - began
+
+    def delivered(self, operation: str, status: int, rule: str) -> None:
+        """Note how a request ended that was to bring messages to a reader: not at all, when the fault is ours."""
+        if operation in _DELIVERS and (status >= 500 or rule.startswith("store.")):
+            self._undelivered.labels(_DELIVERS[operation]).inc()
+
+    def add(self, collector: Collector) -> None:
+        """Take in metrics that are counted elsewhere."""
+        self._registry.register(collector)
 
     def failed(self, code: str) -> None:
         """Note an error."""

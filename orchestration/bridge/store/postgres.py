@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
+from orchestration.bridge.census import Census, Tally
 from orchestration.bridge.chain import Head, workspace_chain
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.bridge.state import (
@@ -31,7 +32,7 @@ from orchestration.bridge.state import (
     ThreadRow,
     Trigger,
 )
-from orchestration.bridge.store import rows
+from orchestration.bridge.store import counting, rows
 from orchestration.bridge.store.batch import Batch, Loaded, Outcome, Wanted, settle
 from orchestration.bridge.store.news import News
 from orchestration.bridge.store.recent import Recent, RecentRates
@@ -40,7 +41,7 @@ from orchestration.bridge.store.verification import verified
 from orchestration.bridge.wire import AuditEntry, Message, Participant, ThreadListed, ThreadStatus
 from orchestration.bridge.words import words
 from orchestration.host import tasks
-from orchestration.store.postgres import CONNECT_SECONDS, SCHEMA_VERSION, Connection, connected, migrate, query
+from orchestration.store.postgres import PATIENCE, SCHEMA_VERSION, Connection, connected, migrate, query
 
 _LANES = 4
 _READERS = 8
@@ -262,6 +263,14 @@ class PostgresStore:
         """Look up which tokens count no more."""
         return frozenset(row["token_id"] for row in await self._rows("bridge.revoked", now=rows.text(now)))
 
+    async def census(self, now: datetime) -> Census:
+        """Look at all threads."""
+        return await counting.census(self._rows, self.participants, now)
+
+    async def count(self, tally: Tally) -> None:
+        """Count messages."""
+        await counting.count(self._rows, "census_postgres.posted", tally)
+
     async def check(self) -> None:
         """Ask whether the tables are still those of this program."""
         (found,) = await self._rows("postgres.schema_version")
@@ -322,7 +331,7 @@ class PostgresStore:
                 "prepare_threshold": None,
                 "row_factory": psycopg.rows.dict_row,
                 "cursor_factory": psycopg.AsyncClientCursor,
-                "connect_timeout": CONNECT_SECONDS,
+                **PATIENCE,
                 "client_encoding": "UTF8",
             },
             min_size=1,
@@ -386,16 +395,18 @@ class PostgresStore:
         self._news.announce({row["thread_id"]: row["last_seq"] for row in found})
 
     async def _listen(self) -> None:
-        """Hear what other processes tell; behind a pooler that loses it, only `_watch` remains."""
+        """Hear what other processes tell. A pooler keeps no session that listens: behind one, only `_watch` remains."""
         while True:
             with suppress(psycopg.Error, OSError, Refused):
                 async with await self.connected() as connection:
+                    cursor = await connection.execute(query("bridge_postgres.session"))
+                    if cast("Any", await cursor.fetchone())["pid"] != connection.info.backend_pid:
+                        return
                     await connection.execute(query("bridge_postgres.listen"))
-                    await self._rows("bridge_postgres.notify", news="{}")  # that it is heard proves that others are
+                    self._listening = True
                     await self._look_for_news()
                     async for told in connection.notifies():
                         if told.channel == _CHANNEL:
-                            self._listening = True
                             self._news.announce(json.loads(told.payload))
             self._listening = False
             await asyncio.sleep(_LOOK_SECONDS[0])

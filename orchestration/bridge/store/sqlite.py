@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, NamedTuple, TypeVar, cast
 
+from orchestration.bridge.census import Census, Tally
 from orchestration.bridge.chain import Head, workspace_chain
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.bridge.state import (
@@ -34,7 +35,7 @@ from orchestration.bridge.state import (
     ThreadRow,
     Trigger,
 )
-from orchestration.bridge.store import rows
+from orchestration.bridge.store import counting, rows
 from orchestration.bridge.store.batch import Batch, Loaded, Outcome, Wanted, settle
 from orchestration.bridge.store.news import News
 from orchestration.bridge.store.recent import Recent, RecentRates
@@ -232,6 +233,14 @@ class SqliteStore:
     async def revoked(self, now: datetime) -> frozenset[str]:
         """Look up which tokens count no more."""
         return frozenset(str(row["token_id"]) for row in await self._rows("bridge.revoked", now=rows.text(now)))
+
+    async def census(self, now: datetime) -> Census:
+        """Look at all threads."""
+        return await counting.census(self._rows, self.participants, now)
+
+    async def count(self, tally: Tally) -> None:
+        """Count messages."""
+        await counting.count(self._rows, "census_sqlite.posted", tally)
 
     async def check(self) -> None:
         """Read the file, and see that its tables are still those of this program."""

@@ -43,6 +43,7 @@ HEARTBEAT_HEIGHT = _TALL
 _HEIGHTS: Mapping[Beat, int] = {
     Beat.PHASE: _MIDDLE,
     Beat.DREAM_CYCLE: _MIDDLE,
+    Beat.REFLECTION: _MIDDLE,
     Beat.NOOP: _LOW,
     Beat.FAILED: _TALL,
     Beat.LOCK_HELD: _TALL,
@@ -167,7 +168,7 @@ def _ran(line: CycleLine, now: datetime) -> tuple[datetime, datetime] | None:
 
 
 def _lane_order(job: str) -> tuple[int, str]:
-    known = ("phase", "dream", "loop")
+    known = ("phase", "dream", "loop", "reflection")
     return (known.index(job) if job in known else len(known), job)
 
 

@@ -30,12 +30,20 @@ if TYPE_CHECKING:
 
     from orchestration.pulse.views import CalendarView, CycleDetail, CyclePage, IntentsView, PromotionsView, TickDetail
 
-FILE_CYCLES = 30
+FILE_CYCLES = 22
 """Cycles that the file lists; the served page has them all, on pages of their own."""
 SERVED_CYCLES = 20
 GAPS = 12
 """Gaps that are explained one by one; the older ones are counted."""
 TAIL_LINES, TAIL_CHARACTERS = 12, 1600
+RESULTS = 8
+"""Of each side of a verdict that are shown, the newest."""
+PARAMETERS = 20
+"""Of a baseline, that a page lists."""
+HELD = 3
+"""Entries of escrow that are told one by one."""
+CHANGES = 3
+"""Of each of them that are."""
 TREND = 100
 """Cycles of a trend: as many points as can be told apart."""
 SERIES = 6
@@ -207,6 +215,8 @@ def _environment() -> Environment:
         amount=wording.amount,
         figure=wording.figure,
         percent=wording.percent,
+        gain=wording.gain,
+        shift=wording.shift,
         tail=wording.tail,
         excerpt=wording.excerpt,
         inert=wording.inert,
@@ -229,5 +239,9 @@ def _globals() -> dict[str, Any]:
         "heartbeat_height": charts.HEARTBEAT_HEIGHT,
         "seconds": lambda seconds: timedelta(seconds=seconds),
         "TAIL_LINES": TAIL_LINES,
+        "PARAMETERS": PARAMETERS,
+        "HELD": HELD,
+        "CHANGES": CHANGES,
+        "RESULTS": RESULTS,
         "TAIL_CHARACTERS": TAIL_CHARACTERS,
     }

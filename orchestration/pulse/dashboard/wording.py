@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from orchestration.baseline.version import Change
 from orchestration.pulse.health import Condition, Verdict
 from orchestration.pulse.loop_health import Beat
 
@@ -49,7 +50,10 @@ CONDITIONS: Mapping[Condition, str] = {
     Condition.PHASE_DURATION: "PHASE took an unusual time",
     Condition.PROMOTIONS_PARKED: "Promotions are parked",
     Condition.PROMOTIONS_PILING_UP: "Promotions pile up",
+    Condition.ESCROW_WAITING: "Changes wait for a person",
+    Condition.BASELINE_ROLLED_BACK: "The baseline was rolled back",
     Condition.INTENTS_OVERFLOWING: "Intents overflow",
+    Condition.URGENT_ALERT: "Urgent alert",
     Condition.ARCHIVES_STALE: "No new archives",
     Condition.FEDERATION_BEHIND: "Copies of bundles are behind",
     Condition.DISK_LOW: "The disk is nearly full",
@@ -58,6 +62,7 @@ CONDITIONS: Mapping[Condition, str] = {
 BEATS: Mapping[Beat, str] = {
     Beat.PHASE: "PHASE started",
     Beat.DREAM_CYCLE: "D-REAM started",
+    Beat.REFLECTION: "reflection started",
     Beat.NOOP: "nothing to start (NOOP)",
     Beat.FAILED: "ticks failed",
     Beat.LOCK_HELD: "lock held",
@@ -77,11 +82,14 @@ STATES: Mapping[str, str] = {
     "cancelled": "cancelled",
     "lost": "lost",
     "skipped": "skipped",
+    "rolled_back": "rolled back",
+    "escrowed": "worse, a rollback waits",
+    "worse": "worse, not rolled back",
 }
 
-JOBS: Mapping[str, str] = {"phase": "PHASE", "dream": "D-REAM", "loop": "loop"}
+JOBS: Mapping[str, str] = {"phase": "PHASE", "dream": "D-REAM", "loop": "loop", "reflection": "reflection"}
 
-DECISIONS: Mapping[str, str] = {"phase": "PHASE", "dream_cycle": "D-REAM cycle", "noop": "NOOP"}
+DECISIONS: Mapping[str, str] = {"phase": "PHASE", "dream_cycle": "D-REAM cycle", "reflection": "reflection", "noop": "NOOP"}
 
 CAUSES: Mapping[str, str] = {
     "window": "PHASE window",
@@ -187,6 +195,23 @@ def percent(share: float) -> str:
     if share > 0 and text == "0.0":
         text = "<\u00a00.1"
     return f"{'99.9' if text in ('100', '100.0') and share < 1 else text}\u00a0%"
+
+
+_LARGEST_SHOWN = 100
+"""Times; a larger change is one from near zero, and its digits mean nothing."""
+
+
+def gain(share: float) -> str:
+    """Write a relative change with its sign: `+2.5 %`."""
+    return f"{share * 100:+.1f}\u00a0%"
+
+
+def shift(change: Change) -> str:
+    """Write what becomes of a parameter: `0.01 → 0.05 (+400.0 %)`, `new → 3`, `3 → removed`."""
+    before = "new" if change.before is None else str(change.before)
+    after = "removed" if change.after is None else str(change.after)
+    small = change.relative is not None and abs(change.relative) < _LARGEST_SHOWN
+    return f"{before} → {after}" + (f" ({gain(change.relative or 0.0)})" if small else "")
 
 
 class Clock(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -17,6 +17,7 @@ from orchestration.errors import KlorosError, SettingsInvalid, StoreUnreachable,
 from orchestration.host import clock
 from orchestration.pulse.server.words import prefers_html
 
+_Found = TypeVar("_Found")
 MEDIA_TYPE: Final = "application/problem+json"
 
 
@@ -34,6 +35,17 @@ class Problem(Exception):
     def title(self) -> str:
         """What RFC 9110 calls the status."""
         return HTTPStatus(self.status).phrase
+
+
+def there(found: _Found | None, name: str) -> _Found:
+    """Return what was found.
+
+    Raises:
+        Problem: 404, it was not.
+    """
+    if found is None:
+        raise Problem(404, f"there is no {name}", hint="cycles are listed at /api/v1/cycles, ticks by klorosctl history")
+    return found
 
 
 def of(error: Exception) -> Problem:

@@ -14,9 +14,9 @@ from starlette.responses import Response
 from orchestration.pulse import records
 from orchestration.pulse.dashboard import pages
 from orchestration.pulse.dashboard.place import ASSETS, SERVED, Place, asset, csp
-from orchestration.pulse.server.api import CYCLE_PARAMETERS, cycle_query, number_of, there
-from orchestration.pulse.server.problem import Problem
-from orchestration.pulse.server.ways import Parameter, Way
+from orchestration.pulse.server.cycles import CYCLE_PARAMETERS, cycle_query, number_of
+from orchestration.pulse.server.problem import Problem, there
+from orchestration.pulse.server.ways import UNREADABLE, Parameter, Way
 from orchestration.pulse.survey import survey
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from orchestration.store.port import Database
 
 _HOST: Final = os.uname().nodename
-_UNREADABLE: Final = {503: "The store or the settings can't be read now."}
 _FOR_GOOD: Final = "public, max-age=31536000, immutable"
 
 
@@ -66,7 +65,7 @@ class Site:
         answer: Callable[[Request], Awaitable[Response]],
         parameters: tuple[Parameter, ...] = (),
     ) -> Way:
-        statuses = {**_UNREADABLE, **({404: "There is none of that number or name."} if "{" in path else {})}
+        statuses = {**UNREADABLE, **({404: "There is none of that number or name."} if "{" in path else {})}
         return Way(path, name, about, answer, ("text/html",), statuses, parameters, strict=False)
 
     async def overview(self, _request: Request) -> Response:

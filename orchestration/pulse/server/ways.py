@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,6 +14,10 @@ from orchestration.pulse.server.problem import Problem
 
 LARGEST = 2**63 - 1
 """Of SQLite's integers."""
+TEXT: Final = "text/plain"
+JSON: Final = ("application/json",)
+UNREADABLE: Final = {503: "The store or the settings can't be read now."}
+ABSENT: Final = {404: "There is none of that number or name."}
 
 
 class Parameter(NamedTuple):

@@ -32,13 +32,15 @@ SELECT * FROM cycles WHERE cycle = :cycle;
 SELECT * FROM cycles ORDER BY cycle DESC LIMIT :limit;
 
 -- name: cycles.claim
--- Take a queued cycle for a runner; changes no row when it is queued no more.
-UPDATE cycles SET state = 'running', started_at = :now, runner = :runner
+-- Take a queued cycle for a runner; changes no row when it is queued no more. Notes the baseline whose files are in place.
+UPDATE cycles SET state = 'running', started_at = :now, runner = :runner, baseline_began = coalesce(
+    (SELECT version FROM baseline_versions WHERE written = 1 ORDER BY version DESC LIMIT 1), 0)
 WHERE cycle = :cycle AND state = 'queued';
 
 -- name: cycles.finish
--- End a cycle, provided it still stands where the event was allowed.
-UPDATE cycles SET state = :state, ended_at = :now, result = :result
+-- End a cycle, provided it still stands where the event was allowed. Notes the newest baseline.
+UPDATE cycles SET state = :state, ended_at = :now, result = :result,
+    baseline_ended = (SELECT coalesce(max(version), 0) FROM baseline_versions)
 WHERE cycle = :cycle AND state = :expected;
 
 -- name: cycles.forget

@@ -4,6 +4,7 @@ SELECT
     count(CASE WHEN job = 'phase' THEN 1 END) AS phase_active,
     count(CASE WHEN job = 'dream' THEN 1 END) AS dream_active,
     count(CASE WHEN job = 'loop' THEN 1 END) AS loop_active,
+    count(CASE WHEN job = 'reflection' THEN 1 END) AS reflection_active,
     (SELECT count(*) FROM intents WHERE filed = 0 AND status = 'pending') AS intents_pending,
     (SELECT min(seen_at) FROM intents WHERE filed = 0 AND status = 'pending') AS intents_oldest,
     (SELECT ended_at FROM cycles WHERE job = 'phase' AND state = 'succeeded' ORDER BY cycle DESC LIMIT 1)
@@ -30,7 +31,15 @@ SELECT
         WHERE ended_at >= :dream_since) AS dream_ends,
     (SELECT count(*) FROM cycles WHERE state = 'lost' AND ended_at >= :lost_since) AS lost,
     (SELECT count(*) FROM intents WHERE status = 'queue_overflow' AND decided_at >= :overflow_since) AS intents_dropped,
-    (SELECT min(asked_at) FROM federations WHERE done_at IS NULL) AS federation_since;
+    (SELECT json_group_array(intent_type) FROM (
+        SELECT intent_type FROM intents
+        WHERE status = 'processed' AND priority >= 8 AND intent_type GLOB 'alert*' AND decided_at >= :urgent_since
+        ORDER BY decided_at DESC LIMIT 100)) AS urgent,
+    (SELECT min(asked_at) FROM federations WHERE done_at IS NULL) AS federation_since,
+    (SELECT json_array(count(*), min(created_at), min(expires_at)) FROM escrow WHERE status = 'pending_review') AS escrow,
+    (SELECT json_array(version, decided_at, reason) FROM (
+        SELECT version, verdict, decided_at, reason FROM baseline_verdicts ORDER BY version DESC LIMIT 5)
+        WHERE verdict = 'rolled_back' AND decided_at >= :rolled_back_since LIMIT 1) AS rolled_back;
 
 -- name: pulse.conditions
 -- Give the conditions that the last look found, each with its beginning.

@@ -43,4 +43,26 @@ SELECT
     (SELECT count(*) FROM intents WHERE filed = 0 AND status = 'pending') AS intents,
     (SELECT min(seen_at) FROM intents WHERE filed = 0 AND status = 'pending') AS intents_since,
     (SELECT count(*) FROM federations WHERE done_at IS NULL) AS federation,
-    (SELECT min(asked_at) FROM federations WHERE done_at IS NULL) AS federation_since;
+    (SELECT min(asked_at) FROM federations WHERE done_at IS NULL) AS federation_since,
+    (SELECT count(*) FROM escrow WHERE status = 'pending_review') AS escrow,
+    (SELECT min(created_at) FROM escrow WHERE status = 'pending_review') AS escrow_since;
+
+-- name: survey.escrow
+-- Give the changes that wait for a person, the oldest first.
+SELECT entry, kind, stem, target, cycle, rule, changes, before, fitness, emitted_by, created_at, expires_at
+FROM escrow WHERE status = 'pending_review' ORDER BY created_at, entry LIMIT :limit;
+
+-- name: survey.last_verdict
+-- Give the verdict on the newest version of the baseline that has one.
+SELECT version, verdict, before, after, change, reason, decided_at
+FROM baseline_verdicts ORDER BY version DESC LIMIT 1;
+
+-- name: survey.verdicts
+-- Give the verdicts on the versions from one on.
+SELECT version, verdict, before, after, change, reason, decided_at FROM baseline_verdicts WHERE version >= :version;
+
+-- name: survey.advice
+-- Give the hints of the newest PHASE that a runner took, if it was given any (see phase/hints.py).
+SELECT cycle, value FROM (
+    SELECT cycle FROM cycles WHERE job = 'phase' AND started_at IS NOT NULL ORDER BY cycle DESC LIMIT 1)
+JOIN facts ON name = printf('phase.hints.%05d', cycle);

@@ -1,0 +1,145 @@
+"""The words of a judgement: verdict, condition, the signs it rests on, causes and rules. Pure; `health.py` has the table.
+
+Imported by each quiet tick: keep it small (decision 0002).
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import NamedTuple
+
+from orchestration.store.instants import to_text
+
+
+class Verdict(StrEnum):
+    """How the loop is, in one word, from good to bad; `unknown` where there is nothing to judge by."""
+
+    OK = "ok"
+    DEGRADED = "degraded"  # it works, and something wants a person's eye
+    FAILING = "failing"  # it runs, and what it runs does not succeed
+    STOPPED = "stopped"  # nothing is decided or run
+    UNKNOWN = "unknown"
+
+
+class Condition(StrEnum):
+    """What can be wrong, by name: in documents, metrics, alerts and the names of runbooks."""
+
+    NO_TICK_YET = "no_tick_yet"
+    DISABLED = "disabled"
+    HALTED = "halted"
+    TICK_STALE = "tick_stale"
+    LOOP_STOPPED = "loop_stopped"
+    LOOP_SILENT = "loop_silent"
+    TICK_FAILING = "tick_failing"
+    PHASE_FAILING = "phase_failing"
+    PHASE_MISSED = "phase_missed"
+    DREAM_FAILING = "dream_failing"
+    CYCLE_OVERDUE = "cycle_overdue"
+    CYCLE_LOST = "cycle_lost"
+    MAINTENANCE = "maintenance"
+    LOCK_CONTENTION = "lock_contention"
+    PHASE_DURATION = "phase_duration"
+    PROMOTIONS_PARKED = "promotions_parked"
+    PROMOTIONS_PILING_UP = "promotions_piling_up"
+    ESCROW_WAITING = "escrow_waiting"
+    BASELINE_ROLLED_BACK = "baseline_rolled_back"
+    INTENTS_OVERFLOWING = "intents_overflowing"
+    URGENT_ALERT = "urgent_alert"
+    ARCHIVES_STALE = "archives_stale"
+    FEDERATION_BEHIND = "federation_behind"
+    DISK_LOW = "disk_low"
+
+
+class Mode(StrEnum):
+    """Whether ticks may act, as settings and switches say."""
+
+    ENABLED = "enabled"
+    DISABLED = "disabled"
+    HALTED = "halted"
+    MAINTENANCE = "maintenance"
+
+
+class Signs(NamedTuple):
+    """What a judgement rests on: aware UTC instants, seconds, bytes. None: there is none, or it is not known."""
+
+    now: datetime
+    last_tick_at: datetime | None  # when a tick last decided anything
+    last_attempt_at: datetime | None  # when a tick last came as far as the store
+    tick_exits: tuple[int, ...]  # exit codes of the newest ticks, newest first
+    contentions: int  # ticks that the lock turned away within CONTENTION_WITHIN
+    iteration_at: datetime | None  # when the loop last was to do something: end of the last iteration, or its next run
+    loop_failure_limit: bool  # the loop has given up
+    archives_stale: bool
+    active_cycle: int | None
+    active_deadline: datetime | None  # of the running cycle
+    phase_date: str | None  # newest local date accounted for
+    phase_result: str | None  # of that date
+    phase_reason: str | None
+    phase_ends: tuple[str, ...]  # states of the newest ended PHASE cycles, newest first
+    phase_seconds: tuple[float, ...]  # wall time of the newest succeeded PHASEs, newest first
+    dream_ends: tuple[str, ...]  # states of the newest D-REAM cycles that ended within DREAM_WITHIN, newest first
+    lost: int  # cycles lost within LOST_WITHIN
+    promotions_unacked: int
+    promotions_parked: int
+    escrow_pending: int
+    escrow_since: datetime | None  # when the oldest entry that waits for a person was held
+    escrow_expires: datetime | None  # when the next of them expires
+    rolled_back: tuple[int, datetime, str] | None  # version that was rolled back within ROLLED_BACK_WITHIN, when, why
+    intents_pending: int
+    intents_max: int
+    intents_dropped: int  # because the queue was full, within OVERFLOW_WITHIN
+    urgent: tuple[str, ...]  # types of the newest alerts of priority 8 or more within URGENT_WITHIN, newest first
+    federation_since: datetime | None  # when the oldest bundle that is not copied yet was to be
+    disk_free: int | None  # where the state folder lies
+    switches: tuple[Mode, ...] = ()  # what settings and files set against ticks; the first says the mode
+
+    @property
+    def mode(self) -> Mode:
+        """Whether ticks may act, in one word."""
+        return self.switches[0] if self.switches else Mode.ENABLED
+
+
+class Cause(NamedTuple):
+    """One reason for a verdict."""
+
+    condition: Condition
+    verdict: Verdict
+    since: datetime  # aware UTC; when it began, or where nobody can know that, when a look first found it
+    evidence: str
+    advice: str  # what to type
+
+
+class Judgement(NamedTuple):
+    """The verdict, its causes in order of precedence, and every condition that holds, also one too young to count."""
+
+    verdict: Verdict
+    causes: tuple[Cause, ...]
+    holding: tuple[tuple[Condition, datetime, str], ...]  # condition, since, evidence
+
+
+class Rule(NamedTuple):
+    """When a condition holds, and what it means."""
+
+    condition: Condition
+    verdict: Verdict
+    evidence: Callable[[Signs], str]  # empty: it does not hold
+    advice: str
+    after: timedelta = timedelta(0)  # it counts once it has held this long
+    began: Callable[[Signs], datetime | None] = lambda _: None  # when it did, where the signs say so
+
+
+def as_json(judgement: Judgement) -> dict[str, object]:
+    """Write a judgement as it stands in `latest.json`, `data/dashboard.json` and every `--json`."""
+    return {"verdict": judgement.verdict, "causes": [_cause(cause) for cause in judgement.causes]}
+
+
+def _cause(cause: Cause) -> dict[str, object]:
+    return {**cause._asdict(), "since": to_text(cause.since)}
+
+
+_FROM_GOOD_TO_BAD = tuple(Verdict)
+
+
+def worst(causes: list[Cause]) -> Verdict:
+    """Return the verdict that the worst of these causes gives."""
+    return max((cause.verdict for cause in causes), key=_FROM_GOOD_TO_BAD.index, default=Verdict.OK)
