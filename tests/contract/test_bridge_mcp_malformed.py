@@ -52,6 +52,24 @@ MESSAGE = st.fixed_dictionaries(
 )
 
 
+NEWER = {PROTOCOL_VERSION_META_KEY: LATEST_MODERN_VERSION, CLIENT_CAPABILITIES_META_KEY: {}}
+A_CALL = st.fixed_dictionaries(
+    {
+        "jsonrpc": st.just("2.0"),
+        "id": st.integers(),
+        "method": st.just("tools/call"),
+        "params": st.fixed_dictionaries(
+            {
+                "name": st.sampled_from([method.name for method in METHODS]),
+                "arguments": st.fixed_dictionaries({}, optional=NAMED),
+            },
+            optional={"_meta": st.just(NEWER) | META},
+        ),
+    }
+)
+"""A call that is one, with arguments that may be none."""
+
+
 class Known(Remembering):
     """Commands of which a post and a read are carried out; the rest is refused."""
 
@@ -98,7 +116,10 @@ async def answered(body: bytes, version: str, method: object, name: object) -> t
 
 
 @settings(max_examples=300)
-@given(message=MESSAGE | ANY_JSON, version=st.sampled_from([LATEST_HANDSHAKE_VERSION, LATEST_MODERN_VERSION, "2099-01-01"]))
+@given(
+    message=MESSAGE | ANY_JSON | A_CALL,
+    version=st.sampled_from([LATEST_HANDSHAKE_VERSION, LATEST_MODERN_VERSION, "2099-01-01"]),
+)
 def test_no_message_is_too_strange(message: Any, version: str) -> None:
     method = message.get("method") if isinstance(message, dict) else None
     params = message.get("params") if isinstance(message, dict) else None
