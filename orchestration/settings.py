@@ -227,7 +227,7 @@ class ObserverRule(_Section):
     cooldown: Annotated[Duration, Field(examples=["1h"])] = timedelta(hours=1)
     """Time after its intent in which the rule makes no other, across restarts; for heartbeats, none for the same program."""
     pattern: Annotated[str, Field(max_length=1000, examples=["No space left on device"])] = ""
-    """Regular expression of Python for lines of output; empty for everything else."""
+    """Regular expression of Python for lines of output; empty for everything else. Given up for a cycle after ten seconds."""
     enabled: Annotated[bool, Field(examples=[False])] = True
     """Whether the rule is asked."""
 

@@ -255,3 +255,24 @@ def test_intents_that_cant_be_written_hold_up_nobody_and_are_written_later(watch
     (watched.state / "intents").unlink()
     watched.decided()
     assert [told(one) for one in made(watched)] == [("alert_critical_line", 10, "critical_line")]
+
+
+@pytest.mark.parametrize("who", ["run_once", "run_cycle"])
+def test_the_output_of_a_lost_cycle_is_looked_through_by_whoever_finds_it(watched: Host, who: str) -> None:
+    watched.set(KLR_DREAM_COMMAND="true")
+    watched.intend("trigger_dream")
+    watched.decided()
+    output = watched.state / "cycles" / "cycle_00001" / "logs" / "output.log"
+    output.parent.mkdir(parents=True)
+    output.write_text("CUDA error: out of memory\n")
+    watched.change("UPDATE cycles SET state = 'running', started_at = queued_at, runner = '{}'")
+    if who == "run_cycle":
+        watched.change(
+            "INSERT INTO cycles (job, state, token, cause, origin, command, timeout_seconds, queued_at)"
+            " SELECT job, 'queued', 'more', cause, origin, command, timeout_seconds, queued_at FROM cycles"
+        )
+    assert watched.run(who).returncode == 0
+    assert watched.rows("SELECT state FROM cycles WHERE cycle = 1") == [("lost",)]
+    watched.decided()
+    (one,) = made(watched)
+    assert told(one) == ("alert_gpu_out_of_memory", 9, "gpu_out_of_memory")
