@@ -227,7 +227,7 @@ class ObserverRule(_Section):
     cooldown: Annotated[Duration, Field(examples=["1h"])] = timedelta(hours=1)
     """Time after its intent in which the rule makes no other, across restarts; for heartbeats, none for the same program."""
     pattern: Annotated[str, Field(max_length=1000, examples=["No space left on device"])] = ""
-    """Regular expression of Python for lines of output; empty for everything else. Given up for a cycle after ten seconds."""
+    """Regular expression of Python for lines of output, given up after ten seconds; empty for everything else."""
     enabled: Annotated[bool, Field(examples=[False])] = True
     """Whether the rule is asked."""
 
@@ -430,7 +430,8 @@ class Retention(_Section):
     go by the same numbers."""
 
     keep_last: Annotated[int, Field(ge=0, examples=[200])] = 200
-    """The newest cycles are kept whatever their age: so many."""
+    """The newest cycles are kept whatever their age: so many PHASEs and so many D-REAM cycles. The loop's and reflections
+    push none of these out; they are kept when among so many newest of all."""
     keep_for: Annotated[Duration, Field(examples=["90d"])] = timedelta(days=90)
     """Cycles that ended within this time are kept whatever their number. A quarter, so that its report can be checked."""
     per_tick: Annotated[int, Field(ge=0, examples=[2])] = 2
