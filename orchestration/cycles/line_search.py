@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import signal
 import sys
 from collections.abc import Iterator
@@ -20,16 +19,14 @@ from typing import Final
 
 NAMED: Final = 5
 LONGEST: Final = 1 << 16
-"""Characters of a line; what is longer is looked at in pieces."""
+"""Bytes of a line; what is longer is looked at in pieces, for backtracking takes memory and time by its length."""
 _SHOWN: Final = 300  # characters of a line that is kept
 _READ: Final = 1 << 20
-_MEMORY: Final = 1 << 30  # bytes; backtracking takes some hundred for each character
 
 
 def main() -> int:
     """Search for every pattern in turn."""
     path, seconds = sys.argv[1], float(sys.argv[2])
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     for name, pattern in json.load(sys.stdin).items():
         signal.setitimer(signal.ITIMER_REAL, seconds)
         number, lines = search(path, re.compile(pattern))

@@ -2,13 +2,14 @@
 
 Whoever records a cycle's end looks through its output first, once, and notes what it saw together with that end; no tick
 opens a log for it later. Bounded: the search runs in a process of its own (`line_search.py`), which may take `MOST_SECONDS`
-for each rule. A rule that takes longer, or whose pattern takes too much memory, has seen nothing, and is told.
+for each rule, and `MOST_TOGETHER` for all. A rule that takes longer has seen nothing, and is told.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import stat
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
     from orchestration.settings import Settings
 
 MOST_SECONDS: Final = 10.0
+MOST_TOGETHER: Final = 30.0  # less than a tick may take (TimeoutStartSec= of its unit)
 # by its file and without site: it needs nothing but the standard library, and begins in half the time
 _SEARCH: Final = (sys.executable, "-I", "-S", os.path.join(os.path.dirname(__file__), "line_search.py"))
-_SLACK: Final = 5.0  # seconds beyond its own deadline until a search is ended from here
 
 
 class Sighting(NamedTuple):
@@ -56,7 +57,7 @@ def of_cycle(cycle: Cycle, settings: Settings) -> Seen:
         log(
             Event.OUTPUT_UNSEARCHED,
             f"the rule {rule} has not looked through the output of cycle {cycle.cycle}: its pattern took more than"
-            f" {MOST_SECONDS:g} s or too much memory; make [observer.rules.{rule}] pattern simpler",
+            f" {MOST_SECONDS:g} s, or all took more than {MOST_TOGETHER:g} s; make [observer.rules.{rule}] pattern simpler",
             priority=Priority.WARNING,
             cycle=cycle.cycle,
             rule=rule,
@@ -66,18 +67,25 @@ def of_cycle(cycle: Cycle, settings: Settings) -> Seen:
 
 def look(output: str, patterns: Mapping[str, str]) -> Seen:
     """Look through an output file for each rule's pattern. Never raises OSError."""
-    left, found, unfinished = dict(patterns), dict[str, Sighting](), list[str]()
-    if not (os.path.isfile(output) and os.path.getsize(output)):
+    if not _is_something(output):
         return NOTHING
-    while left:
-        for rule, sighting in _search(output, left).items():
-            del left[rule]
-            found[rule] = sighting
-        if left:
-            slow = next(iter(left))
-            del left[slow]
-            unfinished.append(slow)
-    return Seen({rule: sighting for rule, sighting in found.items() if sighting.number}, tuple(unfinished))
+    left, found, slow = dict(patterns), dict[str, Sighting](), list[str]()
+    until = clock.monotonic() + MOST_TOGETHER
+    while left and (seconds := until - clock.monotonic()) > 0:
+        done = _search(output, left, seconds)
+        found |= done
+        left = {rule: pattern for rule, pattern in left.items() if rule not in done}
+        if left:  # the first of them was ended at its work
+            slow.append(next(iter(left)))
+            del left[slow[-1]]
+    return Seen({rule: one for rule, one in found.items() if one.number}, (*slow, *left))
+
+
+def _is_something(output: str) -> bool:
+    try:
+        return stat.S_ISREG((status := os.stat(output)).st_mode) and status.st_size > 0
+    except OSError:
+        return False
 
 
 def note(db: Database, cycle: CycleNumber, seen: Seen) -> None:
@@ -92,19 +100,19 @@ def note(db: Database, cycle: CycleNumber, seen: Seen) -> None:
         db.run("facts.observer_news", now=at)
 
 
-def _search(output: str, patterns: Mapping[str, str]) -> dict[str, Sighting]:
+def _search(output: str, patterns: Mapping[str, str], seconds: float) -> dict[str, Sighting]:
     """Search in a process of its own; the rules that it came to an end with, in order."""
     import subprocess  # most cycles of a loop say nothing, and need not wait for it
 
     try:
         done = subprocess.run(
-            (*_SEARCH, output, str(MOST_SECONDS)),
+            (*_SEARCH, output, str(min(seconds, MOST_SECONDS))),
             input=json.dumps(patterns).encode(),
             env={},
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             check=False,
-            timeout=MOST_SECONDS * len(patterns) + _SLACK,
+            timeout=seconds,
         )
         told = done.stdout
     except subprocess.TimeoutExpired as late:

@@ -152,11 +152,42 @@ def test_a_file_that_is_missing_is_silent_from_when_that_was_seen(watched: Host,
     watched.decided()
     assert made(watched) == []
     earlier = to_text(datetime.now(UTC) - timedelta(minutes=6))
-    watched.change(f"""UPDATE facts SET value = '{{"{tmp_path}/absent": "{earlier}"}}' WHERE name = 'observer.absent'""")
+    value = json.dumps({f"{tmp_path}/absent": ["", earlier]})
+    watched.change(f"UPDATE facts SET value = '{value}' WHERE name = 'observer.untold'")
     watched.change("DELETE FROM facts WHERE name = 'observer.due'")
     watched.decided()
     (one,) = made(watched)
     assert f"trader is silent: {tmp_path}/absent is not there since" in one["reason"]
+
+
+def test_a_file_of_the_future_that_nobody_touches_falls_silent(watched: Host, tmp_path: Path) -> None:
+    beat = tmp_path / "beat"
+    beat.touch()
+    os.utime(beat, (time.time() + 10**8,) * 2)
+    watched.configure(f'[observer.heartbeats]\ntrader = "{beat}"\n')
+    watched.decided()
+    since = to_text(datetime.now(UTC) - timedelta(minutes=6))
+    earlier = f"UPDATE facts SET value = json_set(value, '$.\"{beat}\"[1]', '{since}') WHERE name = 'observer.untold'"
+    os.utime(beat, (time.time() + 10**8 + 1,) * 2)
+    watched.change(earlier)
+    watched.change("DELETE FROM facts WHERE name = 'observer.due'")
+    watched.decided()
+    assert made(watched) == [], "it was touched again, so the program lives"
+    watched.change(earlier)
+    watched.change("DELETE FROM facts WHERE name = 'observer.due'")
+    watched.decided()
+    (one,) = made(watched)
+    assert f"{beat} was not touched since {since[:19]}" in one["reason"]
+
+
+def test_a_file_that_cant_be_looked_at_is_silent_and_says_why(watched: Host, tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    watched.configure(f'[observer.heartbeats]\ntrader = "{loop}"\n[observer.rules.heartbeat_silent]\nwithin = 0.000001\n')
+    watched.decided()
+    watched.decided()
+    (one,) = made(watched)
+    assert "can't be looked at (Too many levels of symbolic links) since" in one["reason"]
 
 
 def test_more_than_ten_ticks_that_find_the_lock_held_make_a_suggestion(watched: Host) -> None:
