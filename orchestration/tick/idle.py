@@ -38,7 +38,7 @@ def look(kernel: Kernel) -> Idle:
     interval, now = kernel.settings.reflection.interval, kernel.now()
     if not interval:
         return Idle(None, None)
-    (row,) = kernel.db.rows("observer.idle")
+    (row,) = kernel.db.rows("observer.idle", now=to_text(now))
     last = kernel.db.rows("observer.last_of", rule=REFLECTION, now=to_text(now))
     ran = [str(at) for at in (row["ended_at"] or row["began_at"], last[0]["at"] if last else None) if at is not None]
     since = min(from_text(max(ran)), now) if ran else now

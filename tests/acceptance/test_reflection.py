@@ -161,6 +161,16 @@ def test_at_most_one_in_an_interval_and_none_that_says_the_same_within_the_hour(
     assert reflected(idle) == 3
 
 
+def test_what_ran_in_a_future_that_never_came_holds_nothing_up(idle: Host) -> None:
+    reflect(idle, "true")
+    age(idle, -24 * 365 * HOUR)  # the clock was wrong, and was set back
+    idle.change("DELETE FROM observer_events")
+    assert idle.decided()["decision"] == "noop", "nobody knows since when nothing has run"
+    idle.change(f"UPDATE ticks SET started_at = '{to_text(datetime.now(UTC) - HOUR)}'")
+    idle.change("UPDATE facts SET value = '' WHERE name = 'observer.due'")
+    assert idle.decided()["decision"] == "reflection"
+
+
 def test_an_interval_of_nothing_turns_it_off(idle: Host) -> None:
     idle.set(KLR_REFLECTION_INTERVAL="0")
     assert idle.decided()["decision"] == "noop"
