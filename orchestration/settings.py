@@ -6,6 +6,7 @@ Quiet ticks never import this module: `configuration.py` gives them the same tre
 
 from __future__ import annotations
 
+import difflib
 import re
 from datetime import time, timedelta
 from typing import Annotated, Literal
@@ -224,8 +225,9 @@ class ObserverRule(_Section):
     """How many there must be; no matter for heartbeats."""
     within: Annotated[PositiveDuration, Field(examples=["10min"])] = timedelta(hours=1)
     """Time within which they count; of heartbeats, how long a file may be silent."""
-    cooldown: Annotated[Duration, Field(examples=["1h"])] = timedelta(hours=1)
-    """Time after its intent in which the rule makes no other, across restarts; for heartbeats, none for the same program."""
+    cooldown: Annotated[Duration, Field(ge=timedelta(minutes=1), examples=["1h"])] = timedelta(hours=1)
+    """Time after its intent in which the rule makes no other, across restarts; for heartbeats, none for the same program. At
+    least a minute, so that a rule which starts what it watches does not keep itself going."""
     pattern: Annotated[str, Field(max_length=1000, examples=["No space left on device"])] = ""
     """Regular expression of Python for lines of output, given up after ten seconds; empty for everything else."""
     enabled: Annotated[bool, Field(examples=[False])] = True
@@ -296,6 +298,11 @@ class Observer(_Section):
     def _ours_are_there(cls, rules: object) -> object:
         if not isinstance(rules, dict):
             return rules
+        for name, rule in rules.items():
+            if isinstance(rule, dict) and name not in _RULES and "watch" not in rule:
+                near = difflib.get_close_matches(str(name), _RULES, n=1)
+                ours = f"did you mean {near[0]}?" if near else f"there are {', '.join(_RULES)}"
+                raise ValueError(f"{name} is none of the program's rules ({ours}), and one of yours needs watch and intent")
         changed = {
             name: {**_RULES.get(name, {}), **rule} if isinstance(rule, dict) else rule for name, rule in rules.items()
         }

@@ -16,6 +16,8 @@ from orchestration.host.lock import FileLock
 from orchestration.store.instants import to_text
 from tests.acceptance.host import Host, script
 
+RULE = 'watch = "promotions"\nintent = "alert_x"\n'
+
 
 @pytest.fixture
 def watched(host: Host) -> Host:
@@ -250,7 +252,10 @@ def test_rules_are_added_changed_and_turned_off_by_name(watched: Host) -> None:
         ('watch = "output"\nintent = "alert_x"\npattern = "("', "pattern is no regular expression"),
         ('watch = "promotions"\nintent = "idle_reflection"', "no rule may ask for a reflection"),
         ('watch = "moon"\nintent = "alert_x"', "observer.rules.x.watch = 'moon'"),
-        ('intent = "alert_x"', "observer.rules.x.watch"),
+        ('watch = "promotions"\nintent = "alert_x"\ncooldown = 0', "observer.rules.x.cooldown"),
+        ('intent = "alert_x"', "x is none of the program's rules (there are promotion_cluster, "),
+        (f"{RULE}[observer.rules.promotion_clustr]\nat_least = 5", "did you mean promotion_cluster?"),
+        (f'{RULE}[observer.heartbeats]\nx = "beat"', 'for example heartbeats = {trader = "/run/trader/heartbeat"}'),
     ],
 )
 def test_a_rule_that_makes_no_sense_is_refused(host: Host, rule: str, fault: str) -> None:
