@@ -122,7 +122,7 @@ def _advice(detail: ErrorDetails, key: Key) -> str:
     field = section.model_fields.get(key[-1])
     if field is not None and _is_section(field.annotation):
         return f"write its settings under a line [{'.'.join(key)}]"
-    if field is None or not field.examples or detail["type"] == "value_error" and get_origin(field.annotation) is dict:
+    if field is None or not field.examples or (detail["type"] == "value_error" and get_origin(field.annotation) is dict):
         return "see docs/reference/settings.md"
     example = field.examples[0]
     if get_origin(field.annotation) is dict:
