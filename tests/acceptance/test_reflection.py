@@ -140,6 +140,20 @@ def test_the_digest_counts_what_is_open_and_names_the_newest(idle: Host) -> None
         assert part in report
 
 
+def test_the_report_raises_no_alert_by_what_it_tells_again(idle: Host) -> None:
+    now = to_text(datetime.now(UTC))
+    idle.change(
+        "INSERT INTO promotions (stem, promotion_id, state, failures, reason, first_seen_at, changed_at)"
+        f" VALUES ('stuck', 'stuck', 'parked', 5, 'FATAL: CUDA out of memory', '{now}', '{now}')"
+    )
+    assert idle.decided()["decision"] == "reflection"
+    idle.run_queued()
+    assert "FATAL: CUDA out of memory" in (idle.state / "cycles/cycle_00001/artifacts/reflection.md").read_text()
+    assert idle.rows("SELECT rule FROM observer_events") == [("idle_reflection",)]
+    shown = idle.run("klorosctl", "show", "1").stdout
+    assert "open_failures 0, parked_promotions 1" in shown
+
+
 def test_at_most_one_in_an_interval_and_none_that_says_the_same_within_the_hour(idle: Host) -> None:
     idle.set(KLR_REFLECTION_INTERVAL="30min")
     reflect(idle, "true")
