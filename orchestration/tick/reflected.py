@@ -48,8 +48,10 @@ def left_by(kernel: Kernel, cycle: Cycle) -> Left:
     if cycle.job is not JobName.REFLECTION or cycle.state is not CycleState.SUCCEEDED or cycle.ended_at is None:
         return Left((), ())
     folder = artifacts.intents_path(artifacts.cycle_dir(kernel.settings.cycles_dir, cycle.cycle))
+    if any(os.path.islink(one) for one in (folder, os.path.dirname(folder))):
+        return Left((), (Refused("", None, Status.FAILED, f"{folder} leads elsewhere by a symbolic link"),))
     try:
-        names = [] if os.path.islink(folder) else inbox.list_names(folder)
+        names = inbox.list_names(folder)
     except Unwritable as error:
         return Left((), (Refused("", None, Status.FAILED, error.message),))
     taken: dict[str, bytes] = {}

@@ -306,6 +306,34 @@ def test_what_is_refused_is_told(idle: Host) -> None:
     assert listed.returncode == 0
 
 
+def test_what_is_no_file_of_a_reasonable_size_holds_nothing_up(idle: Host) -> None:
+    reflect(
+        idle,
+        leave("z", "suggest_rest"),
+        "mkfifo artifacts/intents/a.json; mkdir artifacts/intents/b.json; ln -s /dev/zero artifacts/intents/c.json",
+        "head -c 3000000 /dev/zero >artifacts/intents/d.json",
+        "for n in $(seq 200); do echo '{' >artifacts/intents/zz$n.json; done",
+    )
+    noted = dict(idle.rows("SELECT name, reason FROM intents WHERE status <> 'processed'"))
+    for name in ("a", "b", "c", "d"):
+        assert noted.pop(f"cycle_00001/{name}.json"), name
+    assert "further files were not looked at" in noted.pop("cycle_00001/more")
+    assert len(noted) == 95
+    assert len((idle.state / "suggestions.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize("folder", ["artifacts", "artifacts/intents"])
+def test_a_folder_that_is_a_link_leads_nowhere(idle: Host, folder: str) -> None:
+    elsewhere = idle.home / "elsewhere"
+    (elsewhere / "intents").mkdir(parents=True)
+    for place in (elsewhere, elsewhere / "intents"):
+        (place / "a.json").write_text('{"intent_type": "suggest_rest", "priority": 4, "reason": "of another"}')
+    reflect(idle, "mkdir -p artifacts", f"rm -rf {folder}; ln -s {elsewhere} {folder}")
+    assert not (idle.state / "suggestions.jsonl").exists()
+    ((reason,),) = idle.rows("SELECT reason FROM intents WHERE name LIKE 'cycle_00001/%'")
+    assert reason.endswith("leads elsewhere by a symbolic link")
+
+
 def test_a_failed_reflection_leaves_nothing_and_waits_for_the_next_interval(idle: Host) -> None:
     reflect(idle, leave("a", "suggest_rest"), "exit 3")
     assert idle.rows("SELECT job, state FROM cycles") == [("reflection", "failed")]
