@@ -119,7 +119,7 @@ def note(kernel: Kernel, cycle: Cycle, left: Left) -> None:
             category=Category.UNKNOWN,
             topic="",
             content_sha="" if one.dropped is None else one.dropped.content_sha,
-            checksummed=intent is not None and intent.checksummed,
+            checksummed=intent is None or intent.checksummed,  # of what is no intent, nobody misses it
             since=now,
         )
         inbox.conclude(kernel.db, refused, one.status, reason=one.reason, now=now, cycle=cycle.cycle)
