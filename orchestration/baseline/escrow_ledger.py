@@ -109,6 +109,11 @@ def pending(db: Database) -> list[Entry]:
     return _entries(db.rows("escrow.pending"))
 
 
+def every(db: Database) -> list[Entry]:
+    """Return all entries, the oldest first."""
+    return _entries(db.rows("escrow.all"))
+
+
 def recent(db: Database, *, limit: int) -> list[Entry]:
     """Return the newest entries, the newest first, whatever became of them."""
     return _entries(db.rows("escrow.recent", limit=limit))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestration.errors import Usage
-from orchestration.operator.console import Console, json_option
+from orchestration.operator.console import LOCK_PATIENCE, Console, json_option
 from orchestration.store.instants import to_text
 from orchestration.tick.kernel import Kernel
 
@@ -78,22 +78,32 @@ def diff(console: Console, *, one: int, other: int) -> None:
 @json_option
 @click.pass_obj
 def verify(console: Console, *, repair: bool) -> int:
-    """Check the chain of hashes and every file of the baseline; exit 1 when a byte was edited."""
-    from orchestration.baseline import copies
-
-    folder = console.path("baseline")
+    """Check the chain of hashes and every file of the baseline and of escrow; exit 1 when a byte was edited."""
     mended: list[str] = []
     if repair:
-        with console.acting() as kernel, kernel.lock.held("klorosctl baseline verify"):
-            mended = copies.restore(kernel.db, folder)
-            faults = copies.verify(kernel.db, folder)
+        with console.acting() as kernel, kernel.lock.held("klorosctl baseline verify", patience=LOCK_PATIENCE):
+            mended = _mended(kernel)
+            found = faults(kernel)
         if mended:
-            console.note("baseline verify", f"wrote {len(mended)} files of the baseline again")
+            console.note("baseline verify", f"put {len(mended)} files of baseline and escrow right again")
     else:
         with console.looking() as kernel:
-            faults = copies.verify(kernel.db, folder)
-    console.answer({"faults": faults, "mended": mended}, lambda: _verified(console, faults, mended))
-    return 1 if faults else 0
+            found = faults(kernel)
+    console.answer({"faults": found, "mended": mended}, lambda: _verified(console, found, mended))
+    return 1 if found else 0
+
+
+def faults(kernel: Kernel) -> list[str]:
+    """Say what of the baseline and of escrow is not as it was committed; reads every file."""
+    from orchestration.baseline import copies, escrow_files
+
+    return [*copies.verify(kernel.db, kernel.path("baseline")), *escrow_files.verify(kernel.db, kernel.path("escrow"))]
+
+
+def _mended(kernel: Kernel) -> list[str]:
+    from orchestration.baseline import copies, escrow_files
+
+    return [*copies.restore(kernel.db, kernel.path("baseline")), *escrow_files.restore(kernel.db, kernel.path("escrow"))]
 
 
 @baseline.command()
@@ -106,7 +116,7 @@ def rollback(console: Console, *, version: int, reason: str) -> None:
     from orchestration.baseline import history as versions
     from orchestration.baseline.version import Kind
 
-    with console.acting() as kernel, kernel.lock.held("klorosctl baseline rollback"):
+    with console.acting() as kernel, kernel.lock.held("klorosctl baseline rollback", patience=LOCK_PATIENCE):
         with kernel.db.transaction():
             made = versions.put_back(
                 kernel.db, version, _by(console, kernel, Kind.ROLLBACK, f"to version {version}: {reason}")
@@ -125,7 +135,7 @@ def set_(console: Console, *, assignments: tuple[str, ...], reason: str) -> None
     from orchestration.baseline.version import Kind
 
     given = _assigned(console, assignments)
-    with console.acting() as kernel, kernel.lock.held("klorosctl baseline set"):
+    with console.acting() as kernel, kernel.lock.held("klorosctl baseline set", patience=LOCK_PATIENCE):
         with kernel.db.transaction():
             made = versions.put(
                 kernel.db, given, _by(console, kernel, Kind.SET, reason), state_dir=kernel.settings.state_dir
@@ -294,12 +304,15 @@ def _percent(relative: float | None) -> str:
     return "" if relative is None else f"{relative:+.1%}"
 
 
-def _verified(console: Console, faults: list[str], mended: list[str]) -> Iterator[str]:
+def _verified(console: Console, found: list[str], mended: list[str]) -> Iterator[str]:
     for path in mended:
-        yield f"written again: {path}"
-    for fault in faults:
+        yield f"put right: {path}"
+    for fault in found:
         yield from console.screen.alarm(fault)
-    if faults:
-        yield "Files: klorosctl baseline verify --repair. A broken chain in the store: restore a backup of kloros.db."
+    if not found:
+        folders = f"{console.path('baseline')} and {console.path('escrow')}"
+        yield f"Every version and every file of {folders} is as it was committed."
+    elif mended:
+        yield "The store itself was changed: restore a backup of kloros.db, see docs/how-to/roll-back.md."
     else:
-        yield f"Every version and every file of {console.path('baseline')} is as it was committed."
+        yield "klorosctl baseline verify --repair puts the files right; what was edited stays beside them as .edited."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestration.errors import Usage
-from orchestration.operator.console import Console, json_option, unknown
+from orchestration.operator.console import LOCK_PATIENCE, Console, json_option, unknown
 from orchestration.tick.kernel import Kernel
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from orchestration.baseline.version import Change, Version
 
 _LIMIT = 20
-_LOCK_PATIENCE = 10.0  # seconds; a tick is done in one
 _entry_argument = click.argument("entry")
 
 
@@ -106,7 +105,7 @@ def _decide(console: Console, given: str, wanted: str, decide: Callable[[Kernel,
     from orchestration.baseline import copies, escrow_files, escrow_ledger, history
     from orchestration.baseline.escrow import document
 
-    with console.acting() as kernel, kernel.lock.held("klorosctl escrow", patience=_LOCK_PATIENCE):
+    with console.acting() as kernel, kernel.lock.held("klorosctl escrow", patience=LOCK_PATIENCE):
         found = _find(kernel, given)
         changed = found.status != wanted
         if changed:

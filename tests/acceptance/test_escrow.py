@@ -279,6 +279,37 @@ def test_an_edited_file_changes_nothing_and_is_written_again(ready: Host) -> Non
     assert filed(ready, entry)["promotion"]["changes"] == {"learning_rate": 0.02}
 
 
+def test_what_is_edited_or_gone_is_found_by_verify_and_doctor_and_mended(ready: Host) -> None:
+    entry = held(ready)
+    path = ready.state / "escrow" / f"escrow-{entry}.json"
+    whole = path.read_text()
+    stray = path.with_name("escrow-0123456789ab.json")
+    stray.write_text(whole)
+    path.write_text(whole.replace("pending_review", "approved"))
+    found = ready.run("klorosctl", "baseline", "verify", "--json")
+    assert (found.returncode, json.loads(found.stdout)["faults"]) == (
+        Exit.FAILED,
+        [f"{path} was edited: it differs from byte {whole.index('pending_review')} on", f"{stray} is of no entry of escrow"],
+    )
+    checks = {one["name"]: one for one in json.loads(ready.run("klorosctl", "doctor", "--json").stdout)["checks"]}
+    assert (checks["baseline"]["level"], str(path) in checks["baseline"]["evidence"]) == ("error", True)
+    assert checks["baseline"]["advice"] == "klorosctl baseline verify --repair"
+
+    assert answer(ready, "baseline", "verify", "--repair") == {"faults": [], "mended": [str(path), str(stray)]}
+    assert path.read_text() == whole
+    assert "approved" in path.with_name(f"{path.name}.edited").read_text()
+    path.unlink()
+    assert "can't be read" in ready.run("klorosctl", "baseline", "verify").stdout
+    assert answer(ready, "baseline", "verify", "--repair")["mended"] == [str(path)]
+    assert (path.read_text(), path.stat().st_mode & 0o777) == (whole, 0o640)
+    checks = {one["name"]: one for one in answer(ready, "doctor")["checks"]}
+    assert checks["baseline"]["level"] == "ok"
+    path.unlink()
+    ready.change("UPDATE escrow SET written = 0")  # as if a tick were at it
+    checks = {one["name"]: one for one in answer(ready, "doctor")["checks"]}
+    assert (checks["baseline"]["level"], checks["baseline"]["advice"]) == ("warning", "klorosctl tick")
+
+
 def test_a_rollback_that_waits_is_approved_or_rejected_as_any(ready: Host) -> None:
     """As the validation puts it there when it must not roll back by itself."""
     answer(ready, "baseline", "set", "learning_rate=0.02", "batch_size=4", "--reason", "worse")
