@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -308,6 +309,22 @@ def test_what_is_edited_or_gone_is_found_by_verify_and_doctor_and_mended(ready: 
     ready.change("UPDATE escrow SET written = 0")  # as if a tick were at it
     checks = {one["name"]: one for one in answer(ready, "doctor")["checks"]}
     assert (checks["baseline"]["level"], checks["baseline"]["advice"]) == ("warning", "klorosctl tick")
+
+
+def test_a_store_that_was_set_back_to_a_copy_writes_its_files_again(ready: Host) -> None:
+    entry = held(ready)
+    waiting = filed(ready, entry)
+    copied = answer(ready, "backup")["path"]
+    answer(ready, "escrow", "approve", entry)
+    with closing(sqlite3.connect(copied)) as source, closing(sqlite3.connect(ready.state / "kloros.db")) as target:
+        source.backup(target)
+    ready.decided()
+    assert filed(ready, entry) == waiting
+    assert json.loads((ready.state / "baseline" / "manifest.json").read_text())["version"] == 1
+    (fault,) = json.loads(ready.run("klorosctl", "baseline", "verify", "--json").stdout)["faults"]
+    assert fault.endswith("baseline_v0002.yaml is of no version that the store has")
+    assert answer(ready, "baseline", "verify", "--repair")["faults"] == []
+    assert answer(ready, "escrow", "approve", entry)["version"] == 2
 
 
 def test_a_rollback_that_waits_is_approved_or_rejected_as_any(ready: Host) -> None:
