@@ -136,6 +136,12 @@ def changes(before: Mapping[str, Number], after: Mapping[str, Number]) -> tuple[
     return tuple(change for change in found if change.before != change.after)
 
 
+def set_by(now: Version, then: Version) -> dict[str, Number]:
+    """Return the values that putting `then` in force in place of `now` would set; what it removes is not among them."""
+    found = changes(now.parameters, then.parameters)
+    return {change.name: change.after for change in found if change.after is not None}
+
+
 def is_whole(version: Version) -> bool:
     """Tell whether a version is as it was committed: its content has its hash."""
     return hashlib.sha256(content(version)).hexdigest() == version.sha256

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestration.errors import Usage
-from orchestration.operator.console import LOCK_PATIENCE, Console, json_option
+from orchestration.operator.console import LOCK_PATIENCE, Console, check_reason, json_option
 from orchestration.store.instants import to_text
 from orchestration.tick.kernel import Kernel
 
@@ -116,8 +116,10 @@ def rollback(console: Console, *, version: int, reason: str) -> None:
     from orchestration.baseline import history as versions
     from orchestration.baseline.version import Kind
 
+    check_reason(reason)
     with console.acting() as kernel, kernel.lock.held("klorosctl baseline rollback", patience=LOCK_PATIENCE):
         with kernel.db.transaction():
+            _check_bounds(kernel, version)
             made = versions.put_back(
                 kernel.db, version, _by(console, kernel, Kind.ROLLBACK, f"to version {version}: {reason}")
             )
@@ -134,6 +136,7 @@ def set_(console: Console, *, assignments: tuple[str, ...], reason: str) -> None
     from orchestration.baseline import history as versions
     from orchestration.baseline.version import Kind
 
+    check_reason(reason)
     given = _assigned(console, assignments)
     with console.acting() as kernel, kernel.lock.held("klorosctl baseline set", patience=LOCK_PATIENCE):
         with kernel.db.transaction():
@@ -141,6 +144,17 @@ def set_(console: Console, *, assignments: tuple[str, ...], reason: str) -> None
                 kernel.db, given, _by(console, kernel, Kind.SET, reason), state_dir=kernel.settings.state_dir
             )
         _in_force(console, kernel, made)
+
+
+def _check_bounds(kernel: Kernel, version: int) -> None:
+    from orchestration.baseline import history as versions
+
+    now, wanted = versions.ends(kernel.db, version)
+    promotions = kernel.settings.promotions
+    found = versions.outside(now, wanted, bounds=promotions.bounds, strict=promotions.strict)
+    if found:
+        hint = "widen [promotions] bounds first: klorosctl config show; or set what is within them: klorosctl baseline set"
+        raise Usage(f"version {version} is out of today's bounds: {found}", hint=hint)
 
 
 def _assigned(console: Console, assignments: tuple[str, ...]) -> dict[str, int | float]:
@@ -154,7 +168,8 @@ def _assigned(console: Console, assignments: tuple[str, ...]) -> dict[str, int |
     try:
         return checked_changes({n: _number(v) for n, _, v in pairs}, bounds=settings.bounds, strict=settings.strict)
     except ValueError as error:
-        raise Usage(str(error), hint="the bounds are [promotions] bounds: klorosctl config show") from error
+        hint = "NAME=NUMBER, within [promotions] bounds: klorosctl config show"
+        raise Usage(str(error), hint=hint) from error
 
 
 def _number(text: str) -> object:

@@ -178,6 +178,16 @@ def json_option(command: _Command) -> _Command:
     return option(command)
 
 
+def check_reason(reason: str) -> None:
+    """Check that a reason that has to be given says something.
+
+    Raises:
+        Usage: it does not.
+    """
+    if not reason.strip():
+        raise Usage("--reason is empty", hint="say why: whoever meets it later wants to know")
+
+
 def unknown(kind: str, given: str, there: Iterable[str], *, more: str = "") -> Usage:
     """Make the answer to an id that names nothing: what there is, nearest first."""
     import difflib

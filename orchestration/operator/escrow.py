@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import click
 
-from orchestration.errors import Usage
-from orchestration.operator.console import LOCK_PATIENCE, Console, json_option, unknown
+from orchestration.operator.console import LOCK_PATIENCE, Console, check_reason, json_option, unknown
 from orchestration.tick.kernel import Kernel
 
 if TYPE_CHECKING:
     from orchestration.baseline.escrow import Entry
     from orchestration.baseline.version import Change, Version
+    from orchestration.promotions.promotion import Number
 
 _LIMIT = 20
 _entry_argument = click.argument("entry")
@@ -45,38 +45,35 @@ def list_(console: Console, *, everything: bool, limit: int) -> None:
 @click.pass_obj
 def show(console: Console, *, entry: str) -> None:
     """Show an entry: what asks for what, why it waits, and what approving it would change today."""
+    from orchestration.baseline import history
     from orchestration.baseline.escrow import difference, document
 
     with console.looking() as kernel:
         found = _find(kernel, entry)
-        today = _today(kernel, found)
+        now, parameters = history.in_force(kernel.db, kernel.settings.state_dir)
+        today = _today(kernel, found, parameters)
     shown = {**document(found), "today": [difference(change) for change in today]}
-    console.answer(shown, lambda: _shown(console, found, today))
+    console.answer(shown, lambda: _shown(console, found, now, today))
 
 
 @escrow.command()
 @_entry_argument
 @click.option("--reason", default="", help="Why; it stays with the entry and the version.")
+@click.option("--anyway", is_flag=True, help="Of a rollback: also when it undoes versions that came since it was held.")
 @json_option
 @click.pass_obj
-def approve(console: Console, *, entry: str, reason: str) -> None:
+def approve(console: Console, *, entry: str, reason: str, anyway: bool) -> None:
     """Put what waits into the baseline, as a new version, within today's bounds."""
     from orchestration.baseline import escrow_ledger
     from orchestration.baseline.escrow import Reviewer, Status
+    from orchestration.baseline.escrow_ledger import Terms
 
     def decide(kernel: Kernel, found: Entry) -> None:
         settings = kernel.settings
-        escrow_ledger.approve(
-            kernel.db,
-            found,
-            Reviewer(console.actor, console.identities),
-            reason,
-            at=kernel.now(),
-            bounds=settings.promotions.bounds,
-            strict=settings.promotions.strict,
-            four_eyes=settings.escrow.four_eyes,
-            state_dir=settings.state_dir,
-        )
+        bounds, strict = settings.promotions.bounds, settings.promotions.strict
+        terms = Terms(bounds, strict, settings.escrow.four_eyes, settings.state_dir, anyway)
+        reviewer = Reviewer(console.actor, console.identities)
+        escrow_ledger.approve(kernel.db, found, reviewer, reason, at=kernel.now(), terms=terms)
 
     _decide(console, entry, Status.APPROVED, decide)
 
@@ -91,8 +88,7 @@ def reject(console: Console, *, entry: str, reason: str) -> None:
     from orchestration.baseline import escrow_ledger
     from orchestration.baseline.escrow import Status
 
-    if not reason.strip():
-        raise Usage("--reason is empty", hint="say why: whoever emitted it wants to know")
+    check_reason(reason)
 
     def decide(kernel: Kernel, found: Entry) -> None:
         escrow_ledger.reject(kernel.db, found, console.actor, reason, at=kernel.now())
@@ -134,7 +130,7 @@ def _find(kernel: Kernel, given: str) -> Entry:
     return found
 
 
-def _today(kernel: Kernel, entry: Entry) -> tuple[Change, ...]:
+def _today(kernel: Kernel, entry: Entry, now: Mapping[str, Number]) -> tuple[Change, ...]:
     """Return what approving an entry now would change; nothing once it is decided on."""
     from orchestration.baseline import history
     from orchestration.baseline.escrow import Kind, Status
@@ -142,7 +138,6 @@ def _today(kernel: Kernel, entry: Entry) -> tuple[Change, ...]:
 
     if entry.status is not Status.PENDING:
         return ()
-    _, now = history.in_force(kernel.db, kernel.settings.state_dir)
     if entry.kind is Kind.ROLLBACK:
         target = history.get(kernel.db, entry.target or 0)
         return () if target is None else changes(now, target.parameters)
@@ -159,7 +154,9 @@ def _rows(console: Console, found: list[Entry]) -> list[str]:
     return console.screen.table(("ENTRY", "SINCE", "STATUS", "WHAT; RULE"), rows)
 
 
-def _shown(console: Console, entry: Entry, today: tuple[Change, ...]) -> Iterator[str]:
+def _shown(console: Console, entry: Entry, now: int | None, today: tuple[Change, ...]) -> Iterator[str]:
+    from orchestration.baseline.escrow import Kind
+
     screen, times = console.screen, console.times
     yield f"{screen.heading(entry.subject)}  {screen.state(entry.status)}"
     yield from screen.field("Entry", entry.entry)
@@ -181,6 +178,9 @@ def _shown(console: Console, entry: Entry, today: tuple[Change, ...]) -> Iterato
     )
     if entry.reviewed_at is None:
         yield from _differences(console, "Approved today, it would change", today)
+        if entry.kind is Kind.ROLLBACK and entry.against != now:
+            moved = f"The baseline was version {entry.against} when this was held and is version {now} by now."
+            yield from screen.wrap(f"{moved} What came since is undone as well; if that is meant, approve it with --anyway.")
         yield f"klorosctl escrow approve {entry.entry}, or: klorosctl escrow reject {entry.entry} --reason …"
 
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import click
 
 from orchestration.cycles import ledger as cycles
-from orchestration.errors import KlorosError, Usage
-from orchestration.operator.console import LOCK_PATIENCE, Console, json_option, unknown
+from orchestration.errors import KlorosError
+from orchestration.operator.console import LOCK_PATIENCE, Console, check_reason, json_option, unknown
 from orchestration.promotions import ledger
 from orchestration.promotions.ledger import Remembered
 from orchestration.promotions.scan import ack_name, scan_unacked, stem_of
@@ -190,8 +190,7 @@ def reject(console: Console, *, stem: str, reason: str) -> None:
     from orchestration.promotions.reading import Refused
     from orchestration.promotions.state import AckVerdict
 
-    if not reason.strip():
-        raise Usage("--reason is empty", hint="say why: whoever reads the ack wants to know")
+    check_reason(reason)
     with console.looking() as kernel:
         stem = _find(console, kernel, stem)
     with console.acting() as kernel, kernel.lock.held("klorosctl", patience=LOCK_PATIENCE):

@@ -11,12 +11,11 @@ from orchestration.baseline import history, verdicts
 from orchestration.baseline.escrow_ledger import hold_rollback
 from orchestration.baseline.validation import Comparison, Limits, Verdict, asking, hindrance, standing
 from orchestration.baseline.verdicts import Concluded
-from orchestration.baseline.version import Kind, Provenance, Version, changes
+from orchestration.baseline.version import Kind, Provenance, Version
 from orchestration.cycles.cycle import Cause, Cycle, CycleState
 from orchestration.host.journal import Event, Priority, log
 from orchestration.phase import hints, report
 from orchestration.phase.result import PhaseResult, of_report
-from orchestration.promotions.promotion import checked_changes
 from orchestration.tick.kernel import Kernel
 
 
@@ -135,14 +134,8 @@ def _ask(kernel: Kernel, version: Version, before: Version, found: Comparison, r
 def _outside(kernel: Kernel, version: Version, before: Version) -> str:
     """Say why a rollback would bring in what is out of today's bounds; empty when it would not."""
     settings = kernel.settings.promotions
-    brought = {
-        change.name: change.after for change in changes(version.parameters, before.parameters) if change.after is not None
-    }
-    try:
-        checked_changes(brought, bounds=settings.bounds, strict=settings.strict)
-    except ValueError as error:
-        return f"it would bring in {error}"
-    return ""
+    found = history.outside(version, before, bounds=settings.bounds, strict=settings.strict)
+    return f"it would bring in {found}" if found else ""
 
 
 def _limit(kernel: Kernel, verdict: Verdict) -> str:

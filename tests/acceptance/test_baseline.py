@@ -59,6 +59,24 @@ def test_a_rollback_is_a_new_version_by_the_person_who_asked(ran: Host) -> None:
     assert (again.returncode, "in force" in again.stderr) == (Exit.USAGE, True)
 
 
+def test_a_rollback_to_what_is_out_of_bounds_by_now_asks_for_wider_bounds_first(ran: Host) -> None:
+    narrow = ran.config.read_text()
+    ran.configure("[promotions.bounds]\nlearning_rate = [0.015, 0.1]\n")
+    refused = ran.run("klorosctl", "baseline", "rollback", "1", "--reason", "it got slower")
+    assert (refused.returncode, "widen [promotions] bounds first" in refused.stderr) == (Exit.USAGE, True)
+    assert "version 1 is out of today's bounds: 'learning_rate' = 0.01 is below its bound 0.015" in refused.stderr
+    assert answer(ran, "show")["version"] == 2
+    ran.config.write_text(narrow)
+    assert answer(ran, "rollback", "1", "--reason", "it got slower")["version"] == 3
+
+
+@pytest.mark.parametrize("command", [("rollback", "1"), ("set", "learning_rate=0.05")])
+def test_a_reason_says_something(ran: Host, command: tuple[str, ...]) -> None:
+    refused = ran.run("klorosctl", "baseline", *command, "--reason", " ")
+    assert (refused.returncode, "--reason is empty" in refused.stderr) == (Exit.USAGE, True)
+    assert answer(ran, "show")["version"] == 2
+
+
 def test_a_person_s_values_keep_to_the_bounds(ran: Host) -> None:
     refused = ran.run("klorosctl", "baseline", "set", "learning_rate=7", "--reason", "x")
     assert (refused.returncode, "above its bound 0.1" in refused.stderr) == (Exit.USAGE, True)

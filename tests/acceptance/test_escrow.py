@@ -353,6 +353,20 @@ def test_a_rollback_that_waits_is_approved_or_rejected_as_any(ready: Host) -> No
     assert answer(ready, "baseline", "show")["version"] == 3
 
 
+def test_a_rollback_undoes_what_came_since_only_when_that_is_said(ready: Host) -> None:
+    answer(ready, "baseline", "set", "learning_rate=0.02", "--reason", "worse")
+    entry = hold_rollback(ready, 1)
+    answer(ready, "baseline", "set", "batch_size=4", "--reason", "meanwhile")
+    said = refused(ready, "escrow", "approve", entry)
+    assert "the baseline was version 2 when it was held and is version 3 by now" in said
+    assert f"klorosctl escrow approve {entry} --anyway" in said
+    assert "approve it with --anyway" in ready.run("klorosctl", "escrow", "show", entry).stdout
+    assert answer(ready, "escrow", "show", entry)["status"] == "pending_review"
+    assert answer(ready, "baseline", "show")["version"] == 3
+    assert answer(ready, "escrow", "approve", entry, "--anyway")["version"] == 4
+    assert answer(ready, "baseline", "show")["parameters"] == {"learning_rate": 0.01}
+
+
 def hold_rollback(host: Host, target: int) -> str:
     with closing(SqliteDatabase(str(host.state / "kloros.db"))) as db, db.transaction():
         evidence: dict[str, object] = {"before": [1.0], "after": [0.93]}
