@@ -136,6 +136,11 @@ def changes(before: Mapping[str, Number], after: Mapping[str, Number]) -> tuple[
     return tuple(change for change in found if change.before != change.after)
 
 
+def difference(change: Change) -> dict[str, object]:
+    """Write one change, for JSON."""
+    return {"name": change.name, "before": change.before, "after": change.after, "relative": change.relative}
+
+
 def set_by(now: Version, then: Version) -> dict[str, Number]:
     """Return the values that putting `then` in force in place of `now` would set; what it removes is not among them."""
     found = changes(now.parameters, then.parameters)

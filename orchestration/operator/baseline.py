@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestration.errors import Usage
+from orchestration.operator import differences
 from orchestration.operator.console import LOCK_PATIENCE, Console, check_reason, json_option
 from orchestration.store.instants import to_text
 from orchestration.tick.kernel import Kernel
@@ -46,13 +47,18 @@ def history(console: Console, *, limit: int) -> None:
     """Show the versions, newest first: when, by whom, why, what changed, and what PHASEs under it showed."""
     from orchestration.baseline import history as versions
     from orchestration.baseline import verdicts
+    from orchestration.baseline.version import difference
 
     with console.looking() as kernel:
         found = versions.recent(kernel.db, limit + 1)
         known = verdicts.verdicts(kernel.db, found[-1].version, found[0].version) if found else {}
     pairs = list(zip(found, [*found[1:], None], strict=False))[:limit]
     document = [
-        {**_document(one), "changes": _changes(before, one), "validation": _concluded(known.get(one.version))}
+        {
+            **_document(one),
+            "changes": [difference(change) for change in _changes(before, one)],
+            "validation": _concluded(known.get(one.version)),
+        }
         for one, before in pairs
     ]
     console.answer(document, lambda: _rows(console, pairs, known))
@@ -65,10 +71,13 @@ def history(console: Console, *, limit: int) -> None:
 @click.pass_obj
 def diff(console: Console, *, one: int, other: int) -> None:
     """Show the parameters that differ between the versions ONE and OTHER."""
+    from orchestration.baseline.version import difference
+
     with console.looking() as kernel:
         before, after = _find(kernel, one), _find(kernel, other)
     changed = _changes(before, after)
-    console.answer(changed, lambda: _differences(console, changed))
+    same = ["The two versions have the same parameters."]
+    console.answer([difference(change) for change in changed], lambda: differences.table(console.screen, changed) or same)
 
 
 @baseline.command()
@@ -261,14 +270,10 @@ def _validation(console: Console, judged: Mapping[str, Any]) -> Iterator[str]:
             yield from console.screen.field(name, results, f"PHASEs {', '.join(map(str, cycles))}")
 
 
-def _changes(before: Version | None, after: Version) -> list[Mapping[str, Any]]:
+def _changes(before: Version | None, after: Version) -> tuple[Change, ...]:
     from orchestration.baseline.version import changes
 
-    return [_change(one) for one in changes({} if before is None else before.parameters, after.parameters)]
-
-
-def _change(change: Change) -> dict[str, Any]:
-    return {"name": change.name, "before": change.before, "after": change.after, "relative": change.relative}
+    return changes({} if before is None else before.parameters, after.parameters)
 
 
 def _shown(console: Console, version: Version) -> Iterator[str]:
@@ -284,19 +289,10 @@ def _shown(console: Console, version: Version) -> Iterator[str]:
 def _rows(console: Console, pairs: list[tuple[Version, Version | None]], known: Mapping[int, Concluded]) -> list[str]:
     rows = []
     for one, before in pairs:
-        changed = ", ".join(f"{c['name']} {c['before']} → {c['after']}" for c in _changes(before, one)) or "no change"
-        local, _ = console.times.columns(one.provenance.at)
         made = one.provenance
-        rows.append(
-            (
-                str(one.version),
-                local,
-                str(made.kind),
-                made.actor,
-                _verdict(known.get(one.version)),
-                f"{changed}; {made.reason}",
-            )
-        )
+        local, _ = console.times.columns(made.at)
+        why = f"{differences.told(_changes(before, one))}; {made.reason}"
+        rows.append((str(one.version), local, str(made.kind), made.actor, _verdict(known.get(one.version)), why))
     if not rows:
         return ["There is no baseline version yet."]
     return console.screen.table(("VERSION", "AT", "KIND", "BY", "VERDICT", "CHANGES; WHY"), rows)
@@ -306,17 +302,6 @@ def _verdict(concluded: Concluded | None) -> str:
     from orchestration.promotions.judgement import percent
 
     return "undecided" if concluded is None else f"{concluded.verdict} {percent(concluded.change)}"
-
-
-def _differences(console: Console, changed: list[Mapping[str, Any]]) -> list[str]:
-    if not changed:
-        return ["The two versions have the same parameters."]
-    rows = [(one["name"], str(one["before"]), str(one["after"]), _percent(one["relative"])) for one in changed]
-    return console.screen.table(("PARAMETER", "BEFORE", "AFTER", "CHANGE"), rows)
-
-
-def _percent(relative: float | None) -> str:
-    return "" if relative is None else f"{relative:+.1%}"
 
 
 def _verified(console: Console, found: list[str], mended: list[str]) -> Iterator[str]:

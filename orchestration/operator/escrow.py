@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestration.operator import differences
 from orchestration.operator.console import LOCK_PATIENCE, Console, check_reason, json_option, unknown
 from orchestration.tick.kernel import Kernel
 
@@ -46,7 +47,8 @@ def list_(console: Console, *, everything: bool, limit: int) -> None:
 def show(console: Console, *, entry: str) -> None:
     """Show an entry: what asks for what, why it waits, and what approving it would change today."""
     from orchestration.baseline import history
-    from orchestration.baseline.escrow import difference, document
+    from orchestration.baseline.escrow import document
+    from orchestration.baseline.version import difference
 
     with console.looking() as kernel:
         found = _find(kernel, entry)
@@ -168,7 +170,8 @@ def _shown(console: Console, entry: Entry, now: int | None, today: tuple[Change,
         yield from screen.field("Cycle", f"{entry.cycle}: klorosctl show {entry.cycle}")
     if entry.emitted_by:
         yield from screen.field("Emitted by", entry.emitted_by + (", who can't approve it" if entry.four_eyes else ""))
-    evidence = (f"{name.replace('_', ' ')}: {value}" for name, value in entry.evidence.items())
+    known = ((name.replace("_", " "), value) for name, value in entry.evidence.items() if value is not None)
+    evidence = (f"{name}: {value}" for name, value in known)
     yield from screen.field("Evidence", next(evidence, ""), *evidence)
     if entry.reviewed_at is not None:
         yield from screen.field("Decided", f"{times.both(entry.reviewed_at)} by {entry.reviewed_by}")
@@ -187,17 +190,7 @@ def _shown(console: Console, entry: Entry, now: int | None, today: tuple[Change,
 def _differences(console: Console, title: str, found: tuple[Change, ...]) -> Iterator[str]:
     yield ""
     yield console.screen.heading(title) + ("" if found else "  (no difference)")
-    rows = [(one.name, _value(one.before), _value(one.after), _percent(one.relative)) for one in found]
-    if rows:
-        yield from console.screen.table(("PARAMETER", "BEFORE", "AFTER", "CHANGE"), rows)
-
-
-def _value(value: float | None) -> str:
-    return "" if value is None else str(value)
-
-
-def _percent(relative: float | None) -> str:
-    return "" if relative is None else f"{relative:+.1%}"
+    yield from differences.table(console.screen, found)
 
 
 def _decided(console: Console, entry: Entry, made: Version | None, changed: bool) -> list[str]:

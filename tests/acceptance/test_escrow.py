@@ -386,7 +386,7 @@ def test_people_are_told_what_waits_and_what_to_do(ready: Host) -> None:
     assert entry in listed
     assert "promotion large; learning_rate 0.01 → 0.02" in listed
     shown = ready.run("klorosctl", "escrow", "show", entry).stdout
-    for text in ("pending_review", f"{ME}, who can't approve it", "+100.0%", f"klorosctl escrow approve {entry}"):
+    for text in ("pending_review", f"{ME}, who can't approve it", "+100 %", f"klorosctl escrow approve {entry}"):
         assert text in shown
     assert entry in refused(ready, "escrow", "show", entry[:-1] + "x")
 

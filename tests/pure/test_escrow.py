@@ -112,9 +112,7 @@ def test_more_rules_hold_no_less_and_no_rule_holds_nothing(
 
 def test_a_rule_is_told_as_the_settings_have_it() -> None:
     rule = Rule(parameter="lr", change_over=0.2)
-    assert required([rule], {"lr": 2, "b": 1}, {"lr": 1}, "") == (
-        'lr 1 → 2, +100.000%: {parameter = "lr", change_over = 0.2}'
-    )
+    assert required([rule], {"lr": 2, "b": 1}, {"lr": 1}, "") == ('lr 1 → 2, +100 %: {parameter = "lr", change_over = 0.2}')
 
 
 def entry(**fields: object) -> Entry:
