@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from orchestration.baseline import agreement, history
-from orchestration.baseline.version import Version, broken_links, content, is_whole, manifest
+from orchestration.baseline.version import Version, content, is_whole, manifest
 from orchestration.host import files
 from orchestration.promotions.baseline import Baseline, BaselineInvalid, to_bytes
 from orchestration.store.port import Database
@@ -50,13 +50,14 @@ def bring_up(db: Database, folder: str) -> list[Version]:
 
 
 def verify(db: Database, folder: str) -> list[str]:
-    """Say what does not agree: the chain, each version's file, the files in force. Empty when all of it does.
+    """Say which files are not as they were committed: each version's, those in force. Empty when all are.
 
+    The chain itself is `version.broken_links`.
     A file that retention let go may be absent; one that lies there all the same must be right. A version that was changed in
     the store itself does not say any more what its files should be; then their hash does.
     """
     versions, retired = history.every(db), history.retired(db)
-    faults = broken_links(versions)
+    faults: list[str] = []
     for version in versions:
         path = _path(folder, version)
         if version.version not in retired or os.path.lexists(path):

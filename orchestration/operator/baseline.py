@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -98,15 +98,33 @@ def verify(console: Console, *, repair: bool) -> int:
     else:
         with console.looking() as kernel:
             found = faults(kernel)
-    console.answer({"faults": found, "mended": mended}, lambda: _verified(console, found, mended))
-    return 1 if found else 0
+    document = {"faults": [*found.in_store, *found.in_files], "mended": mended}
+    console.answer(document, lambda: _verified(console, found, mended))
+    return 1 if found.in_store or found.in_files else 0
 
 
-def faults(kernel: Kernel) -> list[str]:
-    """Say what of the baseline and of escrow is not as it was committed; reads every file."""
+class Faults(NamedTuple):
+    """What of baseline and escrow is not as it was committed."""
+
+    in_store: list[str]
+    in_files: list[str]
+
+    @property
+    def advice(self) -> list[str]:
+        """Say what to do."""
+        store = "restore a backup of kloros.db, for the store itself was changed: docs/how-to/roll-back.md"
+        files = "klorosctl baseline verify --repair puts files right; what was edited stays beside them as .edited"
+        return [*([store] if self.in_store else []), *([files] if self.in_files else [])]
+
+
+def faults(kernel: Kernel) -> Faults:
+    """Find what is not as it was committed; reads every file."""
     from orchestration.baseline import copies, escrow_files
+    from orchestration.baseline import history as versions
+    from orchestration.baseline.version import broken_links
 
-    return [*copies.verify(kernel.db, kernel.path("baseline")), *escrow_files.verify(kernel.db, kernel.path("escrow"))]
+    in_files = [*copies.verify(kernel.db, kernel.path("baseline")), *escrow_files.verify(kernel.db, kernel.path("escrow"))]
+    return Faults(broken_links(versions.every(kernel.db)), in_files)
 
 
 def _mended(kernel: Kernel) -> list[str]:
@@ -304,15 +322,10 @@ def _verdict(concluded: Concluded | None) -> str:
     return "undecided" if concluded is None else f"{concluded.verdict} {percent(concluded.change)}"
 
 
-def _verified(console: Console, found: list[str], mended: list[str]) -> Iterator[str]:
+def _verified(console: Console, found: Faults, mended: list[str]) -> Iterator[str]:
     for path in mended:
         yield f"put right: {path}"
-    for fault in found:
+    for fault in (*found.in_store, *found.in_files):
         yield from console.screen.alarm(fault)
-    if not found:
-        folders = f"{console.path('baseline')} and {console.path('escrow')}"
-        yield f"Every version and every file of {folders} is as it was committed."
-    elif mended:
-        yield "The store itself was changed: restore a backup of kloros.db, see docs/how-to/roll-back.md."
-    else:
-        yield "klorosctl baseline verify --repair puts the files right; what was edited stays beside them as .edited."
+    folders = f"{console.path('baseline')} and {console.path('escrow')}"
+    yield from found.advice or [f"Every version and every file of {folders} is as it was committed."]

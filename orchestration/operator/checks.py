@@ -199,14 +199,15 @@ def queues(console: Console, kernel: Kernel) -> Iterator[Check]:
 def baseline(kernel: Kernel) -> Iterator[Check]:
     """Check that baseline and escrow are as they were committed; while their files are being written, nobody can say."""
     unwritten = [*baseline_history.unwritten(kernel.db), *escrow_ledger.unwritten(kernel.db)]  # before the files are read
-    wrong = faults(kernel)
+    found = faults(kernel)
+    wrong = [*found.in_store, *found.in_files]
     if not wrong:
         yield Check("baseline", Level.OK, "every version, its files, and the files of escrow are as they were committed")
-    elif unwritten:
+    elif unwritten and not found.in_store:
         yield Check("baseline", Level.WARNING, f"{len(unwritten)} files are still to be written", "klorosctl tick")
     else:
         more = f"; and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-        yield Check("baseline", Level.ERROR, f"{wrong[0]}{more}", "klorosctl baseline verify --repair")
+        yield Check("baseline", Level.ERROR, f"{wrong[0]}{more}", "; ".join(found.advice))
 
 
 def notices(console: Console, kernel: Kernel) -> Iterator[Check]:

@@ -96,6 +96,21 @@ def test_an_edited_file_is_found_told_and_mended(ran: Host) -> None:
     assert "0.09" in edited.with_name(f"{edited.name}.edited").read_text()
 
 
+def test_a_version_that_was_changed_in_the_store_is_told_with_what_to_do(ran: Host) -> None:
+    ran.change("""UPDATE baseline_versions SET parameters = '{"learning_rate": 0.05}' WHERE version = 1""")
+    found = ran.run("klorosctl", "baseline", "verify")
+    assert found.returncode == 1
+    assert "version 1 was changed in the store" in found.stdout
+    assert ("restore a backup" in found.stdout, "--repair" in found.stdout) == (True, False)
+    (check,) = [
+        one for one in json.loads(ran.run("klorosctl", "doctor", "--json").stdout)["checks"] if one["name"] == "baseline"
+    ]
+    assert (check["level"], check["advice"].startswith("restore a backup")) == ("error", True)
+    (ran.state / "baseline" / "manifest.json").unlink()
+    both = ran.run("klorosctl", "baseline", "verify").stdout
+    assert ("restore a backup" in both, "--repair" in both) == (True, True)
+
+
 def test_before_the_first_version_it_says_so(host: Host) -> None:
     done = host.run("klorosctl", "baseline", "show")
     assert (done.returncode, "no baseline version yet" in done.stderr) == (Exit.USAGE, True)
