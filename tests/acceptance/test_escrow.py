@@ -397,12 +397,20 @@ def test_people_are_told_what_waits_and_what_to_do(ready: Host) -> None:
         ("{}", "escrow.require.0 = {}: the rule names nothing"),
         ('{ paramter = "lr" }', "write parameter instead"),
         ("{ change_over = -0.1 }", "write for example change_over = 0.2"),
-        ("7", "write for example require = [{"),
+        ("7", "escrow.require.0 = 7: a table is wanted; write for example require = [{"),
+        ('{ change_over = "20%" }', "change_over = '20%': a number is wanted; write for example change_over = 0.2"),
+        ("{ actor = 7 }", 'actor = 7: a text is wanted; write for example actor = "agent-x"'),
     ],
 )
 def test_a_rule_that_can_not_be_is_told(host: Host, rule: str, said: str) -> None:
     host.configure(f"[escrow]\nrequire = [{rule}]\n")
     assert said in refused(host, "config", "check")
+
+
+@pytest.mark.parametrize("given", ['{ parameter = "lr" }', '"lr"'])
+def test_what_is_no_list_of_rules_is_told(host: Host, given: str) -> None:
+    host.configure(f"[escrow]\nrequire = {given}\n")
+    assert "a list is wanted; write for example require = [{" in refused(host, "config", "check")
 
 
 def test_rules_are_shown_as_the_file_takes_them(ready: Host, tmp_path: Path) -> None:
