@@ -215,8 +215,13 @@ def _refuse_unless_waiting(entry: Entry, event: Event, at: datetime) -> None:
         seen = f"it is {entry.status} since {_when(entry.reviewed_at)}, by {entry.reviewed_by}"
         raise NotReviewable(f"escrow {entry.entry} waits no more: {seen}", hint=f"klorosctl escrow show {entry.entry}")
     if entry.expires_at is not None and entry.expires_at <= at:
-        hint = "accepted again, it is held again: klorosctl promotions show"
-        raise NotReviewable(f"escrow {entry.entry} expired at {_when(entry.expires_at)}", hint=hint)
+        raise NotReviewable(f"escrow {entry.entry} expired at {_when(entry.expires_at)}", hint=_after_expiry(entry))
+
+
+def _after_expiry(entry: Entry) -> str:
+    if entry.kind is Kind.ROLLBACK:
+        return f"klorosctl baseline rollback {entry.target} does the same"
+    return f"to have it tried anew, remove its ack, {entry.stem}_ack.json"
 
 
 def _close(

@@ -176,6 +176,8 @@ def _shown(console: Console, entry: Entry, now: int | None, today: tuple[Change,
     if entry.reviewed_at is not None:
         yield from screen.field("Decided", f"{times.both(entry.reviewed_at)} by {entry.reviewed_by}")
         yield from screen.field("Reason", entry.reason)
+    if entry.version is not None:
+        yield from screen.field("Made", f"version {entry.version}: klorosctl baseline show {entry.version}")
     yield from _differences(
         console, "Against " + ("nothing" if entry.against is None else f"version {entry.against}"), entry.diff
     )

@@ -115,6 +115,7 @@ def test_an_approval_makes_a_version_on_top_of_today_s_baseline(ready: Host) -> 
     assert answer(ready, "baseline", "verify")["faults"] == []
     assert answer(ready, "escrow", "list") == []
 
+    assert "Made       version 3: klorosctl baseline show 3" in ready.run("klorosctl", "escrow", "show", entry).stdout
     again = answer(ready, "escrow", "approve", entry)
     assert (again["changed"], again["version"]) == (False, 3)
     assert len(answer(ready, "baseline", "history")) == 3
@@ -140,6 +141,8 @@ def test_what_nobody_decides_on_expires_by_a_tick(ready: Host) -> None:
     entry = held(ready)
     assert filed(ready, entry)["expires_at"] > filed(ready, entry)["created_at"]
     ready.change("UPDATE escrow SET expires_at = '2020-01-01T00:00:00.000000Z'")
+    said = refused(ready, "escrow", "reject", entry, "--reason", "late")
+    assert ("expired at 2020" in said, "remove its ack, large_ack.json" in said) == (True, True)
     assert "expired at 2020" in refused(ready, "escrow", "approve", entry)
     ready.decided()
     assert (filed(ready, entry)["status"], filed(ready, entry)["reviewed_by"]) == ("expired", "kloros")
@@ -363,6 +366,9 @@ def test_a_rollback_undoes_what_came_since_only_when_that_is_said(ready: Host) -
     assert "approve it with --anyway" in ready.run("klorosctl", "escrow", "show", entry).stdout
     assert answer(ready, "escrow", "show", entry)["status"] == "pending_review"
     assert answer(ready, "baseline", "show")["version"] == 3
+    ready.change("UPDATE escrow SET expires_at = '2020-01-01T00:00:00.000000Z'")
+    assert "klorosctl baseline rollback 1 does the same" in refused(ready, "escrow", "approve", entry, "--anyway")
+    ready.change("UPDATE escrow SET expires_at = NULL")
     assert answer(ready, "escrow", "approve", entry, "--anyway")["version"] == 4
     assert answer(ready, "baseline", "show")["parameters"] == {"learning_rate": 0.01}
 
