@@ -101,7 +101,9 @@ def restore(db: Database, folder: str) -> list[str]:
         Unwritable: disk full, read-only or not ours.
     """
     versions, retired = history.every(db), history.retired(db)
-    files.make_folder(os.path.join(folder, "versions"))
+    place = os.path.join(folder, "versions")
+    files.make_folder(place)
+    files.sweep(place, os.listdir(place))
     whole = [version for version in versions if is_whole(version)]
     kept = {_path(folder, version): content(version) for version in whole if version.version not in retired}
     gone = {_path(folder, version): content(version) for version in whole if version.version in retired}

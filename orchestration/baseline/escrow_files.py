@@ -50,6 +50,7 @@ def restore(db: Database, folder: str) -> list[str]:
     agreement.put_aside(strays)
     if wanted:
         files.make_folder(folder)
+        files.sweep(folder, os.listdir(folder))
     return [*agreement.mend(wanted), *strays]
 
 
