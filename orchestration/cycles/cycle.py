@@ -146,6 +146,17 @@ class Cycle(NamedTuple):
     result: Result | None
 
 
+def end_of(cycle: Cycle) -> datetime:
+    """Return when a finished cycle ended.
+
+    Raises:
+        ValueError: it has no end yet.
+    """
+    if cycle.ended_at is None:
+        raise ValueError(f"cycle {cycle.cycle} is {cycle.state} and has no end")
+    return cycle.ended_at
+
+
 def folder_name(cycle: CycleNumber) -> str:
     """Return the cycle's folder under `cycles/`: `cycle_00042`."""
     return f"cycle_{cycle:05d}"

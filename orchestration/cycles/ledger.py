@@ -168,6 +168,14 @@ def last_succeeded(db: Database, job: JobName) -> Cycle | None:
     return next(iter(_cycles(db.rows("cycles.last_succeeded", job=job))), None)
 
 
+def last_phase(db: Database) -> tuple[str, str]:
+    """Return epoch and report's SHA-256 of the last succeeded PHASE; empty before the first."""
+    phase = last_succeeded(db, JobName.PHASE)
+    if phase is None or phase.result is None:
+        return "", ""
+    return phase.result.epoch or "", phase.result.report_sha or ""
+
+
 def failures_in_a_row(db: Database, job: JobName, cause: Cause) -> Failures:
     """Count the ends without success since the last success, among cycles of one cause.
 

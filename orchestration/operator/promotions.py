@@ -15,7 +15,6 @@ from orchestration.promotions import ledger
 from orchestration.promotions.ledger import Remembered
 from orchestration.promotions.scan import ack_name, scan_unacked, stem_of
 from orchestration.tick.kernel import Kernel
-from orchestration.tick.settle import last_phase
 
 
 class Listed(NamedTuple):
@@ -198,7 +197,7 @@ def reject(console: Console, *, stem: str, reason: str) -> None:
         known = ledger.known(kernel.db, [stem]).get(stem)
         identity = known.promotion_id if known is not None else _own_id(console, stem)
         refused, now = Refused(stem=stem, promotion_id=identity, reason=reason), kernel.now()
-        refusal.write(console.settings.acks_dir, refused, last_phase=last_phase(kernel), at=now)
+        refusal.write(console.settings.acks_dir, refused, last_phase=cycles.last_phase(kernel.db), at=now)
         with kernel.db.transaction():
             refusal.note(kernel.db, refused, AckVerdict.REJECTED, at=now)
     console.note("promotions reject", f"rejects promotion {stem}: {reason}", promotion=stem)

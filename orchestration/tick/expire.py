@@ -12,11 +12,11 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from orchestration.baseline import copies
+from orchestration.cycles import ledger as cycles
 from orchestration.host.journal import Event, Priority, log
 from orchestration.phase.epoch import SIGNAL_PREFIX
 from orchestration.store.instants import to_text
 from orchestration.tick.kernel import Kernel
-from orchestration.tick.settle import last_phase
 
 PER_TICK: Final = 1000  # of each kind: about ten milliseconds
 NEWEST_TICKS: Final = 10_000  # a week, at one a minute
@@ -44,7 +44,7 @@ def expire(kernel: Kernel, *, limit: int = PER_TICK) -> Old:
     signals = _unlink(_old_signals(kernel)[:limit])
     with kernel.db.transaction():
         for kept in ("observer.expire_events", "observer.expire_sightings"):
-            kernel.db.run(kept, before=_before_ticks(kernel), limit=limit)
+            kernel.db.run(kept, before=_before_ticks(kernel))
         ticks = kernel.db.run("ticks.expire", before=_before_ticks(kernel), newest=NEWEST_TICKS, limit=limit)
         if intents < limit:
             kernel.db.run("intents.expire", before=to_text(_before_files(kernel)), limit=limit)
@@ -89,7 +89,7 @@ def _old_intents(kernel: Kernel) -> list[str]:
 
 
 def _old_signals(kernel: Kernel) -> list[str]:
-    before, (kept, _) = _before_files(kernel).timestamp(), last_phase(kernel)
+    before, (kept, _) = _before_files(kernel).timestamp(), cycles.last_phase(kernel.db)
     return [
         entry.path
         for entry in _entries(kernel.path("signals"))

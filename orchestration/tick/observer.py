@@ -47,15 +47,21 @@ def look(kernel: Kernel) -> None:
     reflection = idle.look(kernel)
     with kernel.db.transaction():
         now = kernel.now()
+        unwritten = kernel.db.rows("observer.unwritten")
         judged = _judge(kernel, now)
         wanted = [*judged.firings, *((reflection.firing,) if reflection.firing else ())]
         for firing in wanted:
             _note(kernel.db, firing, now)
         times = [now + _IN_ANY_CASE, *filter(None, (judged.again_at, reflection.again_at))]
-        kernel.db.run("facts.set", name=_DUE, value=to_text(max(min(times), now)))
+        due = to_text(max(min(times), now))
+        # until every file is in place it stays due, for this tick may be killed
+        kernel.db.run("facts.set", name=_DUE, value=to_text(now) if wanted or unwritten else due)
     for firing in wanted:
         log(Event.OBSERVED, firing.reason, priority=_gravity(firing.priority), rule=firing.rule, intent_type=firing.intent)
-    _write(kernel)
+    if wanted or unwritten:
+        _write(kernel)
+        with kernel.db.transaction():
+            kernel.db.run("observer.rest", due=due, asked=to_text(now))
 
 
 def _write(kernel: Kernel) -> None:

@@ -14,7 +14,7 @@ from orchestration.cycles.cycle import CycleState
 from orchestration.cycles.orphan import record_lost
 from orchestration.exits import Exit
 from orchestration.intents.intent import STARTS, PendingIntent, category_of, rank
-from orchestration.tick import calendar, settle, take_in
+from orchestration.tick import calendar, consequences, take_in
 from orchestration.tick.decision import Decision, DreamCycle, Noop, Phase, Reflection, decide
 from orchestration.tick.explain import Explained, explain
 from orchestration.tick.kernel import Kernel
@@ -47,10 +47,8 @@ def preview(kernel: Kernel, at: datetime | None = None) -> Preview:
         record_lost(kernel.db, cycle, now=kernel.now())
     unsettled = ledger.unsettled(kernel.db)
     for cycle in unsettled:
-        answers = settle.answered(kernel, cycle)
-        held = settle.held(kernel, cycle, answers)
         with kernel.db.transaction():
-            settle.note(kernel, cycle, answers, held=held)
+            consequences.note(kernel, cycle, consequences.answered(kernel, cycle))
     asked_for = _asked_for(kernel) if at is None else ()
     found = take_in.look(kernel)
     if found.fault is not None:

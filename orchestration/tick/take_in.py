@@ -7,6 +7,7 @@ tick refuses it again, which the store counts once.
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from orchestration.cycles import ledger as cycles
 from orchestration.cycles.cycle import CycleNumber
 from orchestration.errors import KlorosError, Unwritable
 from orchestration.host.journal import Event, Priority, log
@@ -16,7 +17,6 @@ from orchestration.promotions.scan import scan_unacked, stem_of
 from orchestration.promotions.state import AckVerdict
 from orchestration.store.instants import to_text
 from orchestration.tick.kernel import Kernel
-from orchestration.tick.settle import last_phase
 
 if TYPE_CHECKING:
     from orchestration.promotions.reading import Answered, Candidate, Left, Refused
@@ -144,7 +144,7 @@ def _refuse(kernel: Kernel, refused: tuple[Refused, ...]) -> None:
         return
     from orchestration.promotions import refusal
 
-    phase = last_phase(kernel)
+    phase = cycles.last_phase(kernel.db)
     for one in refused:
         refusal.write(kernel.settings.acks_dir, one, last_phase=phase, at=kernel.now())
         log(Event.PROMOTION_ACKED, f"promotion {one.stem} is refused: {one.reason}", priority=Priority.WARNING)

@@ -91,9 +91,10 @@ def watch(kernel: Kernel) -> None:
     Intents that can't be written are told, and hold up nobody; the next tick tries again.
     """
     now = kernel.now()
-    (row,) = kernel.db.rows("facts.observed")
-    rests = to_text(now) < str(row["due"]) <= to_text(now + _IN_ANY_CASE)  # and not so when the clock was set back
-    if rests and not row["unwritten"] and configuration.is_remembered(kernel.settings):
+    rows = kernel.db.rows("facts.get", name="observer.due")
+    # not so when the clock was set back
+    rests = rows and to_text(now) < str(rows[0]["value"]) <= to_text(now + _IN_ANY_CASE)
+    if rests and configuration.is_remembered(kernel.settings):
         return
     from orchestration.tick import observer
 

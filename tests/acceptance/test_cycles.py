@@ -140,6 +140,7 @@ def test_acks_name_the_last_succeeded_phase(host: Host, phase: Callable[..., Non
 
 
 def test_all_unacked_promotions_go_together_and_each_is_answered_once(host: Host, dream: Callable[..., None]) -> None:
+    host.configure("[observer.rules.promotion_cluster]\nenabled = false\n")  # it would ask for a PHASE
     verdicts = (
         '{"schema": "v1", "verdicts": [{"promotion": "good", "accepted": true, "reason": "better", "fitness": 0.9},'
         ' {"promotion": "bad", "accepted": false, "reason": "worse", "fitness": 0.1}]}'

@@ -192,3 +192,16 @@ def _kernel(environ: dict[str, str], now: datetime) -> Iterator[Kernel]:
             yield kernel._replace(now=lambda: now)
     finally:
         os.umask(before)
+
+
+def test_what_rules_asked_for_and_saw_goes_with_the_ticks(aged: Host) -> None:
+    old, young = (to_text(NOW - timedelta(days=days)) for days in (401, 399))
+    for at in (old, young):
+        columns = "rule, at, evidence, intent, content, written"
+        aged.change(f"INSERT INTO observer_events ({columns}) VALUES ('r', '{at}', '{{}}', 'x.json', '', 1)")
+    for cycle, at in ((1, old), (2, young)):
+        aged.change(f"INSERT INTO sightings VALUES ({cycle}, 'r', '{at}', 1, '[]')")
+    look_again(aged)
+    aged.decided()
+    assert aged.rows("SELECT cycle FROM sightings") == [(2,)]
+    assert aged.rows("SELECT at FROM observer_events") == [(young,)]

@@ -106,11 +106,11 @@ def test_the_digest_counts_what_is_open_and_names_the_newest(idle: Host) -> None
         "INSERT INTO promotions (stem, promotion_id, state, failures, reason, first_seen_at, changed_at)"
         f" VALUES ('stuck', 'stuck', 'parked', 5, '{'x' * 5000}', '{now}', '{now}')"
     )
-    columns = "entry, stem, promotion_id, cycle, rule, changes, before, evidence, status, created_at"
+    columns = "entry, kind, stem, promotion_id, cycle, rule, changes, before, evidence, four_eyes, status, created_at"
     for entry, status in (("a" * 12, "pending_review"), ("b" * 12, "approved")):
         idle.change(
-            f"INSERT INTO escrow ({columns}) VALUES ('{entry}', 'bold', 'p', 1, 'over 50 %', '{{}}', '{{}}', '{{}}',"
-            f" '{status}', '{now}')"
+            f"INSERT INTO escrow ({columns}) VALUES ('{entry}', 'promotion', 'bold', 'p', 1, 'over 50 %', '{{}}', '{{}}',"
+            f" '{{}}', 0, '{status}', '{now}')"
         )
     idle.change("INSERT INTO counters VALUES ('kloros_loop_archives_stale', '', 1)")
     for number, new in ((1, 1), (2, 0), (3, 0)):

@@ -11,11 +11,8 @@ CREATE TABLE observer_events (
     content      TEXT    NOT NULL,              -- of that file, until it is written
     written      INTEGER NOT NULL DEFAULT 0     -- 1 when the file was put into intents/
 );
-CREATE INDEX observer_events_by_rule   ON observer_events (rule, subject, at);
-CREATE INDEX observer_events_by_age    ON observer_events (at);
-CREATE INDEX observer_events_unwritten ON observer_events (event) WHERE written = 0;
-
--- Lines of a cycle's output that a rule watches for; one row for a cycle and a rule.
+-- Lines of a cycle's output that a rule watches for; one row for a cycle and a rule. No more indexes here than are needed:
+-- every tick reads the schema.
 CREATE TABLE sightings (
     cycle        INTEGER NOT NULL,
     rule         TEXT    NOT NULL,
@@ -23,11 +20,6 @@ CREATE TABLE sightings (
     number       INTEGER NOT NULL,              -- of lines
     lines        TEXT    NOT NULL,              -- JSON list of the first of them
     PRIMARY KEY (cycle, rule)
-);
-CREATE INDEX sightings_by_time ON sightings (at);
+) WITHOUT ROWID;
 
 CREATE INDEX promotions_by_arrival ON promotions (first_seen_at);
-CREATE INDEX phases_failed         ON cycles (settled_at)
-    WHERE job = 'phase' AND state IN ('failed', 'timed_out', 'lost');
-CREATE INDEX intents_urgent        ON intents (decided_at, intent_type)
-    WHERE status = 'processed' AND priority >= 8 AND intent_type GLOB 'alert*';

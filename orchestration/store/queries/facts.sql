@@ -11,11 +11,6 @@ ON CONFLICT (name) DO UPDATE SET value = excluded.value;
 -- Remember a fact unless it is known already.
 INSERT INTO facts (name, value) VALUES (:name, :value) ON CONFLICT (name) DO NOTHING;
 
--- name: facts.observed
--- Give from when on a tick asks the observer's rules, and whether an intent of theirs is not yet in its folder.
-SELECT coalesce((SELECT value FROM facts WHERE name = 'observer.due'), '') AS due,
-    EXISTS (SELECT 1 FROM observer_events WHERE written = 0) AS unwritten;
-
 -- name: facts.observer_news
 -- Note that something happened which the observer's rules may count, so that the next tick asks them.
 INSERT INTO facts (name, value) VALUES ('observer.due', :now)

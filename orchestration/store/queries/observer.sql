@@ -8,7 +8,8 @@ ORDER BY first_seen_at DESC, stem LIMIT :limit;
 -- Give the PHASEs that were settled in a span without success, newest first.
 SELECT 'cycle ' || cycle || ' ' || state || ': ' || coalesce(json_extract(result, '$.reason'), '') AS what,
     settled_at AS at, 1 AS number FROM cycles
-WHERE job = 'phase' AND state IN ('failed', 'timed_out', 'lost') AND settled_at > :since AND settled_at <= :now
+WHERE cycle > (SELECT max(cycle) FROM cycles) - 2000
+    AND job = 'phase' AND state IN ('failed', 'timed_out', 'lost') AND settled_at > :since AND settled_at <= :now
 ORDER BY settled_at DESC LIMIT :limit;
 
 -- name: observer.contentions
@@ -61,10 +62,13 @@ SELECT
     EXISTS (SELECT 1 FROM intents WHERE filed = 0 AND status = 'pending' AND intent_type NOT LIKE 'loop_goal%') AS intents;
 
 -- name: observer.expire_events
--- Forget the oldest of what rules asked for, of what was before an instant.
-DELETE FROM observer_events WHERE event IN (
-    SELECT event FROM observer_events WHERE at < :before AND written = 1 ORDER BY at LIMIT :limit);
+-- Forget what rules asked for before an instant.
+DELETE FROM observer_events WHERE at < :before AND written = 1;
+
+-- name: observer.rest
+-- Note from when on the rules are asked again, unless there was news since they were asked.
+UPDATE facts SET value = :due WHERE name = 'observer.due' AND value = :asked;
 
 -- name: observer.expire_sightings
--- Forget the oldest lines that were seen before an instant.
-DELETE FROM sightings WHERE rowid IN (SELECT rowid FROM sightings WHERE at < :before ORDER BY at LIMIT :limit);
+-- Forget the lines that were seen before an instant.
+DELETE FROM sightings WHERE at < :before;
