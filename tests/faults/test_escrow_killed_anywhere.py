@@ -86,7 +86,10 @@ def edited(world: World) -> None:
     """Files of baseline and escrow were edited, and one is of no version."""
     waiting(world)
     versions = world.state / "baseline" / "versions"
-    for path, word in ((versions / "baseline_v0001.yaml", "start"), (world.state / "escrow" / f"escrow-{ENTRY}.json", "test")):
+    for path, word in (
+        (versions / "baseline_v0001.yaml", "start"),
+        (world.state / "escrow" / f"escrow-{ENTRY}.json", "test"),
+    ):
         path.write_text(path.read_text().replace(word, "other"))
     (world.state / "baseline" / "baseline.json").unlink()
     (versions / "baseline_v0007.yaml").write_text("a: 7\n")
