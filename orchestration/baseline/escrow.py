@@ -153,15 +153,16 @@ def required(
     """Say in words which rule sends a change before a person, the first of them; None when none does.
 
     Args:
-        asked: parameter → value asked for. baseline: today's. emitted_by: the OS user; "" when unknown.
+        asked: parameter → value asked for. baseline: today's.
+        emitted_by: the OS user; "" when unknown, and then it may be anybody that a rule names.
     """
     changed = changes({name: baseline[name] for name in asked if name in baseline}, asked)
     for rule in rules:
-        if rule.actor and rule.actor != emitted_by:
+        if rule.actor and emitted_by not in ("", rule.actor):
             continue
         touched = [_told(change) for change in changed if _matches(rule, change)]
         if touched:
-            by = f" by {emitted_by}" if rule.actor else ""
+            by = f" by {emitted_by or 'nobody knows whom'}" if rule.actor else ""
             return f"{', '.join(touched)}{by}: {rule}"
     return None
 

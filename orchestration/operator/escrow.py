@@ -169,7 +169,8 @@ def _shown(console: Console, entry: Entry, now: int | None, today: tuple[Change,
     if entry.cycle is not None:
         yield from screen.field("Cycle", f"{entry.cycle}: klorosctl show {entry.cycle}")
     if entry.emitted_by:
-        yield from screen.field("Emitted by", entry.emitted_by + (", who can't approve it" if entry.four_eyes else ""))
+        barred = entry.kind is Kind.PROMOTION and (entry.four_eyes or console.settings.escrow.four_eyes)
+        yield from screen.field("Emitted by", entry.emitted_by + (", who can't approve it" if barred else ""))
     known = ((name.replace("_", " "), value) for name, value in entry.evidence.items() if value is not None)
     evidence = (f"{name}: {value}" for name, value in known)
     yield from screen.field("Evidence", next(evidence, ""), *evidence)

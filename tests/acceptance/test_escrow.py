@@ -168,7 +168,9 @@ def test_nobody_approves_what_they_emitted_not_even_by_sudo(ready: Host) -> None
 
 def test_four_eyes_count_for_what_waited_before_they_were_asked_for(ready: Host) -> None:
     entry = held(ready)
+    assert "who can't approve it" not in ready.run("klorosctl", "escrow", "show", entry).stdout
     ready.set(KLR_ESCROW_FOUR_EYES="true")
+    assert f"{ME}, who can't approve it" in ready.run("klorosctl", "escrow", "show", entry).stdout
     assert f"{ME} emitted promotion large" in refused(ready, "escrow", "approve", entry)
 
 
