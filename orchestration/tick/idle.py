@@ -12,13 +12,12 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from orchestration.cycles import ledger
-from orchestration.cycles.cycle import CycleState
 from orchestration.host import load
 from orchestration.host.journal import Event, Priority, log
 from orchestration.reflection import digest
 from orchestration.store.instants import from_text, to_text
 from orchestration.tick.kernel import Kernel
-from orchestration.tick.observe import MAINTENANCE_FILE
+from orchestration.tick.observe import MAINTENANCE_FILE, is_done
 from orchestration.tick.observer_rules import Firing, span
 
 REFLECTION: Final = "idle_reflection"
@@ -68,7 +67,7 @@ def _held(kernel: Kernel, now: datetime, *, waiting: bool) -> str:
     if waiting:
         return "promotions or intents wait"
     window = kernel.window.containing(now)
-    if window is not None and not any(one.state is CycleState.SUCCEEDED for one in ledger.of_date(kernel.db, window.date)):
+    if window is not None and not is_done(kernel, window, ledger.of_date(kernel.db, window.date)):
         return f"{window.date} has no PHASE yet, and its window is open"
     opens = kernel.window.next_after(now).opens
     if opens - now < limits.timeout:

@@ -265,6 +265,19 @@ def test_no_reflection_while_a_phase_is_due_or_about_to_be(idle: Host) -> None:
     assert reflected(idle) == 1
 
 
+def test_a_phase_that_was_taken_over_is_the_phase_of_its_date(idle: Host) -> None:
+    idle.set(**idle.window(opens_in=-HOUR, lasts=4 * HOUR), KLR_PHASE_COMMAND="false", KLR_PHASE_BACKOFF="2h")
+    assert idle.decided()["decision"] == "phase"
+    idle.run_queued()
+    ((day,),), now = idle.rows("SELECT phase_date FROM cycles"), to_text(datetime.now(UTC))
+    idle.change(
+        "INSERT OR REPLACE INTO phase_dates (local_date, result, reason, evidence, opens_at, closes_at, recorded_at)"
+        f" VALUES ('{day}', 'succeeded', 'taken_over', 'test', '{now}', '{now}', '{now}')"
+    )
+    age(idle)
+    assert idle.decided()["decision"] == "reflection"
+
+
 def test_maintenance_holds_it_up(idle: Host) -> None:
     (idle.state / "maintenance_mode").touch()
     assert idle.decided()["decision"] == "noop"
