@@ -18,11 +18,12 @@ from orchestration.bridge.auth.fetching import fetcher
 from orchestration.bridge.auth.keys import KeysUnavailable, LocalKeys, RemoteKeys
 from orchestration.bridge.auth.ring import Ring
 from orchestration.bridge.auth.tokens import Verifier
-from orchestration.bridge.census import Census, Tally
+from orchestration.bridge.census import Tally
 from orchestration.bridge.commands import Commands
 from orchestration.bridge.http.face import Face
 from orchestration.bridge.http.threads_measured import ThreadsMeasured
 from orchestration.bridge.refusal import Refused
+from orchestration.bridge.telling import Teller
 from orchestration.errors import Usage
 from orchestration.host import clock, files
 from orchestration.host.journal import Event, Priority, log
@@ -99,6 +100,7 @@ class Bridge:
         self._tasks: set[asyncio.Task[None]] = set()
         self._tally = Tally()
         self._measured = ThreadsMeasured(self._tally)
+        self._teller = Teller(os.path.join(settings.state_dir, wiring.STORE), self._tally)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -134,6 +136,7 @@ class Bridge:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._teller.end()
         await self._store.close()
 
     async def _watch_revocations(self) -> None:
@@ -143,10 +146,7 @@ class Bridge:
             await asyncio.sleep(_LOOK_AT_REVOKED)
 
     async def _watch_threads(self) -> None:
-        await watching.watch(self._store, self._tally, self._measured, self._tell)
-
-    async def _tell(self, census: Census) -> None:
-        """Let ticks and pages know how threads stand."""
+        await watching.watch(self._store, self._tally, self._measured, self._teller.tell)
 
     async def _checks(self) -> Mapping[str, str]:
         store, keys = "", ""
