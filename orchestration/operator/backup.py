@@ -1,6 +1,7 @@
 """`klorosctl backup`: a copy of the store, made while ticks go on; and setting the store back to one.
 
 A copy is made by SQLite itself, so it is of one instant, whatever is written meanwhile; setting back is one transaction.
+The files of baseline and escrow follow with the next tick, whoever set the store back: a copy says that none is written.
 https://www.sqlite.org/backup.html
 """
 
@@ -21,6 +22,10 @@ from orchestration.operator.screen import size
 
 FOLDER = "backups"
 PREFIX, _SUFFIX = "kloros-", ".db"
+_FORGET = (  # table, a column that an older schema may lack, what to do
+    ("baseline_versions", "retired_at", "UPDATE baseline_versions SET written = 0 WHERE retired_at IS NULL"),
+    ("escrow", "written", "UPDATE escrow SET written = 0"),
+)
 
 
 @click.command()
@@ -59,6 +64,7 @@ def copy(store: str, path: str) -> None:
     try:
         with closing(_open(store, "ro")) as source, closing(_open(beside, "rwc")) as target:
             source.backup(target)
+            _forget_files(target)
             target.execute("PRAGMA journal_mode = DELETE")  # one file, that can be taken elsewhere
         descriptor = os.open(beside, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -103,6 +109,14 @@ def schema_of(path: str) -> int:
             return int(source.execute("PRAGMA user_version").fetchone()[0])
     except sqlite3.Error as error:
         raise StoreUnreachable(f"{path}: {error}", hint="klorosctl doctor") from error
+
+
+def _forget_files(target: sqlite3.Connection) -> None:
+    """Let a store that is set back to this copy write its files again: by then they may say what came later."""
+    for table, column, forget in _FORGET:
+        if column in {row[1] for row in target.execute("SELECT * FROM pragma_table_info(?)", (table,))}:
+            target.execute(forget)
+    target.commit()
 
 
 def new_path(folder: str, prefix: str) -> str:

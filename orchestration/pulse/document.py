@@ -11,7 +11,6 @@ from datetime import date, datetime
 from typing import Any, Final, TypeVar
 
 from orchestration.baseline import version
-from orchestration.baseline.version import Change
 from orchestration.pulse import health
 from orchestration.pulse.loop_health import (
     Advice,
@@ -124,18 +123,13 @@ def held(one: Held) -> dict[str, Any]:
     return {
         "entry": one.entry,
         "subject": one.subject,
-        "changes": [change(each) for each in one.changes],
+        "changes": [version.difference(each) for each in one.changes],
         "rule": one.rule,
         "emitted_by": one.emitted_by,
         "cycle": one.cycle,
         "since": to_text(one.since),
         "expires_at": _text(one.expires),
     }
-
-
-def change(one: Change) -> dict[str, Any]:
-    """Write what becomes of one parameter."""
-    return {"name": one.name, "before": one.before, "after": one.after, "relative": one.relative}
 
 
 def baseline(shown: Parameters) -> dict[str, Any]:

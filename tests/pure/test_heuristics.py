@@ -87,7 +87,7 @@ def test_every_term_is_within_0_and_1(now: Past, before: Past | None) -> None:
     one = of_phase(now, before)
     for term in (one.result_yield, one.novelty, one.promotion, one.stability, one.cost):
         assert 0 <= term <= 1
-    assert -0.05 <= one.reward <= 0.95
+    assert -0.05 <= one.reward <= sum((0.4, 0.2, 0.2, 0.15))  # as floats add: a hair above 0.95
 
 
 def test_each_type_is_tried_once_first_in_their_order_and_equals_go_to_the_first() -> None:
