@@ -102,6 +102,10 @@ class Served:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(within)
 
+    def read_out(self) -> None:
+        """Let the reader come to the end of what the process has said, before somebody closes it."""
+        self._reader.join(5)
+
     def _read(self) -> None:
         assert self.process.stderr is not None
         for line in self.process.stderr:
@@ -150,11 +154,13 @@ def handed_over(host: Host, listener: socket.socket, *arguments: str) -> Iterato
 
 @contextmanager
 def _until_ended(process: subprocess.Popen[bytes], port: int) -> Iterator[Served]:
+    served = Served(process, port)
     try:
-        yield Served(process, port)
+        yield served
     finally:
         process.kill()
         process.wait()
+        served.read_out()
         if process.stderr is not None:
             process.stderr.close()
 
