@@ -25,7 +25,7 @@ from orchestration.bridge.http.threads_measured import ThreadsMeasured
 from orchestration.bridge.refusal import Refused
 from orchestration.bridge.telling import Teller
 from orchestration.errors import Usage
-from orchestration.host import clock, files
+from orchestration.host import clock, files, tasks
 from orchestration.host.journal import Event, Priority, log
 
 if TYPE_CHECKING:
@@ -133,9 +133,7 @@ class Bridge:
 
     async def end(self) -> None:
         """End the rest, and let go of the store."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await tasks.end(self._tasks)
         await self._teller.end()
         await self._store.close()
 

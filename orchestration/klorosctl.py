@@ -57,6 +57,7 @@ COMMANDS: Mapping[str, str] = {
     "override-close-thread": "threads",
     "audit": "audit",
     "token": "token",
+    "db": "db",
     "doctor": "doctor",
     "readiness": "readiness",
     "autonomous": "autonomous",

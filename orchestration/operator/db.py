@@ -160,6 +160,8 @@ def copy_(console: Console, *, source: str | None, url: str | None) -> int:
     url = url or console.settings.database_url
     if not url:
         raise Usage("no PostgreSQL is named", hint="klorosctl db copy --to postgresql:///kloros, or set KLR_DATABASE_URL")
+    if not url.startswith(("postgresql://", "postgres://")):
+        raise Usage(f"{url!r} is no URL of a PostgreSQL database", hint="such as postgresql:///kloros")
     postgres = _postgres()
     from orchestration.bridge.store import transfer
     from orchestration.store import postgres as tables

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
@@ -17,7 +18,14 @@ from orchestration.store.queries import sql
 
 SCHEMA_VERSION = 1
 OLDEST_SERVER = 150000
-CONNECT_SECONDS = 3
+PATIENCE: dict[str, Any] = {
+    "connect_timeout": 3,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""After how long a server that has gone without a word is given up, see libpq's connection parameters."""
 _MIGRATIONS = os.path.join(os.path.dirname(__file__), "migrations", "postgres")
 _LOCK = 0x6B6C6F726F73  # "kloros"
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
@@ -37,7 +45,7 @@ async def connected(url: str) -> Connection:
     """Open a connection of its own, in which every statement is its own transaction.
 
     Raises:
-        psycopg.Error: it can't be had within `CONNECT_SECONDS`.
+        psycopg.Error: it can't be had within a few seconds.
     """
     connection: Connection = await psycopg.AsyncConnection.connect(
         url,
@@ -45,8 +53,8 @@ async def connected(url: str) -> Connection:
         prepare_threshold=None,
         row_factory=dict_row,
         cursor_factory=psycopg.AsyncClientCursor,
-        connect_timeout=CONNECT_SECONDS,
         client_encoding="UTF8",
+        **PATIENCE,
     )
     return connection
 

@@ -75,6 +75,12 @@ class Bridge:
         metadata = {"event_type": kind, **({"finding_id": finding} if finding else {})}
         return await self.post(who, thread_id, f"{kind} {finding}", kind="event", metadata=metadata, **asked)
 
+    async def waited_for(self, readers: int) -> None:
+        """Come back once so many wait for news."""
+        async with asyncio.timeout(10):
+            while self.store.figures()["waiters"] < readers:
+                await asyncio.sleep(0.005)
+
     async def audit(self, **asked: Any) -> tuple[wire.AuditEntry, ...]:
         """Read the whole audit, as the operator of the host."""
         read = await self.ask(caller("ada", Role.OPERATOR), "get_audit", limit=200, **asked)

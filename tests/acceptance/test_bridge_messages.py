@@ -152,7 +152,8 @@ def test_who_waits_is_answered_by_the_post_or_when_the_time_is_up(place: str) ->
         thread_id = await bridge.thread(EXECUTIONER, REVIEWER, third)
         waits = {"thread_id": thread_id, "wait_seconds": 20}
         waiting = asyncio.create_task(bridge.ask(REVIEWER, "read_messages", **waits))
-        other = asyncio.create_task(bridge.ask(third, "read_messages", **{**waits, "wait_seconds": 0.3}))
+        other = asyncio.create_task(bridge.ask(third, "read_messages", **{**waits, "wait_seconds": 2}))
+        await bridge.waited_for(2)
         await bridge.post(EXECUTIONER, thread_id, "news", to="reviewer")
         assert [one.body for one in (await asyncio.wait_for(waiting, 5)).messages] == ["news"]
         nothing = await asyncio.wait_for(other, 5)
@@ -165,6 +166,7 @@ def test_who_is_taken_out_while_waiting_gets_no_more(place: str) -> None:
     async def scene(bridge: Bridge) -> None:
         thread_id = await bridge.thread(EXECUTIONER, REVIEWER)
         waiting = asyncio.create_task(bridge.ask(REVIEWER, "read_messages", thread_id=thread_id, wait_seconds=20))
+        await bridge.waited_for(1)
         await bridge.ask(EXECUTIONER, "remove_participant", thread_id=thread_id, agent_id="reviewer")
         await bridge.post(EXECUTIONER, thread_id, "not for you")
         assert (await asyncio.wait_for(refused(waiting), 5)).code == "FORBIDDEN"

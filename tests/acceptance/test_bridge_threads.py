@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 import stat
 from datetime import timedelta
@@ -13,6 +14,7 @@ import pytest
 from orchestration.bridge.caller import Role
 from orchestration.bridge.commands import Rules
 from orchestration.bridge.filtering import Judge
+from orchestration.bridge.filters import Act, Filters, Pattern
 from orchestration.bridge.guards import Limits
 from orchestration.bridge.outside import Program
 from orchestration.bridge.summarising import Writer
@@ -101,6 +103,17 @@ def test_twenty_turns_without_progress_block_the_thread(place: str, capfd: pytes
 
     play(place, scene, GUARDED)
     assert "thread.blocked" in capfd.readouterr().err
+
+
+def test_a_change_of_status_is_progress(place: str) -> None:
+    async def scene(bridge: Bridge) -> None:
+        thread_id = await bridge.thread(EXECUTIONER, REVIEWER)
+        for status in ("blocked", "active", "blocked"):
+            for _ in range(15):
+                assert (await bridge.post(EXECUTIONER, thread_id)).thread_status != status
+            await bridge.ask(REVIEWER, "update_thread_status", thread_id=thread_id, status=status)
+
+    play(place, scene, GUARDED)
 
 
 def test_the_guards_count_on_after_a_restart(place: str) -> None:
@@ -196,6 +209,43 @@ def test_a_program_may_judge_what_is_posted(place: str, tmp_path: Path) -> None:
 
     judge = Judge(script(tmp_path, 'grep -q broken "$KLR_MESSAGE" && exit 7; ! grep -q password "$KLR_MESSAGE"'))
     play(place, scene, Rules(limits=QUIET.limits, judge=judge))
+
+
+def test_what_a_filter_removes_is_kept_nowhere(place: str) -> None:
+    filters = Filters(
+        (
+            Pattern("key", re.compile("AKIA[0-9]+"), Act.MASK),
+            Pattern("long", re.compile("w"), Act.MASK),
+            Pattern("never", re.compile("plutonium"), Act.REFUSE),
+        )
+    )
+
+    async def scene(bridge: Bridge) -> None:
+        made = await bridge.ask(EXECUTIONER, "create_thread", workspace_id="kloros", title="On AKIA1", participants=["b"])
+        thread_id = made.thread_id
+        await bridge.event(EXECUTIONER, thread_id, "finding_reported", "AKIA2")
+        await bridge.event(EXECUTIONER, thread_id, "found AKIA3")
+        blocked = {"thread_id": thread_id, "status": "blocked", "reason": "AKIA4"}
+        await bridge.ask(EXECUTIONER, "update_thread_status", **blocked)
+        await bridge.ask(EXECUTIONER, "update_thread_status", thread_id=thread_id, status="active")
+        wake = {"thread_id": thread_id, "target_agent_id": "b", "reason": "AKIA5", "trigger_prompt": "AKIA6"}
+        await bridge.ask(EXECUTIONER, "trigger_participant", **wake)
+        for asked in ({"body": "plutonium"}, {"body": "w" * 60_000}):
+            code = await bridge.code(EXECUTIONER, "post_message", thread_id=thread_id, **asked)
+            assert code == ("INVALID_ARGUMENT" if "plutonium" in asked["body"] else "PAYLOAD_TOO_LARGE")
+        kept = [
+            await bridge.ask(OPERATOR, "get_thread", thread_id=thread_id),
+            await bridge.ask(OPERATOR, "read_messages", thread_id=thread_id),
+            await bridge.store.triggers(thread_id),
+            await bridge.store.findings(thread_id),
+            await bridge.store.thread(thread_id),
+            await bridge.audit(),
+        ]
+        assert "AKIA" not in repr(kept)
+        assert "plutonium" not in repr(kept)
+        assert "[removed]" in repr(kept)
+
+    play(place, scene, Rules(limits=QUIET.limits, filters=filters))
 
 
 def test_heartbeats_are_kept_and_audited_when_something_changes(place: str) -> None:

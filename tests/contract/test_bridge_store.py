@@ -466,6 +466,19 @@ async def test_a_thread_is_made_once(store: Store) -> None:
     assert "thief" not in {p.agent_id for p in await store.participants(thread_id)}
 
 
+async def test_tables_of_a_newer_release_are_noticed(store: Store, place: str) -> None:
+    if "://" in place:
+        with psycopg.connect(place, autocommit=True) as migrated:
+            migrated.execute(b"INSERT INTO kloros_schema (version) VALUES (99)")
+    else:
+        migrated_connection = sqlite3.connect(place)
+        migrated_connection.execute("PRAGMA user_version = 99")
+        migrated_connection.close()
+    with pytest.raises(Refused) as refused:
+        await store.check()
+    assert refused.value.rule == "store.outdated"
+
+
 async def test_it_answers_and_counts(store: Store) -> None:
     await store.check()
     before = store.figures()

@@ -341,6 +341,17 @@ async def test_a_commit_whose_answer_is_lost_is_found_and_not_made_twice(
 
 @pytest.mark.anyio
 @pytest.mark.xdist_group("postgres")
+async def test_closing_always_ends(cluster: Cluster) -> None:
+    """Whatever it is about just then: telling others of a post, above all."""
+    place = cluster.new_database()
+    async with asyncio.timeout(DEADLINE):
+        for _ in range(60):
+            async with store_at(place) as store:
+                await opened_thread(store)
+
+
+@pytest.mark.anyio
+@pytest.mark.xdist_group("postgres")
 async def test_it_hears_others_again_when_its_connection_was_cut(cluster: Cluster) -> None:
     place = cluster.new_database()
     async with store_at(place) as store, asyncio.timeout(DEADLINE):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestration.bridge import guards
@@ -61,6 +61,7 @@ def test_a_thread_is_blocked_exactly_after_so_many_turns_without_a_new_type(stor
 
 
 @given(st.lists(TURNS, max_size=40), st.integers(1, 4))
+@example([Event("finding_reported", "F-1")] * 8, 3)
 def test_a_finding_blocks_its_thread_at_every_so_many_claims(story: list[Event | None], most: int) -> None:
     limits = Limits(max_turns=0, max_repeats=most)
     known: dict[str, Finding] = {}

@@ -12,6 +12,7 @@ from orchestration.bridge.caller import Caller, Role
 from orchestration.bridge.commanding.desk import GUARD, Desk, caught, deferred, failing
 from orchestration.bridge.commanding.threads import status_message
 from orchestration.bridge.filtering import Judge
+from orchestration.bridge.filters import Filters
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.bridge.state import Change, Facts, Post, Progress, ThreadRow
 from orchestration.bridge.thread import check_open
@@ -46,7 +47,9 @@ class MessageCommands(Desk):
     async def post_message(self, caller: Caller, asked: wire.PostMessage) -> wire.MessagePosted:
         """Post a message, to all or to one participant; a repeat under the same key answers with the first."""
         post = _Posting(self, caller, asked)
-        await post.judged(self.rules.judge)
+        if self.rules.judge is not None:
+            await self.readable(caller, "post_message", asked.thread_id)  # nobody else keeps the program busy
+            await post.judged(self.rules.judge)
         posted = await self.in_thread(
             caller,
             "post_message",
@@ -195,18 +198,29 @@ class _Posting:
             self._check_kind,
         )
         self._digest = deferred(lambda: message.digest(asked))
-        self._kept = deferred(self._keep(desk))
-        self.event = message.event_of(asked.kind, asked.metadata, in_reply_to=asked.in_reply_to, message_id=self._message_id)
+        self._kept = deferred(partial(self._keep, desk.rules.filters))
+        self.event = self._event()
 
-    def _keep(self, desk: Desk) -> Any:
-        return lambda: desk.rules.filters.message(self._asked.body, self._asked.metadata)
+    def _keep(self, filters: Filters) -> tuple[str, dict[str, Any]]:
+        """Give body and metadata as they are kept; what a filter makes of them must fit as well."""
+        self._check()
+        body, metadata = filters.message(self._asked.body, self._asked.metadata)
+        if filters.patterns:
+            message.check_text("body", body, limit=wire.MAX_BODY)
+            message.check_metadata(metadata)
+        return body, metadata
 
-    async def judged(self, judge: Judge | None) -> None:
-        """Have a program look at the texts, if there is one and nothing is wrong with them so far."""
-        if judge is None:
-            return
+    def _event(self) -> message.Event | None:
         try:
-            self._check()
+            _, metadata = self._kept()
+        except Refused:
+            return None
+        asked = self._asked
+        return message.event_of(asked.kind, metadata, in_reply_to=asked.in_reply_to, message_id=self._message_id)
+
+    async def judged(self, judge: Judge) -> None:
+        """Have a program look at the texts, if nothing is wrong with them so far."""
+        try:
             body, metadata = self._kept()
             await judge.check(body, metadata)
         except Refused as refusal:
@@ -286,7 +300,14 @@ class _Posting:
         if why:
             posts.append(
                 status_message(
-                    facts, row, message_id=self._notice_id, sender=GUARD, status=status, reason=why, seq=written.seq + 1
+                    facts,
+                    row,
+                    message_id=self._notice_id,
+                    sender=GUARD,
+                    status=status,
+                    reason=why,
+                    traceparent=caller.traceparent,
+                    seq=written.seq + 1,
                 )
             )
             notes.append(

@@ -151,9 +151,14 @@ class ThreadCommands(Desk):
             if not is_changed:
                 return Change(answer=answer, audit=(told,))
             said = status_message(
-                facts, row, message_id=message_id, sender=caller.agent_id, status=asked.status, reason=reason
+                facts,
+                row,
+                message_id=message_id,
+                sender=caller.agent_id,
+                status=asked.status,
+                reason=reason,
+                traceparent=caller.traceparent,
             )
-            said = replace(said, message=said.message.model_copy(update={"traceparent": caller.traceparent}))
             return Change(answer=answer, status=(asked.status, reason), progress=Progress(), posts=(said,), audit=(told,))
 
         done = await self.in_thread(caller, "update_thread_status", asked.thread_id, plan)
@@ -170,6 +175,7 @@ def status_message(
     sender: str,
     status: wire.ThreadStatus,
     reason: str,
+    traceparent: str,
     seq: int | None = None,
 ) -> Post:
     """Write the system message that tells the thread where it stands from now on."""
@@ -183,6 +189,7 @@ def status_message(
         body=f"{row.status} → {status}" + (f": {reason}" if reason else ""),
         metadata={"event_type": kind, "from": row.status.value, "to": status.value, "reason": reason},
         created_at=facts.now,
+        traceparent=traceparent,
     )
     return Post(message=message, thread_status=status)
 

@@ -40,7 +40,8 @@ from orchestration.bridge.store.sqlite import utc_now
 from orchestration.bridge.store.verification import verified
 from orchestration.bridge.wire import AuditEntry, Message, Participant, ThreadListed, ThreadStatus
 from orchestration.bridge.words import words
-from orchestration.store.postgres import CONNECT_SECONDS, Connection, connected, migrate, query
+from orchestration.host import tasks
+from orchestration.store.postgres import PATIENCE, SCHEMA_VERSION, Connection, connected, migrate, query
 
 _LANES = 4
 _READERS = 8
@@ -271,8 +272,11 @@ class PostgresStore:
         await counting.count(self._rows, "census_postgres.posted", tally)
 
     async def check(self) -> None:
-        """Ask for a thread that is not there."""
-        await self._rows("bridge.thread", thread_id="")
+        """Ask whether the tables are still those of this program."""
+        (found,) = await self._rows("postgres.schema_version")
+        if found["version"] != SCHEMA_VERSION:
+            told = "another release has changed the store's tables; restart the service to run that one"
+            raise Refused(Code.UNAVAILABLE, told, rule="store.outdated", retry_after=10)
 
     def figures(self) -> Mapping[str, float]:
         """Count."""
@@ -293,10 +297,7 @@ class PostgresStore:
         """Commit what waits, and close every connection."""
         for lane in self._lanes:
             await lane.finish()
-        for task in [*self._tasks, *([self._probing] if self._probing else [])]:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        await tasks.end([*self._tasks, *([self._probing] if self._probing else [])])
         for lane in self._lanes:
             await lane.let_go()
         await self._pool.close()
@@ -330,7 +331,7 @@ class PostgresStore:
                 "prepare_threshold": None,
                 "row_factory": psycopg.rows.dict_row,
                 "cursor_factory": psycopg.AsyncClientCursor,
-                "connect_timeout": CONNECT_SECONDS,
+                **PATIENCE,
                 "client_encoding": "UTF8",
             },
             min_size=1,
@@ -375,7 +376,8 @@ class PostgresStore:
                             raise
                         dead = error
             except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed, OSError) as error:
-                if isinstance(error, _TRANSIENT):
+                busy = isinstance(error, PoolTimeout) and self._pool.get_stats().get("pool_size", 0) >= _READERS
+                if busy or isinstance(error, _TRANSIENT):
                     raise unavailable(error) from error
                 raise self.lost(error) from error
         raise self.lost(dead)

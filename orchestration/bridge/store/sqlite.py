@@ -42,6 +42,7 @@ from orchestration.bridge.store.recent import Recent, RecentRates
 from orchestration.bridge.store.verification import verified
 from orchestration.bridge.wire import AuditEntry, Message, Participant, ThreadListed, ThreadStatus
 from orchestration.bridge.words import words
+from orchestration.host import tasks
 from orchestration.store.port import Value
 from orchestration.store.queries import sql
 from orchestration.store.sqlite import SCHEMA_VERSION, SqliteDatabase, uri
@@ -255,9 +256,7 @@ class SqliteStore:
 
     async def close(self) -> None:
         """Commit what waits, and close the file."""
-        self._watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._watching
+        await tasks.end([self._watching])
         await asyncio.to_thread(self._writer.close)
         await asyncio.to_thread(self._readers.close)
 

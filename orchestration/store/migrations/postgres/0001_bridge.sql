@@ -264,7 +264,8 @@ BEGIN
 END $$;
 
 -- Returns a thread, the reader's place in it, and its next messages as JSON in the words of the wire, without those meant
--- for others unless it sees all. Written out, for it takes 200 µs for 50 messages where json_build_object takes 500; ids and kinds are ours, and need no quoting.
+-- for others unless it sees all. Written out, for it takes 200 µs for 50 messages where json_build_object takes 500; ids and
+-- kinds are ours, and need no quoting.
 CREATE FUNCTION bridge_read(
     id text, reader text, since bigint, many bigint, sees_all boolean, OUT place json, OUT messages text, OUT last bigint)
 LANGUAGE plpgsql STABLE AS $$
