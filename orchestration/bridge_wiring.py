@@ -31,6 +31,7 @@ from orchestration.host.journal import Event, Priority, log
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
+    from orchestration.bridge.mcp.face import Names
     from orchestration.bridge.port import Store
     from orchestration.settings import Settings
 
@@ -90,11 +91,17 @@ class Bridge:
     _store: Store
     _face: Face
 
-    def __init__(self, settings: Settings, *, admits: Callable[[str, str], bool]) -> None:
-        """Take the settings; `admits` tells whether a `Host` and an `Authorization` may read the metrics."""
+    def __init__(self, settings: Settings, *, admits: Callable[[str, str], bool], names: Names) -> None:
+        """Take the settings.
+
+        Args:
+            admits: tells whether a `Host` and an `Authorization` may read the metrics.
+            names: under which MCP may be asked.
+        """
         self._settings = settings
         self._admits = admits
-        self._keys = _keys(settings)
+        self._names = names
+        self._keys = keys(settings)
         issuer, audience = trust(settings)
         self._verifier = Verifier(self._keys, issuer=issuer, audience=audience, now=time.time)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -121,6 +128,7 @@ class Bridge:
             checks=self._checks,
             jwks=self._jwks,
             admits=self._admits,
+            names=self._names,
         )
         self._face.measures.figures = self._figures
         self._face.measures.add(self._measured)
@@ -168,7 +176,8 @@ class Bridge:
         return {**keys, **{f"store_{name}": value for name, value in self._store.figures().items()}}
 
 
-def _keys(settings: Settings) -> LocalKeys | RemoteKeys:
+def keys(settings: Settings) -> LocalKeys | RemoteKeys:
+    """Return the keys that tokens are verified with; they want to be run."""
     bridge = settings.bridge
     if not bridge.auth_jwks_url:
         return LocalKeys(ring(settings), now=time.time)

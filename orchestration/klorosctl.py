@@ -57,6 +57,7 @@ COMMANDS: Mapping[str, str] = {
     "override-close-thread": "threads",
     "audit": "audit",
     "token": "token",
+    "mcp": "mcp",
     "db": "db",
     "doctor": "doctor",
     "readiness": "readiness",

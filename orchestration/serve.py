@@ -163,7 +163,7 @@ def _with_bridge(
     def admits(host: str, authorization: str) -> bool:
         return admission.knows(host) and admission.admits(authorization)
 
-    bridge = bridge_wiring.Bridge(settings, admits=admits)
+    bridge = bridge_wiring.Bridge(settings, admits=admits, names=admission)
 
     def stop() -> None:
         bridge.stop()

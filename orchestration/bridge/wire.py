@@ -80,14 +80,14 @@ class EventType(StrEnum):
 
 
 class _Request(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
     schema_version: Literal[1] = 1
     """The wire's major version; a newer one is refused."""
 
 
 class _Answer(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Participant(_Answer):
@@ -118,7 +118,8 @@ class Message(_Answer):
 
 
 class CreateThread(_Request):
-    workspace_id: WorkspaceId
+    workspace_id: WorkspaceId | None = None
+    """Must be the verified identity's when it is given."""
     title: Annotated[str, Field(min_length=1, max_length=MAX_TITLE, examples=["Review of the retry patch"])]
     type: ThreadType = ThreadType.CONVERSATION
     participants: Annotated[tuple[AgentId, ...], Field(max_length=64, examples=[["executioner", "reviewer"]])] = ()

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -23,12 +23,16 @@ from orchestration.bridge.auth.jwks import Key, keys_of
 from orchestration.bridge.auth.tokens import Verifier
 from orchestration.bridge.caller import Caller
 from orchestration.bridge.http.face import Face
+from orchestration.bridge.mcp.face import Names
 from orchestration.bridge.methods import METHODS
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.host import listening
 from orchestration.host.notify import Notifier
 from orchestration.serving.fast import FastProtocol
 from orchestration.serving.process import Server
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 THREAD = "thr_" + "0" * 32
 AT = datetime(2026, 11, 21, 8, tzinfo=UTC)
@@ -251,7 +255,13 @@ class Bridged:
 
 @asynccontextmanager
 async def bridged(
-    commands: Any = None, *, verifier: Verifier | None = None, heartbeat: float = 15.0, checks: Any = None
+    commands: Any = None,
+    *,
+    verifier: Verifier | None = None,
+    heartbeat: float = 15.0,
+    checks: Any = None,
+    names: Names | None = None,
+    refuse: Any = None,
 ) -> AsyncIterator[Bridged]:
     """Serve a face, over commands in memory if there are no others."""
     key = SigningKey("k-1")
@@ -261,10 +271,25 @@ async def bridged(
     async def fine() -> Mapping[str, str]:
         return {"store": "", "keys": ""}
 
-    face = Face(given, verifies, checks=checks or fine, jwks=lambda: {"keys": [key.jwk()]}, heartbeat=heartbeat)
+    face = Face(
+        given,
+        verifies,
+        checks=checks or fine,
+        jwks=lambda: {"keys": [key.jwk()]},
+        heartbeat=heartbeat,
+        names=names,
+        refuse=refuse,
+    )
+    async with served(face, face) as port:
+        yield Bridged(face, given, verifies, key, port)
+
+
+@asynccontextmanager
+async def served(face: Face, app: ASGIApp) -> AsyncIterator[int]:
+    """Serve an application on loopback that leads to a face; gives the port."""
     listens = listening.listen("127.0.0.1", 0)
     server = Server(
-        face,
+        app,
         traffic=face,
         notifier=Notifier({}),
         idle_exit=None,
@@ -274,9 +299,8 @@ async def bridged(
     )
     server.capture_signals = _no_signals  # type: ignore[method-assign]  # they are pytest's
     serving = asyncio.create_task(server.serve(list(listens.sockets)))
-    port = listens.sockets[0].getsockname()[1]
     try:
-        yield Bridged(face, given, verifies, key, port)
+        yield listens.sockets[0].getsockname()[1]
     finally:
         server.should_exit = True
         await asyncio.wait_for(serving, 15)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from orchestration.bridge.http.measures import Measures
     from orchestration.bridge.methods import Method
 
-_TRACEPARENT: Final = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 MOST_POLLS: Final = 512
 Refuse: TypeAlias = Callable[[Caller, str, Refused], Awaitable[object]]
 
@@ -51,7 +51,7 @@ class Commanding:
     ) -> None:
         """Take an object with one coroutine function for each method, under its name; `refuse` audits, and raises."""
         self._refuse = refuse
-        self._commands: Mapping[str, _Command] = {one.name: _Command(one, _best(commands, one.name)) for one in methods}
+        self._commands: Mapping[str, _Command] = {one.name: _Command(one, best(commands, one.name)) for one in methods}
         self._verifier = verifier
         self._measures = measures
 
@@ -66,18 +66,34 @@ class Commanding:
             raise HTTPException(405, headers={"Allow": "POST"})
         caller = await admitted(here, self._verifier)
         try:
-            asked = command.asks.validate_json(await body.read(scope, receive), strict=True)
-        except (ValidationError, Refused) as error:
-            refused = body.invalid(error) if isinstance(error, ValidationError) else error
-            if self._refuse is not None:
-                await self._refuse(caller, command.name, refused)
+            raw = await body.read(scope, receive)
+        except Refused as refused:
+            await self._note(caller, command, refused)
+            raise
+        await here.answer(200, await self._carried_out(here, command, raw, caller))
+
+    async def carry_out(self, here: Exchange, name: str, raw: bytes) -> bytes:
+        """Have a method carried out, from JSON to JSON, for whoever the exchange is with; for other faces than this."""
+        assert here.caller is not None
+        return await self._carried_out(here, self._commands[name], raw, here.caller)
+
+    async def _carried_out(self, here: Exchange, command: _Command, raw: bytes, caller: Caller) -> bytes:
+        try:
+            asked = command.asks.validate_json(raw, strict=True)
+        except ValidationError as error:
+            refused = body.invalid(error)
+            await self._note(caller, command, refused)
             raise refused from None
         here.thread_id = getattr(asked, "thread_id", None)
         if isinstance(asked, ReadMessages) and asked.wait_seconds:
             answer = await self._waited(here, command, asked, caller)
         else:
             answer = await command.call(caller, asked)
-        await here.answer(200, answer if isinstance(answer, bytes) else command.answers.dump_json(answer))
+        return answer if isinstance(answer, bytes) else command.answers.dump_json(answer)
+
+    async def _note(self, caller: Caller, command: _Command, refused: Refused) -> None:
+        if self._refuse is not None:
+            await self._refuse(caller, command.name, refused)
 
     async def _waited(self, here: Exchange, command: _Command, asked: BaseModel, caller: Caller) -> BaseModel | bytes:
         here.waits = True
@@ -92,7 +108,7 @@ class Commanding:
         return answer
 
 
-def _best(commands: object, name: str) -> Any:
+def best(commands: object, name: str) -> Any:
     """Return the command, or the one that gives its answer as JSON already, where there is such a one."""
     return getattr(commands, f"{name}_text", None) or getattr(commands, name)
 
@@ -104,7 +120,6 @@ async def admitted(here: Exchange, verifier: Verifier) -> Caller:
         Rejected, KeysUnavailable
     """
     identity = await verifier.verify(requests.header(here.scope, b"authorization"))
-    trace = requests.header(here.scope, b"traceparent")
     here.caller = Caller(
         agent_id=identity.agent_id,
         workspace_id=identity.workspace_id,
@@ -112,6 +127,11 @@ async def admitted(here: Exchange, verifier: Verifier) -> Caller:
         request_id=here.request_id,
         session_id=identity.session_id,
         token_id=identity.token_id,
-        traceparent=trace.decode() if _TRACEPARENT.fullmatch(trace) else "",
+        traceparent=traceparent(requests.header(here.scope, b"traceparent").decode("latin-1")),
     )
     return here.caller
+
+
+def traceparent(given: object) -> str:
+    """Return a W3C trace context if it is well-formed, else an empty text."""
+    return given if isinstance(given, str) and _TRACEPARENT.fullmatch(given) else ""

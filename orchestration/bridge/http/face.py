@@ -21,6 +21,7 @@ from orchestration.bridge.http.commanding import Commanding, Refuse
 from orchestration.bridge.http.exchange import Exchange, of
 from orchestration.bridge.http.measures import Measures
 from orchestration.bridge.http.streaming import Streaming
+from orchestration.bridge.mcp.face import McpFace, Names
 from orchestration.bridge.methods import METHODS
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.host.journal import Event, Priority, log
@@ -55,6 +56,7 @@ class Face:
         refuse: Refuse | None = None,
         beside: Sequence[BaseRoute] = (),
         admits: Callable[[str, str], bool] = lambda _host, _authorization: True,
+        names: Names | None = None,
         heartbeat: float = 15.0,
     ) -> None:
         """Put it together.
@@ -64,6 +66,7 @@ class Face:
             checks: what `/ready` asks; by name what is wrong, or an empty text.
             jwks: the public keys of this host's own issuer; none where tokens come from elsewhere.
             admits: whether who asks under this `Host`, with this `Authorization`, may read the metrics.
+            names: under which names MCP may be asked, and which pages are ours; None for any, and none.
             refuse: takes note, in the audit, of what a verified caller asked in a form that no method takes; and raises it.
             beside: further routes, asked last. heartbeat: seconds between two signs of life on an event stream.
         """
@@ -71,12 +74,17 @@ class Face:
         self._checks = checks
         self._jwks = jwks
         self._admits = admits
+        commanding = Commanding(commands, methods, verifier, self.measures, refuse)
+        tools = McpFace(
+            methods, verifier, carry_out=commanding.carry_out, refusal=self._refusal, names=names
+        )
         self._streaming = Streaming(commands.read_messages, verifier, self.measures, heartbeat=heartbeat)
         self._described = openapi.description(methods)
         self._page = page.of(self._described)
         self._router = Router(
             [
-                Route("/v1/mcp/{method}", Commanding(commands, methods, verifier, self.measures, refuse)),
+                Route("/v1/mcp/{method}", commanding),
+                Route("/mcp", tools),
                 Route("/v1/threads/{thread_id}/events", self._streaming),
                 self._document("/health", "health", self._health),
                 self._document("/ready", "ready", self._ready),
@@ -124,6 +132,11 @@ class Face:
             _tell(exchange, method, seconds)
 
     async def _refuse(self, error: Exception, exchange: Exchange) -> None:
+        refused = self._refusal(error, exchange)
+        allow = dict(error.headers or {}).get("Allow", "") if isinstance(error, HTTPException) else ""
+        await errors.answer(refused, exchange, status=405 if refused.rule == "http.method" else None, allow=allow)
+
+    def _refusal(self, error: Exception, exchange: Exchange) -> Refused:
         refused = errors.refusal(error)
         if refused is None:
             _tell_defect(exchange)
@@ -132,8 +145,7 @@ class Face:
         self.measures.failed(refused.code)
         if refused.code is Code.UNAUTHORIZED:
             self.measures.not_taken(refused.rule)
-        allow = dict(error.headers or {}).get("Allow", "") if isinstance(error, HTTPException) else ""
-        await errors.answer(refused, exchange, status=405 if refused.rule == "http.method" else None, allow=allow)
+        return refused
 
     def _document(self, path: str, operation: str, answer: Callable[[Request], Awaitable[Response]]) -> Route:
         async def answered(request: Request) -> Response:

@@ -64,8 +64,10 @@ class Admission:
 
     def knows(self, host: str) -> bool:
         """Tell whether the server may be asked under this `Host`; an empty one comes from no browser."""
-        if self._digest is not None or not host:
-            return True
+        return self._digest is not None or not host or self.is_own_name(host)
+
+    def is_own_name(self, host: str) -> bool:
+        """Tell whether a host, with or without a port, is this one."""
         name = _name(host)
         try:
             return ipaddress.ip_address(name).is_loopback
