@@ -64,7 +64,6 @@ COMMANDS: Mapping[str, str] = {
     "autonomous": "autonomous",
     "migrate-legacy": "legacy",
     "backup": "backup",
-    "db": "db",
     "rollback-rollout": "rollout",
     "config": "config",
     "completion": "completion",

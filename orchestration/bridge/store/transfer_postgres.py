@@ -13,7 +13,7 @@ from psycopg.rows import dict_row
 from orchestration.bridge.store import rows
 from orchestration.bridge.store.transfer import Table, plain, with_words
 from orchestration.errors import StoreUnreachable
-from orchestration.store.postgres import CONNECT_SECONDS, query
+from orchestration.store.postgres import PATIENCE, query
 
 _AT_ONCE: Final = 1000
 _HINT: Final = "check KLR_DATABASE_URL, and that the server runs and lets this user in"
@@ -36,8 +36,8 @@ class PostgresSide:
                 prepare_threshold=None,
                 row_factory=dict_row,
                 cursor_factory=psycopg.ClientCursor,
-                connect_timeout=CONNECT_SECONDS,
                 client_encoding="UTF8",
+                **PATIENCE,
             )
             if filled:
                 self._connection.execute(query("transfer_postgres.patience"))
@@ -96,7 +96,7 @@ def schema_of(url: str) -> int:
     Raises:
         StoreUnreachable
     """
-    with told(), psycopg.connect(url, autocommit=True, row_factory=dict_row, connect_timeout=CONNECT_SECONDS) as connection:
+    with told(), psycopg.connect(url, autocommit=True, row_factory=dict_row, **PATIENCE) as connection:
         there = connection.execute(query("transfer_postgres.has_schema")).fetchone()
         if there is None or not there["there"]:
             return 0
