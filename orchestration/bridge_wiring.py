@@ -20,7 +20,6 @@ from orchestration.bridge.auth.ring import Ring
 from orchestration.bridge.auth.tokens import Verifier
 from orchestration.bridge.census import Tally
 from orchestration.bridge.commands import Commands
-from orchestration.bridge.http.face import Face
 from orchestration.bridge.http.threads_measured import ThreadsMeasured
 from orchestration.bridge.refusal import Refused
 from orchestration.bridge.telling import Teller
@@ -31,6 +30,7 @@ from orchestration.host.journal import Event, Priority, log
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
+    from orchestration.bridge.http.face import Face
     from orchestration.bridge.mcp.face import Names
     from orchestration.bridge.port import Store
     from orchestration.settings import Settings
@@ -119,6 +119,8 @@ class Bridge:
         Raises:
             StoreUnreachable, Unwritable: of the store.
         """
+        from orchestration.bridge.http.face import Face  # with MCP's SDK, which no command of klorosctl is to wait for
+
         self._store = await store(self._settings)
         carried_out = commands(self._settings, self._store)
         self._face = Face(
