@@ -2,7 +2,8 @@
 
 Whoever records a cycle's end looks through its output first, once, and notes what it saw together with that end; no tick
 opens a log for it later. Bounded: the search runs in a process of its own (`line_search.py`), which may take `MOST_SECONDS`
-for each rule, and `MOST_TOGETHER` for all. A rule that takes longer has seen nothing, and is told.
+for each rule, and `MOST_TOGETHER` for all; under the tick's lock, which is held for deciding only, `UNDER_THE_LOCK` for all.
+A rule that takes longer has seen nothing, and is told.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from orchestration.settings import Settings
 
 MOST_SECONDS: Final = 10.0
-MOST_TOGETHER: Final = 30.0  # less than a tick may take (TimeoutStartSec= of its unit)
+MOST_TOGETHER: Final = 30.0
+UNDER_THE_LOCK: Final = 1.0
 # by its file and without site: it needs nothing but the standard library, and begins in half the time
 _SEARCH: Final = (sys.executable, "-I", "-S", os.path.join(os.path.dirname(__file__), "line_search.py"))
 
@@ -47,17 +49,20 @@ class Seen(NamedTuple):
 NOTHING: Final = Seen({})
 
 
-def of_cycle(cycle: Cycle, settings: Settings) -> Seen:
-    """Look through a cycle's output for what the observer's rules watch; not where no tick would ask them."""
+def of_cycle(cycle: Cycle, settings: Settings, *, within: float = MOST_TOGETHER) -> Seen:
+    """Look through a cycle's output for what the observer's rules watch; not where no tick would ask them.
+
+    It takes at most `within` seconds.
+    """
     if cycle.origin.cause is Cause.DIRECT:
         return NOTHING
     patterns = {name: rule.pattern for name, rule in settings.observer.rules.items() if rule.enabled and rule.pattern}
-    seen = look(artifacts.output_path(artifacts.cycle_dir(settings.cycles_dir, cycle.cycle)), patterns)
+    seen = look(artifacts.output_path(artifacts.cycle_dir(settings.cycles_dir, cycle.cycle)), patterns, within=within)
     for rule in seen.unfinished:
         log(
             Event.OUTPUT_UNSEARCHED,
             f"the rule {rule} has not looked through the output of cycle {cycle.cycle}: its pattern took more than"
-            f" {MOST_SECONDS:g} s, or all took more than {MOST_TOGETHER:g} s; make [observer.rules.{rule}] pattern simpler",
+            f" {MOST_SECONDS:g} s, or all took more than {within:g} s; make [observer.rules.{rule}] pattern simpler",
             priority=Priority.WARNING,
             cycle=cycle.cycle,
             rule=rule,
@@ -65,12 +70,12 @@ def of_cycle(cycle: Cycle, settings: Settings) -> Seen:
     return seen
 
 
-def look(output: str, patterns: Mapping[str, str]) -> Seen:
-    """Look through an output file for each rule's pattern. Never raises OSError."""
+def look(output: str, patterns: Mapping[str, str], *, within: float = MOST_TOGETHER) -> Seen:
+    """Look through an output file for each rule's pattern, for `within` seconds at most. Never raises OSError."""
     if not _is_something(output):
         return NOTHING
     left, found, slow = dict(patterns), dict[str, Sighting](), list[str]()
-    until = clock.monotonic() + MOST_TOGETHER
+    until = clock.monotonic() + within
     while left and (seconds := until - clock.monotonic()) > 0:
         done = _search(output, left, seconds)
         found |= done

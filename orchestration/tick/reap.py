@@ -29,7 +29,8 @@ def reap(kernel: Kernel) -> None:
         from orchestration.cycles import sightings
 
         orphan.end_processes(cycle)
-        orphan.record_lost(kernel.db, cycle, now=kernel.now(), seen=sightings.of_cycle(cycle, kernel.settings))
+        seen = sightings.of_cycle(cycle, kernel.settings, within=sightings.UNDER_THE_LOCK)
+        orphan.record_lost(kernel.db, cycle, now=kernel.now(), seen=seen)
     reaped = {Leftover.FOREIGN_LOCK: _foreign_locks(kernel), Leftover.TEMPORARY_FILE: litter.sweep(kernel)}
     if any(reaped.values()):
         with kernel.db.transaction():

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from orchestration.cycles import sightings
 from orchestration.exits import Exit
 from orchestration.host.lock import FileLock
-from orchestration.store.instants import to_text
+from orchestration.store.instants import from_text, to_text
 from tests.acceptance.host import Host, script
 
 RULE = 'watch = "promotions"\nintent = "alert_x"\n'
@@ -312,3 +313,19 @@ def test_the_output_of_a_lost_cycle_is_looked_through_by_whoever_finds_it(watche
     watched.decided()
     (one,) = made(watched)
     assert told(one) == ("alert_gpu_out_of_memory", 9, "gpu_out_of_memory")
+
+
+def test_a_pattern_without_end_does_not_hold_the_tick_s_lock_for_long(watched: Host) -> None:
+    watched.configure("[observer.rules.endless]\nwatch = 'output'\npattern = '(a+)+$'\nintent = 'alert_endless'\n")
+    watched.set(KLR_DREAM_COMMAND="true")
+    watched.intend("trigger_dream")
+    watched.decided()
+    output = watched.state / "cycles" / "cycle_00001" / "logs" / "output.log"
+    output.parent.mkdir(parents=True)
+    output.write_text("a" * 60 + "b\n")
+    watched.change("UPDATE cycles SET state = 'running', started_at = queued_at, runner = '{}'")
+    done = watched.tick()
+    assert "all took more than 1 s" in done.stderr
+    ((started, ended),) = watched.rows("SELECT started_at, ended_at FROM ticks ORDER BY tick DESC LIMIT 1")
+    took = from_text(str(ended)) - from_text(str(started))
+    assert took < timedelta(seconds=sightings.MOST_SECONDS / 2)

@@ -84,11 +84,10 @@ def test_a_pattern_that_backtracks_is_given_up_and_hinders_no_other(
     assert found.sightings == {name: Sighting(1, ("CRITICAL",)) for name in ("before", "critical")}
 
 
-def test_all_patterns_together_come_to_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sightings, "MOST_TOGETHER", 0.5)
+def test_all_patterns_together_come_to_an_end(tmp_path: Path) -> None:
     (tmp_path / "output.log").write_bytes(b"a" * 60 + b"!")
     begun = time.monotonic()
-    found = look(str(tmp_path / "output.log"), {f"slow{n}": "(a+)+$" for n in range(50)})
+    found = look(str(tmp_path / "output.log"), {f"slow{n}": "(a+)+$" for n in range(50)}, within=0.5)
     assert time.monotonic() - begun < 10
     assert len(found.unfinished) == 50
 
