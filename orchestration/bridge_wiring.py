@@ -18,10 +18,11 @@ from orchestration.bridge.auth.fetching import fetcher
 from orchestration.bridge.auth.keys import KeysUnavailable, LocalKeys, RemoteKeys
 from orchestration.bridge.auth.ring import Ring
 from orchestration.bridge.auth.tokens import Verifier
-from orchestration.bridge.census import Census, Tally
+from orchestration.bridge.census import Tally
 from orchestration.bridge.commands import Commands
-from orchestration.bridge.http.threads_measured import ThreadsMeasured
+from orchestration.bridge.http import tracing
 from orchestration.bridge.refusal import Refused
+from orchestration.bridge.telling import Teller
 from orchestration.errors import Usage
 from orchestration.host import clock, files, tasks
 from orchestration.host.journal import Event, Priority, log
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from orchestration.bridge.http.face import Face
+    from orchestration.bridge.http.threads_measured import ThreadsMeasured
     from orchestration.bridge.mcp.face import Names
     from orchestration.bridge.port import Store
     from orchestration.settings import Settings
@@ -89,6 +91,7 @@ class Bridge:
 
     _store: Store
     _face: Face
+    _measured: ThreadsMeasured
 
     def __init__(self, settings: Settings, *, admits: Callable[[str, str], bool], names: Names) -> None:
         """Take the settings.
@@ -105,7 +108,8 @@ class Bridge:
         self._verifier = Verifier(self._keys, issuer=issuer, audience=audience, now=time.time)
         self._tasks: set[asyncio.Task[None]] = set()
         self._tally = Tally()
-        self._measured = ThreadsMeasured(self._tally)
+        self._tracing = tracing.tracing(os.environ)
+        self._teller = Teller(os.path.join(settings.state_dir, wiring.STORE), self._tally)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -118,6 +122,7 @@ class Bridge:
             StoreUnreachable, Unwritable: of the store.
         """
         from orchestration.bridge.http.face import Face  # with MCP's SDK, which no command of klorosctl is to wait for
+        from orchestration.bridge.http.threads_measured import ThreadsMeasured
 
         self._store = await store(self._settings)
         carried_out = commands(self._settings, self._store)
@@ -128,9 +133,11 @@ class Bridge:
             checks=self._checks,
             jwks=self._jwks,
             admits=self._admits,
+            tracing=self._tracing,
             names=self._names,
         )
         self._face.measures.figures = self._figures
+        self._measured = ThreadsMeasured(self._tally)
         self._face.measures.add(self._measured)
         for work in (self._keys.run, self._watch_revocations, self._watch_threads):
             self._tasks.add(asyncio.create_task(_on_and_on(work)))
@@ -142,6 +149,9 @@ class Bridge:
     async def end(self) -> None:
         """End the rest, and let go of the store."""
         await tasks.end(self._tasks)
+        await self._teller.end()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close)
         await self._store.close()
 
     async def _watch_revocations(self) -> None:
@@ -151,10 +161,7 @@ class Bridge:
             await asyncio.sleep(_LOOK_AT_REVOKED)
 
     async def _watch_threads(self) -> None:
-        await watching.watch(self._store, self._tally, self._measured, self._tell)
-
-    async def _tell(self, census: Census) -> None:
-        """Let ticks and pages know how threads stand."""
+        await watching.watch(self._store, self._tally, self._measured, self._teller.tell)
 
     async def _checks(self) -> Mapping[str, str]:
         store, keys = "", ""

@@ -21,11 +21,11 @@ from orchestration.operator.console import Console, json_option
 from orchestration.operator.screen import size
 
 FOLDER = "backups"
+PREFIX, _SUFFIX = "kloros-", ".db"
 _FORGET = (  # table, a column that an older schema may lack, what to do
     ("baseline_versions", "retired_at", "UPDATE baseline_versions SET written = 0 WHERE retired_at IS NULL"),
     ("escrow", "written", "UPDATE escrow SET written = 0"),
 )
-_PREFIX, _SUFFIX = "kloros-", ".db"
 
 
 @click.command()
@@ -43,12 +43,9 @@ def backup(console: Console, *, keep: int) -> None:
         console.answer({"path": None, "schema": None, "removed": []}, lambda: [f"There is no store yet: {store}"])
         return
     files.make_folder(folder)
-    path = os.path.join(folder, f"{_PREFIX}{_stamp()}{_SUFFIX}")
+    path = new_path(folder, PREFIX)
     copy(store, path)
-    removed = _older(folder, keep)
-    for one in removed:
-        with suppress(FileNotFoundError):
-            os.unlink(one)
+    removed = remove_older(folder, PREFIX, keep)
     schema = schema_of(path)
     console.note("backup", f"copies the store to {path}")
     console.answer(
@@ -81,13 +78,15 @@ def copy(store: str, path: str) -> None:
         raise StoreUnreachable(f"{store} can't be copied to {path}: {error}", hint="df -h; klorosctl doctor") from error
 
 
-def set_back(store: str, path: str) -> str:
-    """Give a store the content of a copy; what it had is kept beside the copies, and its path returned.
+def set_back(store: str, path: str, folder: str = "") -> str:
+    """Give a store the content of a copy; what it had is kept in a folder, beside the copy if none is named.
+
+    Returns its path.
 
     Raises:
         StoreUnreachable: nothing was changed.
     """
-    kept = os.path.join(os.path.dirname(path), f"replaced-{_stamp()}{_SUFFIX}")
+    kept = os.path.join(folder or os.path.dirname(path), f"replaced-{_stamp()}{_SUFFIX}")
     copy(store, kept)
     try:
         with closing(_open(path, "ro")) as source, closing(_open(store, "rw")) as target:
@@ -120,9 +119,19 @@ def _forget_files(target: sqlite3.Connection) -> None:
     target.commit()
 
 
-def _older(folder: str, keep: int) -> list[str]:
-    names = sorted(name for name in os.listdir(folder) if name.startswith(_PREFIX) and name.endswith(_SUFFIX))
-    return [os.path.join(folder, name) for name in names[:-keep]]
+def new_path(folder: str, prefix: str) -> str:
+    """Name a copy that is made now."""
+    return os.path.join(folder, f"{prefix}{_stamp()}{_SUFFIX}")
+
+
+def remove_older(folder: str, prefix: str, keep: int) -> list[str]:
+    """Remove all copies of a kind but the newest; return their paths."""
+    names = sorted(name for name in os.listdir(folder) if name.startswith(prefix) and name.endswith(_SUFFIX))
+    removed = [os.path.join(folder, name) for name in names[:-keep]]
+    for one in removed:
+        with suppress(FileNotFoundError):
+            os.unlink(one)
+    return removed
 
 
 def _open(path: str, mode: str) -> sqlite3.Connection:
