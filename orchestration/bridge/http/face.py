@@ -75,9 +75,7 @@ class Face:
         self._jwks = jwks
         self._admits = admits
         commanding = Commanding(commands, methods, verifier, self.measures, refuse)
-        tools = McpFace(
-            methods, verifier, carry_out=commanding.carry_out, refusal=self._refusal, names=names
-        )
+        tools = McpFace(methods, verifier, carry_out=commanding.carry_out, refusal=self._refusal, names=names)
         self._streaming = Streaming(commands.read_messages, verifier, self.measures, heartbeat=heartbeat)
         self._described = openapi.description(methods)
         self._page = page.of(self._described)

@@ -31,6 +31,7 @@ from starlette.exceptions import HTTPException
 from orchestration.bridge.http import body, exchange
 from orchestration.bridge.http.commanding import admitted, traceparent
 from orchestration.bridge.mcp.server import server
+from orchestration.bridge.mcp.tools import result
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.serving import requests
 
@@ -83,7 +84,7 @@ class McpFace:
         self._carry_out = carry_out
         self._refusal = refusal
         self._names = names
-        self._server = server(methods, self._door_of)
+        self._server = server(methods, _door_of)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -120,15 +121,16 @@ class McpFace:
         version = requests.header(here.scope, _VERSION).decode("latin-1") or types.DEFAULT_NEGOTIATED_VERSION
         by_itself = version not in HANDSHAKE_PROTOCOL_VERSIONS
         if by_itself:
-            found = _route(here.scope, request)
-            if isinstance(found, types.ErrorData):
-                return self._failed(here, request.id, found, by_itself=True)
-            connection = Connection.from_envelope(found.protocol_version, found.client_info, found.client_capabilities)
+            route = _route(here.scope, request)
+            if isinstance(route, types.ErrorData):
+                return self._failed(here, request.id, route, by_itself=True)
+            connection = Connection.from_envelope(route.protocol_version, route.client_info, route.client_capabilities)
         else:
             connection = Connection.from_envelope(version, None, None)
-        context = _Context(request.id, ServerMessageMetadata(request_context=here))
+        door = _Door(here, self._carry_out, self._refusal)
+        context = _Context(request.id, ServerMessageMetadata(request_context=door))
         try:
-            result = await serve_one(
+            answer = await serve_one(
                 self._server, context, request.method, request.params, connection=connection, lifespan_state={}
             )
         except Exception as error:
@@ -136,7 +138,7 @@ class McpFace:
             if data is None:
                 raise
             return self._failed(here, request.id, data, by_itself=by_itself)
-        return to_json({"jsonrpc": "2.0", "id": request.id, "result": result}), 200
+        return door.with_data(to_json({"jsonrpc": "2.0", "id": request.id, "result": answer})), 200
 
     def _failed(
         self, here: Exchange, request_id: types.RequestId | None, error: types.ErrorData, *, by_itself: bool
@@ -150,36 +152,46 @@ class McpFace:
         answer, _ = self._failed(here, request_id, error, by_itself=False)
         await here.answer(400, answer)
 
-    def _door_of(self, ctx: ServerRequestContext[Any, Any]) -> _Door:
-        here = ctx.request
-        assert isinstance(here, exchange.Exchange)
-        return _Door(here, self._carry_out, self._refusal)
+
+def _door_of(ctx: ServerRequestContext[Any, Any]) -> _Door:
+    assert isinstance(ctx.request, _Door)
+    return ctx.request
 
 
 class _Door:
-    """A call that came by HTTP."""
+    """A call that came by HTTP.
 
-    __slots__ = ("_carry_out", "_here", "_refusal")
+    A tool's answer is JSON already. As the result's data it is put in at the very end: taken apart, looked at by the SDK and
+    written anew, fifty messages would cost more than all the rest of the request.
+    """
+
+    __slots__ = ("_carry_out", "_data", "_here", "_refusal")
 
     def __init__(self, here: Exchange, carry_out: CarryOut, refusal: Callable[[Exception, Exchange], Refused]) -> None:
         self._here, self._carry_out, self._refusal = here, carry_out, refusal
+        self._data = b""
 
     @property
     def request_id(self) -> str:
         """Of the HTTP request."""
         return self._here.request_id
 
-    async def carry_out(self, tool: Tool, raw: bytes, meta: Mapping[str, Any]) -> bytes:
+    async def carry_out(self, tool: Tool, raw: bytes, meta: Mapping[str, Any]) -> dict[str, Any]:
         """Do what is asked, as the token's holder."""
         here = self._here
         here.operation = f"mcp.{tool.name}"
-        if here.caller is not None and not here.caller.traceparent:
-            here.caller = replace(here.caller, traceparent=traceparent(meta.get("traceparent")))
-        return await self._carry_out(here, tool.name, raw)
+        if here.caller is not None and not here.caller.traceparent and (trace := traceparent(meta.get("traceparent"))):
+            here.caller = replace(here.caller, traceparent=trace)
+        self._data = await self._carry_out(here, tool.name, raw)
+        return result(self._data, with_data=False)
 
     def refusal(self, error: Exception) -> Refused:
         """Say what an error means."""
         return self._refusal(error, self._here)
+
+    def with_data(self, answer: bytes) -> bytes:
+        """Put the data into a JSON-RPC answer, whose last member is the result."""
+        return b'%b,"structuredContent":%b}}' % (answer[:-2], self._data) if self._data else answer
 
 
 @dataclass(slots=True)

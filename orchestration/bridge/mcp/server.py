@@ -38,8 +38,8 @@ class Door(Protocol):
     def request_id(self) -> str:
         """Names it in answer, log and audit."""
 
-    async def carry_out(self, tool: Tool, raw: bytes, meta: Mapping[str, Any]) -> bytes:
-        """Do what is asked, from JSON to JSON, as whoever asks. Raises: what `refusal` knows."""
+    async def carry_out(self, tool: Tool, raw: bytes, meta: Mapping[str, Any]) -> dict[str, Any]:
+        """Do what is asked in JSON, as whoever asks; returns the tool's result. Raises: what `refusal` knows."""
 
     def refusal(self, error: Exception) -> Refused:
         """Say what an error means for whoever asked, and tell log and metrics; a defect becomes INTERNAL."""
@@ -65,7 +65,7 @@ def server(methods: Sequence[Method], door_of: DoorOf) -> Server[Any]:
             raise MCPError(code=types.INVALID_PARAMS, message="there is no such tool; tools/list names them")
         door = door_of(ctx)
         try:
-            return tool.result(await door.carry_out(tool, to_json(params.arguments or {}), dict(ctx.meta or {})))
+            return await door.carry_out(tool, to_json(params.arguments or {}), ctx.meta or {})
         except Exception as error:
             return refused(door.refusal(error), door.request_id)
 

@@ -20,6 +20,7 @@ from orchestration.bridge.caller import Caller
 from orchestration.bridge.http import body, errors
 from orchestration.bridge.http.commanding import best, traceparent
 from orchestration.bridge.mcp.server import server
+from orchestration.bridge.mcp.tools import result
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.host.journal import Event, Priority, log
 
@@ -61,7 +62,7 @@ class _Door:
     began: float = 0.0
     caller: Caller | None = None
 
-    async def carry_out(self, tool: Tool, raw: bytes, meta: Mapping[str, Any]) -> bytes:
+    async def carry_out(self, tool: Tool, raw: bytes, meta: Mapping[str, Any]) -> dict[str, Any]:
         """Do what is asked."""
         self.tool, self.began = tool.name, time.monotonic()
         self.caller = await self.identify(self.request_id, traceparent(meta.get("traceparent")))
@@ -73,7 +74,7 @@ class _Door:
             raise refused from None
         answer = tool.answered(await best(self.commands, tool.name)(self.caller, asked))
         self._tell(Event.REQUEST_ANSWERED, "answered", Priority.INFO)
-        return answer
+        return result(answer)
 
     def refusal(self, error: Exception) -> Refused:
         """Say what an error means."""

@@ -54,12 +54,17 @@ class Tool:
         """Write an answer as JSON, if it is not that already."""
         return answer if isinstance(answer, bytes) else self._answers.dump_json(answer)
 
-    @staticmethod
-    def result(text: bytes) -> dict[str, Any]:
-        """Write an answer for a client: as data, and as text for one that knows no other."""
-        content = [{"type": "text", "text": text.decode()}]
-        data = from_json(text, cache_strings="keys")
-        return {"content": content, "structuredContent": data, "isError": False, "resultType": "complete"}
+
+def result(text: bytes, *, with_data: bool = True) -> dict[str, Any]:
+    """Write an answer for a client: as text for one that knows no other, and as data, unless somebody else adds that."""
+    found: dict[str, Any] = {
+        "content": [{"type": "text", "text": text.decode()}],
+        "isError": False,
+        "resultType": "complete",
+    }
+    if with_data:
+        found["structuredContent"] = from_json(text)
+    return found
 
 
 def tools(methods: Iterable[Method]) -> dict[str, Tool]:
