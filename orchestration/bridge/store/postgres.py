@@ -395,16 +395,18 @@ class PostgresStore:
         self._news.announce({row["thread_id"]: row["last_seq"] for row in found})
 
     async def _listen(self) -> None:
-        """Hear what other processes tell; behind a pooler that loses it, only `_watch` remains."""
+        """Hear what other processes tell. A pooler keeps no session that listens: behind one, only `_watch` remains."""
         while True:
             with suppress(psycopg.Error, OSError, Refused):
                 async with await self.connected() as connection:
+                    cursor = await connection.execute(query("bridge_postgres.session"))
+                    if cast("Any", await cursor.fetchone())["pid"] != connection.info.backend_pid:
+                        return
                     await connection.execute(query("bridge_postgres.listen"))
-                    await self._rows("bridge_postgres.notify", news="{}")  # that it is heard proves that others are
+                    self._listening = True
                     await self._look_for_news()
                     async for told in connection.notifies():
                         if told.channel == _CHANNEL:
-                            self._listening = True
                             self._news.announce(json.loads(told.payload))
             self._listening = False
             await asyncio.sleep(_LOOK_SECONDS[0])

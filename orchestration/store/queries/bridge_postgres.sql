@@ -40,6 +40,10 @@ SELECT thread_id, last_seq FROM bridge_threads WHERE thread_id IN (SELECT json_a
 -- Tell the other processes which threads have news: a hint, sent after the commit, for its lock would queue up commits.
 SELECT pg_notify('kloros_bridge', :news);
 
+-- name: bridge_postgres.session
+-- Give which session answers: behind a pooler another one than the connection was told of.
+SELECT pg_backend_pid() AS pid;
+
 -- name: bridge_postgres.listen
 -- Hear of news from other processes.
 LISTEN kloros_bridge;
