@@ -106,6 +106,8 @@ class Bridge:
         self._tasks: set[asyncio.Task[None]] = set()
         self._tally = Tally()
         self._measured = ThreadsMeasured(self._tally)
+        self.crowded: Callable[[], bool] = lambda: False
+        """Whether more connections are open than are served."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -128,6 +130,7 @@ class Bridge:
             admits=self._admits,
             names=self._names,
         )
+        self._face.crowded = self.crowded
         self._face.measures.figures = self._figures
         self._face.measures.add(self._measured)
         for work in (self._keys.run, self._watch_revocations, self._watch_threads):
@@ -141,6 +144,7 @@ class Bridge:
         """End the rest, and let go of the store."""
         await tasks.end(self._tasks)
         await self._store.close()
+        await asyncio.to_thread(self._face.end)
 
     async def _watch_revocations(self) -> None:
         while True:
@@ -173,7 +177,8 @@ class Bridge:
         remote = self._keys if isinstance(self._keys, RemoteKeys) else None
         age = remote.age if remote else None
         keys = {} if age is None else {"keys_age_seconds": age}
-        return {**keys, **{f"store_{name}": value for name, value in self._store.figures().items()}}
+        lines = {"log_lines_dropped": float(self._face.answers.dropped)}
+        return {**keys, **lines, **{f"store_{name}": value for name, value in self._store.figures().items()}}
 
 
 def keys(settings: Settings) -> LocalKeys | RemoteKeys:

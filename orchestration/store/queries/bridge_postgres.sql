@@ -53,5 +53,8 @@ LISTEN kloros_bridge;
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY;
 
 -- name: bridge_postgres.read_text
--- Give a thread, the reader's place in it, and its next messages as JSON.
-SELECT place, messages, last FROM bridge_read(:thread_id, :reader, :since_seq, :limit, :sees_all);
+-- Give threads, their readers' places in them, and their next messages as JSON, for reads that share a query.
+SELECT r.place, r.messages, r.last
+FROM json_array_elements(:asked) WITH ORDINALITY AS a (read, number),
+     LATERAL bridge_read(a.read->>0, a.read->>1, (a.read->>2)::bigint, (a.read->>3)::bigint, (a.read->>4)::boolean) r
+ORDER BY a.number;
