@@ -25,7 +25,8 @@ JOIN bridge_threads t ON t.thread_id = m.thread_id
 WHERE m.words @@ CAST(:words AS tsquery) AND t.workspace_id = :workspace_id
   AND (:thread_id IS NULL OR m.thread_id = :thread_id)
   AND (:participant IS NULL
-       OR EXISTS (SELECT 1 FROM bridge_participants p WHERE p.thread_id = m.thread_id AND p.agent_id = :participant))
+       OR (m.addressee IS NULL OR :participant IN (m.addressee, m.sender))
+          AND EXISTS (SELECT 1 FROM bridge_participants p WHERE p.thread_id = m.thread_id AND p.agent_id = :participant))
 ORDER BY m.created_at DESC, m.message_id DESC LIMIT :limit;
 
 -- name: bridge_postgres.settled_audit
