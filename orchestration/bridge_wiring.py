@@ -18,11 +18,12 @@ from orchestration.bridge.auth.fetching import fetcher
 from orchestration.bridge.auth.keys import KeysUnavailable, LocalKeys, RemoteKeys
 from orchestration.bridge.auth.ring import Ring
 from orchestration.bridge.auth.tokens import Verifier
-from orchestration.bridge.census import Census, Tally
+from orchestration.bridge.census import Tally
 from orchestration.bridge.commands import Commands
 from orchestration.bridge.http.face import Face
 from orchestration.bridge.http.threads_measured import ThreadsMeasured
 from orchestration.bridge.refusal import Refused
+from orchestration.bridge.telling import Teller
 from orchestration.errors import Usage
 from orchestration.host import clock, files, tasks
 from orchestration.host.journal import Event, Priority, log
@@ -106,6 +107,7 @@ class Bridge:
         self._tasks: set[asyncio.Task[None]] = set()
         self._tally = Tally()
         self._measured = ThreadsMeasured(self._tally)
+        self._teller = Teller(os.path.join(settings.state_dir, wiring.STORE), self._tally)
         self.crowded: Callable[[], bool] = lambda: False
         """Whether more connections are open than are served."""
 
@@ -143,6 +145,7 @@ class Bridge:
     async def end(self) -> None:
         """End the rest, and let go of the store."""
         await tasks.end(self._tasks)
+        await self._teller.end()
         await self._store.close()
         await asyncio.to_thread(self._face.end)
 
@@ -153,10 +156,7 @@ class Bridge:
             await asyncio.sleep(_LOOK_AT_REVOKED)
 
     async def _watch_threads(self) -> None:
-        await watching.watch(self._store, self._tally, self._measured, self._tell)
-
-    async def _tell(self, census: Census) -> None:
-        """Let ticks and pages know how threads stand."""
+        await watching.watch(self._store, self._tally, self._measured, self._teller.tell)
 
     async def _checks(self) -> Mapping[str, str]:
         store, keys = "", ""

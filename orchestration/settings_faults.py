@@ -20,6 +20,21 @@ from orchestration.settings import Settings
 Key = tuple[str, ...]
 _LISTS = ("backoff", "require_modules", "require_executables", "require_variables", "require_hosts", "hosts")
 
+_WANTED = {  # kind of fault of pydantic's, whose own words are Python's → TOML's
+    "tuple_type": "a list is wanted",
+    "list_type": "a list is wanted",
+    "dict_type": "a table is wanted",
+    "model_type": "a table is wanted",
+    "string_type": "a text is wanted",
+    "float_type": "a number is wanted",
+    "float_parsing": "a number is wanted",
+    "int_type": "a whole number is wanted",
+    "int_parsing": "a whole number is wanted",
+    "int_from_float": "a whole number is wanted",
+    "bool_type": "true or false is wanted",
+    "bool_parsing": "true or false is wanted",
+}
+
 
 def read_file(path: str, *, must_exist: bool) -> dict[str, Any]:
     """Return the content of the TOML file; an absent one is empty unless it was asked for.
@@ -103,7 +118,7 @@ def validated(values: dict[str, Any], path: str, sources: Mapping[Key, str]) -> 
 def _fault(detail: ErrorDetails, path: str, sources: Mapping[Key, str]) -> str:
     key = tuple(str(part) for part in detail["loc"])
     source = next((variable for end, variable in sources.items() if key[: len(end)] == end), path)
-    message = detail["msg"].removeprefix("Value error, ")
+    message = _WANTED.get(detail["type"]) or detail["msg"].removeprefix("Value error, ")
     found = repr(detail["input"])
     found = found if len(found) <= 80 else f"{found[:77]}..."
     return f"{source}: {'.'.join(key) or 'settings'} = {found}: {message}; {_advice(detail, key)}"

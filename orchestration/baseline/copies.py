@@ -14,18 +14,17 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from orchestration.baseline import history
-from orchestration.baseline.version import Version, broken_links, content, manifest
+from orchestration.baseline import agreement, history
+from orchestration.baseline.version import Version, content, is_whole, manifest
 from orchestration.host import files
 from orchestration.promotions.baseline import Baseline, BaselineInvalid, to_bytes
 from orchestration.store.port import Database
 
 _CURRENT = "current"
 _NAMES = ("baseline.yaml", "manifest.json", "baseline.json")
-_MODE = 0o640
 _FILE = re.compile(r"baseline_v(\d{4,})\.yaml")
 
 
@@ -42,7 +41,7 @@ def bring_up(db: Database, folder: str) -> list[Version]:
     files.make_folder(versions)
     files.sweep(versions, os.listdir(versions))
     for version in missing:
-        files.replace(_path(folder, version), content(version), _MODE)
+        files.replace(_path(folder, version), content(version), agreement.MODE)
     _put_in_force(folder, missing[-1])
     with db.transaction():
         for version in missing:
@@ -51,31 +50,44 @@ def bring_up(db: Database, folder: str) -> list[Version]:
 
 
 def verify(db: Database, folder: str) -> list[str]:
-    """Say what does not agree: the chain, each version's file, the files in force. Empty when all of it does.
+    """Say which files are not as they were committed: each version's, those in force. Empty when all are.
 
-    A file that retention let go may be absent; one that lies there all the same must be right.
+    The chain itself is `version.broken_links`.
+    A file that retention let go may be absent; one that lies there all the same must be right. A version that was changed in
+    the store itself does not say any more what its files should be; then their hash does.
     """
     versions, retired = history.every(db), history.retired(db)
-    faults = broken_links(versions)
+    faults: list[str] = []
     for version in versions:
         path = _path(folder, version)
         if version.version not in retired or os.path.lexists(path):
-            faults += _differences({path: content(version)})
+            faults += _faults(version, {path: content(version)})
+    faults += [f"{path} is of no version that the store has" for path in _strays(folder, versions)]
     if versions:
-        faults += _differences({os.path.join(folder, name): data for name, data in in_force(versions[-1]).items()})
+        faults += _faults(versions[-1], _in_force_at(folder, versions[-1]))
     return faults
+
+
+def _faults(version: Version, wanted: Mapping[str, bytes]) -> list[str]:
+    if is_whole(version):
+        return agreement.faults(wanted)
+    known = [path for path in wanted if path.endswith(".yaml")]  # those whose hash is the version's
+    return [f"{path} is not version {version.version} as it was committed" for path in known if _sha(path) != version.sha256]
 
 
 def check_in_force(db: Database, folder: str) -> None:
     """Check that commands are given the baseline that was committed.
 
     Raises:
-        BaselineInvalid: a file of the version in force was edited or is gone.
+        BaselineInvalid: a file of the version in force was edited or is gone, or the version was changed in the store.
     """
     version = history.newest(db)
     if version is None:
         return
-    faults = _differences({os.path.join(folder, name): data for name, data in in_force(version).items()})
+    if not is_whole(version):
+        hint = "klorosctl baseline verify; then restore a backup of kloros.db"
+        raise BaselineInvalid(f"version {version.version} was changed in the store", hint=hint)
+    faults = agreement.faults(_in_force_at(folder, version))
     if faults:
         raise BaselineInvalid("; ".join(faults), hint="klorosctl baseline verify --repair writes it again")
 
@@ -83,28 +95,25 @@ def check_in_force(db: Database, folder: str) -> None:
 def restore(db: Database, folder: str) -> list[str]:
     """Write every file again that is not as the store has it; what was edited is put aside as `.edited`. Return their paths.
 
-    A file that retention let go is not written again.
+    A file that retention let go, or of a version that was changed in the store, is not written again.
 
     Raises:
         Unwritable: disk full, read-only or not ours.
     """
     versions, retired = history.every(db), history.retired(db)
-    mended = []
-    files.make_folder(os.path.join(folder, "versions"))
-    for version in versions:
-        path = _path(folder, version)
-        gone = version.version in retired
-        if (gone and not os.path.lexists(path)) or not _differences({path: content(version)}):
-            continue
-        _put_aside(path)
-        if not gone:
-            files.replace(path, content(version), _MODE)
-        mended.append(path)
-    if versions:
-        wanted = {os.path.join(folder, name): data for name, data in in_force(versions[-1]).items()}
-        edited = [path for path, data in wanted.items() if _differences({path: data})]
-        for path in edited:
-            _put_aside(path)
+    place = os.path.join(folder, "versions")
+    files.make_folder(place)
+    files.sweep(place, os.listdir(place))
+    whole = [version for version in versions if is_whole(version)]
+    kept = {_path(folder, version): content(version) for version in whole if version.version not in retired}
+    gone = {_path(folder, version): content(version) for version in whole if version.version in retired}
+    unwanted = agreement.differing({path: data for path, data in gone.items() if os.path.lexists(path)})
+    unwanted += _strays(folder, versions)
+    agreement.put_aside(unwanted)
+    mended = sorted([*unwanted, *agreement.mend(kept)])
+    if versions and is_whole(versions[-1]):
+        edited = agreement.differing(_in_force_at(folder, versions[-1]))
+        agreement.put_aside(edited)
         if edited:
             _put_in_force(folder, versions[-1])
         mended += edited
@@ -151,7 +160,7 @@ def _put_in_force(folder: str, version: Version) -> None:
     files.make_folder(place)
     files.sweep(place, os.listdir(place))
     for name, data in in_force(version).items():
-        files.replace(os.path.join(place, name), data, _MODE)
+        files.replace(os.path.join(place, name), data, agreement.MODE)
     files.link(os.path.join(folder, _CURRENT), own)
     for name in _NAMES:
         files.link(os.path.join(folder, name), os.path.join(_CURRENT, name))
@@ -179,25 +188,15 @@ def _sha(path: str) -> str | None:
         return None
 
 
-def _differences(wanted: Mapping[str, bytes]) -> list[str]:
-    faults = []
-    for path, data in wanted.items():
-        try:
-            with open(path, "rb") as file:
-                found = file.read()
-        except OSError as error:
-            faults.append(f"{path} can't be read: {error.strerror}")
-            continue
-        if found != data:
-            at = next((n for n, (a, b) in enumerate(zip(found, data, strict=False)) if a != b), min(len(found), len(data)))
-            faults.append(f"{path} was edited: it differs from byte {at} on")
-    return faults
+def _strays(folder: str, versions: Sequence[Version]) -> list[str]:
+    """Return the files of versions that the store does not have: it was set back to a copy from before them."""
+    newest = versions[-1].version if versions else 0
+    present = _present(os.path.join(folder, "versions"))
+    return [path for number, path in sorted(present.items()) if not 1 <= number <= newest]
 
 
-def _put_aside(path: str) -> None:
-    if os.path.exists(path):
-        real = os.path.realpath(path)
-        files.move_no_replace(real, os.path.dirname(path), f"{os.path.basename(path)}.edited")
+def _in_force_at(folder: str, version: Version) -> dict[str, bytes]:
+    return {os.path.join(folder, name): data for name, data in in_force(version).items()}
 
 
 def _path(folder: str, version: Version) -> str:

@@ -21,7 +21,7 @@ from fractions import Fraction
 from types import MappingProxyType
 from typing import NamedTuple
 
-from orchestration.baseline.version import Change, changes
+from orchestration.baseline.version import Change, changes, difference
 from orchestration.promotions.judgement import relative_gain
 from orchestration.promotions.promotion import Number
 from orchestration.store.instants import to_text
@@ -153,15 +153,16 @@ def required(
     """Say in words which rule sends a change before a person, the first of them; None when none does.
 
     Args:
-        asked: parameter → value asked for. baseline: today's. emitted_by: the OS user; "" when unknown.
+        asked: parameter → value asked for. baseline: today's.
+        emitted_by: the OS user; "" when unknown, and then it may be anybody that a rule names.
     """
     changed = changes({name: baseline[name] for name in asked if name in baseline}, asked)
     for rule in rules:
-        if rule.actor and rule.actor != emitted_by:
+        if rule.actor and emitted_by not in ("", rule.actor):
             continue
         touched = [_told(change) for change in changed if _matches(rule, change)]
         if touched:
-            by = f" by {emitted_by}" if rule.actor else ""
+            by = f" by {emitted_by or 'nobody knows whom'}" if rule.actor else ""
             return f"{', '.join(touched)}{by}: {rule}"
     return None
 
@@ -211,11 +212,6 @@ def document(entry: Entry) -> dict[str, object]:
     }
 
 
-def difference(change: Change) -> dict[str, object]:
-    """Write one change, for JSON."""
-    return {"name": change.name, "before": change.before, "after": change.after, "relative": change.relative}
-
-
 def to_bytes(entry: Entry) -> bytes:
     """Write an entry's file."""
     return json.dumps(document(entry), indent=2).encode() + b"\n"
@@ -243,5 +239,5 @@ def _gain(change: Change) -> Fraction | float:
 
 def _told(change: Change) -> str:
     gain = _gain(change)
-    size = f", {float(gain):+.3%}" if isinstance(gain, Fraction) and abs(gain) < _LARGEST_SHOWN else ""
+    size = f", {float(gain) * 100:+.6g} %" if isinstance(gain, Fraction) and abs(gain) < _LARGEST_SHOWN else ""
     return f"{change.name} {'new' if change.before is None else change.before} → {change.after}{size}"

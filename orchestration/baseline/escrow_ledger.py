@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import cast
+from typing import NamedTuple, cast
 
 from orchestration.baseline import history
 from orchestration.baseline.escrow import Entry, Event, Kind, Reviewer, Status, after, entry_id, same_eyes
 from orchestration.baseline.version import Kind as VersionKind
-from orchestration.baseline.version import Provenance, Version, changes
-from orchestration.errors import KlorosError, Usage
+from orchestration.baseline.version import Provenance, Version
+from orchestration.errors import KlorosError
 from orchestration.promotions.baseline import Accepted
 from orchestration.promotions.promotion import Bounds, Number, checked_changes
 from orchestration.store import counters
@@ -29,6 +30,16 @@ from orchestration.store.port import Database, Row
 
 class NotReviewable(KlorosError):
     """The entry can't be decided on like this; nothing was changed."""
+
+
+class Terms(NamedTuple):
+    """What holds for approvals today: the settings, and what the reviewer has said."""
+
+    bounds: Bounds
+    strict: bool
+    four_eyes: bool
+    state_dir: str
+    anyway: bool = False  # a rollback may undo what came since it was held
 
 
 def hold(db: Database, entry: Entry) -> bool:
@@ -78,9 +89,7 @@ def hold_rollback(
     Raises:
         Usage: there is no such version, or it is the one in force.
     """
-    wanted, now = history.get(db, target), history.newest(db)
-    if wanted is None or now is None or wanted.version == now.version:
-        raise Usage(f"there is no rollback to version {target}", hint="klorosctl baseline history shows the versions")
+    now, wanted = history.ends(db, target)
     names = sorted(name for name in {**wanted.parameters, **now.parameters} if _differ(name, wanted, now))
     entry = Entry(
         entry=entry_id(now.sha256, f"rollback {target}"),
@@ -109,6 +118,11 @@ def pending(db: Database) -> list[Entry]:
     return _entries(db.rows("escrow.pending"))
 
 
+def every(db: Database) -> list[Entry]:
+    """Return all entries, the oldest first."""
+    return _entries(db.rows("escrow.all"))
+
+
 def recent(db: Database, *, limit: int) -> list[Entry]:
     """Return the newest entries, the newest first, whatever became of them."""
     return _entries(db.rows("escrow.recent", limit=limit))
@@ -119,30 +133,25 @@ def unwritten(db: Database) -> list[Entry]:
     return _entries(db.rows("escrow.unwritten"))
 
 
-def approve(
-    db: Database,
-    entry: Entry,
-    reviewer: Reviewer,
-    reason: str,
-    *,
-    at: datetime,
-    bounds: Bounds,
-    strict: bool,
-    four_eyes: bool,
-    state_dir: str,
-) -> Version:
+def approve(db: Database, entry: Entry, reviewer: Reviewer, reason: str, *, at: datetime, terms: Terms) -> Version:
     """Commit what waits, on top of today's baseline and within today's bounds, and close the entry. Inside a transaction.
 
     Raises:
-        NotReviewable: it does not wait any more, its time is over, it is out of bounds, or four eyes are two.
+        NotReviewable: it does not wait any more, its time is over, it is out of bounds, four eyes are two, or a rollback
+            would undo what came since.
         Usage: a rollback leads to the version in force.
         BaselineInvalid: as `history.take_in`.
     """
     _refuse_unless_waiting(entry, Event.APPROVE, at)
-    refused = same_eyes(entry, reviewer, four_eyes=four_eyes)
+    refused = same_eyes(entry, reviewer, four_eyes=terms.four_eyes)
     if refused is not None:
         raise NotReviewable(refused, hint=f"somebody else may: klorosctl escrow approve|reject {entry.entry}")
-    made = _commit(db, entry, reviewer, reason, at=at, bounds=bounds, strict=strict, state_dir=state_dir)
+    source = f"approved from escrow {entry.entry}{f': {reason}' if reason else ''}"
+    if entry.kind is Kind.ROLLBACK:
+        made = _roll_back(db, entry, Provenance(at=at, actor=reviewer.name, kind=VersionKind.ROLLBACK, reason=source), terms)
+    else:
+        by = Provenance(at=at, actor=reviewer.name, kind=VersionKind.ESCROW, reason=source, cycle=entry.cycle)
+        made = _take_in(db, entry, by, terms)
     _close(db, entry, Event.APPROVE, by=reviewer.name, reason=reason, at=at, version=made.version)
     return made
 
@@ -173,44 +182,32 @@ def supersede(db: Database, stems: Iterable[str], *, cycle: int, at: datetime) -
     return earlier
 
 
-def _commit(
-    db: Database,
-    entry: Entry,
-    reviewer: Reviewer,
-    reason: str,
-    *,
-    at: datetime,
-    bounds: Bounds,
-    strict: bool,
-    state_dir: str,
-) -> Version:
-    source = f"approved from escrow {entry.entry}{f': {reason}' if reason else ''}"
-    asked = _within(bounds, entry, _asked(db, entry), strict=strict)
-    if entry.kind is Kind.ROLLBACK:
-        why = f"to version {entry.target}, {source}"
-        made = Provenance(at=at, actor=reviewer.name, kind=VersionKind.ROLLBACK, reason=why)
-        return history.put_back(db, cast(int, entry.target), made)
-    accepted = Accepted(stem=entry.stem, changes=asked, fitness=cast(float, entry.fitness))
-    made = Provenance(at=at, actor=reviewer.name, kind=VersionKind.ESCROW, reason=source, cycle=entry.cycle)
-    return cast(Version, history.take_in(db, [accepted], made, state_dir=state_dir))
-
-
-def _asked(db: Database, entry: Entry) -> Mapping[str, Number]:
-    """Return the values that an approval would set today; a rollback also undoes what came since it was asked for."""
-    if entry.kind is Kind.PROMOTION:
-        return {name: value for name, value in entry.changes.items() if value is not None}
-    target, now = history.get(db, cast(int, entry.target)), history.newest(db)
-    if target is None or now is None:
-        return {}
-    return {change.name: change.after for change in changes(now.parameters, target.parameters) if change.after is not None}
-
-
-def _within(bounds: Bounds, entry: Entry, asked: Mapping[str, Number], *, strict: bool) -> dict[str, Number]:
+def _take_in(db: Database, entry: Entry, by: Provenance, terms: Terms) -> Version:
+    asked = {name: value for name, value in entry.changes.items() if value is not None}
     try:
-        return checked_changes(asked, bounds=bounds, strict=strict)
+        changed = checked_changes(asked, bounds=terms.bounds, strict=terms.strict)
     except ValueError as error:
-        hint = f"the bounds are [promotions] bounds: klorosctl config show; or: klorosctl escrow reject {entry.entry}"
-        raise NotReviewable(f"{entry.subject} is out of today's bounds: {error}", hint=hint) from error
+        raise _out_of_bounds(entry, str(error)) from error
+    accepted = Accepted(stem=entry.stem, changes=changed, fitness=cast(float, entry.fitness))
+    return cast(Version, history.take_in(db, [accepted], by, state_dir=terms.state_dir))
+
+
+def _roll_back(db: Database, entry: Entry, by: Provenance, terms: Terms) -> Version:
+    target = cast(int, entry.target)
+    now, wanted = history.ends(db, target)
+    if now.version != entry.against and not terms.anyway:
+        moved = f"the baseline was version {entry.against} when it was held and is version {now.version} by now"
+        hint = f"see klorosctl escrow show {entry.entry}; if that is meant: klorosctl escrow approve {entry.entry} --anyway"
+        raise NotReviewable(f"{entry.subject} would undo more than was asked for: {moved}", hint=hint)
+    found = history.outside(now, wanted, bounds=terms.bounds, strict=terms.strict)
+    if found:
+        raise _out_of_bounds(entry, found)
+    return history.put_back(db, target, replace(by, reason=f"to version {target}, {by.reason}"))
+
+
+def _out_of_bounds(entry: Entry, found: str) -> NotReviewable:
+    hint = f"widen [promotions] bounds first: klorosctl config show; or: klorosctl escrow reject {entry.entry}"
+    return NotReviewable(f"{entry.subject} is out of today's bounds: {found}", hint=hint)
 
 
 def _refuse_unless_waiting(entry: Entry, event: Event, at: datetime) -> None:
@@ -218,8 +215,13 @@ def _refuse_unless_waiting(entry: Entry, event: Event, at: datetime) -> None:
         seen = f"it is {entry.status} since {_when(entry.reviewed_at)}, by {entry.reviewed_by}"
         raise NotReviewable(f"escrow {entry.entry} waits no more: {seen}", hint=f"klorosctl escrow show {entry.entry}")
     if entry.expires_at is not None and entry.expires_at <= at:
-        hint = "accepted again, it is held again: klorosctl promotions show"
-        raise NotReviewable(f"escrow {entry.entry} expired at {_when(entry.expires_at)}", hint=hint)
+        raise NotReviewable(f"escrow {entry.entry} expired at {_when(entry.expires_at)}", hint=_after_expiry(entry))
+
+
+def _after_expiry(entry: Entry) -> str:
+    if entry.kind is Kind.ROLLBACK:
+        return f"klorosctl baseline rollback {entry.target} does the same"
+    return f"to have it tried anew, remove its ack, {entry.stem}_ack.json"
 
 
 def _close(

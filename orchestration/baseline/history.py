@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, cast
 
-from orchestration.baseline.version import Kind, Provenance, Version, following
+from orchestration.baseline.version import Kind, Provenance, Version, following, set_by
 from orchestration.errors import KlorosError, Usage
 from orchestration.store.instants import from_text, to_text
 from orchestration.store.port import Database, Row
 
 if TYPE_CHECKING:
     from orchestration.promotions.baseline import Accepted, Baseline
-    from orchestration.promotions.promotion import Number
+    from orchestration.promotions.promotion import Bounds, Number
 
 PROGRAM = "kloros"
 """The actor of what no person did."""
@@ -132,13 +132,34 @@ def put_back(db: Database, number: int, provenance: Provenance) -> Version:
     Raises:
         Usage: there is no such version, or it is the one in force.
     """
+    now, wanted = ends(db, number)
+    return append(db, following(now, provenance, wanted.parameters, fitness=wanted.fitness))
+
+
+def ends(db: Database, number: int) -> tuple[Version, Version]:
+    """Return both ends of a rollback to version `number`: the version in force, and that one.
+
+    Raises:
+        Usage: there is no such version, or it is the one in force.
+    """
     wanted, now = get(db, number), newest(db)
     if wanted is None or now is None:
         there = f"versions 1 to {now.version}" if now else "no version yet"
         raise Usage(f"there is no baseline version {number}", hint=f"there is {there}: klorosctl baseline history")
     if wanted.version == now.version:
         raise Usage(f"version {number} is the one in force", hint="klorosctl baseline history shows the earlier ones")
-    return append(db, following(now, provenance, wanted.parameters, fitness=wanted.fitness))
+    return now, wanted
+
+
+def outside(now: Version, then: Version, *, bounds: Bounds, strict: bool) -> str:
+    """Say what putting `then` in force in place of `now` would set out of bounds; empty when nothing."""
+    from orchestration.promotions.promotion import checked_changes
+
+    try:
+        checked_changes(set_by(now, then), bounds=bounds, strict=strict)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def in_force(db: Database, state_dir: str) -> tuple[int | None, Mapping[str, Number]]:

@@ -36,9 +36,16 @@ class Concluded:
     at: datetime
 
 
-def note_result(db: Database, cycle: int, *, phase_type: str, measure: str, value: float) -> None:
-    """Note what a PHASE came to. Inside the transaction that settles it."""
-    db.run("validation.note_result", cycle=cycle, phase_type=phase_type, measure=measure, result=value)
+def note_result(db: Database, cycle: int, *, phase_type: str, measure: str, value: float, counts: bool = True) -> None:
+    """Note what a PHASE came to, and whether it can count for a version. Inside the transaction that settles it."""
+    db.run(
+        "validation.note_result",
+        cycle=cycle,
+        phase_type=phase_type,
+        measure=measure,
+        result=value,
+        counts=int(counts),
+    )
 
 
 def version_of(db: Database, cycle: int) -> int | None:

@@ -136,6 +136,22 @@ def changes(before: Mapping[str, Number], after: Mapping[str, Number]) -> tuple[
     return tuple(change for change in found if change.before != change.after)
 
 
+def difference(change: Change) -> dict[str, object]:
+    """Write one change, for JSON."""
+    return {"name": change.name, "before": change.before, "after": change.after, "relative": change.relative}
+
+
+def set_by(now: Version, then: Version) -> dict[str, Number]:
+    """Return the values that putting `then` in force in place of `now` would set; what it removes is not among them."""
+    found = changes(now.parameters, then.parameters)
+    return {change.name: change.after for change in found if change.after is not None}
+
+
+def is_whole(version: Version) -> bool:
+    """Tell whether a version is as it was committed: its content has its hash."""
+    return hashlib.sha256(content(version)).hexdigest() == version.sha256
+
+
 def broken_links(versions: Iterable[Version]) -> list[str]:
     """Say where a chain of versions, oldest first, does not hold; empty when it does."""
     faults, before = [], None
@@ -145,8 +161,8 @@ def broken_links(versions: Iterable[Version]) -> list[str]:
             faults.append(f"version {number} is missing: version {version.version} follows")
         elif version.previous_sha != sha:
             faults.append(f"version {version.version} follows {version.previous_sha[:12] or 'nothing'}, not {sha[:12]}")
-        if hashlib.sha256(content(version)).hexdigest() != version.sha256:
-            faults.append(f"version {version.version} was changed: its hash is not {version.sha256[:12]}")
+        if not is_whole(version):
+            faults.append(f"version {version.version} was changed in the store: its hash is not {version.sha256[:12]}")
         before = version
     return faults
 

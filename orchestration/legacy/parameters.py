@@ -20,6 +20,7 @@ _FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+][0
 _PAIR = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^\s"'#\[\]{},&*!|>%@`-][^#:]*?) *:(?:\s+(.*))?""")
 _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))")
 _SHORT = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", '"': '"', "\\": "\\", "/": "/", " ": " "}
+_LONG = re.compile(r"^\? (\S.*)\n:", re.MULTILINE)  # an explicit key, as longer ones are written
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 
 
@@ -62,7 +63,7 @@ def _yaml(text: str) -> Parameters:
     numbers: dict[str, Number] = {}
     left_out: list[str] = []
     opened = False
-    for at, line in enumerate(text.splitlines(), start=1):
+    for at, line in enumerate(_LONG.sub(r"\1:", text).splitlines(), start=1):
         if line.strip() in ("", "---", "{}") or line.lstrip().startswith("#"):
             continue
         if opened and line.startswith((" ", "- ")):

@@ -46,7 +46,8 @@ def _verdict(last: Tried) -> str:
 def _waiting(console: Console, shown: LoopHealth) -> Iterator[str]:
     (queue,) = [one for one in shown.queues if one.name == "escrow"]
     oldest = f", the oldest for {span(console.now - queue.oldest)}" if queue.oldest is not None else ""
-    yield f"{queue.count} wait for a person{oldest}: klorosctl escrow show|approve|reject ENTRY"
+    waiting = "1 waits" if queue.count == 1 else f"{queue.count} wait"
+    yield f"{waiting} for a person{oldest}: klorosctl escrow show|approve|reject ENTRY"
     for one in shown.escrow[:_SHOWN]:
         yield _entry(console, one)
     if queue.count > _SHOWN:
@@ -57,4 +58,4 @@ def _entry(console: Console, one: Held) -> str:
     changed = ", ".join(f"{change.name} {wording.shift(change)}" for change in one.changes).replace("\u00a0", " ")
     by = f" by {one.emitted_by}" if one.emitted_by else ""
     ends = "never expires" if one.expires is None else f"expires {console.times.ago(one.expires)}"
-    return f"{one.entry}  {one.subject}{by}: {changed}; {one.rule}; {ends}"
+    return f"{one.entry}  {one.subject}{by}: {changed}; {ends}"

@@ -1,6 +1,7 @@
 """`klorosctl backup`: a copy of the store, made while ticks go on; and setting the store back to one.
 
 A copy is made by SQLite itself, so it is of one instant, whatever is written meanwhile; setting back is one transaction.
+The files of baseline and escrow follow with the next tick, whoever set the store back: a copy says that none is written.
 https://www.sqlite.org/backup.html
 """
 
@@ -20,7 +21,11 @@ from orchestration.operator.console import Console, json_option
 from orchestration.operator.screen import size
 
 FOLDER = "backups"
-_PREFIX, _SUFFIX = "kloros-", ".db"
+PREFIX, _SUFFIX = "kloros-", ".db"
+_FORGET = (  # table, a column that an older schema may lack, what to do
+    ("baseline_versions", "retired_at", "UPDATE baseline_versions SET written = 0 WHERE retired_at IS NULL"),
+    ("escrow", "written", "UPDATE escrow SET written = 0"),
+)
 
 
 @click.command()
@@ -38,12 +43,9 @@ def backup(console: Console, *, keep: int) -> None:
         console.answer({"path": None, "schema": None, "removed": []}, lambda: [f"There is no store yet: {store}"])
         return
     files.make_folder(folder)
-    path = os.path.join(folder, f"{_PREFIX}{_stamp()}{_SUFFIX}")
+    path = new_path(folder, PREFIX)
     copy(store, path)
-    removed = _older(folder, keep)
-    for one in removed:
-        with suppress(FileNotFoundError):
-            os.unlink(one)
+    removed = remove_older(folder, PREFIX, keep)
     schema = schema_of(path)
     console.note("backup", f"copies the store to {path}")
     console.answer(
@@ -62,6 +64,7 @@ def copy(store: str, path: str) -> None:
     try:
         with closing(_open(store, "ro")) as source, closing(_open(beside, "rwc")) as target:
             source.backup(target)
+            _forget_files(target)
             target.execute("PRAGMA journal_mode = DELETE")  # one file, that can be taken elsewhere
         descriptor = os.open(beside, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -75,13 +78,15 @@ def copy(store: str, path: str) -> None:
         raise StoreUnreachable(f"{store} can't be copied to {path}: {error}", hint="df -h; klorosctl doctor") from error
 
 
-def set_back(store: str, path: str) -> str:
-    """Give a store the content of a copy; what it had is kept beside the copies, and its path returned.
+def set_back(store: str, path: str, folder: str = "") -> str:
+    """Give a store the content of a copy; what it had is kept in a folder, beside the copy if none is named.
+
+    Returns its path.
 
     Raises:
         StoreUnreachable: nothing was changed.
     """
-    kept = os.path.join(os.path.dirname(path), f"replaced-{_stamp()}{_SUFFIX}")
+    kept = os.path.join(folder or os.path.dirname(path), f"replaced-{_stamp()}{_SUFFIX}")
     copy(store, kept)
     try:
         with closing(_open(path, "ro")) as source, closing(_open(store, "rw")) as target:
@@ -106,9 +111,27 @@ def schema_of(path: str) -> int:
         raise StoreUnreachable(f"{path}: {error}", hint="klorosctl doctor") from error
 
 
-def _older(folder: str, keep: int) -> list[str]:
-    names = sorted(name for name in os.listdir(folder) if name.startswith(_PREFIX) and name.endswith(_SUFFIX))
-    return [os.path.join(folder, name) for name in names[:-keep]]
+def _forget_files(target: sqlite3.Connection) -> None:
+    """Let a store that is set back to this copy write its files again: by then they may say what came later."""
+    for table, column, forget in _FORGET:
+        if column in {row[1] for row in target.execute("SELECT * FROM pragma_table_info(?)", (table,))}:
+            target.execute(forget)
+    target.commit()
+
+
+def new_path(folder: str, prefix: str) -> str:
+    """Name a copy that is made now."""
+    return os.path.join(folder, f"{prefix}{_stamp()}{_SUFFIX}")
+
+
+def remove_older(folder: str, prefix: str, keep: int) -> list[str]:
+    """Remove all copies of a kind but the newest; return their paths."""
+    names = sorted(name for name in os.listdir(folder) if name.startswith(prefix) and name.endswith(_SUFFIX))
+    removed = [os.path.join(folder, name) for name in names[:-keep]]
+    for one in removed:
+        with suppress(FileNotFoundError):
+            os.unlink(one)
+    return removed
 
 
 def _open(path: str, mode: str) -> sqlite3.Connection:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from orchestration.errors import Usage
-from orchestration.operator.console import Console, json_option
+from orchestration.operator import differences
+from orchestration.operator.console import LOCK_PATIENCE, Console, check_reason, json_option
 from orchestration.store.instants import to_text
 from orchestration.tick.kernel import Kernel
 
@@ -46,13 +47,18 @@ def history(console: Console, *, limit: int) -> None:
     """Show the versions, newest first: when, by whom, why, what changed, and what PHASEs under it showed."""
     from orchestration.baseline import history as versions
     from orchestration.baseline import verdicts
+    from orchestration.baseline.version import difference
 
     with console.looking() as kernel:
         found = versions.recent(kernel.db, limit + 1)
         known = verdicts.verdicts(kernel.db, found[-1].version, found[0].version) if found else {}
     pairs = list(zip(found, [*found[1:], None], strict=False))[:limit]
     document = [
-        {**_document(one), "changes": _changes(before, one), "validation": _concluded(known.get(one.version))}
+        {
+            **_document(one),
+            "changes": [difference(change) for change in _changes(before, one)],
+            "validation": _concluded(known.get(one.version)),
+        }
         for one, before in pairs
     ]
     console.answer(document, lambda: _rows(console, pairs, known))
@@ -65,10 +71,13 @@ def history(console: Console, *, limit: int) -> None:
 @click.pass_obj
 def diff(console: Console, *, one: int, other: int) -> None:
     """Show the parameters that differ between the versions ONE and OTHER."""
+    from orchestration.baseline.version import difference
+
     with console.looking() as kernel:
         before, after = _find(kernel, one), _find(kernel, other)
     changed = _changes(before, after)
-    console.answer(changed, lambda: _differences(console, changed))
+    same = ["The two versions have the same parameters."]
+    console.answer([difference(change) for change in changed], lambda: differences.table(console.screen, changed) or same)
 
 
 @baseline.command()
@@ -78,22 +87,50 @@ def diff(console: Console, *, one: int, other: int) -> None:
 @json_option
 @click.pass_obj
 def verify(console: Console, *, repair: bool) -> int:
-    """Check the chain of hashes and every file of the baseline; exit 1 when a byte was edited."""
-    from orchestration.baseline import copies
-
-    folder = console.path("baseline")
+    """Check the chain of hashes and every file of the baseline and of escrow; exit 1 when a byte was edited."""
     mended: list[str] = []
     if repair:
-        with console.acting() as kernel, kernel.lock.held("klorosctl baseline verify"):
-            mended = copies.restore(kernel.db, folder)
-            faults = copies.verify(kernel.db, folder)
+        with console.acting() as kernel, kernel.lock.held("klorosctl baseline verify", patience=LOCK_PATIENCE):
+            mended = _mended(kernel)
+            found = faults(kernel)
         if mended:
-            console.note("baseline verify", f"wrote {len(mended)} files of the baseline again")
+            console.note("baseline verify", f"put {len(mended)} files of baseline and escrow right again")
     else:
         with console.looking() as kernel:
-            faults = copies.verify(kernel.db, folder)
-    console.answer({"faults": faults, "mended": mended}, lambda: _verified(console, faults, mended))
-    return 1 if faults else 0
+            found = faults(kernel)
+    document = {"faults": [*found.in_store, *found.in_files], "mended": mended}
+    console.answer(document, lambda: _verified(console, found, mended))
+    return 1 if found.in_store or found.in_files else 0
+
+
+class Faults(NamedTuple):
+    """What of baseline and escrow is not as it was committed."""
+
+    in_store: list[str]
+    in_files: list[str]
+
+    @property
+    def advice(self) -> list[str]:
+        """Say what to do."""
+        store = "restore a backup of kloros.db, for the store itself was changed: docs/how-to/roll-back.md"
+        files = "klorosctl baseline verify --repair puts files right; what was edited stays beside them as .edited"
+        return [*([store] if self.in_store else []), *([files] if self.in_files else [])]
+
+
+def faults(kernel: Kernel) -> Faults:
+    """Find what is not as it was committed; reads every file."""
+    from orchestration.baseline import copies, escrow_files
+    from orchestration.baseline import history as versions
+    from orchestration.baseline.version import broken_links
+
+    in_files = [*copies.verify(kernel.db, kernel.path("baseline")), *escrow_files.verify(kernel.db, kernel.path("escrow"))]
+    return Faults(broken_links(versions.every(kernel.db)), in_files)
+
+
+def _mended(kernel: Kernel) -> list[str]:
+    from orchestration.baseline import copies, escrow_files
+
+    return [*copies.restore(kernel.db, kernel.path("baseline")), *escrow_files.restore(kernel.db, kernel.path("escrow"))]
 
 
 @baseline.command()
@@ -106,8 +143,10 @@ def rollback(console: Console, *, version: int, reason: str) -> None:
     from orchestration.baseline import history as versions
     from orchestration.baseline.version import Kind
 
-    with console.acting() as kernel, kernel.lock.held("klorosctl baseline rollback"):
+    check_reason(reason)
+    with console.acting() as kernel, kernel.lock.held("klorosctl baseline rollback", patience=LOCK_PATIENCE):
         with kernel.db.transaction():
+            _check_bounds(kernel, version)
             made = versions.put_back(
                 kernel.db, version, _by(console, kernel, Kind.ROLLBACK, f"to version {version}: {reason}")
             )
@@ -124,13 +163,25 @@ def set_(console: Console, *, assignments: tuple[str, ...], reason: str) -> None
     from orchestration.baseline import history as versions
     from orchestration.baseline.version import Kind
 
+    check_reason(reason)
     given = _assigned(console, assignments)
-    with console.acting() as kernel, kernel.lock.held("klorosctl baseline set"):
+    with console.acting() as kernel, kernel.lock.held("klorosctl baseline set", patience=LOCK_PATIENCE):
         with kernel.db.transaction():
             made = versions.put(
                 kernel.db, given, _by(console, kernel, Kind.SET, reason), state_dir=kernel.settings.state_dir
             )
         _in_force(console, kernel, made)
+
+
+def _check_bounds(kernel: Kernel, version: int) -> None:
+    from orchestration.baseline import history as versions
+
+    now, wanted = versions.ends(kernel.db, version)
+    promotions = kernel.settings.promotions
+    found = versions.outside(now, wanted, bounds=promotions.bounds, strict=promotions.strict)
+    if found:
+        hint = "widen [promotions] bounds first: klorosctl config show; or set what is within them: klorosctl baseline set"
+        raise Usage(f"version {version} is out of today's bounds: {found}", hint=hint)
 
 
 def _assigned(console: Console, assignments: tuple[str, ...]) -> dict[str, int | float]:
@@ -144,7 +195,8 @@ def _assigned(console: Console, assignments: tuple[str, ...]) -> dict[str, int |
     try:
         return checked_changes({n: _number(v) for n, _, v in pairs}, bounds=settings.bounds, strict=settings.strict)
     except ValueError as error:
-        raise Usage(str(error), hint="the bounds are [promotions] bounds: klorosctl config show") from error
+        hint = "NAME=NUMBER, within [promotions] bounds: klorosctl config show"
+        raise Usage(str(error), hint=hint) from error
 
 
 def _number(text: str) -> object:
@@ -236,14 +288,10 @@ def _validation(console: Console, judged: Mapping[str, Any]) -> Iterator[str]:
             yield from console.screen.field(name, results, f"PHASEs {', '.join(map(str, cycles))}")
 
 
-def _changes(before: Version | None, after: Version) -> list[Mapping[str, Any]]:
+def _changes(before: Version | None, after: Version) -> tuple[Change, ...]:
     from orchestration.baseline.version import changes
 
-    return [_change(one) for one in changes({} if before is None else before.parameters, after.parameters)]
-
-
-def _change(change: Change) -> dict[str, Any]:
-    return {"name": change.name, "before": change.before, "after": change.after, "relative": change.relative}
+    return changes({} if before is None else before.parameters, after.parameters)
 
 
 def _shown(console: Console, version: Version) -> Iterator[str]:
@@ -259,19 +307,10 @@ def _shown(console: Console, version: Version) -> Iterator[str]:
 def _rows(console: Console, pairs: list[tuple[Version, Version | None]], known: Mapping[int, Concluded]) -> list[str]:
     rows = []
     for one, before in pairs:
-        changed = ", ".join(f"{c['name']} {c['before']} → {c['after']}" for c in _changes(before, one)) or "no change"
-        local, _ = console.times.columns(one.provenance.at)
         made = one.provenance
-        rows.append(
-            (
-                str(one.version),
-                local,
-                str(made.kind),
-                made.actor,
-                _verdict(known.get(one.version)),
-                f"{changed}; {made.reason}",
-            )
-        )
+        local, _ = console.times.columns(made.at)
+        why = f"{differences.told(_changes(before, one))}; {made.reason}"
+        rows.append((str(one.version), local, str(made.kind), made.actor, _verdict(known.get(one.version)), why))
     if not rows:
         return ["There is no baseline version yet."]
     return console.screen.table(("VERSION", "AT", "KIND", "BY", "VERDICT", "CHANGES; WHY"), rows)
@@ -283,23 +322,10 @@ def _verdict(concluded: Concluded | None) -> str:
     return "undecided" if concluded is None else f"{concluded.verdict} {percent(concluded.change)}"
 
 
-def _differences(console: Console, changed: list[Mapping[str, Any]]) -> list[str]:
-    if not changed:
-        return ["The two versions have the same parameters."]
-    rows = [(one["name"], str(one["before"]), str(one["after"]), _percent(one["relative"])) for one in changed]
-    return console.screen.table(("PARAMETER", "BEFORE", "AFTER", "CHANGE"), rows)
-
-
-def _percent(relative: float | None) -> str:
-    return "" if relative is None else f"{relative:+.1%}"
-
-
-def _verified(console: Console, faults: list[str], mended: list[str]) -> Iterator[str]:
+def _verified(console: Console, found: Faults, mended: list[str]) -> Iterator[str]:
     for path in mended:
-        yield f"written again: {path}"
-    for fault in faults:
+        yield f"put right: {path}"
+    for fault in (*found.in_store, *found.in_files):
         yield from console.screen.alarm(fault)
-    if faults:
-        yield "Files: klorosctl baseline verify --repair. A broken chain in the store: restore a backup of kloros.db."
-    else:
-        yield f"Every version and every file of {console.path('baseline')} is as it was committed."
+    folders = f"{console.path('baseline')} and {console.path('escrow')}"
+    yield from found.advice or [f"Every version and every file of {folders} is as it was committed."]

@@ -52,6 +52,23 @@ def ask(console: Console, work: Callable[[Commands, Caller], Awaitable[T]]) -> T
         raise _told(refusal) from refusal
 
 
+def tell(console: Console) -> None:
+    """Let ticks and pages know what has changed, where no server does so by itself."""
+    from orchestration.bridge.census import Tally
+    from orchestration.bridge.telling import Teller, is_served
+
+    path = console.path(wiring.STORE)
+    if is_served(path):
+        return
+
+    async def work(ours: Commands, _who: Caller) -> None:
+        tally = Tally()
+        await ours.store.count(tally)
+        await Teller(path, tally).tell(await ours.store.census(console.now), serving=False)
+
+    ask(console, work)
+
+
 def is_made(console: Console) -> bool:
     """Say whether there is a store at all, for commands that only look and must not make one."""
     return bool(console.settings.database_url) or os.path.exists(console.path(wiring.STORE))

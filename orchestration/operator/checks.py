@@ -7,10 +7,13 @@ import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
 
+from orchestration.baseline import escrow_ledger
+from orchestration.baseline import history as baseline_history
 from orchestration.cycles import ledger
 from orchestration.cycles.cycle import CycleState
 from orchestration.errors import KlorosError, SettingsInvalid
 from orchestration.host.lock import FileLock
+from orchestration.operator.baseline import faults
 from orchestration.operator.check import Check, Level
 from orchestration.operator.config import strays
 from orchestration.operator.console import Console
@@ -191,6 +194,20 @@ def queues(console: Console, kernel: Kernel) -> Iterator[Check]:
         yield Check("promotions", Level.WARNING, evidence, "klorosctl promotions list, then retry or reject")
     else:
         yield Check("promotions", Level.OK, f"{len(scan.waiting)} unacked, none parked")
+
+
+def baseline(kernel: Kernel) -> Iterator[Check]:
+    """Check that baseline and escrow are as they were committed; while their files are being written, nobody can say."""
+    unwritten = [*baseline_history.unwritten(kernel.db), *escrow_ledger.unwritten(kernel.db)]  # before the files are read
+    found = faults(kernel)
+    wrong = [*found.in_store, *found.in_files]
+    if not wrong:
+        yield Check("baseline", Level.OK, "every version, its files, and the files of escrow are as they were committed")
+    elif unwritten and not found.in_store:
+        yield Check("baseline", Level.WARNING, f"{len(unwritten)} files are still to be written", "klorosctl tick")
+    else:
+        more = f"; and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        yield Check("baseline", Level.ERROR, f"{wrong[0]}{more}", "; ".join(found.advice))
 
 
 def notices(console: Console, kernel: Kernel) -> Iterator[Check]:

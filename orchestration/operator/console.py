@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from orchestration.settings import Settings
 
 MODE = "KLR_ORCHESTRATION_MODE"
+LOCK_PATIENCE = 10.0
+"""Seconds that a command waits for the lock; a tick is done in one."""
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -174,6 +176,16 @@ def json_option(command: _Command) -> _Command:
         "--json", "as_json", is_flag=True, expose_value=False, callback=chosen, help="Answer in JSON, for programs."
     )
     return option(command)
+
+
+def check_reason(reason: str) -> None:
+    """Check that a reason that has to be given says something.
+
+    Raises:
+        Usage: it does not.
+    """
+    if not reason.strip():
+        raise Usage("--reason is empty", hint="say why: whoever meets it later wants to know")
 
 
 def unknown(kind: str, given: str, there: Iterable[str], *, more: str = "") -> Usage:

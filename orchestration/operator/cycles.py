@@ -141,7 +141,7 @@ def _came_to(found: dict[str, Any]) -> str:
     version = found["version"]
     under = "no baseline yet" if version == 0 else f"baseline version {version}"
     advised = f", {found['phase_type']}" if found["phase_type"] else ""
-    changed = "; the baseline changed meanwhile, so it counts for no version"
+    changed = "; the baseline changed meanwhile, or was edited, so it counts for no version"
     return f"{found['result']:.6g}, {found['measure']}{advised}{changed if version is None else f'; under {under}'}"
 
 

@@ -1,94 +1,315 @@
-"""`klorosctl db`: the bridge's database: brought up to this program, looked at, and moved to PostgreSQL."""
+"""`klorosctl db`: the databases themselves: `kloros.db`, and PostgreSQL where `KLR_DATABASE_URL` names one for the bridge.
+
+A copy of PostgreSQL is an SQLite file with the bridge's ten tables, so it can be read, checked and restored anywhere.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import sqlite3
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from contextlib import closing, contextmanager, suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from orchestration import wiring
-from orchestration.errors import KlorosError, Usage
-from orchestration.operator import bridging
+from orchestration.errors import KlorosError, StoreOutdated, StoreUnreachable, Usage
+from orchestration.host import files
+from orchestration.operator import backup as copies
 from orchestration.operator.console import Console, json_option
+from orchestration.store.sqlite import SCHEMA_VERSION, SqliteDatabase, uri
 
 if TYPE_CHECKING:
-    from orchestration.bridge.port import Store
-    from orchestration.bridge.state import ChainsVerified
-    from orchestration.bridge.store.copying import Copied
+    from orchestration.bridge.store.transfer import Moved
+    from orchestration.bridge.store.transfer_postgres import PostgresSide
+
+_BRIDGE = "bridge-"
+_OF_BRIDGE = 0x6B6C7262  # "klrb", the application_id of a copy of PostgreSQL
+
+
+class _One(NamedTuple):
+    """What is told of one database."""
+
+    database: str
+    schema: int
+    known: int
+    faults: tuple[str, ...] = ()
+    rows: dict[str, int] | None = None
 
 
 @click.group()
 def db() -> None:
-    """Migrate, check and move the database of the bridge.
-
-    It is kloros.db in the state folder, copied by `klorosctl backup`, or PostgreSQL at KLR_DATABASE_URL, copied by pg_dump.
-    """
+    """Migrate, check, back up and restore the databases, and move the bridge to PostgreSQL."""
 
 
 @db.command()
 @json_option
 @click.pass_obj
 def migrate(console: Console) -> None:
-    """Bring the tables up to this program. Starting the bridge does it by itself."""
-    bridging.ask(console, lambda ours, _who: ours.store.check())
-    where = _where(console)
-    console.answer({"database": where, "current": True}, lambda: [f"{where}: the tables are those of this program"])
+    """Bring the tables up to this program, as ticks and services do by themselves. Forward only."""
+    console.become_owner()
+    os.umask(0o077)
+    path, url = console.path(wiring.STORE), console.settings.database_url
+    done = [(path, copies.schema_of(path) if os.path.exists(path) else 0, SCHEMA_VERSION)]
+    files.make_folder(console.settings.state_dir)
+    SqliteDatabase(path).close()
+    if url:
+        postgres = _postgres()
+        from orchestration.store import postgres as tables
+
+        done.append((postgres.named(url), postgres.schema_of(url), tables.SCHEMA_VERSION))
+        asyncio.run(tables.migrate(url))
+    for name, before, after in done:
+        if before != after:
+            console.note("db migrate", f"brings {name} from schema {before} to {after}")
+    console.answer(
+        [{"database": name, "before": before, "schema": after, "changed": before != after} for name, before, after in done],
+        lambda: [
+            f"{name}: schema {after}" + ("" if before == after else f", {before} before") for name, before, after in done
+        ],
+    )
 
 
 @db.command()
 @json_option
 @click.pass_obj
 def check(console: Console) -> int:
-    """Ask the database something, compare its tables, and walk the audit. Exit code 1 when that was tampered with."""
-    if not bridging.is_made(console):
-        raise KlorosError(
-            "there is no database yet", hint="the first tick makes it: klorosctl tick; or klorosctl db migrate"
-        )
-    where = _where(console)
-
-    async def checked(store: Store) -> ChainsVerified:
-        await store.check()
-        return await store.verify()
-
-    found = bridging.ask(console, lambda ours, _who: checked(ours.store))
-    document = {"database": where, "chains": found.chains, "entries": found.entries, "faults": len(found.faults)}
-
-    def lines() -> Iterator[str]:
-        yield f"{where}: answers, with the tables of this program"
-        yield f"audit: {found.entries} entries in {found.chains} chains, {len(found.faults)} faults"
-        if found.faults:
-            yield "see which: klorosctl audit verify"
-
-    console.answer(document, lines)
-    return 1 if found.faults else 0
+    """Check files, tables, message numbers, cursors and the audit's chains, and change nothing. Exit code 1 for a fault."""
+    console.become_owner()
+    found = [_check_file(console.path(wiring.STORE), bridge=not console.settings.database_url)]
+    if console.settings.database_url:
+        found.append(_check_postgres(console.settings.database_url))
+    document = [{**one._asdict(), "faults": list(one.faults), "sound": not one.faults} for one in found]
+    console.answer(document, lambda: _checked(console, found))
+    return 1 if any(one.faults for one in found) else 0
 
 
 @db.command()
-@click.option("--to", "url", required=True, metavar="URL", help="An empty PostgreSQL database: postgresql:///kloros")
+@click.option("--keep", type=click.IntRange(min=1), default=3, show_default=True, help="Copies of each kind that stay.")
 @json_option
 @click.pass_obj
-def copy(console: Console, *, url: str) -> None:
-    """Copy the bridge's threads from kloros.db into PostgreSQL, compared row by row, or nothing. Stop the bridge before."""
+def backup(console: Console, *, keep: int) -> None:
+    """Copy every database to `backups/` in the state folder, while all goes on: `kloros-….db`, PostgreSQL `bridge-….db`."""
+    console.become_owner()
+    os.umask(0o077)
+    folder, store, url = console.path(copies.FOLDER), console.path(wiring.STORE), console.settings.database_url
+    files.make_folder(folder)
+    made: list[dict[str, object]] = []
+    if os.path.exists(store):
+        path = copies.new_path(folder, copies.PREFIX)
+        copies.copy(store, path)
+        made.append({"of": store, "path": path, "removed": copies.remove_older(folder, copies.PREFIX, keep)})
+    if url:
+        path = copies.new_path(folder, _BRIDGE)
+        moved = _save(url, path)
+        removed = copies.remove_older(folder, _BRIDGE, keep)
+        made.append({"of": _postgres().named(url), "path": path, "removed": removed, "rows": moved.copied})
+    for one in made:
+        console.note("db backup", f"copies {one['of']} to {one['path']}")
+    console.answer(made, lambda: [f"{one['of']}: {one['path']}" for one in made] or [f"There is no store yet: {store}"])
+
+
+@db.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, resolve_path=True))
+@click.option("--yes", is_flag=True, help="Do it; without it only what would be done is told.")
+@json_option
+@click.pass_obj
+def restore(console: Console, *, file: str, yes: bool) -> None:
+    """Put a copy that `db backup` or `backup` made in the place of the database. What is there now is kept beside it.
+
+    A `kloros-….db` goes to kloros.db, a `bridge-….db` to PostgreSQL. Stop the bridge first, and ticks for kloros.db.
+    """
+    console.become_owner()
+    os.umask(0o077)
+    of_bridge, url, store = _is_of_bridge(file), console.settings.database_url, console.path(wiring.STORE)
+    if of_bridge and not url:
+        raise Usage(f"{file} is a copy of PostgreSQL", hint="set KLR_DATABASE_URL to the database to restore")
+    target = _postgres().named(url) if of_bridge else store
+    checked = _check_file(file, bridge=True)
+    if checked.faults:
+        raise StoreUnreachable(f"{file} is damaged: {checked.faults[0]}", hint="klorosctl db check; take an older copy")
+    kept = ""
+    if yes and of_bridge:
+        kept = _restore_postgres(console, file, url)
+    elif yes:
+        kept = _restore_file(console, file, store)
+    if yes:
+        console.note("db restore", f"puts {file} in the place of {target}; what was there is {kept or 'nothing'}")
+    told = f"{target} is what {file} was" if yes else f"{file} is whole, and would replace {target}: add --yes"
+    console.answer(
+        {"restored": yes, "file": file, "database": target, "kept": kept or None},
+        lambda: [told, *([f"What was there before: {kept}"] if kept else [])],
+    )
+
+
+@db.command("copy")
+@click.option("--from", "source", type=click.Path(exists=True, dir_okay=False), help="The file; kloros.db by default.")
+@click.option("--to", "url", metavar="URL", help="The database; that of KLR_DATABASE_URL by default.")
+@json_option
+@click.pass_obj
+def copy_(console: Console, *, source: str | None, url: str | None) -> int:
+    """Copy the bridge from SQLite into an empty PostgreSQL, and compare every row; all of it is kept, or nothing.
+
+    Copied are threads, participants, messages, findings, rates, sessions, triggers, revocations, audit and its chains.
+    What ticks remember stays in kloros.db. Stop the bridge first: what is written meanwhile is not copied, and told.
+    """
+    console.become_owner()
+    path = source or console.path(wiring.STORE)
+    url = url or console.settings.database_url
+    if not url:
+        raise Usage("no PostgreSQL is named", hint="klorosctl db copy --to postgresql:///kloros, or set KLR_DATABASE_URL")
     if not url.startswith(("postgresql://", "postgres://")):
         raise Usage(f"{url!r} is no URL of a PostgreSQL database", hint="such as postgresql:///kloros")
+    postgres = _postgres()
+    from orchestration.bridge.store import transfer
+    from orchestration.store import postgres as tables
+
+    _check_current(path)
+    asyncio.run(tables.migrate(url))
+    with closing(transfer.SqliteSide(path)) as ours, closing(postgres.PostgresSide(url, filled=True)) as theirs:
+        if not transfer.is_empty(theirs):
+            raise KlorosError(f"{theirs.name} has rows already", hint="copy into an empty database: createdb …")
+        moved = transfer.transfer(ours, theirs)
+    console.note("db copy", f"copies the bridge from {path} to {postgres.named(url)}")
+    document = {"from": path, "to": postgres.named(url), "rows": moved.copied, "not_copied": moved.newer}
+    console.answer(document, lambda: _copied(console, document, moved))
+    return 1 if moved.newer else 0
+
+
+def _copied(console: Console, document: dict[str, Any], moved: Moved) -> Iterator[str]:
+    yield from console.screen.table(("TABLE", "ROWS"), [(name, str(rows)) for name, rows in moved.copied.items()])
+    yield f"Every row of {document['to']} was compared with {document['from']}: they are the same."
+    if moved.newer:
+        told = f"{moved.newer} changes were made in {document['from']} meanwhile and are not in the copy: stop the bridge, "
+        yield from console.screen.alarm(told + "empty the database, and copy again.")
+
+
+def _checked(console: Console, found: list[_One]) -> Iterator[str]:
+    for one in found:
+        rows = "" if one.rows is None else f", {one.rows['threads']} threads, {one.rows['entries']} audit entries"
+        yield f"{one.database}: schema {one.schema}{rows}" + ("" if one.faults else ", sound")
+        for fault in one.faults:
+            yield from console.screen.alarm(fault)
+
+
+def _check_file(path: str, *, bridge: bool) -> _One:
+    if not os.path.exists(path):
+        return _One(path, 0, SCHEMA_VERSION)
+    schema = copies.schema_of(path)
+    if schema > SCHEMA_VERSION:
+        return _One(path, schema, SCHEMA_VERSION, (f"a newer release wrote it; this program knows {SCHEMA_VERSION}",))
+    from orchestration.bridge.store import transfer
+
+    with closing(transfer.SqliteSide(path)) as side, _told(path):
+        faults = side.integrity()
+        if faults or not bridge or schema < SCHEMA_VERSION:
+            return _One(path, schema, SCHEMA_VERSION, tuple(faults))
+        return _One(path, schema, SCHEMA_VERSION, *transfer.sound(side))
+
+
+def _check_postgres(url: str) -> _One:
+    postgres = _postgres()
+    from orchestration.bridge.store import transfer
+    from orchestration.store.postgres import SCHEMA_VERSION as KNOWN
+
+    schema = postgres.schema_of(url)
+    if schema != KNOWN:
+        why = "klorosctl db migrate" if schema < KNOWN else "a newer release wrote it"
+        return _One(postgres.named(url), schema, KNOWN, (f"it has schema {schema}, and this program knows {KNOWN}: {why}",))
+    with closing(postgres.PostgresSide(url)) as side:
+        return _One(side.name, schema, KNOWN, *transfer.sound(side))
+
+
+@contextmanager
+def _told(path: str) -> Iterator[None]:
     try:
-        from orchestration.bridge.store.copying import copy_to_postgres
+        yield
+    except sqlite3.Error as error:
+        raise StoreUnreachable(f"{path}: {error}", hint="klorosctl db restore with an older copy") from error
+
+
+def _check_current(path: str) -> None:
+    schema = copies.schema_of(path)
+    if schema != SCHEMA_VERSION:
+        what = f"{path} has schema version {schema}, and this program works with {SCHEMA_VERSION}"
+        raise StoreOutdated(what, hint="klorosctl db migrate")
+
+
+def _save(url: str, path: str) -> Moved:
+    """Copy the bridge out of PostgreSQL into a new file, whole or not at all."""
+    postgres = _postgres()
+    from orchestration.bridge.store import transfer
+
+    beside = os.path.join(os.path.dirname(path), files.temporary_name(os.path.basename(path)))
+    try:
+        SqliteDatabase(beside).close()
+        with closing(postgres.PostgresSide(url)) as source, closing(transfer.SqliteSide(beside, filled=True)) as target:
+            moved = transfer.transfer(source, target)
+        with closing(sqlite3.connect(uri(beside, "rw"), uri=True)) as made:
+            made.execute("PRAGMA journal_mode = DELETE")
+            made.execute(f"PRAGMA application_id = {_OF_BRIDGE}")
+        os.rename(beside, path)
+    except BaseException:
+        for name in (beside, f"{beside}-wal", f"{beside}-shm"):
+            with suppress(FileNotFoundError):
+                os.unlink(name)
+        raise
+    return moved
+
+
+def _restore_file(console: Console, file: str, store: str) -> str:
+    files.make_folder(console.settings.state_dir)
+    kept = ""
+    if os.path.exists(store):
+        files.make_folder(console.path(copies.FOLDER))
+        kept = copies.set_back(store, file, console.path(copies.FOLDER))
+    else:
+        copies.copy(file, store)
+    SqliteDatabase(store).close()
+    return kept
+
+
+def _restore_postgres(console: Console, file: str, url: str) -> str:
+    postgres = _postgres()
+    from orchestration.bridge.store import transfer
+    from orchestration.store import postgres as tables
+
+    _check_current(file)
+    asyncio.run(tables.migrate(url))
+    folder = console.path(copies.FOLDER)
+    files.make_folder(folder)
+    kept = copies.new_path(folder, "replaced-bridge-")
+    with closing(postgres.PostgresSide(url, filled=True)) as target:
+        _check_alone(target)
+        _save(url, kept)
+        target.empty()
+        with closing(transfer.SqliteSide(file)) as source:
+            transfer.transfer(source, target)
+    return kept
+
+
+def _check_alone(target: PostgresSide) -> None:
+    others = target.others()
+    if others:
+        what = f"{others} other connections are open to {target.name}"
+        raise KlorosError(what, hint="stop what uses it: systemctl stop kloros-bridge.service")
+
+
+def _is_of_bridge(file: str) -> bool:
+    try:
+        with closing(sqlite3.connect(uri(file, "ro"), uri=True)) as looked:
+            (application,) = looked.execute("PRAGMA application_id").fetchone()
+    except sqlite3.Error as error:
+        raise StoreUnreachable(f"{file}: {error}", hint="name a file that klorosctl db backup made") from error
+    return int(application) == _OF_BRIDGE
+
+
+def _postgres() -> Any:
+    try:
+        from orchestration.bridge.store import transfer_postgres
     except ImportError as error:
-        hint = "install the extra postgres: sudo ./install.sh --with bridge,postgres"
+        hint = "install the extra postgres: sudo ./install.sh --with bridge,postgres, or unset KLR_DATABASE_URL"
         raise Usage(f"PostgreSQL needs a package that is not installed: {error.name}", hint=hint) from error
-    console.become_owner()
-    copied = asyncio.run(copy_to_postgres(console.path(wiring.STORE), url))
-    console.answer({"copied": {one.table: one.rows for one in copied}}, lambda: _copied(copied))
-
-
-def _copied(copied: list[Copied]) -> Iterator[str]:
-    for one in copied:
-        yield f"{one.table:<22} {one.rows:>9}"
-    yield "All of it came back as it was written. Set KLR_DATABASE_URL, and start the bridge."
-
-
-def _where(console: Console) -> str:
-    """Say which database it is, without what may be secret of its address."""
-    return "PostgreSQL" if console.settings.database_url else console.path(wiring.STORE)
+    return transfer_postgres

@@ -21,7 +21,7 @@ from orchestration.operator.console import Console, json_option
 @json_option
 @click.pass_obj
 def doctor(console: Console) -> int:
-    """Check folders, locks, store, zone, clock, units, metrics, runner, disk, other starters of D-REAM; say what to do.
+    """Check folders, locks, store, baseline, zone, clock, units, metrics, runner, disk, other starters of D-REAM.
 
     Exit code 0 when all is well or only warnings are there, 1 when something is broken.
     """
@@ -45,7 +45,7 @@ def _examine(console: Console) -> Iterator[Check]:
         with console.looking() as kernel:
             store = list(checks.store(console, kernel))
             state = [*checks.running(console, kernel), *checks.ticks(console, kernel), *checks.queues(console, kernel)]
-            state += checks.notices(console, kernel)
+            state += [*checks.baseline(kernel), *checks.notices(console, kernel)]
     except KlorosError as error:
         yield Check("store", Level.ERROR, error.message, error.hint)
     else:

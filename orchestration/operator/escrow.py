@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import click
 
-from orchestration.errors import Usage
-from orchestration.operator.console import Console, json_option, unknown
+from orchestration.operator import differences
+from orchestration.operator.console import LOCK_PATIENCE, Console, check_reason, json_option, unknown
 from orchestration.tick.kernel import Kernel
 
 if TYPE_CHECKING:
     from orchestration.baseline.escrow import Entry
     from orchestration.baseline.version import Change, Version
+    from orchestration.promotions.promotion import Number
 
 _LIMIT = 20
-_LOCK_PATIENCE = 10.0  # seconds; a tick is done in one
 _entry_argument = click.argument("entry")
 
 
@@ -46,38 +46,36 @@ def list_(console: Console, *, everything: bool, limit: int) -> None:
 @click.pass_obj
 def show(console: Console, *, entry: str) -> None:
     """Show an entry: what asks for what, why it waits, and what approving it would change today."""
-    from orchestration.baseline.escrow import difference, document
+    from orchestration.baseline import history
+    from orchestration.baseline.escrow import document
+    from orchestration.baseline.version import difference
 
     with console.looking() as kernel:
         found = _find(kernel, entry)
-        today = _today(kernel, found)
+        now, parameters = history.in_force(kernel.db, kernel.settings.state_dir)
+        today = _today(kernel, found, parameters)
     shown = {**document(found), "today": [difference(change) for change in today]}
-    console.answer(shown, lambda: _shown(console, found, today))
+    console.answer(shown, lambda: _shown(console, found, now, today))
 
 
 @escrow.command()
 @_entry_argument
 @click.option("--reason", default="", help="Why; it stays with the entry and the version.")
+@click.option("--anyway", is_flag=True, help="Of a rollback: also when it undoes versions that came since it was held.")
 @json_option
 @click.pass_obj
-def approve(console: Console, *, entry: str, reason: str) -> None:
+def approve(console: Console, *, entry: str, reason: str, anyway: bool) -> None:
     """Put what waits into the baseline, as a new version, within today's bounds."""
     from orchestration.baseline import escrow_ledger
     from orchestration.baseline.escrow import Reviewer, Status
+    from orchestration.baseline.escrow_ledger import Terms
 
     def decide(kernel: Kernel, found: Entry) -> None:
         settings = kernel.settings
-        escrow_ledger.approve(
-            kernel.db,
-            found,
-            Reviewer(console.actor, console.identities),
-            reason,
-            at=kernel.now(),
-            bounds=settings.promotions.bounds,
-            strict=settings.promotions.strict,
-            four_eyes=settings.escrow.four_eyes,
-            state_dir=settings.state_dir,
-        )
+        bounds, strict = settings.promotions.bounds, settings.promotions.strict
+        terms = Terms(bounds, strict, settings.escrow.four_eyes, settings.state_dir, anyway)
+        reviewer = Reviewer(console.actor, console.identities)
+        escrow_ledger.approve(kernel.db, found, reviewer, reason, at=kernel.now(), terms=terms)
 
     _decide(console, entry, Status.APPROVED, decide)
 
@@ -92,8 +90,7 @@ def reject(console: Console, *, entry: str, reason: str) -> None:
     from orchestration.baseline import escrow_ledger
     from orchestration.baseline.escrow import Status
 
-    if not reason.strip():
-        raise Usage("--reason is empty", hint="say why: whoever emitted it wants to know")
+    check_reason(reason)
 
     def decide(kernel: Kernel, found: Entry) -> None:
         escrow_ledger.reject(kernel.db, found, console.actor, reason, at=kernel.now())
@@ -106,7 +103,7 @@ def _decide(console: Console, given: str, wanted: str, decide: Callable[[Kernel,
     from orchestration.baseline import copies, escrow_files, escrow_ledger, history
     from orchestration.baseline.escrow import document
 
-    with console.acting() as kernel, kernel.lock.held("klorosctl escrow", patience=_LOCK_PATIENCE):
+    with console.acting() as kernel, kernel.lock.held("klorosctl escrow", patience=LOCK_PATIENCE):
         found = _find(kernel, given)
         changed = found.status != wanted
         if changed:
@@ -135,7 +132,7 @@ def _find(kernel: Kernel, given: str) -> Entry:
     return found
 
 
-def _today(kernel: Kernel, entry: Entry) -> tuple[Change, ...]:
+def _today(kernel: Kernel, entry: Entry, now: Mapping[str, Number]) -> tuple[Change, ...]:
     """Return what approving an entry now would change; nothing once it is decided on."""
     from orchestration.baseline import history
     from orchestration.baseline.escrow import Kind, Status
@@ -143,7 +140,6 @@ def _today(kernel: Kernel, entry: Entry) -> tuple[Change, ...]:
 
     if entry.status is not Status.PENDING:
         return ()
-    _, now = history.in_force(kernel.db, kernel.settings.state_dir)
     if entry.kind is Kind.ROLLBACK:
         target = history.get(kernel.db, entry.target or 0)
         return () if target is None else changes(now, target.parameters)
@@ -160,7 +156,9 @@ def _rows(console: Console, found: list[Entry]) -> list[str]:
     return console.screen.table(("ENTRY", "SINCE", "STATUS", "WHAT; RULE"), rows)
 
 
-def _shown(console: Console, entry: Entry, today: tuple[Change, ...]) -> Iterator[str]:
+def _shown(console: Console, entry: Entry, now: int | None, today: tuple[Change, ...]) -> Iterator[str]:
+    from orchestration.baseline.escrow import Kind
+
     screen, times = console.screen, console.times
     yield f"{screen.heading(entry.subject)}  {screen.state(entry.status)}"
     yield from screen.field("Entry", entry.entry)
@@ -171,34 +169,31 @@ def _shown(console: Console, entry: Entry, today: tuple[Change, ...]) -> Iterato
     if entry.cycle is not None:
         yield from screen.field("Cycle", f"{entry.cycle}: klorosctl show {entry.cycle}")
     if entry.emitted_by:
-        yield from screen.field("Emitted by", entry.emitted_by + (", who can't approve it" if entry.four_eyes else ""))
-    evidence = (f"{name.replace('_', ' ')}: {value}" for name, value in entry.evidence.items())
+        barred = entry.kind is Kind.PROMOTION and (entry.four_eyes or console.settings.escrow.four_eyes)
+        yield from screen.field("Emitted by", entry.emitted_by + (", who can't approve it" if barred else ""))
+    known = ((name.replace("_", " "), value) for name, value in entry.evidence.items() if value is not None)
+    evidence = (f"{name}: {value}" for name, value in known)
     yield from screen.field("Evidence", next(evidence, ""), *evidence)
     if entry.reviewed_at is not None:
         yield from screen.field("Decided", f"{times.both(entry.reviewed_at)} by {entry.reviewed_by}")
         yield from screen.field("Reason", entry.reason)
+    if entry.version is not None:
+        yield from screen.field("Made", f"version {entry.version}: klorosctl baseline show {entry.version}")
     yield from _differences(
         console, "Against " + ("nothing" if entry.against is None else f"version {entry.against}"), entry.diff
     )
     if entry.reviewed_at is None:
         yield from _differences(console, "Approved today, it would change", today)
+        if entry.kind is Kind.ROLLBACK and entry.against != now:
+            moved = f"The baseline was version {entry.against} when this was held and is version {now} by now."
+            yield from screen.wrap(f"{moved} What came since is undone as well; if that is meant, approve it with --anyway.")
         yield f"klorosctl escrow approve {entry.entry}, or: klorosctl escrow reject {entry.entry} --reason …"
 
 
 def _differences(console: Console, title: str, found: tuple[Change, ...]) -> Iterator[str]:
     yield ""
     yield console.screen.heading(title) + ("" if found else "  (no difference)")
-    rows = [(one.name, _value(one.before), _value(one.after), _percent(one.relative)) for one in found]
-    if rows:
-        yield from console.screen.table(("PARAMETER", "BEFORE", "AFTER", "CHANGE"), rows)
-
-
-def _value(value: float | None) -> str:
-    return "" if value is None else str(value)
-
-
-def _percent(relative: float | None) -> str:
-    return "" if relative is None else f"{relative:+.1%}"
+    yield from differences.table(console.screen, found)
 
 
 def _decided(console: Console, entry: Entry, made: Version | None, changed: bool) -> list[str]:

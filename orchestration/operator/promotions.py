@@ -9,14 +9,12 @@ from typing import Any, NamedTuple
 import click
 
 from orchestration.cycles import ledger as cycles
-from orchestration.errors import KlorosError, Usage
-from orchestration.operator.console import Console, json_option, unknown
+from orchestration.errors import KlorosError
+from orchestration.operator.console import LOCK_PATIENCE, Console, check_reason, json_option, unknown
 from orchestration.promotions import ledger
 from orchestration.promotions.ledger import Remembered
 from orchestration.promotions.scan import ack_name, scan_unacked, stem_of
 from orchestration.tick.kernel import Kernel
-
-_LOCK_PATIENCE = 10.0  # seconds; a tick holds its lock for some hundredths of one
 
 
 class Listed(NamedTuple):
@@ -191,11 +189,10 @@ def reject(console: Console, *, stem: str, reason: str) -> None:
     from orchestration.promotions.reading import Refused
     from orchestration.promotions.state import AckVerdict
 
-    if not reason.strip():
-        raise Usage("--reason is empty", hint="say why: whoever reads the ack wants to know")
+    check_reason(reason)
     with console.looking() as kernel:
         stem = _find(console, kernel, stem)
-    with console.acting() as kernel, kernel.lock.held("klorosctl", patience=_LOCK_PATIENCE):
+    with console.acting() as kernel, kernel.lock.held("klorosctl", patience=LOCK_PATIENCE):
         _refuse_answered(console, kernel, stem)
         known = ledger.known(kernel.db, [stem]).get(stem)
         identity = known.promotion_id if known is not None else _own_id(console, stem)

@@ -97,6 +97,7 @@ def import_(console: Console, *, file: Any) -> None:
         ]
 
     done = bridging.ask(console, work)
+    bridging.tell(console)
     console.note("threads import", f"imports {sum(bool(one['changed']) for one in done)} threads")
     told = {True: "taken in", False: "there already"}
     console.answer(
@@ -177,6 +178,7 @@ def post(console: Console, *, thread_id: str, body: str, kind: str, to: str | No
     asked = of_wire("PostMessage", thread_id=thread_id, body=text, kind=kind, to=to, idempotency_key=idempotency_key)
     _check_there(console, thread_id)
     posted = bridging.ask(console, lambda ours, who: ours.post_message(who, asked))
+    bridging.tell(console)
     console.note("post", f"posts message {posted.seq} to {thread_id}", thread=thread_id)
     console.answer(posted.model_dump(mode="json"), lambda: [f"Message {posted.seq} of {thread_id}: {posted.message_id}"])
 
@@ -220,6 +222,7 @@ def _set_status(console: Console, command: str, thread_id: str, status: str, rea
     _check_there(console, thread_id)
     done = bridging.ask(console, lambda ours, who: ours.update_thread_status(who, asked))
     if done.changed:
+        bridging.tell(console)
         console.note(command, f"sets thread {thread_id} to {status}: {reason}", thread=thread_id)
     told = f"Thread {thread_id} is {'now' if done.changed else 'already'} {status}."
     console.answer(done.model_dump(mode="json"), lambda: [told])

@@ -11,10 +11,10 @@ from datetime import date, datetime
 from typing import Any, Final, TypeVar
 
 from orchestration.baseline import version
-from orchestration.baseline.version import Change
 from orchestration.pulse import health
 from orchestration.pulse.loop_health import (
     Advice,
+    AwaitedReader,
     CycleLine,
     Failure,
     Heartbeat,
@@ -26,6 +26,8 @@ from orchestration.pulse.loop_health import (
     Queue,
     Stretch,
     Summary,
+    ThreadLine,
+    Threads,
     TickLine,
     Tried,
     Waiting,
@@ -66,6 +68,7 @@ def as_json(shown: LoopHealth) -> dict[str, Any]:
         "escrow": [held(one) for one in shown.escrow],
         "baseline": _or_null(shown.baseline, baseline),
         "advice": _or_null(shown.advice, _advice),
+        "threads": _or_null(shown.threads, threads),
         "damaged_lines": shown.damaged_lines,
     }
 
@@ -120,18 +123,13 @@ def held(one: Held) -> dict[str, Any]:
     return {
         "entry": one.entry,
         "subject": one.subject,
-        "changes": [change(each) for each in one.changes],
+        "changes": [version.difference(each) for each in one.changes],
         "rule": one.rule,
         "emitted_by": one.emitted_by,
         "cycle": one.cycle,
         "since": to_text(one.since),
         "expires_at": _text(one.expires),
     }
-
-
-def change(one: Change) -> dict[str, Any]:
-    """Write what becomes of one parameter."""
-    return {"name": one.name, "before": one.before, "after": one.after, "relative": one.relative}
 
 
 def baseline(shown: Parameters) -> dict[str, Any]:
@@ -157,6 +155,53 @@ def tried(one: Tried) -> dict[str, Any]:
         "change": one.change,
         "reason": one.reason,
         "decided_at": to_text(one.at),
+    }
+
+
+def threads(shown: Threads) -> dict[str, Any]:
+    """Write how the threads of agents stand."""
+    return {
+        "told_at": to_text(shown.told_at),
+        "serving": shown.serving,
+        "totals": dict(shown.totals),
+        "unread": dict(shown.unread),
+        "escalations": dict(shown.escalations),
+        "behind": shown.behind,
+        "waits": [_awaited(one) for one in shown.waits],
+        "newest": [_thread(one) for one in shown.lines],
+    }
+
+
+def _awaited(one: AwaitedReader) -> dict[str, Any]:
+    return {
+        "thread_id": one.thread_id,
+        "status": one.status,
+        "agent_id": one.agent_id,
+        "sender": one.sender,
+        "since": to_text(one.since),
+        "traceparent": one.traceparent,
+    }
+
+
+def _thread(one: ThreadLine) -> dict[str, Any]:
+    return {
+        "thread_id": one.thread_id,
+        "workspace_id": one.workspace_id,
+        "title": one.title,
+        "status": one.status,
+        "reason": one.reason,
+        "last_seq": one.last_seq,
+        "updated_at": to_text(one.updated_at),
+        "participants": [
+            {
+                "agent_id": seat.agent_id,
+                "last_read_seq": seat.last_read_seq,
+                "unread": seat.unread,
+                "heartbeat_at": _text(seat.heartbeat_at),
+                "session": seat.session,
+            }
+            for seat in one.participants
+        ],
     }
 
 

@@ -42,6 +42,10 @@ ESCROW_AFTER = timedelta(days=1)
 ESCROW_EXPIRES = timedelta(days=1)
 ROLLED_BACK_WITHIN = timedelta(days=1)
 FEDERATION_AFTER = timedelta(hours=6)
+BRIDGE_TELLS_WITHIN = timedelta(minutes=3)
+"""A server of the bridge tells once a minute at least."""
+UNREAD_AFTER = timedelta(hours=1)
+"""A message that nobody reads for so long was not delivered, whatever the reason."""
 DISK_LOW = 10 * 1024**3
 _FAILED_EXITS = frozenset({1, 69, 70, 74, 78})
 _FAILED_IN_A_ROW = 3
@@ -209,6 +213,29 @@ def _federation_behind(signs: Signs) -> str:
     return f"a bundle waits to be copied for {_span(signs.now - signs.federation_since)}"
 
 
+def _bridge_silent(signs: Signs) -> str:
+    bridge = signs.bridge
+    if bridge is None or not bridge.serving or signs.now - bridge.told_at <= BRIDGE_TELLS_WITHIN:
+        return ""
+    return f"the bridge has told nothing of its threads for {_span(signs.now - bridge.told_at)}, and was not stopped"
+
+
+def _threads_blocked(signs: Signs) -> str:
+    bridge = signs.bridge
+    if bridge is None or not bridge.blocked:
+        return ""
+    many = "1 thread is" if bridge.blocked == 1 else f"{bridge.blocked} threads are"
+    return f"{many} blocked until a person has looked, {bridge.blocked_thread} for longest"
+
+
+def _messages_unread(signs: Signs) -> str:
+    bridge = signs.bridge
+    if bridge is None or bridge.unread_since is None or signs.now - bridge.unread_since <= UNREAD_AFTER:
+        return ""
+    age = _span(signs.now - bridge.unread_since)
+    return f"{bridge.unread_by} has not read for {age} what was said in {bridge.unread_thread}; {bridge.behind} are behind"
+
+
 def _disk_low(signs: Signs) -> str:
     low = signs.disk_free is not None and signs.disk_free < DISK_LOW
     return f"{(signs.disk_free or 0) / 1024**3:.1f} GiB are free for the state folder" if low else ""
@@ -275,6 +302,27 @@ RULES = (
         _federation_behind,
         "klorosctl federation status",
         began=lambda signs: signs.federation_since,
+    ),
+    Rule(
+        Condition.BRIDGE_SILENT,
+        Verdict.DEGRADED,
+        _bridge_silent,
+        "systemctl status kloros-bridge.service",
+        began=lambda signs: signs.bridge and signs.bridge.told_at,
+    ),
+    Rule(
+        Condition.THREADS_BLOCKED,
+        Verdict.DEGRADED,
+        _threads_blocked,
+        "klorosctl threads list --status blocked",
+        began=lambda signs: signs.bridge and signs.bridge.blocked_since,
+    ),
+    Rule(
+        Condition.MESSAGES_UNREAD,
+        Verdict.DEGRADED,
+        _messages_unread,
+        "klorosctl threads list --status active",
+        began=lambda signs: signs.bridge and signs.bridge.unread_since,
     ),
     Rule(Condition.DISK_LOW, Verdict.DEGRADED, _disk_low, "klorosctl prune --dry-run"),
 )

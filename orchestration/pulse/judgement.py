@@ -47,6 +47,9 @@ class Condition(StrEnum):
     URGENT_ALERT = "urgent_alert"
     ARCHIVES_STALE = "archives_stale"
     FEDERATION_BEHIND = "federation_behind"
+    BRIDGE_SILENT = "bridge_silent"
+    THREADS_BLOCKED = "threads_blocked"
+    MESSAGES_UNREAD = "messages_unread"
     DISK_LOW = "disk_low"
 
 
@@ -57,6 +60,20 @@ class Mode(StrEnum):
     DISABLED = "disabled"
     HALTED = "halted"
     MAINTENANCE = "maintenance"
+
+
+class BridgeSigns(NamedTuple):
+    """How the threads of agents stand, as the bridge told last."""
+
+    told_at: datetime
+    serving: bool  # by a server that goes on telling
+    blocked: int  # threads that wait for a person
+    blocked_since: datetime | None  # of the one that has longest
+    blocked_thread: str | None
+    behind: int  # participants of active threads that have not read what another said
+    unread_since: datetime | None  # of what has waited longest
+    unread_by: str | None
+    unread_thread: str | None
 
 
 class Signs(NamedTuple):
@@ -90,6 +107,7 @@ class Signs(NamedTuple):
     intents_dropped: int  # because the queue was full, within OVERFLOW_WITHIN
     urgent: tuple[str, ...]  # types of the newest alerts of priority 8 or more within URGENT_WITHIN, newest first
     federation_since: datetime | None  # when the oldest bundle that is not copied yet was to be
+    bridge: BridgeSigns | None  # None: nobody ever told of a thread
     disk_free: int | None  # where the state folder lies
     switches: tuple[Mode, ...] = ()  # what settings and files set against ticks; the first says the mode
 

@@ -219,6 +219,57 @@ class TickLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitedReader:
+    """A participant that has not read what another said, in a thread that is open."""
+
+    thread_id: str
+    status: str
+    agent_id: str  # who is waited for
+    sender: str  # who waits
+    since: datetime
+    traceparent: str  # of the request that posted the message; empty when it had none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParticipantLine:
+    """One participant of a thread: up to where it has read, and when its session last told that it lives."""
+
+    agent_id: str
+    last_read_seq: int
+    unread: int
+    heartbeat_at: datetime | None  # None: it never told
+    session: str  # status of that session; empty when there is none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThreadLine:
+    """One thread of the bridge."""
+
+    thread_id: str
+    workspace_id: str
+    title: str
+    status: str
+    reason: str
+    last_seq: int
+    updated_at: datetime
+    participants: tuple[ParticipantLine, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Threads:
+    """How the threads of agents stood when the bridge last told."""
+
+    told_at: datetime
+    serving: bool  # by a server that goes on telling
+    totals: Mapping[str, int]  # threads by status
+    unread: Mapping[str, int]  # by how many messages cursors are behind, by status
+    escalations: Mapping[str, int]  # threads ever blocked, by who did it
+    behind: int  # participants of open threads
+    waits: tuple[AwaitedReader, ...]  # the longest first
+    lines: tuple[ThreadLine, ...]  # blocked ones first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoopHealth:
     """How the loop stood at one instant."""
 
@@ -244,4 +295,5 @@ class LoopHealth:
     escrow: tuple[Held, ...]  # oldest first; the queue of that name counts all
     baseline: Parameters | None  # None before the first version
     advice: Advice | None
+    threads: Threads | None  # None: the bridge has told of none, or there is no bridge
     damaged_lines: int  # of telemetry, in the cycles listed

@@ -202,6 +202,18 @@ FAMILIES = (
         "status",
         ("approved", "rejected", "expired"),
     ),
+    _plain("kloros_threads_blocked", "gauge", "Threads of agents that wait for a person, as the bridge told last."),
+    _plain(
+        "kloros_threads_blocked_oldest_timestamp_seconds",
+        "gauge",
+        "Since when the one of them is blocked that has been so longest; 0 while none is.",
+    ),
+    _plain(
+        "kloros_threads_unread_oldest_timestamp_seconds",
+        "gauge",
+        "When the message was posted that has waited longest for a reader in an active thread; 0 while none waits.",
+    ),
+    _plain("kloros_threads_told_timestamp_seconds", "gauge", "When the bridge last told of threads; 0: never."),
     _plain("kloros_intents_pending", "gauge", "Intents that wait in the inbox."),
     _plain("kloros_intents_max", "gauge", "How many intents may wait, as set; more are dropped."),
     _plain(
@@ -265,6 +277,11 @@ def note_health(values: Values, signs: Signs, judgement: Judgement) -> None:
     _put_instant(values, "kloros_cycle_deadline_timestamp_seconds", signs.active_deadline)
     values["kloros_escrow_pending", ""] = float(signs.escrow_pending)
     _put_instant(values, "kloros_escrow_oldest_timestamp_seconds", signs.escrow_since)
+    if signs.bridge is not None:
+        values["kloros_threads_blocked", ""] = float(signs.bridge.blocked)
+        _put_instant(values, "kloros_threads_blocked_oldest_timestamp_seconds", signs.bridge.blocked_since)
+        _put_instant(values, "kloros_threads_unread_oldest_timestamp_seconds", signs.bridge.unread_since)
+        _put_instant(values, "kloros_threads_told_timestamp_seconds", signs.bridge.told_at)
     _put_instant(values, "kloros_federation_oldest_timestamp_seconds", signs.federation_since)
 
 

@@ -31,6 +31,9 @@ RUNBOOKS: Mapping[Condition, str] = {
     Condition.URGENT_ALERT: "urgent-alert",
     Condition.ARCHIVES_STALE: "archives-stale",
     Condition.FEDERATION_BEHIND: "federation-behind",
+    Condition.BRIDGE_SILENT: "bridge-unavailable",
+    Condition.THREADS_BLOCKED: "escalation-flood",
+    Condition.MESSAGES_UNREAD: "message-delivery-delay",
     Condition.DISK_LOW: "disk-full",
 }
 """Pages of docs/runbooks, the same as of the alerts in docs/reference/prometheus."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from orchestration.cycles import ledger
 from orchestration.pulse import health
 from orchestration.pulse.health import Cause, Judgement, Mode, Signs
+from orchestration.pulse.judgement import BridgeSigns
 from orchestration.pulse.metrics import Values
 from orchestration.store.instants import from_text, from_text_or_none, to_text
 from orchestration.store.port import Database, Row
@@ -87,6 +88,7 @@ def read(settings: "Settings", db: Database, values: Values, now: datetime) -> S
         intents_dropped=cast("int", row["intents_dropped"]),
         urgent=tuple(_list(row, "urgent")),
         federation_since=from_text_or_none(cast("str | None", row["federation_since"])),
+        bridge=None if row["bridge"] is None else _bridge(json.loads(str(row["bridge"]))),
         disk_free=_disk_free(settings.state_dir),
     )
 
@@ -96,6 +98,20 @@ def _rolled_back(row: Row) -> tuple[int, datetime, str] | None:
         return None
     version, at, reason = _list(row, "rolled_back")
     return version, from_text(at), reason
+
+
+def _bridge(told: dict[str, Any]) -> BridgeSigns:
+    return BridgeSigns(
+        told_at=from_text(told["at"]),
+        serving=told["serving"],
+        blocked=told["blocked"],
+        blocked_since=from_text_or_none(told["blocked_since"]),
+        blocked_thread=told["blocked_thread"],
+        behind=told["behind"],
+        unread_since=from_text_or_none(told["unread_since"]),
+        unread_by=told["unread_by"],
+        unread_thread=told["unread_thread"],
+    )
 
 
 def switches(settings: "Settings") -> tuple[Mode, ...]:

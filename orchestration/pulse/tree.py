@@ -68,6 +68,7 @@ def survey_tree(folder: str, now: datetime, *, cycles: int = 50, failures: int =
         escrow=(),
         baseline=None,
         advice=None,
+        threads=None,
         damaged_lines=sum(line.damaged_lines for line in shown),
     )
 
@@ -136,6 +137,7 @@ def _judge(lines: list[CycleLine], now: datetime) -> Judgement:
         lost=sum(line.state is CycleState.LOST and _is_within(line, now, health.LOST_WITHIN) for line in lines),
         promotions_unacked=0,
         promotions_parked=0,
+        bridge=None,
         escrow_pending=0,
         escrow_since=None,
         escrow_expires=None,

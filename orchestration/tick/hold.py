@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestration.baseline import history
@@ -13,8 +14,11 @@ from orchestration.host import users
 from orchestration.promotions.ack import says_escrow
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from orchestration.cycles.cycle import Cycle
     from orchestration.promotions.handover import Handed
+    from orchestration.promotions.promotion import Number
     from orchestration.promotions.verdict import Answer
     from orchestration.tick.kernel import Kernel
 
@@ -42,27 +46,32 @@ def held(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> dict[str,
         why = required(rules, one.changes, baseline, emitted_by)
         if why is None and says_escrow(settings.acks_dir, one.stem, cycle=cycle.cycle):
             why = _BY_ACK
-        if why is None:
-            continue
-        lasts = settings.escrow.expires_after
-        entries[one.stem] = Entry(
-            entry=entry_id(cycle.token, one.stem),
-            kind=Kind.PROMOTION,
-            stem=one.stem,
-            promotion_id=one.id,
-            against=against,
-            cycle=cycle.cycle,
-            rule=why,
-            changes=one.changes,
-            before={name: baseline.get(name) for name in one.changes},
-            fitness=answer.fitness,
-            evidence=_evidence(cycle, one, answer),
-            emitted_by=emitted_by,
-            four_eyes=settings.escrow.four_eyes,
-            created_at=kernel.now(),
-            expires_at=kernel.now() + lasts if lasts else None,
-        )
+        if why is not None:
+            before = {name: baseline.get(name) for name in one.changes}
+            entry = _entry(kernel, cycle, answer, one, rule=why, before=before)
+            entries[one.stem] = replace(entry, emitted_by=emitted_by, against=against)
     return entries
+
+
+def _entry(
+    kernel: Kernel, cycle: Cycle, answer: Answer, one: Handed, *, rule: str, before: Mapping[str, Number | None]
+) -> Entry:
+    settings = kernel.settings.escrow
+    return Entry(
+        entry=entry_id(cycle.token, one.stem),
+        kind=Kind.PROMOTION,
+        stem=one.stem,
+        promotion_id=one.id,
+        cycle=cycle.cycle,
+        rule=rule,
+        changes=one.changes,
+        before=before,
+        fitness=answer.fitness,
+        evidence=_evidence(cycle, one, answer),
+        four_eyes=settings.four_eyes,
+        created_at=kernel.now(),
+        expires_at=kernel.now() + settings.expires_after if settings.expires_after else None,
+    )
 
 
 def _owner(promotions_dir: str, stem: str) -> str:

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from orchestration.baseline import history, verdicts
+from orchestration.baseline import copies, history, verdicts
 from orchestration.baseline.escrow_ledger import hold_rollback
 from orchestration.baseline.validation import Comparison, Limits, Verdict, asking, hindrance, standing
 from orchestration.baseline.verdicts import Concluded
-from orchestration.baseline.version import Kind, Provenance, Version, changes
+from orchestration.baseline.version import Kind, Provenance, Version
 from orchestration.cycles.cycle import Cause, Cycle, CycleState
 from orchestration.host.journal import Event, Priority, log
 from orchestration.phase import hints, report
 from orchestration.phase.result import PhaseResult, of_report
-from orchestration.promotions.promotion import checked_changes
+from orchestration.promotions.baseline import BaselineInvalid
 from orchestration.tick.kernel import Kernel
 
 
@@ -48,7 +48,8 @@ def validate(kernel: Kernel, cycle: Cycle, result: PhaseResult) -> Concluded | N
     """Note a PHASE's result, and return the verdict that it brings about, if any. Inside a transaction."""
     db, settings = kernel.db, kernel.settings.validation
     phase_type = hints.type_of(db, cycle.cycle)
-    verdicts.note_result(db, cycle.cycle, phase_type=phase_type, measure=result.measure, value=result.value)
+    counts = _files_are_whole(kernel, cycle)
+    verdicts.note_result(db, cycle.cycle, phase_type=phase_type, measure=result.measure, value=result.value, counts=counts)
     number = verdicts.version_of(db, cycle.cycle)
     version = history.get(db, number) if number else None
     if version is None or verdicts.verdict(db, version.version) is not None:
@@ -76,6 +77,17 @@ def validate(kernel: Kernel, cycle: Cycle, result: PhaseResult) -> Concluded | N
     )
     verdicts.conclude(db, concluded)
     return concluded
+
+
+def _files_are_whole(kernel: Kernel, cycle: Cycle) -> bool:
+    """Tell whether the PHASE was given the baseline that was committed, as far as can be seen now; an edit is told."""
+    try:
+        copies.check_in_force(kernel.db, kernel.path("baseline"))
+    except BaselineInvalid as error:
+        message = f"the result of PHASE {cycle.cycle} counts for no version of the baseline: {error}"
+        log(Event.BASELINE_JUDGED, message, priority=Priority.WARNING, cycle=cycle.cycle)
+        return False
+    return True
 
 
 def tell(concluded: Concluded) -> None:
@@ -135,14 +147,8 @@ def _ask(kernel: Kernel, version: Version, before: Version, found: Comparison, r
 def _outside(kernel: Kernel, version: Version, before: Version) -> str:
     """Say why a rollback would bring in what is out of today's bounds; empty when it would not."""
     settings = kernel.settings.promotions
-    brought = {
-        change.name: change.after for change in changes(version.parameters, before.parameters) if change.after is not None
-    }
-    try:
-        checked_changes(brought, bounds=settings.bounds, strict=settings.strict)
-    except ValueError as error:
-        return f"it would bring in {error}"
-    return ""
+    found = history.outside(version, before, bounds=settings.bounds, strict=settings.strict)
+    return f"it would bring in {found}" if found else ""
 
 
 def _limit(kernel: Kernel, verdict: Verdict) -> str:

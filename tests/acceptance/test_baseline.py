@@ -59,6 +59,24 @@ def test_a_rollback_is_a_new_version_by_the_person_who_asked(ran: Host) -> None:
     assert (again.returncode, "in force" in again.stderr) == (Exit.USAGE, True)
 
 
+def test_a_rollback_to_what_is_out_of_bounds_by_now_asks_for_wider_bounds_first(ran: Host) -> None:
+    narrow = ran.config.read_text()
+    ran.configure("[promotions.bounds]\nlearning_rate = [0.015, 0.1]\n")
+    refused = ran.run("klorosctl", "baseline", "rollback", "1", "--reason", "it got slower")
+    assert (refused.returncode, "widen [promotions] bounds first" in refused.stderr) == (Exit.USAGE, True)
+    assert "version 1 is out of today's bounds: 'learning_rate' = 0.01 is below its bound 0.015" in refused.stderr
+    assert answer(ran, "show")["version"] == 2
+    ran.config.write_text(narrow)
+    assert answer(ran, "rollback", "1", "--reason", "it got slower")["version"] == 3
+
+
+@pytest.mark.parametrize("command", [("rollback", "1"), ("set", "learning_rate=0.05")])
+def test_a_reason_says_something(ran: Host, command: tuple[str, ...]) -> None:
+    refused = ran.run("klorosctl", "baseline", *command, "--reason", " ")
+    assert (refused.returncode, "--reason is empty" in refused.stderr) == (Exit.USAGE, True)
+    assert answer(ran, "show")["version"] == 2
+
+
 def test_a_person_s_values_keep_to_the_bounds(ran: Host) -> None:
     refused = ran.run("klorosctl", "baseline", "set", "learning_rate=7", "--reason", "x")
     assert (refused.returncode, "above its bound 0.1" in refused.stderr) == (Exit.USAGE, True)
@@ -76,6 +94,21 @@ def test_an_edited_file_is_found_told_and_mended(ran: Host) -> None:
     assert answer(ran, "verify", "--repair")["mended"] == [str(edited)]
     assert answer(ran, "verify")["faults"] == []
     assert "0.09" in edited.with_name(f"{edited.name}.edited").read_text()
+
+
+def test_a_version_that_was_changed_in_the_store_is_told_with_what_to_do(ran: Host) -> None:
+    ran.change("""UPDATE baseline_versions SET parameters = '{"learning_rate": 0.05}' WHERE version = 1""")
+    found = ran.run("klorosctl", "baseline", "verify")
+    assert found.returncode == 1
+    assert "version 1 was changed in the store" in found.stdout
+    assert ("restore a backup" in found.stdout, "--repair" in found.stdout) == (True, False)
+    (check,) = [
+        one for one in json.loads(ran.run("klorosctl", "doctor", "--json").stdout)["checks"] if one["name"] == "baseline"
+    ]
+    assert (check["level"], check["advice"].startswith("restore a backup")) == ("error", True)
+    (ran.state / "baseline" / "manifest.json").unlink()
+    both = ran.run("klorosctl", "baseline", "verify").stdout
+    assert ("restore a backup" in both, "--repair" in both) == (True, True)
 
 
 def test_before_the_first_version_it_says_so(host: Host) -> None:

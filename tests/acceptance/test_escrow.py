@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -114,6 +115,7 @@ def test_an_approval_makes_a_version_on_top_of_today_s_baseline(ready: Host) -> 
     assert answer(ready, "baseline", "verify")["faults"] == []
     assert answer(ready, "escrow", "list") == []
 
+    assert "Made       version 3: klorosctl baseline show 3" in ready.run("klorosctl", "escrow", "show", entry).stdout
     again = answer(ready, "escrow", "approve", entry)
     assert (again["changed"], again["version"]) == (False, 3)
     assert len(answer(ready, "baseline", "history")) == 3
@@ -139,6 +141,8 @@ def test_what_nobody_decides_on_expires_by_a_tick(ready: Host) -> None:
     entry = held(ready)
     assert filed(ready, entry)["expires_at"] > filed(ready, entry)["created_at"]
     ready.change("UPDATE escrow SET expires_at = '2020-01-01T00:00:00.000000Z'")
+    said = refused(ready, "escrow", "reject", entry, "--reason", "late")
+    assert ("expired at 2020" in said, "remove its ack, large_ack.json" in said) == (True, True)
     assert "expired at 2020" in refused(ready, "escrow", "approve", entry)
     ready.decided()
     assert (filed(ready, entry)["status"], filed(ready, entry)["reviewed_by"]) == ("expired", "kloros")
@@ -164,7 +168,9 @@ def test_nobody_approves_what_they_emitted_not_even_by_sudo(ready: Host) -> None
 
 def test_four_eyes_count_for_what_waited_before_they_were_asked_for(ready: Host) -> None:
     entry = held(ready)
+    assert "who can't approve it" not in ready.run("klorosctl", "escrow", "show", entry).stdout
     ready.set(KLR_ESCROW_FOUR_EYES="true")
+    assert f"{ME}, who can't approve it" in ready.run("klorosctl", "escrow", "show", entry).stdout
     assert f"{ME} emitted promotion large" in refused(ready, "escrow", "approve", entry)
 
 
@@ -279,6 +285,53 @@ def test_an_edited_file_changes_nothing_and_is_written_again(ready: Host) -> Non
     assert filed(ready, entry)["promotion"]["changes"] == {"learning_rate": 0.02}
 
 
+def test_what_is_edited_or_gone_is_found_by_verify_and_doctor_and_mended(ready: Host) -> None:
+    entry = held(ready)
+    path = ready.state / "escrow" / f"escrow-{entry}.json"
+    whole = path.read_text()
+    stray = path.with_name("escrow-0123456789ab.json")
+    stray.write_text(whole)
+    path.write_text(whole.replace("pending_review", "approved"))
+    found = ready.run("klorosctl", "baseline", "verify", "--json")
+    assert (found.returncode, json.loads(found.stdout)["faults"]) == (
+        Exit.FAILED,
+        [f"{path} was edited: it differs from byte {whole.index('pending_review')} on", f"{stray} is of no entry of escrow"],
+    )
+    checks = {one["name"]: one for one in json.loads(ready.run("klorosctl", "doctor", "--json").stdout)["checks"]}
+    assert (checks["baseline"]["level"], str(path) in checks["baseline"]["evidence"]) == ("error", True)
+    assert checks["baseline"]["advice"].startswith("klorosctl baseline verify --repair")
+
+    assert answer(ready, "baseline", "verify", "--repair") == {"faults": [], "mended": [str(path), str(stray)]}
+    assert path.read_text() == whole
+    assert "approved" in path.with_name(f"{path.name}.edited").read_text()
+    path.unlink()
+    assert "can't be read" in ready.run("klorosctl", "baseline", "verify").stdout
+    assert answer(ready, "baseline", "verify", "--repair")["mended"] == [str(path)]
+    assert (path.read_text(), path.stat().st_mode & 0o777) == (whole, 0o640)
+    checks = {one["name"]: one for one in answer(ready, "doctor")["checks"]}
+    assert checks["baseline"]["level"] == "ok"
+    path.unlink()
+    ready.change("UPDATE escrow SET written = 0")  # as if a tick were at it
+    checks = {one["name"]: one for one in answer(ready, "doctor")["checks"]}
+    assert (checks["baseline"]["level"], checks["baseline"]["advice"]) == ("warning", "klorosctl tick")
+
+
+def test_a_store_that_was_set_back_to_a_copy_writes_its_files_again(ready: Host) -> None:
+    entry = held(ready)
+    waiting = filed(ready, entry)
+    copied = answer(ready, "backup")["path"]
+    answer(ready, "escrow", "approve", entry)
+    with closing(sqlite3.connect(copied)) as source, closing(sqlite3.connect(ready.state / "kloros.db")) as target:
+        source.backup(target)
+    ready.decided()
+    assert filed(ready, entry) == waiting
+    assert json.loads((ready.state / "baseline" / "manifest.json").read_text())["version"] == 1
+    (fault,) = json.loads(ready.run("klorosctl", "baseline", "verify", "--json").stdout)["faults"]
+    assert fault.endswith("baseline_v0002.yaml is of no version that the store has")
+    assert answer(ready, "baseline", "verify", "--repair")["faults"] == []
+    assert answer(ready, "escrow", "approve", entry)["version"] == 2
+
+
 def test_a_rollback_that_waits_is_approved_or_rejected_as_any(ready: Host) -> None:
     """As the validation puts it there when it must not roll back by itself."""
     answer(ready, "baseline", "set", "learning_rate=0.02", "batch_size=4", "--reason", "worse")
@@ -305,6 +358,23 @@ def test_a_rollback_that_waits_is_approved_or_rejected_as_any(ready: Host) -> No
     assert answer(ready, "baseline", "show")["version"] == 3
 
 
+def test_a_rollback_undoes_what_came_since_only_when_that_is_said(ready: Host) -> None:
+    answer(ready, "baseline", "set", "learning_rate=0.02", "--reason", "worse")
+    entry = hold_rollback(ready, 1)
+    answer(ready, "baseline", "set", "batch_size=4", "--reason", "meanwhile")
+    said = refused(ready, "escrow", "approve", entry)
+    assert "the baseline was version 2 when it was held and is version 3 by now" in said
+    assert f"klorosctl escrow approve {entry} --anyway" in said
+    assert "approve it with --anyway" in ready.run("klorosctl", "escrow", "show", entry).stdout
+    assert answer(ready, "escrow", "show", entry)["status"] == "pending_review"
+    assert answer(ready, "baseline", "show")["version"] == 3
+    ready.change("UPDATE escrow SET expires_at = '2020-01-01T00:00:00.000000Z'")
+    assert "klorosctl baseline rollback 1 does the same" in refused(ready, "escrow", "approve", entry, "--anyway")
+    ready.change("UPDATE escrow SET expires_at = NULL")
+    assert answer(ready, "escrow", "approve", entry, "--anyway")["version"] == 4
+    assert answer(ready, "baseline", "show")["parameters"] == {"learning_rate": 0.01}
+
+
 def hold_rollback(host: Host, target: int) -> str:
     with closing(SqliteDatabase(str(host.state / "kloros.db"))) as db, db.transaction():
         evidence: dict[str, object] = {"before": [1.0], "after": [0.93]}
@@ -324,7 +394,7 @@ def test_people_are_told_what_waits_and_what_to_do(ready: Host) -> None:
     assert entry in listed
     assert "promotion large; learning_rate 0.01 → 0.02" in listed
     shown = ready.run("klorosctl", "escrow", "show", entry).stdout
-    for text in ("pending_review", f"{ME}, who can't approve it", "+100.0%", f"klorosctl escrow approve {entry}"):
+    for text in ("pending_review", f"{ME}, who can't approve it", "+100 %", f"klorosctl escrow approve {entry}"):
         assert text in shown
     assert entry in refused(ready, "escrow", "show", entry[:-1] + "x")
 
@@ -335,12 +405,20 @@ def test_people_are_told_what_waits_and_what_to_do(ready: Host) -> None:
         ("{}", "escrow.require.0 = {}: the rule names nothing"),
         ('{ paramter = "lr" }', "write parameter instead"),
         ("{ change_over = -0.1 }", "write for example change_over = 0.2"),
-        ("7", "write for example require = [{"),
+        ("7", "escrow.require.0 = 7: a table is wanted; write for example require = [{"),
+        ('{ change_over = "20%" }', "change_over = '20%': a number is wanted; write for example change_over = 0.2"),
+        ("{ actor = 7 }", 'actor = 7: a text is wanted; write for example actor = "agent-x"'),
     ],
 )
 def test_a_rule_that_can_not_be_is_told(host: Host, rule: str, said: str) -> None:
     host.configure(f"[escrow]\nrequire = [{rule}]\n")
     assert said in refused(host, "config", "check")
+
+
+@pytest.mark.parametrize("given", ['{ parameter = "lr" }', '"lr"'])
+def test_what_is_no_list_of_rules_is_told(host: Host, given: str) -> None:
+    host.configure(f"[escrow]\nrequire = {given}\n")
+    assert "a list is wanted; write for example require = [{" in refused(host, "config", "check")
 
 
 def test_rules_are_shown_as_the_file_takes_them(ready: Host, tmp_path: Path) -> None:

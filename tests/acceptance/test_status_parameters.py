@@ -35,7 +35,7 @@ def test_status_shows_both_on_a_few_lines(filled: Host) -> None:
         "version 2 is undecided: 0 of 3 PHASE results",
         "Escrow     2 wait for a person, the oldest for ",
         "klorosctl escrow show|approve|reject ENTRY",
-        "aaaaaaaaaaaa  stem-aaaaaaaaaaaa by ada: beta new → 2, learning_rate 0.01 → 0.05 (+400.0 %); learning_rate",
+        "aaaaaaaaaaaa  stem-aaaaaaaaaaaa by ada: beta new → 2, learning_rate 0.01 → 0.05 (+400.0 %); expires",
     ):
         assert part in text, text
     assert len(text.splitlines()) <= 24

@@ -210,6 +210,21 @@ def test_a_phase_during_which_the_baseline_changed_counts_for_neither(judged: Ho
     assert answer(judged, "show", "2")["phase_result"]["result"] == 0.6
 
 
+def test_a_phase_over_files_that_were_edited_counts_for_no_version(judged: Host) -> None:
+    shown = judged.state / "baseline" / "baseline.json"
+    whole = shown.read_text()
+    shown.write_text(whole.replace("0.01", "0.09"))
+    end_phase(judged, {"score": 0.5})
+    said = judged.tick("--json").stderr
+    assert f"the result of PHASE 1 counts for no version of the baseline: {shown} was edited" in said
+    assert judged.rows("SELECT version, result FROM phase_results") == [(None, 0.5)]
+    assert "the baseline changed meanwhile, or was edited" in judged.run("klorosctl", "show", "1").stdout
+    assert answer(judged, "baseline", "verify", "--repair")["faults"] == []
+    end_phase(judged, {"score": 0.6})
+    judged.decided()
+    assert judged.rows("SELECT version, result FROM phase_results") == [(None, 0.5), (1, 0.6)]
+
+
 def test_the_first_version_is_judged_by_what_was_without_any(host: Host) -> None:
     host.stepwise()
     host.decided()

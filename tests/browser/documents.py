@@ -261,7 +261,7 @@ def held(number: int, text: str = "", *, changes: int = 2) -> Held:
             Change(name=text or "learning_rate", before=0.01, after=0.05),
             *(Change(name=f"parameter_{one}", before=None, after=one) for one in range(1, changes)),
         ),
-        rule=text or "learning_rate 0.01 → 0.05, +400.000%: {change_over = 0.5}",
+        rule=text or "learning_rate 0.01 → 0.05, +400 %: {change_over = 0.5}",
         emitted_by=text or ("ada" if number % 2 else ""),
         cycle=1285,
         since=minute(2900 - number),

@@ -253,6 +253,23 @@ CASES = {
         federation_pending="4",
         federation_oldest_timestamp_seconds="1",
     ),
+    "KlorosBridgeSilent": holding(
+        "bridge_silent",
+        "Its server last told of its threads 4m 50s ago, and was not stopped; agents may be unable to talk.",
+        threads_told_timestamp_seconds="10",
+    ),
+    "KlorosThreadsBlocked": holding(
+        "threads_blocked",
+        "3 blocked by a loop guard, an agent or an operator, the oldest for 4m 50s; "
+        "klorosctl threads list --status blocked names them.",
+        threads_blocked="3",
+        threads_blocked_oldest_timestamp_seconds="10",
+    ),
+    "KlorosMessagesUnread": holding(
+        "messages_unread",
+        "What another said to it has waited for a participant of an active thread for 4m 50s; klorosctl status names it.",
+        threads_unread_oldest_timestamp_seconds="10",
+    ),
     "KlorosDiskLow": holding(
         "disk_low",
         "5GiB are free for the state folder; 10 GiB are the limit.",

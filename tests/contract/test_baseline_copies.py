@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,9 +14,9 @@ import pytest
 import yaml
 
 from orchestration.baseline import copies, history
-from orchestration.baseline.version import Kind, Provenance, Version, following
+from orchestration.baseline.version import Kind, Provenance, Version, broken_links, following
 from orchestration.errors import Usage
-from orchestration.promotions.baseline import Accepted, read_baseline
+from orchestration.promotions.baseline import Accepted, BaselineInvalid, read_baseline
 from orchestration.store.sqlite import SqliteDatabase
 
 NOW = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
@@ -119,14 +121,41 @@ def test_an_edited_byte_anywhere_is_found_and_mended_and_what_was_edited_is_kept
     assert kept.read_bytes()[:-1] == whole[:-1]
 
 
-def test_an_edited_row_is_found(db: SqliteDatabase, folder: Path, tmp_path: Path) -> None:
-    import sqlite3
+def test_an_edited_row_is_found_and_no_file_is_made_after_it(db: SqliteDatabase, folder: Path, tmp_path: Path) -> None:
+    commit(db, folder, 1, a=1)
+    commit(db, folder, 2, a=2)
+    copies.bring_up(db, str(folder))
+    files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with closing(sqlite3.connect(tmp_path / "kloros.db")) as connection, connection:
+        connection.execute("""UPDATE baseline_versions SET parameters = '{"a": 5}'""")
+    assert copies.verify(db, str(folder)) == []  # the files are right
+    faults = broken_links(history.every(db))
+    assert [fault.partition(" was changed in the store")[0] for fault in faults] == ["version 1", "version 2"]
+    with pytest.raises(BaselineInvalid, match="version 2 was changed in the store"):
+        copies.check_in_force(db, str(folder))
+    assert copies.restore(db, str(folder)) == []
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == files
 
+    lost = folder / "versions" / "baseline_v0001.yaml"
+    lost.write_text("a: 5\n")
+    (folder / "current" / "baseline.yaml").write_text("a: 5\n")
+    assert copies.verify(db, str(folder)) == [
+        f"{lost} is not version 1 as it was committed",
+        f"{folder / 'baseline.yaml'} is not version 2 as it was committed",
+    ]
+    assert copies.restore(db, str(folder)) == []  # nobody knows what to write
+
+
+def test_a_file_of_no_version_is_found_and_put_aside(db: SqliteDatabase, folder: Path) -> None:
+    """As it is left when the store is set back to a copy from before it."""
     commit(db, folder, 1, a=1)
     copies.bring_up(db, str(folder))
-    with sqlite3.connect(tmp_path / "kloros.db") as connection:
-        connection.execute("""UPDATE baseline_versions SET parameters = '{"a": 5}'""")
-    assert any("version 1 was changed" in fault for fault in copies.verify(db, str(folder)))
+    stray = folder / "versions" / "baseline_v0002.yaml"
+    stray.write_text("a: 2\n")
+    assert copies.verify(db, str(folder)) == [f"{stray} is of no version that the store has"]
+    assert copies.restore(db, str(folder)) == [str(stray)]
+    assert copies.verify(db, str(folder)) == []
+    assert stray.with_name(f"{stray.name}.edited").read_text() == "a: 2\n"
 
 
 def test_a_missing_file_is_found_and_made_again(db: SqliteDatabase, folder: Path) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from orchestration.baseline.validation import Verdict as Tried
+from orchestration.bridge.census import Census, Seat, Standing, Tally, Waits
+from orchestration.bridge.telling import Teller
+from orchestration.bridge.wire import ThreadStatus
 from orchestration.cycles import products
 from orchestration.cycles.cycle import Cause, CycleState, JobName, Origin
 from orchestration.exits import Exit
@@ -222,7 +227,15 @@ def fields(value: object, path: str = "") -> set[str]:
     return {path}
 
 
-FREE = ("cycles[].series", "summary.totals", "summary.means", "baseline.parameters")
+FREE = (
+    "cycles[].series",
+    "summary.totals",
+    "summary.means",
+    "baseline.parameters",
+    "threads.totals",
+    "threads.unread",
+    "threads.escalations",
+)
 LIKE_OTHERS = ("active[]", "heartbeat.gaps[]", "failures[]", "window.open")
 
 
@@ -232,6 +245,16 @@ def accept(world: Seeded) -> None:
     conclude(world, 1, Tried.KEPT, 0.03)
     hold(world, "a" * 12, 2)
     advise(world, world.cycle(job=JobName.PHASE))
+
+
+def tell(world: Seeded) -> None:
+    """Let the bridge have told of a thread."""
+    seat = Seat(agent_id="reviewer", last_read_seq=1, unread=1, heartbeat_at=None, session=None)
+    told: dict[str, Any] = {"thread_id": "thr_1", "status": ThreadStatus.ACTIVE}
+    line = Standing(**told, workspace_id="kloros", title="Retry", reason="", last_seq=2, updated_at=NOW, seats=(seat,))
+    waits = Waits(**told, agent_id="reviewer", sender="executioner", since=NOW)
+    found = Census(at=NOW, threads={ThreadStatus.ACTIVE: 1}, since={}, unread={}, waits=(waits,), shown=(line,))
+    asyncio.run(Teller(world.db.path, Tally()).tell(found))
 
 
 def test_the_reference_has_each_field(world: Seeded) -> None:
@@ -254,6 +277,7 @@ def test_the_reference_has_each_field(world: Seeded) -> None:
         recorded_at=recorded,
     )
     accept(world)
+    tell(world)
     found = fields(as_json(world.survey()))
     page = Path(__file__).parents[2].joinpath("docs", "reference", "loop-health.md").read_text()
     table = page.split("## The document")[1].split("###")[0]

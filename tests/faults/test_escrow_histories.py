@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from orchestration.baseline import copies, escrow_files, escrow_ledger, history
 from orchestration.baseline.escrow import Entry, Kind, Reviewer, Status, file_name, to_bytes
-from orchestration.baseline.escrow_ledger import NotReviewable
+from orchestration.baseline.escrow_ledger import NotReviewable, Terms
 from orchestration.baseline.version import Kind as VersionKind
 from orchestration.baseline.version import Provenance, broken_links
 from orchestration.cycles import artifacts, ledger
@@ -55,7 +55,7 @@ STEPS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "succeeds": MOSTLY,
         "crash": CRASHES,
     },
-    "review": {"which": st.integers(0, 20), "approves": st.booleans(), "crash": CRASHES},
+    "review": {"which": st.integers(0, 20), "approves": st.booleans(), "anyway": st.booleans(), "crash": CRASHES},
     "roll_back": {"which": st.integers(1, 6), "asks": st.booleans(), "crash": CRASHES},
     "set_by_hand": {"given": VALUES, "crash": CRASHES},
     "tick_later": {"minutes": st.integers(1, 6), "crash": CRASHES},
@@ -140,7 +140,7 @@ class History:
         (self.state / "promotions").mkdir(exist_ok=True)
         (self.state / "promotions" / f"{stem}.json").write_text(json.dumps(content))
 
-    def review(self, which: int, approves: bool, crash: int | None) -> None:
+    def review(self, which: int, approves: bool, anyway: bool, crash: int | None) -> None:
         """A person decides on any entry, also on one that is closed."""
 
         def act(kernel: Kernel) -> None:
@@ -149,7 +149,11 @@ class History:
                 if not entries:
                     return
                 with kernel.db.transaction():
-                    (_approve if approves else _reject)(kernel, entries[which % len(entries)])
+                    entry = entries[which % len(entries)]
+                    if approves:
+                        _approve(kernel, entry, anyway=anyway)
+                    else:
+                        _reject(kernel, entry)
                 copies.bring_up(kernel.db, kernel.path("baseline"))
                 escrow_files.bring_up(kernel.db, kernel.path("escrow"))
 
@@ -225,17 +229,14 @@ class History:
         )
 
 
-def _approve(kernel: Kernel, entry: Entry) -> None:
+def _approve(kernel: Kernel, entry: Entry, *, anyway: bool) -> None:
     escrow_ledger.approve(
         kernel.db,
         entry,
         ADA,
         "",
         at=kernel.now(),
-        bounds=kernel.settings.promotions.bounds,
-        strict=False,
-        four_eyes=False,
-        state_dir=kernel.settings.state_dir,
+        terms=Terms(kernel.settings.promotions.bounds, False, False, kernel.settings.state_dir, anyway),
     )
 
 

@@ -82,10 +82,24 @@ def waiting(world: World) -> None:
         escrow_files.bring_up(db, str(world.state / "escrow"))
 
 
+def edited(world: World) -> None:
+    """Files of baseline and escrow were edited, and one is of no version."""
+    waiting(world)
+    versions = world.state / "baseline" / "versions"
+    for path, word in (
+        (versions / "baseline_v0001.yaml", "start"),
+        (world.state / "escrow" / f"escrow-{ENTRY}.json", "test"),
+    ):
+        path.write_text(path.read_text().replace(word, "other"))
+    (world.state / "baseline" / "baseline.json").unlink()
+    (versions / "baseline_v0007.yaml").write_text("a: 7\n")
+
+
 ACTS = {
     "settle": Act(settled, "run_once", lambda _: True),
     "approve": Act(waiting, f"klorosctl escrow approve {ENTRY} --reason yes", lambda _: False),
     "approve rollback": Act(waiting, f"klorosctl escrow approve {OTHER}", lambda _: False),
+    "repair": Act(edited, "klorosctl baseline verify --repair", lambda _: False),
     "reject": Act(waiting, f"klorosctl escrow reject {ENTRY} --reason no", lambda _: False),
     "rollback": Act(
         waiting, "klorosctl baseline rollback 1 --reason worse", lambda world: len(world.table("baseline_versions")) > 2

@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from orchestration.baseline import copies
+from orchestration.baseline import copies, escrow_files, history
+from orchestration.baseline.version import broken_links
 from orchestration.store.sqlite import SqliteDatabase
 from tests.acceptance.host import Host
 
@@ -111,9 +112,11 @@ class World(Host):
         assert json.loads((folder / "current" / "baseline.json").read_text())["parameters"] == shown
 
     def assert_baseline(self) -> None:
-        """Files and chain agree with the store."""
+        """The chain holds, and the files of baseline and escrow agree with the store."""
         with self.store() as db:
+            assert broken_links(history.every(db)) == []
             assert copies.verify(db, str(self.state / "baseline")) == []
+            assert escrow_files.verify(db, str(self.state / "escrow")) == []
 
     def assert_no_litter(self) -> None:
         """No temporary file of ours remains."""

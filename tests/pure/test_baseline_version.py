@@ -71,7 +71,7 @@ def test_whatever_is_changed_in_a_version_is_found(index: int, what: str) -> Non
         "fitness": replace(one, fitness=0.6),
     }[what]
     versions[index] = changed
-    assert broken_links(versions) == [f"version {index + 1} was changed: its hash is not {one.sha256[:12]}"]
+    assert broken_links(versions) == [f"version {index + 1} was changed in the store: its hash is not {one.sha256[:12]}"]
 
 
 def test_a_version_that_is_missing_or_made_anew_is_found() -> None:

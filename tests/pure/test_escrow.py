@@ -95,7 +95,8 @@ def test_a_change_is_held_when_some_rule_means_it_word_for_word(
         else:
             old, new = Fraction(repr(float(before))), Fraction(repr(float(value)))
             large = rule.change_over is None or abs(new - old) > Fraction(repr(rule.change_over)) * abs(old)
-        return named and large and rule.actor in ("", emitted_by) and before != value
+        by = rule.actor in ("", emitted_by) or not emitted_by  # whom nobody knows may be anybody
+        return named and large and by and before != value
 
     wanted = any(means(rule, name, value) for rule in rules for name, value in asked.items())
     assert (required(rules, asked, baseline, emitted_by) is not None) == wanted
@@ -112,9 +113,13 @@ def test_more_rules_hold_no_less_and_no_rule_holds_nothing(
 
 def test_a_rule_is_told_as_the_settings_have_it() -> None:
     rule = Rule(parameter="lr", change_over=0.2)
-    assert required([rule], {"lr": 2, "b": 1}, {"lr": 1}, "") == (
-        'lr 1 → 2, +100.000%: {parameter = "lr", change_over = 0.2}'
-    )
+    assert required([rule], {"lr": 2, "b": 1}, {"lr": 1}, "") == ('lr 1 → 2, +100 %: {parameter = "lr", change_over = 0.2}')
+
+
+def test_whom_nobody_knows_may_be_the_one_that_a_rule_names() -> None:
+    rule = Rule(actor="agent-x")
+    assert required([rule], {"lr": 2}, {"lr": 1}, "") == 'lr 1 → 2, +100 % by nobody knows whom: {actor = "agent-x"}'
+    assert required([rule], {"lr": 2}, {"lr": 1}, "ada") is None
 
 
 def entry(**fields: object) -> Entry:

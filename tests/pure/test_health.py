@@ -10,6 +10,7 @@ import pytest
 
 from orchestration.pulse import health
 from orchestration.pulse.health import RULES, Condition, Mode, Signs, Verdict, judge
+from orchestration.pulse.judgement import BridgeSigns
 
 NOW = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
 WELL = Signs(
@@ -41,10 +42,22 @@ WELL = Signs(
     intents_dropped=0,
     urgent=(),
     federation_since=None,
+    bridge=None,
     disk_free=health.DISK_LOW,
 )
 ONLY_LOOP: dict[str, Any] = {"last_tick_at": None, "last_attempt_at": None, "tick_exits": (), "phase_result": None}
 MOMENT = timedelta(microseconds=1)
+TALKING = BridgeSigns(
+    told_at=NOW,
+    serving=True,
+    blocked=0,
+    blocked_since=None,
+    blocked_thread=None,
+    behind=1,
+    unread_since=NOW,
+    unread_by="reviewer",
+    unread_thread="thr_1",
+)
 
 # For each condition: signs that just do not show it, and signs that just do.
 EDGES: dict[Condition, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -98,6 +111,18 @@ EDGES: dict[Condition, tuple[dict[str, Any], dict[str, Any]]] = {
     Condition.FEDERATION_BEHIND: (
         {"federation_since": NOW - health.FEDERATION_AFTER},
         {"federation_since": NOW - health.FEDERATION_AFTER - MOMENT},
+    ),
+    Condition.BRIDGE_SILENT: (
+        {"bridge": TALKING._replace(told_at=NOW - health.BRIDGE_TELLS_WITHIN)},
+        {"bridge": TALKING._replace(told_at=NOW - health.BRIDGE_TELLS_WITHIN - MOMENT)},
+    ),
+    Condition.THREADS_BLOCKED: (
+        {"bridge": TALKING},
+        {"bridge": TALKING._replace(blocked=1, blocked_since=NOW, blocked_thread="thr_1")},
+    ),
+    Condition.MESSAGES_UNREAD: (
+        {"bridge": TALKING._replace(unread_since=NOW - health.UNREAD_AFTER)},
+        {"bridge": TALKING._replace(unread_since=NOW - health.UNREAD_AFTER - MOMENT)},
     ),
     Condition.DISK_LOW: ({}, {"disk_free": health.DISK_LOW - 1}),
 }

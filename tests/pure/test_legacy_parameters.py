@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestration.baseline.version import Kind, Provenance, content, following
@@ -33,6 +33,7 @@ def test_json_is_read_as_well_also_inside_parameters(config: dict[str, float]) -
     assert parse_parameters(json.dumps({"schema": "v1", "parameters": config}).encode()).numbers == config
 
 
+@example({"é" * 101: 1.0, "b": 2.0})  # too long for a key in one line
 @given(st.dictionaries(st.text(min_size=1), NUMBERS))
 def test_files_of_our_own_versions_are_read(parameters: dict[str, float]) -> None:
     made = Provenance(at=datetime(2025, 11, 21, tzinfo=UTC), actor="a", kind=Kind.SET, reason="")

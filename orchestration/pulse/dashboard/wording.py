@@ -56,6 +56,9 @@ CONDITIONS: Mapping[Condition, str] = {
     Condition.URGENT_ALERT: "Urgent alert",
     Condition.ARCHIVES_STALE: "No new archives",
     Condition.FEDERATION_BEHIND: "Copies of bundles are behind",
+    Condition.BRIDGE_SILENT: "The bridge is silent",
+    Condition.THREADS_BLOCKED: "Threads wait for a person",
+    Condition.MESSAGES_UNREAD: "Messages are not read",
     Condition.DISK_LOW: "The disk is nearly full",
 }
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from orchestration.baseline import escrow_ledger, history
 from orchestration.baseline.escrow import Status, document
-from orchestration.baseline.version import Version, changes, origin
+from orchestration.baseline.version import Version, changes, difference, origin
 from orchestration.pulse import parameters
-from orchestration.pulse.document import baseline, change, tried
+from orchestration.pulse.document import baseline, tried
 
 if TYPE_CHECKING:
     from orchestration.settings import Settings
@@ -36,4 +36,4 @@ def escrow_view(db: Database, *, limit: int) -> dict[str, Any]:
 
 def _line(version: Version, before: Version | None) -> dict[str, Any]:
     changed = changes({} if before is None else before.parameters, version.parameters)
-    return {**origin(version), "sha256": version.sha256, "changes": [change(one) for one in changed]}
+    return {**origin(version), "sha256": version.sha256, "changes": [difference(one) for one in changed]}

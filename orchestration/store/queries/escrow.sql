@@ -14,6 +14,10 @@ SELECT * FROM escrow WHERE entry = :entry;
 -- Give what waits for a person, the oldest first.
 SELECT * FROM escrow WHERE status = 'pending_review' ORDER BY created_at, entry;
 
+-- name: escrow.all
+-- Give every entry, the oldest first.
+SELECT * FROM escrow ORDER BY created_at, entry;
+
 -- name: escrow.recent
 -- Give the newest entries, the newest first, whatever became of them.
 SELECT * FROM escrow ORDER BY created_at DESC, entry LIMIT :limit;

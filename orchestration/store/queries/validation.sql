@@ -1,7 +1,8 @@
 -- name: validation.note_result
--- Note what a PHASE came to, under the baseline that was in force all the time it ran, if one was.
+-- Note what a PHASE came to, under the baseline that was in force all the time it ran, if one was and the result counts.
 INSERT INTO phase_results (cycle, version, phase_type, measure, result, ended_at)
-SELECT cycle, CASE WHEN baseline_began = baseline_ended THEN baseline_began END, :phase_type, :measure, :result, ended_at
+SELECT cycle, CASE WHEN :counts = 1 AND baseline_began = baseline_ended THEN baseline_began END,
+    :phase_type, :measure, :result, ended_at
 FROM cycles WHERE cycle = :cycle
 ON CONFLICT (cycle) DO UPDATE SET version = excluded.version, phase_type = excluded.phase_type,
     measure = excluded.measure, result = excluded.result, ended_at = excluded.ended_at;
