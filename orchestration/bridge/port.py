@@ -46,7 +46,7 @@ class Threads(Protocol):
     async def thread(self, thread_id: str) -> ThreadRow | None: ...
 
     async def participants(self, thread_id: str) -> tuple[Participant, ...]:
-        """Return who is in a thread, by name, with cursors, unread counts (of what others said to them) and the newest heartbeat of their sessions."""
+        """Return who is in a thread, by name: cursors, what others said since, the newest heartbeat of their sessions."""
         ...
 
     async def threads(
