@@ -248,7 +248,7 @@ async def _ready(port: int, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError("the bridge does not come up")
 
 
-# --- what is measured -------------------------------------------------------------------------------------------------------
+    what = f"posts, {clients} client{'s' * (clients > 1)} on {threads} thread{'s' * (threads > 1)}"
 
 
 async def _opened(server: Server, threads: int) -> list[str]:

@@ -116,7 +116,7 @@ class Face:
         """Answer one request."""
         if scope["type"] != "http":
             raise RuntimeError(f"{scope['type']} is not served here")
-        exchange = Exchange(scope, send)
+        exchange = Exchange(scope, receive, send)
         scope["kloros.exchange"] = exchange
         scope["app"] = self  # without it, starlette writes its own words for 404 and 405
         began = self.measures.began()

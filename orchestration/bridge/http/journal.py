@@ -22,10 +22,11 @@ _TOGETHER: Final = 50
 class AnswerLog:
     """The lines, and the thread that writes them; it starts with the first."""
 
-    def __init__(self, *, pace: float = PACE) -> None:
+    def __init__(self, *, pace: float = PACE, most: int = MOST_WAITING) -> None:
+        """Write at a pace, in lines a second; let so many wait at most."""
         self.dropped = 0
         """Lines that were not written, since the start."""
-        self._pace = pace
+        self._pace, self._most = pace, most
         self._lines: deque[tuple[str, dict[str, Any]]] = deque()
         self._told = 0
         self._some = threading.Event()
@@ -34,7 +35,7 @@ class AnswerLog:
 
     def take(self, message: str, fields: dict[str, Any]) -> None:
         """Have a line written, or counted when too many wait already."""
-        if len(self._lines) >= MOST_WAITING:
+        if len(self._lines) >= self._most:
             self.dropped += 1
             return
         self._lines.append((message, fields))
