@@ -248,7 +248,7 @@ async def _ready(port: int, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError("the bridge does not come up")
 
 
-    what = f"posts, {clients} client{'s' * (clients > 1)} on {threads} thread{'s' * (threads > 1)}"
+# --- what is measured -----------------------------------------------------------------------------------------------------
 
 
 async def _opened(server: Server, threads: int) -> list[str]:
