@@ -30,9 +30,7 @@ class ThreadsMeasured(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Give what the last look found; nothing but its failures before the first."""
-        yield _counter(
-            "kloros_bridge_looks_failed", "Looks that the store did not answer.", self.failed_looks
-        )
+        yield _counter("kloros_bridge_looks_failed", "Looks that the store did not answer.", self.failed_looks)
         if self.census is None:
             return
         counted = dict(self._tally.counted)
