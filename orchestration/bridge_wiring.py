@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -18,12 +19,14 @@ from orchestration.bridge.auth.fetching import fetcher
 from orchestration.bridge.auth.keys import KeysUnavailable, LocalKeys, RemoteKeys
 from orchestration.bridge.auth.ring import Ring
 from orchestration.bridge.auth.tokens import Verifier
+from orchestration.bridge.caller import Caller, Role
 from orchestration.bridge.census import Tally
 from orchestration.bridge.commands import Commands
+from orchestration.bridge.expiry import Expiry
 from orchestration.bridge.http import tracing
 from orchestration.bridge.refusal import Refused
 from orchestration.bridge.telling import Teller
-from orchestration.errors import Usage
+from orchestration.errors import KlorosError, Usage
 from orchestration.host import clock, files, tasks
 from orchestration.host.journal import Event, Priority, log
 
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 ISSUER: Final = "kloros"
 AUDIENCE: Final = "kloros-bridge"
 _LOOK_AT_REVOKED: Final = 1.0
+_EXPIRE: Final = 3600.0  # seconds between two passes over old threads
 _AGAIN: Final = 5.0  # seconds after which what failed beside the requests is begun anew
 
 
@@ -86,12 +90,19 @@ def commands(settings: Settings, store: Store) -> Commands:
     return Commands(store, configured.rules(settings.bridge))
 
 
+def expiry(settings: Settings, commands: Commands) -> Expiry:
+    """Return what takes old threads out of the store."""
+    folder = os.path.join(settings.state_dir, "archive", "threads")
+    return Expiry(commands, settings.retention.threads, folder, now=clock.now)
+
+
 class Bridge:
     """The bridge of one process: its face, and what goes on beside the requests. An ASGI application once it has started."""
 
     _store: Store
     _face: Face
     _measured: ThreadsMeasured
+    _expiry: Expiry
 
     def __init__(self, settings: Settings, *, admits: Callable[[str, str], bool], names: Names) -> None:
         """Take the settings.
@@ -110,6 +121,8 @@ class Bridge:
         self._tally = Tally()
         self._tracing = tracing.tracing(os.environ)
         self._teller = Teller(os.path.join(settings.state_dir, wiring.STORE), self._tally)
+        self.crowded: Callable[[], bool] = lambda: False
+        """Whether more connections are open than are served."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -136,10 +149,12 @@ class Bridge:
             tracing=self._tracing,
             names=self._names,
         )
+        self._face.crowded = self.crowded
         self._face.measures.figures = self._figures
         self._measured = ThreadsMeasured(self._tally)
         self._face.measures.add(self._measured)
-        for work in (self._keys.run, self._watch_revocations, self._watch_threads):
+        self._expiry = expiry(self._settings, carried_out)
+        for work in (self._keys.run, self._watch_revocations, self._watch_threads, self._expire_threads):
             self._tasks.add(asyncio.create_task(_on_and_on(work)))
 
     def stop(self) -> None:
@@ -153,12 +168,27 @@ class Bridge:
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.close)
         await self._store.close()
+        await asyncio.to_thread(self._face.end)
 
     async def _watch_revocations(self) -> None:
         while True:
             with suppress(Refused):  # those that are known stay; it is looked again in a moment
                 self._verifier.revoked = await self._store.revoked(clock.now())
             await asyncio.sleep(_LOOK_AT_REVOKED)
+
+    async def _expire_threads(self) -> None:
+        workspace = self._settings.bridge.workspace
+        while True:
+            who = Caller(
+                agent_id="operator:kloros", workspace_id=workspace, role=Role.OPERATOR, request_id=secrets.token_hex(8)
+            )
+            try:
+                await self._expiry.run(who)
+            except KlorosError as error:
+                log(Event.BRIDGE_FAILED, f"old threads can't be archived: {error.message}", priority=Priority.ERROR)
+            except Refused as refused:  # it is tried again
+                log(Event.BRIDGE_FAILED, f"old threads can't be archived: {refused.message}", priority=Priority.WARNING)
+            await asyncio.sleep(_EXPIRE)
 
     async def _watch_threads(self) -> None:
         await watching.watch(self._store, self._tally, self._measured, self._teller.tell)
@@ -182,7 +212,8 @@ class Bridge:
         remote = self._keys if isinstance(self._keys, RemoteKeys) else None
         age = remote.age if remote else None
         keys = {} if age is None else {"keys_age_seconds": age}
-        return {**keys, **{f"store_{name}": value for name, value in self._store.figures().items()}}
+        lines = {"log_lines_dropped": float(self._face.answers.dropped)}
+        return {**keys, **lines, **{f"store_{name}": value for name, value in self._store.figures().items()}}
 
 
 def keys(settings: Settings) -> LocalKeys | RemoteKeys:

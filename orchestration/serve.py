@@ -38,6 +38,7 @@ _FLAGS = {
     "--hosts": "hosts",
 }
 _MOST_WITH_BRIDGE = 2000
+_TOLD_IN_OUR_WORDS = 32
 _SETTINGS_LAST = 1.0  # seconds for which settings are taken as read
 _EPILOG = (
     "A flag beats its variable, the variable beats [pulse] in the TOML file. "
@@ -169,7 +170,8 @@ def _with_bridge(
         bridge.stop()
         served.following.stop()
 
-    return process.Server(
+    most = process.allow_connections(_MOST_WITH_BRIDGE)
+    server = process.Server(
         Beside(bridge, served.app),
         traffic=served.traffic,
         notifier=Notifier(environ),
@@ -178,8 +180,12 @@ def _with_bridge(
         on_start=bridge.start,
         on_end=bridge.end,
         protocol=FastProtocol,
-        most_connections=process.allow_connections(_MOST_WITH_BRIDGE),
+        most_connections=most,
+        fast_loop=True,
     )
+    # uvicorn's own limit answers in its own words; ours, a little below it, in those of the wire.
+    bridge.crowded = lambda: len(server.server_state.connections) > most - _TOLD_IN_OUR_WORDS
+    return server
 
 
 def _chosen(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Pulse:

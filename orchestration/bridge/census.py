@@ -115,7 +115,7 @@ class Census:
     since: Mapping[ThreadStatus, datetime]
     """When the thread last changed that has stood there longest."""
     unread: Mapping[ThreadStatus, int]
-    """By how many messages cursors are behind, added up."""
+    """How many messages wait for their readers, added up."""
     waits: tuple[Waits, ...]
     """In open threads, the longest first, at most `MOST_WAITING`."""
     shown: tuple[Standing, ...] = ()

@@ -46,7 +46,7 @@ class Threads(Protocol):
     async def thread(self, thread_id: str) -> ThreadRow | None: ...
 
     async def participants(self, thread_id: str) -> tuple[Participant, ...]:
-        """Return who is in a thread, by name, with cursors, unread counts and the newest heartbeat of their sessions."""
+        """Return who is in a thread, by name: cursors, what others said since, the newest heartbeat of their sessions."""
         ...
 
     async def threads(
@@ -82,7 +82,10 @@ class Messages(Protocol):
     async def search(
         self, query: str, *, workspace_id: str, thread_id: str | None = None, participant: str | None = None, limit: int = 50
     ) -> tuple[Message, ...]:
-        """Return the messages that have all words of the query, newest first; only of threads that `participant` is in."""
+        """Return the messages that have all words of the query, newest first.
+
+        With `participant`, only those of its threads, and none that is directed to somebody else.
+        """
         ...
 
     async def findings(self, thread_id: str) -> tuple[FoundFinding, ...]:

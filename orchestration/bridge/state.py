@@ -45,6 +45,8 @@ class Ask:
     replies_to: str | None = None
     """Message id; `Facts.replied_to` tells whether it is one of the thread."""
     session_id: str | None = None
+    removes: bool = False
+    """The plan may take the thread out of the store; its audit then goes by the workspace's chain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +239,8 @@ class Facts:
     finding: Finding | None = None
     replied_to: bool = False
     session: Session | None = None
+    links: int = 0
+    """How many rows of the audit the thread has."""
 
     @property
     def next_seq(self) -> int:
@@ -266,6 +270,9 @@ class Change(Generic[Answer]):
     session: Session | None = None
     trigger: Trigger | None = None
     revocation: Revocation | None = None
+    removed: bool = False
+    """The thread goes, with everything that belongs to it and its audit; of this change only `audit` is written, and that
+    to the workspace's chain. Takes `Ask.removes`."""
 
 
 Plan: TypeAlias = Callable[[Facts], Change[Answer]]

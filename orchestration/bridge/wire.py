@@ -97,6 +97,7 @@ class Participant(_Answer):
     last_read_seq: int
     """The cursor: messages up to this one are read."""
     unread: int
+    """Messages after the cursor that others have sent to all or to this agent; counted up to 1,000."""
     last_heartbeat_at: datetime | None = None
     session_status: SessionStatus | None = None
 
@@ -285,6 +286,7 @@ class ThreadListed(_Answer):
     status: ThreadStatus
     last_seq: int
     unread: int
+    """Messages after the cursor that others have sent to all or to this agent; counted up to 1,000."""
     """Messages after the caller's own cursor; 0 for those who are no participant."""
     updated_at: datetime
 

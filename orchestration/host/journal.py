@@ -94,6 +94,7 @@ class Event(Enum):
     BRIDGE_KEYS_FAILED = "bridge.keys_failed"  # tried again; the last ones stay for a while
     BRIDGE_FAILED = "bridge.failed"
     THREAD_BLOCKED = "thread.blocked"  # by a loop guard
+    THREAD_EXPIRED = "thread.expired"  # archived, and out of the store
     SUMMARY_LEFT = "summary.left"  # its command gave none, so our own is used
     FILTER_FAILED = "filter.failed"  # its command could not judge, so nothing passes
 
@@ -151,6 +152,7 @@ MESSAGE_IDS: Final = {
     Event.BRIDGE_KEYS_FAILED: "43c39cecd7dc61abd779cc7011d68af5",
     Event.BRIDGE_FAILED: "79fe12cf694db7a3f8792547ebfe21a0",
     Event.THREAD_BLOCKED: "8b4dcadf4a4b8e83439facd79beaded6",
+    Event.THREAD_EXPIRED: "3d0a5c8f5a5e4d0f9a1f6c2c7be4d913",
     Event.SUMMARY_LEFT: "86260bccb99475225725fc1a409a433b",
     Event.FILTER_FAILED: "2d1251043e3e0dc2e3102e8ef38cb87d",
 }

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from orchestration.bridge import wire
     from orchestration.bridge.caller import Caller
     from orchestration.bridge.commands import Commands
+    from orchestration.bridge.expiry import Expired
     from orchestration.bridge.state import Trigger
 
 _STATUSES = ("active", "blocked", "resolved", "closed")
@@ -105,6 +106,24 @@ def import_(console: Console, *, file: Any) -> None:
     )
 
 
+@threads.command()
+@click.option("--dry-run", is_flag=True, help="Only say which would go.")
+@json_option
+@click.pass_obj
+def expire(console: Console, *, dry_run: bool) -> None:
+    """Archive and remove threads that `[retention] threads` keeps no longer. The bridge does so by itself, once an hour."""
+    from orchestration import bridge_wiring
+
+    async def work(ours: Commands, who: Caller) -> list[Expired]:
+        return await bridge_wiring.expiry(console.settings, ours).run(who, dry=dry_run)
+
+    found = bridging.ask(console, work) if _there(console) else []
+    if found and not dry_run:
+        console.note("threads expire", f"archives and removes {len(found)} threads")
+    rows = [f"{one.thread_id} of {one.workspace_id}: {one.path or 'would go'}" for one in found]
+    console.answer([one._asdict() for one in found], lambda: rows or ["There is nothing to remove."])
+
+
 @click.command("inspect-thread")
 @_thread_option
 @click.option("--limit-messages", type=click.IntRange(0, 1000), default=20, show_default=True, help="So many, the latest.")
@@ -167,15 +186,34 @@ def override_close_thread(console: Console, *, thread_id: str, reason: str) -> N
 @click.command()
 @_thread_option
 @click.option("--body", required=True, help="What to say; - reads it from standard input.")
-@click.option("--kind", type=click.Choice(("chat", "system")), default="chat", show_default=True, help="What it is.")
+@click.option(
+    "--kind", type=click.Choice(("chat", "event", "system")), default="chat", show_default=True, help="What it is."
+)
+@click.option("--metadata", metavar="JSON", help='A JSON object; an event takes {"event_type": …}.')
 @click.option("--to", help="Only for this participant.")
 @click.option("--idempotency-key", help="The same key and text again post nothing more.")
 @json_option
 @click.pass_obj
-def post(console: Console, *, thread_id: str, body: str, kind: str, to: str | None, idempotency_key: str | None) -> None:
+def post(
+    console: Console,
+    *,
+    thread_id: str,
+    body: str,
+    kind: str,
+    metadata: str | None,
+    to: str | None,
+    idempotency_key: str | None,
+) -> None:
     """Post a message to a thread, as the operator."""
-    text = sys.stdin.read() if body == "-" else body
-    asked = of_wire("PostMessage", thread_id=thread_id, body=text, kind=kind, to=to, idempotency_key=idempotency_key)
+    asked = of_wire(
+        "PostMessage",
+        thread_id=thread_id,
+        body=sys.stdin.read() if body == "-" else body,
+        kind=kind,
+        metadata=_object(metadata),
+        to=to,
+        idempotency_key=idempotency_key,
+    )
     _check_there(console, thread_id)
     posted = bridging.ask(console, lambda ours, who: ours.post_message(who, asked))
     bridging.tell(console)
@@ -226,6 +264,16 @@ def _set_status(console: Console, command: str, thread_id: str, status: str, rea
         console.note(command, f"sets thread {thread_id} to {status}: {reason}", thread=thread_id)
     told = f"Thread {thread_id} is {'now' if done.changed else 'already'} {status}."
     console.answer(done.model_dump(mode="json"), lambda: [told])
+
+
+def _object(text: str | None) -> object:
+    """Read `--metadata`; what else it may hold is for the wire to say. Raises: Usage."""
+    import json
+
+    try:
+        return json.loads(text) if text is not None else {}
+    except ValueError as error:
+        raise Usage(f"--metadata is no JSON: {error}", hint='--metadata \'{"event_type": "fix_pushed"}\'') from None
 
 
 def _there(console: Console) -> bool:

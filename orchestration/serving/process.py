@@ -122,6 +122,7 @@ class Server(uvicorn.Server):
         on_end: Callable[[], Awaitable[None]] | None = None,
         protocol: type[asyncio.Protocol] = PatientProtocol,
         most_connections: int = MOST_CONNECTIONS,
+        fast_loop: bool = False,
     ) -> None:
         """Serve an application.
 
@@ -129,11 +130,12 @@ class Server(uvicorn.Server):
             idle_exit: None for never. on_stop: ends what would go on without end.
             on_start: begins what goes on beside the requests, in their event loop; on_end: ends it, after the last answer.
             protocol: of uvicorn, with `Patience`. most_connections: who comes beyond them is sent away with 503.
+            fast_loop: run on uvloop where it is installed (docs/decisions/0024).
         """
         super().__init__(
             uvicorn.Config(
                 app,
-                loop="asyncio",
+                loop="auto" if fast_loop else "asyncio",
                 http=protocol,
                 ws="none",
                 lifespan="off",

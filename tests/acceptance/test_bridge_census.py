@@ -189,7 +189,11 @@ def test_the_reference_names_every_metric_of_the_bridge_with_its_kind_and_every_
         measures, measured = Measures(), ThreadsMeasured(Tally())
         measured.census = await bridge.store.census(bridge.clock())
         measures.add(measured)
-        measures.figures = lambda: {"keys_age_seconds": 1, **{f"store_{name}": 1 for name in bridge.store.figures()}}
+        measures.figures = lambda: {
+            "keys_age_seconds": 1,
+            "log_lines_dropped": 1,
+            **{f"store_{name}": 1 for name in bridge.store.figures()},
+        }
         families = {family.name: family for family in text_string_to_metric_families(measures.text(openmetrics=False))}
         told = {name + "_total" * (family.type == "counter"): family for name, family in families.items()}
         only_postgres = {name for name, row in rows.items() if "only with PostgreSQL" in row}

@@ -139,9 +139,44 @@ def test_a_cursor_goes_on_only_and_never_past_the_latest(place: str) -> None:
         assert await bridge.code(REVIEWER, "ack_read", thread_id=thread_id, last_read_seq=4) == "INVALID_ARGUMENT"
         listed = (await bridge.ask(REVIEWER, "list_participants", thread_id=thread_id)).participants
         assert {one.agent_id: (one.last_read_seq, one.unread) for one in listed} == {
-            "executioner": (0, 3),
+            "executioner": (0, 0),
             "reviewer": (3, 0),
         }
+
+    play(place, scene)
+
+
+def test_unread_is_what_others_have_said_to_one(place: str) -> None:
+    async def scene(bridge: Bridge) -> None:
+        thread_id = await bridge.thread(EXECUTIONER, REVIEWER, caller("third"))
+        was = {one.agent_id: one for one in (await bridge.ask(LEAD, "list_participants", thread_id=thread_id)).participants}
+        for body, to in (("to all", None), ("to one", "reviewer"), ("to another", "third"), ("to all", None)):
+            await bridge.ask(EXECUTIONER, "post_message", thread_id=thread_id, body=body, to=to)
+        await bridge.post(REVIEWER, thread_id)
+        await bridge.ask(REVIEWER, "ack_read", thread_id=thread_id, last_read_seq=was["reviewer"].last_read_seq + 1)
+
+        async def unread(caller: Any) -> int:
+            (listed,) = (await bridge.ask(caller, "list_threads", workspace_id="kloros")).threads
+            return int(listed.unread)
+
+        listed = (await bridge.ask(LEAD, "list_participants", thread_id=thread_id)).participants
+        new = {one.agent_id: one.unread - was[one.agent_id].unread for one in listed}
+        assert new == {"executioner": 1, "reviewer": 2, "third": 4}
+        assert (await unread(EXECUTIONER), await unread(REVIEWER)) == (1, 2)
+        assert "reviewer 2" in (await bridge.ask(EXECUTIONER, "summarize_thread", thread_id=thread_id)).summary
+
+    play(place, scene)
+
+
+def test_a_search_is_full_of_what_its_reader_may_see(place: str) -> None:
+    async def scene(bridge: Bridge) -> None:
+        thread_id = await bridge.thread(EXECUTIONER, REVIEWER)
+        await bridge.ask(EXECUTIONER, "post_message", thread_id=thread_id, body="needle for all")
+        for _ in range(3):
+            await bridge.ask(LEAD, "post_message", thread_id=thread_id, body="needle for one", to="executioner")
+        found = (await bridge.ask(REVIEWER, "search_messages", query="needle", limit=2)).messages
+        assert [one.body for one in found] == ["needle for all"]
+        assert len((await bridge.ask(EXECUTIONER, "search_messages", query="needle", limit=9)).messages) == 4
 
     play(place, scene)
 

@@ -14,6 +14,7 @@ import pytest
 from orchestration.bridge.caller import Role
 from tests.acceptance.bridging import Bridge, caller, play
 from tests.acceptance.host import Host
+from tests.acceptance.serving import until
 
 EXECUTIONER, REVIEWER = caller("executioner"), caller("reviewer")
 NOWHERE = "thr_" + "0" * 32
@@ -111,6 +112,28 @@ def test_threads_go_out_and_come_in_again(host: Host, thread_id: str, tmp_path: 
     assert after["messages"] == before["messages"]
     assert after["open_items"] == before["open_items"]
     assert [one["last_read_seq"] for one in after["thread"]["participants"]] == [0, 2]
+    assert told(host, "audit", "verify")["whole"]
+
+
+def test_an_operator_posts_an_event(host: Host, thread_id: str) -> None:
+    event = ("post", "--thread-id", thread_id, "--body", "pushed", "--kind", "event", "--metadata")
+    told(host, *event, '{"event_type": "fix_pushed"}')
+    last = told(host, "inspect-thread", "--thread-id", thread_id)["messages"][-1]
+    assert (last["kind"], last["metadata"]) == ("event", {"event_type": "fix_pushed"})
+    for wrong in ("{", "[]", '"x"', "{}", '{"event_type": ""}'):
+        ctl(host, *event, wrong, code=64)
+
+
+def test_threads_that_are_over_expire_into_an_archive_and_come_back(host: Host, thread_id: str) -> None:
+    assert told(host, "threads", "expire") == []
+    host.configure("[retention.threads]\n'*' = '1s'\n")
+    told(host, "override-close-thread", "--thread-id", thread_id, "--reason", "human_override: over")
+    (old,) = until(lambda: told(host, "threads", "expire", "--dry-run"), what="it is old enough")
+    assert (old["thread_id"], old["path"]) == (thread_id, "")
+    (gone,) = told(host, "threads", "expire")
+    assert told(host, "threads", "list") == []
+    assert gone["path"].startswith(f"{host.state}/archive/threads/")
+    assert [one["changed"] for one in told(host, "threads", "import", gone["path"])] == [True]
     assert told(host, "audit", "verify")["whole"]
 
 

@@ -280,8 +280,11 @@ async def bridged(
         names=names,
         refuse=refuse,
     )
-    async with served(face, face) as port:
-        yield Bridged(face, given, verifies, key, port)
+    try:
+        async with served(face, face) as port:
+            yield Bridged(face, given, verifies, key, port)
+    finally:
+        face.end()
 
 
 @asynccontextmanager

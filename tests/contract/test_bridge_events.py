@@ -207,6 +207,20 @@ def test_the_servers_end_ends_streams_and_polls_at_once() -> None:
     on_bridge(test)
 
 
+def test_a_poll_whose_client_has_left_gives_its_place_free() -> None:
+    async def test(bridge: Bridged) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
+        body = json.dumps({"thread_id": THREAD, "wait_seconds": 30}).encode()
+        head = f"POST /v1/mcp/read_messages HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {bridge.token}\r\n"
+        writer.write(head.encode() + b"content-length: %d\r\n\r\n%b" % (len(body), body))
+        await until(lambda: bridge.face.measures.polls == 1, what="it waits")
+        writer.close()
+        await until(lambda: bridge.face.measures.polls == 0, what="its place is free", within=5)
+        assert bridge.face.measures.open == 0
+
+    on_bridge(test)
+
+
 def test_two_hundred_polls_and_two_hundred_streams_wait_in_little_memory() -> None:
     """In a process of their own, so that nothing but the bridge is weighed."""
 

@@ -17,6 +17,7 @@ from orchestration.bridge.auth.claims import Rule
 from orchestration.bridge.caller import Role
 from orchestration.bridge.http import body
 from orchestration.bridge.http.body import LARGEST
+from orchestration.bridge.http.journal import AnswerLog
 from orchestration.bridge.methods import METHODS
 from orchestration.bridge.refusal import STATUS, Code, Refused
 from orchestration.errors import StoreUnreachable
@@ -60,6 +61,39 @@ def test_a_method_is_called_with_who_asks_and_what(capfd: pytest.CaptureFixture[
     assert line["traceparent"] == trace
     assert (line["operation"], line["status"], line["thread_id"]) == ("post_message", 200, THREAD)
     assert (line["agent_id"], line["workspace_id"]) == ("executioner", "kloros")
+
+
+def test_who_comes_when_too_many_connections_are_open_is_told_in_the_words_of_the_wire() -> None:
+    async def test(bridge: Bridged) -> None:
+        bridge.face.crowded = lambda: True
+        answer = await bridge.post("post_message", POST)
+        assert (answer.status, answer.json["error"]["code"]) == (503, "UNAVAILABLE")
+        assert answer.headers["retry-after"] == "5"
+        assert answer.json["request_id"] == answer.headers["x-request-id"]
+
+    on_bridge(test)
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_more_answers_than_a_log_takes_are_counted_and_refusals_never(
+    capfd: pytest.CaptureFixture[str], refused: bool
+) -> None:
+    async def test(bridge: Bridged) -> None:
+        bridge.face.answers = AnswerLog(pace=1, most=5)
+        if refused:
+            bridge.commands.raises = Refused(Code.CONFLICT, "no", rule="test.no")
+        for _ in range(100):
+            await bridge.post("post_message", POST)
+        assert (bridge.face.answers.dropped > 0) is not refused
+
+    on_bridge(test)
+    lines = [one for one in log_lines(capfd.readouterr().err) if one["event"].startswith("request.")]
+    if refused:
+        assert sum(one["event"] == "request.refused" for one in lines) == 100
+    else:
+        counted = sum(one.get("lines", 0) for one in lines)
+        assert 0 < counted < 100
+        assert counted + sum("lines" not in one for one in lines) == 100
 
 
 @pytest.mark.parametrize("given", ["", "a b", "x" * 65, "é", "a/b", "a;b"])

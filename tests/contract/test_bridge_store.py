@@ -305,7 +305,7 @@ async def test_threads_are_listed_by_falling_id_a_page_at_a_time(store: Store) -
     ids = sorted([await opened_thread(store, AGENT) for _ in range(3)], reverse=True)
     alone = await opened_thread(store, "reviewer")
     await opened_thread(store, workspace_id="elsewhere")
-    await post(store, ids[1], "news")
+    await post(store, ids[1], "news", sender="reviewer")
     await store.change(asked(ids[2]), lambda facts: Change(status=(ThreadStatus.CLOSED, "")))
     mine = await store.threads(workspace_id=WORKSPACE, participant=AGENT, reader=AGENT)
     assert [(t.thread_id, t.unread, t.last_seq) for t in mine] == [(ids[0], 0, 0), (ids[1], 1, 1), (ids[2], 0, 0)]

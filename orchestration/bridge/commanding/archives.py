@@ -9,7 +9,7 @@ from orchestration.bridge.caller import Caller, Role
 from orchestration.bridge.commanding.threads import ThreadCommands
 from orchestration.bridge.message import event_of
 from orchestration.bridge.refusal import Code, Refused
-from orchestration.bridge.state import Change, Facts, Finding, Member, Post, ThreadRow
+from orchestration.bridge.state import Ask, Change, Facts, Finding, Member, Post, ThreadRow
 
 _PAGE = 200
 
@@ -83,6 +83,32 @@ class ArchiveCommands(ThreadCommands):
             )
 
         return await self.in_workspace(caller, "create_thread", plan, thread_id=row.thread_id)
+
+    async def remove_thread(self, caller: Caller, thread_id: str, workspace_id: str, *, links: int, sha256: str) -> bool:
+        """Take a thread that is over out of the store, with its audit, if it is still as it was exported.
+
+        Args:
+            links: how many rows of audit the export has. sha256: of the export; kept in the workspace's audit.
+
+        Returns:
+            Whether it is gone; False when something has changed since, or it was not there.
+        """
+        await self._check_operator(caller, "expire_thread")
+
+        def plan(facts: Facts) -> Change[bool]:
+            row = facts.thread
+            if (
+                row is None
+                or facts.links != links
+                or row.status not in (wire.ThreadStatus.RESOLVED, wire.ThreadStatus.CLOSED)
+            ):
+                return Change(answer=False)
+            before = {**audit.of_thread(row, tuple(facts.members.values())), "messages": row.last_seq, "links": links}
+            told = audit.note(caller, "expire_thread", facts, thread_id=thread_id, before=before, after={"sha256": sha256})
+            return Change(answer=True, removed=True, audit=(told,))
+
+        ask = Ask(workspace_id=workspace_id, thread_id=thread_id, agent_id=caller.agent_id, removes=True)
+        return await self.store.change(ask, plan)
 
     async def _check_operator(self, caller: Caller, operation: str) -> None:
         if caller.role is not Role.OPERATOR:

@@ -180,11 +180,7 @@ class MessageCommands(Desk):
             participant=None if sees_all else caller.agent_id,
             limit=asked.limit,
         )
-        return wire.MessagesFound(
-            messages=tuple(
-                one for one in found if message.reaches(caller.agent_id, sender=one.sender, to=one.to, sees_all=sees_all)
-            )
-        )
+        return wire.MessagesFound(messages=found)
 
 
 class _Posting:

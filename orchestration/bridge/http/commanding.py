@@ -5,6 +5,7 @@ Plain ASGI: what a framework's request and response objects cost is more than al
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -101,11 +102,17 @@ class Commanding:
             told = f"{MOST_POLLS} reads wait already, as many as may"
             raise Refused(Code.UNAVAILABLE, told, rule="http.polls", retry_after=5)
         self._measures.polls += 1
+        reading: asyncio.Future[BaseModel | bytes] = asyncio.ensure_future(command.call(caller, asked))
+        left = asyncio.ensure_future(here.left())
         try:
-            answer: BaseModel | bytes = await command.call(caller, asked)
+            await asyncio.wait((reading, left), return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                raise body.ClientGone
+            return reading.result()
         finally:
             self._measures.polls -= 1
-        return answer
+            reading.cancel()
+            left.cancel()
 
 
 def best(commands: object, name: str) -> Any:

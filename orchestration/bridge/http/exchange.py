@@ -8,7 +8,7 @@ from orchestration.bridge.caller import Caller
 from orchestration.serving import requests
 
 if TYPE_CHECKING:
-    from starlette.types import Message, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
 JSON: Final = b"application/json"
 _HEADERS: Final = tuple((name.encode(), value.encode()) for name, value in requests.HEADERS.items())
@@ -18,8 +18,9 @@ _NAMES: Final = frozenset(name for name, _ in _HEADERS)
 class Exchange:
     """One request and what has been answered so far."""
 
-    def __init__(self, scope: Scope, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
+        self._receive = receive
         self.request_id = requests.request_id(scope)
         self.operation = "none"
         """A method of the table, or another name of ours: it becomes a label."""
@@ -34,6 +35,11 @@ class Exchange:
         """The answer waits for something to happen, so that its time says nothing of ours."""
         self.streams = False
         self._send = send
+
+    async def left(self) -> None:
+        """Return when who asked has gone; to be waited for once the body is read."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
 
     async def send(self, message: Message) -> None:
         """Send one part of the answer, the first with the headers that all have."""

@@ -19,6 +19,7 @@ from orchestration.bridge.http import errors, openapi, page
 from orchestration.bridge.http.body import ClientGone
 from orchestration.bridge.http.commanding import Commanding, Refuse
 from orchestration.bridge.http.exchange import Exchange, of
+from orchestration.bridge.http.journal import AnswerLog
 from orchestration.bridge.http.measures import Measures
 from orchestration.bridge.http.streaming import Streaming
 from orchestration.bridge.mcp.face import McpFace, Names
@@ -75,6 +76,9 @@ class Face:
         """
         self.measures = Measures()
         self._tracing = tracing
+        self.answers = AnswerLog()
+        self.crowded: Callable[[], bool] = lambda: False
+        """Whether so many connections are open that one more request is too many."""
         self._checks = checks
         self._jwks = jwks
         self._admits = admits
@@ -108,15 +112,21 @@ class Face:
         """End what would go on without end."""
         self._streaming.stop()
 
+    def end(self) -> None:
+        """Write the last lines of the log."""
+        self.answers.end()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             raise RuntimeError(f"{scope['type']} is not served here")
-        exchange = Exchange(scope, send)
+        exchange = Exchange(scope, receive, send)
         scope["kloros.exchange"] = exchange
         scope["app"] = self  # without it, starlette writes its own words for 404 and 405
         began = self.measures.began()
         try:
+            if self.crowded():
+                raise Refused(Code.UNAVAILABLE, "too many connections are open", rule="http.connections", retry_after=5)
             await self._router(scope, receive, exchange.send)
         except ClientGone:
             pass
@@ -131,9 +141,44 @@ class Face:
             operation, status = exchange.operation, exchange.status
             seconds = self.measures.ended(began, operation=operation, method=method, status=status, timed=timed)
             self.measures.delivered(operation, status, exchange.rule or "")
-            _tell(exchange, method, seconds)
             if self._tracing is not None:
                 self._tracing.answered(exchange, method, seconds)
+            self._tell(exchange, method, seconds)
+
+    def _tell(self, exchange: Exchange, method: str, seconds: float) -> None:
+        status, caller = exchange.status, exchange.caller
+        path = requests.path_shown(exchange.scope)
+        client = exchange.scope.get("client")
+        refused = bool(exchange.rule)
+        fields: dict[str, Any] = {
+            "operation": exchange.operation,
+            "method": method,
+            "path": path,
+            "status": status,
+            "code": exchange.code or None,
+            "rule": exchange.rule or None,
+            "seconds": round(seconds, 6),
+            "bytes": exchange.answered,
+            "client": client[0] if client else None,
+            "request_id": exchange.request_id,
+            "agent_id": caller.agent_id if caller else None,
+            "workspace_id": caller.workspace_id if caller else None,
+            "token_id": caller.token_id if caller else None,
+            "thread_id": exchange.thread_id,
+            "traceparent": (caller.traceparent or None) if caller else None,
+        }
+        message = f"{method} {path} {status}"
+        if 200 <= status < 400 and not refused:
+            fields["priority"] = Priority.DEBUG if exchange.operation in _OFTEN else Priority.INFO
+            self.answers.take(message, fields)
+            return
+        priority = Priority.NOTICE if status in (401, 403) else Priority.INFO
+        log(
+            Event.REQUEST_REFUSED if refused else Event.REQUEST_ANSWERED,
+            message + (f" {exchange.code}: {exchange.rule}" if refused else ""),
+            priority=Priority.WARNING if status >= 500 else priority,
+            **fields,
+        )
 
     async def _refuse(self, error: Exception, exchange: Exchange) -> None:
         refused = self._refusal(error, exchange)
@@ -200,36 +245,3 @@ class Beside:
 
 def _tell_defect(exchange: Exchange) -> None:
     log(Event.BRIDGE_FAILED, traceback.format_exc(), priority=Priority.ERROR, request_id=exchange.request_id)
-
-
-def _tell(exchange: Exchange, method: str, seconds: float) -> None:
-    status, caller = exchange.status, exchange.caller
-    path = requests.path_shown(exchange.scope)
-    client = exchange.scope.get("client")
-    refused = bool(exchange.rule)
-    if exchange.operation in _OFTEN and status < 400:
-        priority = Priority.DEBUG
-    elif status >= 500:
-        priority = Priority.WARNING
-    else:
-        priority = Priority.NOTICE if status in (401, 403) else Priority.INFO
-    log(
-        Event.REQUEST_REFUSED if refused else Event.REQUEST_ANSWERED,
-        f"{method} {path} {status}" + (f" {exchange.code}: {exchange.rule}" if refused else ""),
-        priority=priority,
-        operation=exchange.operation,
-        method=method,
-        path=path,
-        status=status,
-        code=exchange.code or None,
-        rule=exchange.rule or None,
-        seconds=round(seconds, 6),
-        bytes=exchange.answered,
-        client=client[0] if client else None,
-        request_id=exchange.request_id,
-        agent_id=caller.agent_id if caller else None,
-        workspace_id=caller.workspace_id if caller else None,
-        token_id=caller.token_id if caller else None,
-        thread_id=exchange.thread_id,
-        traceparent=(caller.traceparent or None) if caller else None,
-    )

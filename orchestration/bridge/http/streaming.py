@@ -87,7 +87,7 @@ class Streaming:
         first = await self._read(caller, asked.model_copy(update={"limit": 2, "wait_seconds": 0.0}))
         self._measures.streams += 1
         here.streams = True
-        left = asyncio.ensure_future(_left(receive))
+        left = asyncio.ensure_future(here.left())
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
             await here.send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
@@ -158,9 +158,3 @@ def _since(scope: Scope) -> int:
         told = f"{name} must be the number of a message, or 0"
         raise Refused(Code.INVALID_ARGUMENT, told, rule="http.fields", details={name: "a whole number"})
     return int(given)
-
-
-async def _left(receive: Receive) -> None:
-    """Return when the reader has gone."""
-    while (await receive())["type"] != "http.disconnect":
-        pass

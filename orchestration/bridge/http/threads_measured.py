@@ -77,7 +77,9 @@ def _guards(counted: dict[Sort, int]) -> Metric:
 def _standing(census: Census) -> Iterator[Metric]:
     threads = GaugeMetricFamily("kloros_bridge_threads", "Threads, by where they stand.", labels=("status",))
     unread = GaugeMetricFamily(
-        "kloros_bridge_unread_messages", "By how many messages cursors are behind, added up.", labels=("status",)
+        "kloros_bridge_unread_messages",
+        "Messages that wait for their readers, up to 1,000 for each, added up.",
+        labels=("status",),
     )
     for status in ThreadStatus:
         threads.add_metric((status,), census.threads.get(status, 0))

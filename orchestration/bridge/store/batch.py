@@ -89,8 +89,8 @@ class Loaded:
     sessions: dict[tuple[str, str, str], Session] = field(default_factory=dict)
 
     def chains_to_lock(self, asks: Iterable[Ask]) -> list[str]:
-        """Return the workspaces whose own chain may be written to: of asks that no thread of theirs answers."""
-        return sorted({ask.workspace_id or "" for ask in asks if self.visible(ask) is None})
+        """Return the workspaces whose own chain may be written to, by asks that no thread answers and by removals."""
+        return sorted({ask.workspace_id or "" for ask in asks if ask.removes or self.visible(ask) is None})
 
     def visible(self, ask: Ask) -> ThreadRow | None:
         """Return the thread, unless it is another workspace's."""
@@ -102,8 +102,8 @@ class Written:
     """Rows by what is done with them; each list is empty more often than not."""
 
     __slots__ = (
-        "audit", "chains", "created", "findings", "joined", "left", "posts", "rates", "revocations", "sessions",
-        "threads", "triggers",
+        "audit", "chains", "created", "findings", "joined", "left", "posts", "rates", "removed", "revocations",
+        "sessions", "threads", "triggers",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -120,10 +120,13 @@ class Written:
         self.revocations: list[Row] = []
         self.audit: list[Row] = []
         self.chains: list[Row] = []
+        self.removed: list[Row] = []
+        """To be written last."""
 
     def lists(self) -> dict[str, list[Row]]:
-        """Return what there is to write, by name."""
-        return {name: getattr(self, name) for name in self.__slots__ if getattr(self, name)}
+        """Return what there is to write, by name; removals come last."""
+        names = sorted(self.__slots__, key=lambda name: name == "removed")
+        return {name: getattr(self, name) for name in names if getattr(self, name)}
 
 
 class Batch:
@@ -208,12 +211,15 @@ class Batch:
             finding=now.findings.get((thread_id, ask.finding_id)) if ask.finding_id else None,
             replied_to=thread is not None and ask.replies_to is not None and now.replies.get(ask.replies_to) == thread_id,
             session=now.sessions.get((workspace_id, ask.agent_id, ask.session_id)) if ask.session_id else None,
+            links=now.heads[thread_id].links if thread_id in now.heads else 0,
         )
 
     def _check(self, ask: Ask, change: Change[Any]) -> None:
         """Refuse what would break the store's own promises, before anything of it is merged."""
         thread = change.created or self.known.visible(ask)
         of_thread = change.status or change.joined or change.left or change.read or change.posts or change.progress
+        if change.removed and (thread is None or not ask.removes or ask.workspace_id is None):
+            raise Defect("a removal that was not asked for")
         if thread is None and (of_thread or change.findings or change.trigger):
             raise Defect("a change of a thread that is not there")
         if change.created and (change.created.thread_id != ask.thread_id or ask.thread_id in self.known.threads):
@@ -223,6 +229,9 @@ class Batch:
                 raise Defect("a message that does not follow on the last one of its thread")
 
     def _apply(self, ask: Ask, change: Change[Any], at: datetime) -> None:
+        if change.removed:
+            self._remove(ask, change)
+            return
         # What can fail for its content (JSON, sizes of numbers) comes first: then nothing is merged yet.
         posts = [rows.post_row(post) for post in change.posts]
         now, out = self.known, self._written
@@ -245,6 +254,17 @@ class Batch:
         self._apply_to_thread(ask, before, change, at)
         if audit or change.created or change.read or change.findings or now.threads[before.thread_id] is not before:
             self._threads[before.thread_id] = self._threads.get(before.thread_id, False) or change.created is not None
+
+    def _remove(self, ask: Ask, change: Change[Any]) -> None:
+        """Write down that a thread goes, and know it no more; what the batch has changed of it before goes as well."""
+        now, out, thread_id, workspace_id = self.known, self._written, ask.thread_id or "", ask.workspace_id or ""
+        out.audit += self._linked(change.audit, workspace_chain(workspace_id))
+        self._workspaces.add(workspace_id)
+        out.removed.append({"thread_id": thread_id})
+        for known in (now.threads, now.members, now.heads, now.versions, self._threads):
+            known.pop(thread_id, None)
+        self._members = {key: member for key, member in self._members.items() if key[0] != thread_id}
+        self._findings = {key for key in self._findings if key[0] != thread_id}
 
     def _apply_to_thread(self, ask: Ask, before: ThreadRow, change: Change[Any], at: datetime) -> None:
         now, thread_id = self.known, before.thread_id

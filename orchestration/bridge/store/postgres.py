@@ -12,6 +12,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple, TypeVar, cast
 
 import psycopg
@@ -45,6 +46,8 @@ from orchestration.store.postgres import PATIENCE, SCHEMA_VERSION, Connection, c
 
 _LANES = 4
 _READERS = 8
+_READ_LANES = 2
+_READ_TOGETHER = 16
 _MOST_TOGETHER = 512
 _CHECKOUT_SECONDS = 2.0
 _PROBE_SECONDS = 0.2
@@ -92,6 +95,7 @@ class PostgresStore:
         self._pool = self._new_pool()
         self._probing: asyncio.Task[None] | None = None
         self._lanes = [_Lane(self) for _ in range(_LANES)]
+        self._reading = _Reading(partial(self._rows, "bridge_postgres.read_text"))
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -106,6 +110,7 @@ class PostgresStore:
         await store._pool.open()
         work: list[Callable[[], Awaitable[None]]] = [store._watch, store._listen, store._tell]
         work += [lane.work for lane in store._lanes]
+        work += [store._reading.work] * _READ_LANES
         store._tasks = [asyncio.ensure_future(todo()) for todo in work]
         return store
 
@@ -171,9 +176,8 @@ class PostgresStore:
     async def read_text(
         self, thread_id: str, *, reader: str, since_seq: int, limit: int, sees_all: bool = True
     ) -> ReadingText:
-        """Let the server write the JSON."""
-        asked = {"thread_id": thread_id, "reader": reader, "since_seq": since_seq, "limit": limit, "sees_all": sees_all}
-        (found,) = await self._rows("bridge_postgres.read_text", **asked)
+        """Let the server write the JSON; reads that wait together share a query."""
+        found = await self._reading.read((thread_id, reader, since_seq, limit, sees_all))
         thread, place = found["place"] or (None, None)
         return ReadingText(
             thread=None if thread is None else rows.thread(thread),
@@ -421,6 +425,57 @@ class PostgresStore:
                     news = rows.written(dict(untold[start : start + _TOLD_TOGETHER]))
                     await self._rows("bridge_postgres.notify", news=news)
             await asyncio.sleep(_NOTIFY_SECONDS)
+
+
+_Asked = tuple[str, str, int, int, bool]
+
+
+class _Reading:
+    """Reads that wait for each other's queries to end share the next: what a query costs us is more than its messages."""
+
+    def __init__(self, ask: Callable[..., Awaitable[list[Any]]]) -> None:
+        self._ask = ask
+        self._waiting: list[tuple[_Asked, asyncio.Future[Any]]] = []
+        self._idle: list[asyncio.Future[None]] = []
+
+    async def read(self, asked: _Asked) -> Any:
+        """Return the row of one read."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append((asked, future))
+        while self._idle:
+            lane = self._idle.pop()
+            if not lane.done():
+                lane.set_result(None)
+                break
+        return await future
+
+    async def work(self) -> None:
+        """Be one lane."""
+        while True:
+            if not self._waiting:
+                idle: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                self._idle.append(idle)
+                await idle
+            batch, self._waiting = self._waiting[:_READ_TOGETHER], self._waiting[_READ_TOGETHER:]
+            batch = [(asked, future) for asked, future in batch if not future.done()]  # who asked may have gone
+            if batch:
+                await self._carry_out(batch)
+
+    async def _carry_out(self, batch: list[tuple[_Asked, asyncio.Future[Any]]]) -> None:
+        try:
+            found: list[Any] = await self._ask(asked=rows.written([asked for asked, _ in batch]))
+        except Exception as error:
+            if len(batch) > 1 and not isinstance(error, Refused):
+                for one in batch:  # one of them can't be read: each for itself then
+                    await self._carry_out([one])
+                return
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for (_, future), row in zip(batch, found, strict=True):
+            if not future.done():
+                future.set_result(row)
 
 
 class _Lane:

@@ -59,7 +59,7 @@ class Recent:
         known, found = self._known, Loaded()
         for ask in asks:
             thread_id = ask.thread_id
-            if thread_id is None or ask.finding_id is not None or ask.session_id is not None:
+            if thread_id is None or ask.finding_id is not None or ask.session_id is not None or ask.removes:
                 return None
             thread = known.visible(ask)
             if thread is None or known.replies.get(ask.replies_to or "", thread_id) != thread_id:

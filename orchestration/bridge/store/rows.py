@@ -148,7 +148,7 @@ def participant(row: Found) -> Participant:
         role=Role(row["role"]),
         joined_at=instant(row["joined_at"]),
         last_read_seq=row["last_read_seq"],
-        unread=max(row["last_seq"] - row["last_read_seq"], 0),
+        unread=row["unread"],
         last_heartbeat_at=None if heard is None else instant(heard),
         session_status=None if status is None else SessionStatus(status),
     )

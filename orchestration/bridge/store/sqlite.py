@@ -421,10 +421,14 @@ class _Writer:
             for waiting in batch:
                 planned.add(waiting.ask, waiting.plan, self._clock())
             for name, lines in planned.rows().lists().items():
+                if name == "removed":
+                    _remove(connection, lines)
+                    continue
                 connection.executemany(sql(f"bridge_sqlite.write_{name}"), lines)
                 if name == "posts":
                     connection.executemany(sql("bridge_sqlite.write_words"), lines)
             connection.execute("COMMIT")
+            self._recent.forget(asks)
             self._recent.remember(planned.known, asks)
             self._rates.keep(planned.known.rates)
         except BaseException as error:
@@ -460,6 +464,16 @@ def _connected(path: str) -> sqlite3.Connection:
     )
     connection.row_factory = sqlite3.Row
     return connection
+
+
+def _remove(connection: sqlite3.Connection, threads: list[rows.Row]) -> None:
+    for thread in threads:
+        # The index keeps no text: what is to go from it must be told again.
+        for number, body in connection.execute(sql("bridge_sqlite.bodies"), thread).fetchall():
+            told = {"number": number, "words": " ".join(words(body))}
+            connection.execute(sql("bridge_sqlite.remove_words"), told)
+        for part in ("messages", "participants", "findings", "triggers", "audit", "thread"):
+            connection.execute(sql(f"bridge_sqlite.remove_{part}"), thread)
 
 
 def _found(connection: sqlite3.Connection, query: str, keys: Iterable[object], name: str = "keys") -> Iterable[Any]:

@@ -109,7 +109,7 @@ CREATE TABLE bridge_revocations (
 ) WITHOUT ROWID;
 
 CREATE TABLE bridge_audit (
-    entry        INTEGER PRIMARY KEY,           -- rising: no row is ever removed
+    entry        INTEGER PRIMARY KEY,           -- rising; a row goes only with its whole chain
     chain        TEXT    NOT NULL,              -- a thread's id, or 'workspace:' and its name
     link         INTEGER NOT NULL,              -- from 1, without gaps
     at           TEXT    NOT NULL,

@@ -16,8 +16,13 @@ SELECT message_id, thread_id, seq, sender, kind, body, metadata, in_reply_to, ad
 FROM bridge_messages WHERE thread_id = :thread_id AND seq > :since_seq ORDER BY seq LIMIT :limit;
 
 -- name: bridge.participants
--- Give who is in a thread, with the newest session of each in the thread's workspace.
-SELECT p.agent_id, p.role, p.joined_at, p.last_read_seq, t.last_seq, s.heartbeat_at, s.status AS session_status
+-- Give who is in a thread, with the newest session of each in the thread's workspace. Unread is what others have said to
+-- them after their cursors, counted up to 1,000.
+SELECT p.agent_id, p.role, p.joined_at, p.last_read_seq, s.heartbeat_at, s.status AS session_status,
+       CASE WHEN p.last_read_seq >= t.last_seq THEN 0 ELSE (SELECT count(*) FROM (
+    SELECT 1 FROM bridge_messages m
+    WHERE m.thread_id = t.thread_id AND m.seq > p.last_read_seq AND m.sender <> p.agent_id
+        AND (m.addressee IS NULL OR m.addressee = p.agent_id) LIMIT 1000) n) END AS unread
 FROM bridge_threads t
 JOIN bridge_participants p ON p.thread_id = t.thread_id
 LEFT JOIN bridge_sessions s ON s.workspace_id = t.workspace_id AND s.agent_id = p.agent_id AND s.session_id = (
@@ -26,9 +31,12 @@ LEFT JOIN bridge_sessions s ON s.workspace_id = t.workspace_id AND s.agent_id = 
 WHERE t.thread_id = :thread_id ORDER BY p.agent_id;
 
 -- name: bridge.threads
--- Give a page of threads, newest first.
+-- Give a page of threads, newest first. Unread is what others have said to the reader after its cursor, up to 1,000.
 SELECT t.thread_id, t.title, t.type, t.status, t.last_seq, t.updated_at,
-       coalesce(t.last_seq - r.last_read_seq, 0) AS unread
+       CASE WHEN r.last_read_seq IS NULL OR r.last_read_seq >= t.last_seq THEN 0 ELSE (SELECT count(*) FROM (
+    SELECT 1 FROM bridge_messages m
+    WHERE m.thread_id = t.thread_id AND m.seq > r.last_read_seq AND m.sender <> r.agent_id
+        AND (m.addressee IS NULL OR m.addressee = r.agent_id) LIMIT 1000) n) END AS unread
 FROM bridge_threads t
 LEFT JOIN bridge_participants r ON r.thread_id = t.thread_id AND r.agent_id = :reader
 WHERE (:workspace_id IS NULL OR t.workspace_id = :workspace_id)

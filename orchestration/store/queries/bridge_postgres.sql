@@ -25,7 +25,8 @@ JOIN bridge_threads t ON t.thread_id = m.thread_id
 WHERE m.words @@ CAST(:words AS tsquery) AND t.workspace_id = :workspace_id
   AND (:thread_id IS NULL OR m.thread_id = :thread_id)
   AND (:participant IS NULL
-       OR EXISTS (SELECT 1 FROM bridge_participants p WHERE p.thread_id = m.thread_id AND p.agent_id = :participant))
+       OR (m.addressee IS NULL OR :participant IN (m.addressee, m.sender))
+          AND EXISTS (SELECT 1 FROM bridge_participants p WHERE p.thread_id = m.thread_id AND p.agent_id = :participant))
 ORDER BY m.created_at DESC, m.message_id DESC LIMIT :limit;
 
 -- name: bridge_postgres.settled_audit
@@ -53,5 +54,8 @@ LISTEN kloros_bridge;
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY;
 
 -- name: bridge_postgres.read_text
--- Give a thread, the reader's place in it, and its next messages as JSON.
-SELECT place, messages, last FROM bridge_read(:thread_id, :reader, :since_seq, :limit, :sees_all);
+-- Give threads, their readers' places in them, and their next messages as JSON, for reads that share a query.
+SELECT r.place, r.messages, r.last
+FROM json_array_elements(:asked) WITH ORDINALITY AS a (read, number),
+     LATERAL bridge_read(a.read->>0, a.read->>1, (a.read->>2)::bigint, (a.read->>3)::bigint, (a.read->>4)::boolean) r
+ORDER BY a.number;

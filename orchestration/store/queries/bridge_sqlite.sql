@@ -127,6 +127,38 @@ INSERT INTO bridge_revocations VALUES (:token_id, :expires_at, :revoked_at, :rev
 INSERT INTO bridge_chains VALUES (:workspace_id, :links, :head)
 ON CONFLICT (workspace_id) DO UPDATE SET links = excluded.links, head = excluded.head;
 
+-- name: bridge_sqlite.bodies
+-- Give the texts of a thread, to take their words out of the index.
+SELECT number, body FROM bridge_messages WHERE thread_id = :thread_id;
+
+-- name: bridge_sqlite.remove_words
+-- Take the words of a message out of the index.
+INSERT INTO bridge_words (bridge_words, rowid, words) VALUES ('delete', :number, :words);
+
+-- name: bridge_sqlite.remove_messages
+-- Remove the messages of a thread.
+DELETE FROM bridge_messages WHERE thread_id = :thread_id;
+
+-- name: bridge_sqlite.remove_participants
+-- Remove who is in a thread.
+DELETE FROM bridge_participants WHERE thread_id = :thread_id;
+
+-- name: bridge_sqlite.remove_findings
+-- Remove the findings of a thread.
+DELETE FROM bridge_findings WHERE thread_id = :thread_id;
+
+-- name: bridge_sqlite.remove_triggers
+-- Remove the triggers of a thread.
+DELETE FROM bridge_triggers WHERE thread_id = :thread_id;
+
+-- name: bridge_sqlite.remove_audit
+-- Remove the chain of a thread, which is in its archive.
+DELETE FROM bridge_audit WHERE chain = :thread_id;
+
+-- name: bridge_sqlite.remove_thread
+-- Remove a thread.
+DELETE FROM bridge_threads WHERE thread_id = :thread_id;
+
 -- name: bridge_sqlite.search
 -- Give messages that have all the words, newest first.
 SELECT m.message_id, m.thread_id, m.seq, m.sender, m.kind, m.body, m.metadata, m.in_reply_to, m.addressee, m.created_at,
@@ -137,7 +169,8 @@ JOIN bridge_threads t ON t.thread_id = m.thread_id
 WHERE bridge_words MATCH :words AND t.workspace_id = :workspace_id
   AND (:thread_id IS NULL OR m.thread_id = :thread_id)
   AND (:participant IS NULL
-       OR EXISTS (SELECT 1 FROM bridge_participants p WHERE p.thread_id = m.thread_id AND p.agent_id = :participant))
+       OR (m.addressee IS NULL OR :participant IN (m.addressee, m.sender))
+          AND EXISTS (SELECT 1 FROM bridge_participants p WHERE p.thread_id = m.thread_id AND p.agent_id = :participant))
 ORDER BY m.created_at DESC, m.message_id DESC LIMIT :limit;
 
 -- name: bridge_sqlite.last_seqs

@@ -5,8 +5,11 @@
 SELECT status, count(*) AS threads, min(updated_at) AS since FROM bridge_threads GROUP BY status;
 
 -- name: census.unread
--- Give by how many messages cursors are behind, by where their threads stand.
-SELECT t.status, sum(t.last_seq - p.last_read_seq) AS messages
+-- Give how many messages wait for their readers, up to 1,000 for each, by where their threads stand.
+SELECT t.status, sum((SELECT count(*) FROM (
+    SELECT 1 FROM bridge_messages m
+    WHERE m.thread_id = t.thread_id AND m.seq > p.last_read_seq AND m.sender <> p.agent_id
+        AND (m.addressee IS NULL OR m.addressee = p.agent_id) LIMIT 1000) n)) AS messages
 FROM bridge_threads t JOIN bridge_participants p ON p.thread_id = t.thread_id
 WHERE t.last_seq > p.last_read_seq GROUP BY t.status;
 

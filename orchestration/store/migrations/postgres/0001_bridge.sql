@@ -261,6 +261,16 @@ BEGIN
     UPDATE bridge_chains SET links = head_of.links, head = head_of.head
     FROM json_populate_recordset(NULL::bridge_chains, rest->'chains') head_of
     WHERE bridge_chains.workspace_id = head_of.workspace_id;
+    IF rest->'removed' IS NOT NULL THEN
+        FOR row IN SELECT one->>'thread_id' AS id FROM json_array_elements(rest->'removed') one LOOP
+            DELETE FROM bridge_messages WHERE thread_id = row.id;
+            DELETE FROM bridge_participants WHERE thread_id = row.id;
+            DELETE FROM bridge_findings WHERE thread_id = row.id;
+            DELETE FROM bridge_triggers WHERE thread_id = row.id;
+            DELETE FROM bridge_audit WHERE chain = row.id;
+            DELETE FROM bridge_threads WHERE thread_id = row.id;
+        END LOOP;
+    END IF;
     RETURN counted;
 END $$;
 
