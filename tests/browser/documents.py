@@ -258,7 +258,7 @@ def health(**given: object) -> LoopHealth:
     return LoopHealth(**fields)  # type: ignore[arg-type]  # one dict of fields of many types
 
 
-def threads(text: str = "reviewer", long: str = "Retry patch") -> Threads:
+def threads(text: str = "reviewer", long: str = "Retry patch", *, more: int = 19) -> Threads:
     """Return threads as the bridge told; the texts stand wherever agents may write."""
     seat = ParticipantLine(agent_id=text, last_read_seq=3, unread=4, heartbeat_at=minute(9), session="idle")
     seats = (seat, replace(seat, agent_id="executioner", heartbeat_at=None, session=""))
@@ -283,7 +283,7 @@ def threads(text: str = "reviewer", long: str = "Retry patch") -> Threads:
         escalations={"guard": 2, "operator": 1, "agent": 0},
         behind=9,
         waits=(waits,) * 7,
-        lines=(line, *(replace(line, status="active", reason=""),) * 19),
+        lines=(line, *(replace(line, status="active", reason=""),) * more),
     )
 
 
@@ -404,7 +404,7 @@ def hostile() -> LoopHealth:
         escrow=(held(1, HOSTILE), held(2, ENDLESS)),
         baseline=baseline(HOSTILE),
         advice=Advice(cycle=1, phase_type=HOSTILE, rationale=ENDLESS),
-        threads=threads(HOSTILE, ENDLESS),
+        threads=threads(HOSTILE, ENDLESS, more=1),
         last_tick=replace(tick(HOSTILE), findings=((HOSTILE, HOSTILE, HOSTILE),)),
     )
 
