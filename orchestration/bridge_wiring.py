@@ -23,8 +23,7 @@ from orchestration.bridge.caller import Caller, Role
 from orchestration.bridge.census import Tally
 from orchestration.bridge.commands import Commands
 from orchestration.bridge.expiry import Expiry
-from orchestration.bridge.http.face import Face
-from orchestration.bridge.http.threads_measured import ThreadsMeasured
+from orchestration.bridge.http import tracing
 from orchestration.bridge.refusal import Refused
 from orchestration.bridge.telling import Teller
 from orchestration.errors import KlorosError, Usage
@@ -34,6 +33,8 @@ from orchestration.host.journal import Event, Priority, log
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
+    from orchestration.bridge.http.face import Face
+    from orchestration.bridge.http.threads_measured import ThreadsMeasured
     from orchestration.bridge.mcp.face import Names
     from orchestration.bridge.port import Store
     from orchestration.settings import Settings
@@ -100,6 +101,7 @@ class Bridge:
 
     _store: Store
     _face: Face
+    _measured: ThreadsMeasured
     _expiry: Expiry
 
     def __init__(self, settings: Settings, *, admits: Callable[[str, str], bool], names: Names) -> None:
@@ -117,7 +119,7 @@ class Bridge:
         self._verifier = Verifier(self._keys, issuer=issuer, audience=audience, now=time.time)
         self._tasks: set[asyncio.Task[None]] = set()
         self._tally = Tally()
-        self._measured = ThreadsMeasured(self._tally)
+        self._tracing = tracing.tracing(os.environ)
         self._teller = Teller(os.path.join(settings.state_dir, wiring.STORE), self._tally)
         self.crowded: Callable[[], bool] = lambda: False
         """Whether more connections are open than are served."""
@@ -132,6 +134,9 @@ class Bridge:
         Raises:
             StoreUnreachable, Unwritable: of the store.
         """
+        from orchestration.bridge.http.face import Face  # with MCP's SDK, which no command of klorosctl is to wait for
+        from orchestration.bridge.http.threads_measured import ThreadsMeasured
+
         self._store = await store(self._settings)
         carried_out = commands(self._settings, self._store)
         self._face = Face(
@@ -141,10 +146,12 @@ class Bridge:
             checks=self._checks,
             jwks=self._jwks,
             admits=self._admits,
+            tracing=self._tracing,
             names=self._names,
         )
         self._face.crowded = self.crowded
         self._face.measures.figures = self._figures
+        self._measured = ThreadsMeasured(self._tally)
         self._face.measures.add(self._measured)
         self._expiry = expiry(self._settings, carried_out)
         for work in (self._keys.run, self._watch_revocations, self._watch_threads, self._expire_threads):
@@ -158,6 +165,8 @@ class Bridge:
         """End the rest, and let go of the store."""
         await tasks.end(self._tasks)
         await self._teller.end()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close)
         await self._store.close()
         await asyncio.to_thread(self._face.end)
 

@@ -6,6 +6,7 @@ Quiet ticks never import this module: `configuration.py` gives them the same tre
 
 from __future__ import annotations
 
+import difflib
 import re
 from datetime import time, timedelta
 from typing import Annotated, Literal
@@ -225,10 +226,11 @@ class ObserverRule(_Section):
     """How many there must be; no matter for heartbeats."""
     within: Annotated[PositiveDuration, Field(examples=["10min"])] = timedelta(hours=1)
     """Time within which they count; of heartbeats, how long a file may be silent."""
-    cooldown: Annotated[Duration, Field(examples=["1h"])] = timedelta(hours=1)
-    """Time after its intent in which the rule makes no other, across restarts; for heartbeats, none for the same program."""
+    cooldown: Annotated[Duration, Field(ge=timedelta(minutes=1), examples=["1h"])] = timedelta(hours=1)
+    """Time after its intent in which the rule makes no other, across restarts; for heartbeats, none for the same program. At
+    least a minute, so that a rule which starts what it watches does not keep itself going."""
     pattern: Annotated[str, Field(max_length=1000, examples=["No space left on device"])] = ""
-    """Regular expression of Python for lines of output; empty for everything else."""
+    """Regular expression of Python for lines of output, given up after ten seconds; empty for everything else."""
     enabled: Annotated[bool, Field(examples=[False])] = True
     """Whether the rule is asked."""
 
@@ -297,6 +299,11 @@ class Observer(_Section):
     def _ours_are_there(cls, rules: object) -> object:
         if not isinstance(rules, dict):
             return rules
+        for name, rule in rules.items():
+            if isinstance(rule, dict) and name not in _RULES and "watch" not in rule:
+                near = difflib.get_close_matches(str(name), _RULES, n=1)
+                ours = f"did you mean {near[0]}?" if near else f"there are {', '.join(_RULES)}"
+                raise ValueError(f"{name} is none of the program's rules ({ours}), and one of yours needs watch and intent")
         changed = {
             name: {**_RULES.get(name, {}), **rule} if isinstance(rule, dict) else rule for name, rule in rules.items()
         }
@@ -431,7 +438,8 @@ class Retention(_Section):
     go by the same numbers."""
 
     keep_last: Annotated[int, Field(ge=0, examples=[200])] = 200
-    """The newest cycles are kept whatever their age: so many."""
+    """The newest cycles are kept whatever their age: so many PHASEs and so many D-REAM cycles. The loop's and reflections
+    push none of these out; they are kept when among so many newest of all."""
     keep_for: Annotated[Duration, Field(examples=["90d"])] = timedelta(days=90)
     """Cycles that ended within this time are kept whatever their number. A quarter, so that its report can be checked."""
     per_tick: Annotated[int, Field(ge=0, examples=[2])] = 2

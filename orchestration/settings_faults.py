@@ -137,9 +137,11 @@ def _advice(detail: ErrorDetails, key: Key) -> str:
     field = section.model_fields.get(key[-1])
     if field is not None and _is_section(field.annotation):
         return f"write its settings under a line [{'.'.join(key)}]"
-    if field is None or not field.examples:
+    if field is None or not field.examples or (detail["type"] == "value_error" and get_origin(field.annotation) is dict):
         return "see docs/reference/settings.md"
     example = field.examples[0]
+    if get_origin(field.annotation) is dict:
+        return f"write for example {example}" if example.startswith("[") else f"write for example {key[-1]} = {{{example}}}"
     whole = isinstance(example, str) and example.startswith(f"{key[-1]} = ")
     return f"write for example {example if whole else f'{key[-1]} = {_toml(example)}'}"
 

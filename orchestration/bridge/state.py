@@ -190,6 +190,8 @@ class Trigger:
     requested_by: str
     status: str = "queued"
     created_at: datetime
+    traceparent: str = ""
+    """W3C trace context of the request that asked for it; empty when it had none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

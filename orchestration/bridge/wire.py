@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from orchestration.bridge.caller import Role
 
@@ -28,7 +28,10 @@ WorkspaceId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}
 ThreadId = Annotated[str, Field(pattern=r"^thr_[0-9a-f]{32}$", examples=["thr_0f0e0d0c0b0a09080706050403020100"])]
 MessageId = Annotated[str, Field(pattern=r"^msg_[0-9a-f]{32}$", examples=["msg_0f0e0d0c0b0a09080706050403020100"])]
 TriggerId = Annotated[str, Field(pattern=r"^trg_[0-9a-f]{32}$", examples=["trg_0f0e0d0c0b0a09080706050403020100"])]
-SessionId = Annotated[str, Field(min_length=1, max_length=200, examples=["0199a213-81c0-7800-8aa1-bbab2a035a53"])]
+WITHOUT_NUL: Final = r"^[^\x00]*$"
+"""What a store is asked for by: PostgreSQL takes no NUL in any text, not even to look for it."""
+IdempotencyKey = Annotated[str, Field(min_length=1, max_length=200, pattern=WITHOUT_NUL, examples=["9f2c-1"])]
+SessionId = Annotated[str, Field(min_length=1, max_length=200, pattern=WITHOUT_NUL, examples=["0199a213-81c0-7800-8aa1-bbab2a035a53"])]
 Reason = Annotated[str, Field(max_length=1000, examples=["verified by the reviewer"])]
 
 
@@ -79,10 +82,16 @@ class EventType(StrEnum):
     THREAD_RESOLVED = "thread_resolved"
 
 
+def _whole(given: object) -> object:
+    if isinstance(given, bool):  # which Python takes for the number 1
+        raise ValueError("a number is expected")
+    return given
+
+
 class _Request(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
-    schema_version: Literal[1] = 1
+    schema_version: Annotated[Literal[1], BeforeValidator(_whole)] = 1
     """The wire's major version; a newer one is refused."""
 
 
@@ -197,7 +206,7 @@ class PostMessage(_Request):
     body: Annotated[str, Field(max_length=MAX_BODY, examples=["The fix is on branch retry-2."])]
     metadata: Annotated[dict[str, Any], Field(examples=[{"event_type": "fix_pushed", "finding_id": "F-1"}])] = {}
     in_reply_to: MessageId | None = None
-    idempotency_key: Annotated[str, Field(min_length=1, max_length=200, examples=["9f2c-1"])] | None = None
+    idempotency_key: IdempotencyKey | None = None
     to: AgentId | None = None
     agent_id: AgentId | None = None
     """The sender; must be the verified identity when it is given."""

@@ -28,6 +28,9 @@ CYCLE_VARIABLES: Final = frozenset(
         "KLR_EPOCH",
         "KLR_SIGNALS_DIR",
         "KLR_HINTS",
+        "KLR_PHASE_TYPE",
+        "KLR_WORKERS",
+        "KLR_FIDELITY",
         "KLR_DIGEST",
     }
 )

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from orchestration.cycles import ledger
 from orchestration.cycles.cycle import Cycle, CycleEvent, Result
 from orchestration.host.journal import Event, Priority, log
 from orchestration.store.counters import count
 from orchestration.store.port import Database
+
+if TYPE_CHECKING:
+    from orchestration.cycles.sightings import Seen
 
 
 class Leftover(StrEnum):
@@ -37,8 +41,12 @@ def end_processes(cycle: Cycle) -> None:
     log(Event.CYCLE_LOST, told, priority=Priority.ERROR, cycle=cycle.cycle)
 
 
-def record_lost(db: Database, cycle: Cycle, *, now: datetime) -> None:
-    """Record that the cycle's end is unknown, and count it."""
+def record_lost(db: Database, cycle: Cycle, *, now: datetime, seen: Seen | None = None) -> None:
+    """Record that the cycle's end is unknown, count it, and note what the observer's rules saw in its output."""
     with db.transaction():
         if ledger.finish(db, cycle, CycleEvent.LOSE, Result(reason=_WHY), now=now):
             count(db, "kloros_orchestrator_reaped_total", kind=Leftover.CYCLE)
+            if seen is not None:
+                from orchestration.cycles import sightings
+
+                sightings.note(db, cycle.cycle, seen)

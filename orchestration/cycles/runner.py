@@ -144,7 +144,7 @@ class Runner:
         for cycle in ledger.active(self._db):
             if cycle.state is CycleState.RUNNING:
                 orphan.end_processes(cycle)
-                orphan.record_lost(self._db, cycle, now=clock.now())
+                orphan.record_lost(self._db, cycle, now=clock.now(), seen=sightings.of_cycle(cycle, self._settings))
         ended = 0
         while self._stop is None and (claimed := self._claim()):
             self._see_through(claimed)
@@ -162,7 +162,7 @@ class Runner:
         result: Result,
         left: inventory.Inventory,
         measured: telemetry.Telemetry,
-        seen: Mapping[str, sightings.Sighting],
+        seen: sightings.Seen,
     ) -> None:
         """Commit the end; tried again while somebody keeps the store, for work that was done must not count as lost.
 
@@ -193,7 +193,8 @@ class Runner:
         measured = (
             telemetry.read(artifacts.cycle_dir(self._settings.cycles_dir, cycle.cycle)) if left.files else telemetry.NOTHING
         )
-        self._record_end(cycle, event, result, left, measured, self._seen_in(cycle) if left.files else {})
+        seen = sightings.of_cycle(cycle, self._settings) if left.files else sightings.NOTHING
+        self._record_end(cycle, event, result, left, measured, seen)
         finished = ledger.get(self._db, cycle.cycle)
         assert finished is not None, f"cycle {cycle.cycle} has gone from the store"
         log(
@@ -205,15 +206,6 @@ class Runner:
             state=finished.state,
         )
         self._follow_up(finished)
-
-    def _seen_in(self, cycle: Cycle) -> dict[str, sightings.Sighting]:
-        """Look for lines that the observer's rules watch; not where no tick would ask them."""
-        if cycle.origin.cause is Cause.DIRECT:
-            return {}
-        rules = self._settings.observer.rules
-        patterns = {name: rule.pattern for name, rule in rules.items() if rule.enabled and rule.pattern}
-        folder = artifacts.cycle_dir(self._settings.cycles_dir, cycle.cycle)
-        return sightings.look(artifacts.output_path(folder), patterns)
 
     def _left_by(self, cycle: Cycle) -> inventory.Inventory:
         """List what the cycle left; nothing when it never began, whatever lies in a folder of its number."""

@@ -73,6 +73,7 @@ class Event(Enum):
     INTENTS_DROPPED = "intents.dropped"
     OBSERVED = "observer.fired"  # a rule of the observer makes an intent
     OBSERVER_HELD = "observer.held"  # its intents can't be written; the next tick tries again
+    OUTPUT_UNSEARCHED = "output.unsearched"  # a rule's pattern takes too long for a cycle's output
     REFLECTION_HELD = "reflection.held"  # nothing runs, and still it is no time to reflect
     TEXTFILE_MISSING = "textfile.missing"
     LOOP_STARTED = "loop.started"
@@ -130,6 +131,7 @@ MESSAGE_IDS: Final = {
     Event.INTENTS_DROPPED: "4741aa5e7e4015d935d7a26d73f7738a",
     Event.OBSERVED: "7d51e1f535086446d80c2321ae3d6c60",
     Event.OBSERVER_HELD: "05e6a7c46c0d3ce00904753bd0d6f612",
+    Event.OUTPUT_UNSEARCHED: "739389b40e34c7b4e2912e2fafeed003",
     Event.REFLECTION_HELD: "5f90c2f844f1650c1d34307f1a0bf5db",
     Event.TEXTFILE_MISSING: "a84c8805a25fd4f69df752fa4030b6f8",
     Event.LOOP_STARTED: "052be62388c4fbb5d110f04b5f712b3f",

@@ -8,7 +8,7 @@ loop away. What a killed loop left half-done is ended first: its cycle tells how
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from orchestration.cycles import ledger as cycles
 from orchestration.exits import Exit
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from orchestration.loop.screen import Screen
     from orchestration.loop.stopping import Stopping
     from orchestration.tick.kernel import Kernel
+
+_DYING: Final = 30.0  # seconds in which what a killed loop ran is gone; its keeper gives up after 5 on what it may not kill
 
 
 class Loop:
@@ -85,10 +87,13 @@ class Loop:
         """Loop until there is a reason to end.
 
         Raises:
-            LockHeld: another loop works on this state folder.
+            LockHeld: another loop works on this state folder, or the command of a killed one can't be ended.
             StoreUnreachable, Unwritable: the next loop goes on where this one was.
         """
-        with FileLock(self._kernel.path("locks", "loop.lock")).held("loop"), self._stopping.listening():
+        lock = FileLock(self._kernel.path("locks", "loop.lock"))
+        # A killed loop's keeper has its lock until the command is gone; a loop started again at once must not fail for it.
+        patience = 0.0 if lock.outlived() is None else _DYING
+        with lock.held("loop", patience=patience), self._stopping.listening():
             self._start()
             try:
                 code, why = self._repeat()

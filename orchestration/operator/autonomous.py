@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 import click
 
 from orchestration.errors import KlorosError, Unwritable
-from orchestration.operator import autonomous_units, cron_lines
+from orchestration.operator import autonomous_units, cron_lines, units
 from orchestration.operator.autonomous_units import Unit
 from orchestration.operator.check import Check, Level
 from orchestration.operator.console import Console, json_option
@@ -105,21 +104,9 @@ def _cron(line: cron_lines.CronLine, uid: int) -> Starter:
 
 
 def _run(command: Sequence[str], off: str) -> None:
-    environ = {"XDG_RUNTIME_DIR": f"/run/user/{os.getuid()}", **os.environ}  # sudo and su take it away
-    try:
-        done = subprocess.run(
-            command,
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_LATE,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise KlorosError(f"{shlex.join(command)}: {error}", hint=off) from error
-    if done.returncode:
-        raise Unwritable(f"{shlex.join(command)}: {(done.stderr or done.stdout).strip()}", hint=off)
+    code, out, err = units.ask(command, seconds=_LATE)
+    if code:
+        raise Unwritable(f"{shlex.join(command)}: {err or out}", hint=off)
 
 
 def _switch_off(console: Console, found: Iterable[Starter]) -> Iterator[str]:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import os
 import pwd
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from orchestration.operator.autonomous_signs import of_unit
-from orchestration.operator.units import values
+from orchestration.operator.units import ask, values
 
 _HOST = (
     "etc/systemd/system",
@@ -137,9 +136,6 @@ def _active(manager: Manager, names: Mapping[str, str]) -> set[str]:
     if not (manager.runs and names):
         return set()
     command = [*manager.systemctl, "--no-pager", "show", "--property=Id,ActiveState", "--", *sorted(names)]
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=_LATE)
-    except (OSError, subprocess.TimeoutExpired):
-        return set()
-    blocks = (dict(line.partition("=")[::2] for line in block.splitlines()) for block in done.stdout.split("\n\n"))
+    _, told, _ = ask(command, seconds=_LATE)
+    blocks = (dict(line.partition("=")[::2] for line in block.splitlines()) for block in told.split("\n\n"))
     return {one.get("Id", "") for one in blocks if one.get("ActiveState") in ("active", "activating", "reloading")}

@@ -12,25 +12,12 @@ import click
 from pydantic import BaseModel
 
 from orchestration import configuration
+from orchestration.cycles.environment import CYCLE_VARIABLES
 from orchestration.errors import SettingsInvalid
 from orchestration.exits import Exit
 from orchestration.operator.console import Console, json_option
 
-OURS = frozenset(
-    {
-        "KLR_CONFIG",
-        "KLR_CYCLE",
-        "KLR_CYCLE_DIR",
-        "KLR_CYCLE_TOKEN",
-        "KLR_PROMOTIONS",
-        "KLR_TOPIC",
-        "KLR_BASELINE",
-        "KLR_EPOCH",
-        "KLR_SIGNALS_DIR",
-        "KLR_HINTS",
-        "KLR_DIGEST",
-    }
-)
+OURS = CYCLE_VARIABLES | {"KLR_CONFIG"}
 """Variables that are no settings: where the file is, and what a cycle's command is given."""
 
 

@@ -23,7 +23,6 @@ from orchestration.store.sqlite import SCHEMA_VERSION, SqliteDatabase, uri
 
 if TYPE_CHECKING:
     from orchestration.bridge.store.transfer import Moved
-    from orchestration.bridge.store.transfer_postgres import PostgresSide
 
 _BRIDGE = "bridge-"
 _OF_BRIDGE = 0x6B6C7262  # "klrb", the application_id of a copy of PostgreSQL
@@ -278,11 +277,11 @@ def _restore_postgres(console: Console, file: str, url: str) -> str:
 
     _check_current(file)
     asyncio.run(tables.migrate(url))
+    _check_alone(url)
     folder = console.path(copies.FOLDER)
     files.make_folder(folder)
     kept = copies.new_path(folder, "replaced-bridge-")
     with closing(postgres.PostgresSide(url, filled=True)) as target:
-        _check_alone(target)
         _save(url, kept)
         target.empty()
         with closing(transfer.SqliteSide(file)) as source:
@@ -290,10 +289,11 @@ def _restore_postgres(console: Console, file: str, url: str) -> str:
     return kept
 
 
-def _check_alone(target: PostgresSide) -> None:
-    others = target.others()
+def _check_alone(url: str) -> None:
+    postgres = _postgres()
+    others = postgres.others(url)
     if others:
-        what = f"{others} other connections are open to {target.name}"
+        what = f"{others} other connections are open to {postgres.named(url)}"
         raise KlorosError(what, hint="stop what uses it: systemctl stop kloros-bridge.service")
 
 

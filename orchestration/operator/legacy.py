@@ -123,4 +123,6 @@ def _ended(items: Sequence[Item], *, done: bool, to_do: bool) -> str:
         return f"Taken over: {sum(item.fate is Fate.TAKEN_OVER for item in items)}.{left}"
     if to_do:
         return "Nothing has been changed. To do it: the same command with --yes"
-    return f"Nothing to do: all of it is here.{left}"
+    if not items:
+        return "Nothing to do: there is nothing of an older orchestrator. Is it the right folder?"
+    return f"Nothing to do: all that can be taken over is here.{left}"

@@ -66,6 +66,11 @@ def issue(console: Console, *, agent: str, role: str, workspace: str, ttl: timed
             raise Usage(
                 f"{option} {name!r} is no name", hint="letters, digits and ._@:-, at most 128, a letter or digit first"
             )
+    if not claims.is_agent(agent):
+        raise Usage(
+            f"--agent {agent!r} is the name of a person or of the bridge itself",
+            hint=f"an agent's name does not begin with {' or '.join(claims.RESERVED)}",
+        )
     trust = bridge_wiring.trust(console.settings)
     made = issuer.issue(
         ring,

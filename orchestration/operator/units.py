@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from orchestration.configuration import DEFAULT_CONFIG
@@ -98,27 +98,26 @@ class Units(NamedTuple):
 
     def systemctl(self, *arguments: str) -> tuple[int, str]:
         """Ask systemd; returns its exit status and what it said. 127 when there is no systemctl."""
-        import subprocess
-
-        command = ["systemctl", *(("--user",) if self.user else ()), "--no-pager", *arguments]
-        environ = {**os.environ, "XDG_RUNTIME_DIR": _runtime_dir()} if self.user else None  # sudo and su take it away
-        try:
-            done = subprocess.run(
-                command,
-                env=environ,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=_LATE,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return 127, str(error)
-        return done.returncode, (done.stdout or done.stderr).strip()
+        code, out, err = ask(["systemctl", *(("--user",) if self.user else ()), "--no-pager", *arguments], seconds=_LATE)
+        return code, out or err
 
     def manager_runs(self) -> bool:
         """Tell whether there is a systemd to ask."""
         return os.path.isdir(os.path.join(_runtime_dir(), "systemd") if self.user else "/run/systemd/system")
+
+
+def ask(command: Sequence[str], *, seconds: float) -> tuple[int, str, str]:
+    """Run a command of the host's; returns its exit status, its output and its errors. 127 when it can't, or not in time."""
+    import subprocess
+
+    environ = {**os.environ, "XDG_RUNTIME_DIR": _runtime_dir()}  # sudo and su take it away
+    try:
+        done = subprocess.run(
+            command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=seconds
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return 127, "", str(error)
+    return done.returncode, done.stdout.strip(), done.stderr.strip()
 
 
 def _runtime_dir() -> str:

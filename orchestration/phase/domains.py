@@ -6,7 +6,8 @@ and working directory of this process. One that fails stops no other. With none 
 doctor`, which exits 0 when it has warnings only. It looks at the host, not at the parameters, so that report has no result
 (`"score": null`, see `result.py`).
 
-  gets     KLR_CYCLE_DIR (required), KLR_EPOCH and KLR_CYCLE, named in the report
+  gets     KLR_CYCLE_DIR (required), KLR_EPOCH and KLR_CYCLE, named in the report; KLR_HINTS, of which each domain is told
+           what is for it: KLR_PHASE_TYPE, KLR_WORKERS, KLR_FIDELITY
   leaves   artifacts/report.json   see `Report`; rewritten after each domain, so that a PHASE which is ended early
                                    leaves what it knew, with `result` "unfinished"
            logs/domain_NN.log      the output of each domain, both streams
@@ -28,6 +29,7 @@ from orchestration import configuration
 from orchestration.errors import CommandLost, CommandNotStarted, KlorosError, Usage
 from orchestration.exits import Exit
 from orchestration.host import clock, files, process
+from orchestration.phase import heuristics
 from orchestration.settings import Domain
 
 if TYPE_CHECKING:
@@ -145,17 +147,27 @@ def run_domains(
         domains=tuple(results),
         of_host=of_host,
     )
-    for number, domain in enumerate(domains.values()):
+    hints = _hints(environ)
+    for number, (name, domain) in enumerate(domains.items()):
         files.replace(path, report.to_json(), 0o640)
-        output = os.path.join(logs, f"domain_{number + 1:02}.log")
-        results[number] = _run(
-            replace(results[number], output=output), domain.timeout, environ, output_limit=output_limit, grace=grace
-        )
+        result = replace(results[number], output=os.path.join(logs, f"domain_{number + 1:02}.log"))
+        env = {**environ, **heuristics.of_group(hints, name)}
+        results[number] = _run(result, domain.timeout, env, output_limit=output_limit, grace=grace)
         _tell(results[number])
         report = replace(report, domains=tuple(results))
     report = replace(report, ended_at=clock.now())
     files.replace(path, report.to_json(), 0o640)
     return report
+
+
+def _hints(environ: Mapping[str, str]) -> Mapping[str, object]:
+    """Read the hints, if there are any; they are advice, so what can't be read is none."""
+    try:
+        with open(environ.get("KLR_HINTS", ""), encoding="utf-8") as file:
+            document = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def _run(

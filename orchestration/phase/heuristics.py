@@ -193,6 +193,18 @@ def advise(history: Iterable[Past], *, cores: int, more: Mapping[str, object]) -
     )
 
 
+def of_group(document: Mapping[str, object], group: str) -> dict[str, str]:
+    """Return what the default PHASE job tells a test group, out of the hints' document, as variables."""
+    overrides = document.get("test_group_overrides")
+    own = overrides.get(group) if isinstance(overrides, dict) else None
+    told = {
+        "KLR_PHASE_TYPE": document.get("phase_type"),
+        "KLR_WORKERS": document.get("workers_hint"),
+        "KLR_FIDELITY": own or document.get("fidelity_hint"),
+    }
+    return {name: str(value) for name, value in told.items() if value is not None}
+
+
 def _overrides(history: list[Past], chosen: PhaseType) -> dict[str, Fidelity]:
     """Test thoroughly what did not succeed last time, and a step less what has been steady."""
     last = history[-1].groups if history else {}

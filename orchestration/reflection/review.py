@@ -1,7 +1,8 @@
 """The default reflection job, `python -m orchestration.reflection.review`: write `artifacts/reflection.md` from the store.
 
 It reads the store and changes nothing in it, starts nothing, and leaves no intents; it says what a person would ask after
-an absence: what failed, what waits for me, what came of the rest.
+an absence: what failed, what waits for me, what came of the rest. It prints figures only: what others wrote, printed again,
+would be seen again by the observer's rules, and raise every alert anew.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def main() -> int:
         db = SqliteDatabase(os.path.join(settings.state_dir, "kloros.db"), read_only=True)
         try:
             with db.transaction(looking=True):
-                text = report(db, clock.now())
+                digest = take(db)
+                text = report(db, digest, clock.now())
         finally:
             db.close()
         files.make_folder(os.path.join(folder, "artifacts"))
@@ -46,19 +48,19 @@ def main() -> int:
     except KlorosError as error:
         print(f"failed: {error}", flush=True)
         return error.exit
-    print(text, flush=True)
+    print(", ".join(f"{name} {kind.number}" for name, kind in digest._asdict().items()), flush=True)
     return Exit.DONE
 
 
-def report(db: Database, now: datetime) -> str:
+def report(db: Database, digest: Digest, now: datetime) -> str:
     """Write the report of the store as it is; `now` is aware UTC."""
-    return "\n".join(_lines(db, take(db), now)) + "\n"
+    return "\n".join(_lines(db, digest, now)) + "\n"
 
 
 def _lines(db: Database, digest: Digest, now: datetime) -> Iterator[str]:
     yield f"# Reflection of {now:%Y-%m-%d %H:%M} UTC"
     yield ""
-    yield "Nothing ran when this was written." if not any(one.number for one in digest) else "What is open comes first."
+    yield "What is open comes first." if any(one.number for one in digest) else "Nothing is open."
     for name, kind in digest._asdict().items():
         yield from _kind(name, kind)
     yield from _table("Cycles that ended last", ("cycle", "job", "state", "cause", "ended_at", "reason"), db, "recent")

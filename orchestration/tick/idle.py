@@ -12,13 +12,12 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from orchestration.cycles import ledger
-from orchestration.cycles.cycle import CycleState
 from orchestration.host import load
 from orchestration.host.journal import Event, Priority, log
 from orchestration.reflection import digest
 from orchestration.store.instants import from_text, to_text
 from orchestration.tick.kernel import Kernel
-from orchestration.tick.observe import MAINTENANCE_FILE
+from orchestration.tick.observe import MAINTENANCE_FILE, is_done
 from orchestration.tick.observer_rules import Firing, span
 
 REFLECTION: Final = "idle_reflection"
@@ -38,7 +37,7 @@ def look(kernel: Kernel) -> Idle:
     interval, now = kernel.settings.reflection.interval, kernel.now()
     if not interval:
         return Idle(None, None)
-    (row,) = kernel.db.rows("observer.idle")
+    (row,) = kernel.db.rows("observer.idle", now=to_text(now))
     last = kernel.db.rows("observer.last_of", rule=REFLECTION, now=to_text(now))
     ran = [str(at) for at in (row["ended_at"] or row["began_at"], last[0]["at"] if last else None) if at is not None]
     since = min(from_text(max(ran)), now) if ran else now
@@ -68,7 +67,7 @@ def _held(kernel: Kernel, now: datetime, *, waiting: bool) -> str:
     if waiting:
         return "promotions or intents wait"
     window = kernel.window.containing(now)
-    if window is not None and not any(one.state is CycleState.SUCCEEDED for one in ledger.of_date(kernel.db, window.date)):
+    if window is not None and not is_done(kernel, window, ledger.of_date(kernel.db, window.date)):
         return f"{window.date} has no PHASE yet, and its window is open"
     opens = kernel.window.next_after(now).opens
     if opens - now < limits.timeout:

@@ -28,7 +28,7 @@ def observe(kernel: Kernel, found: Found) -> Observation:
         active=next(iter(ledger.exclusive(kernel.db)), None),
         window=window,
         next_window=kernel.window.next_after(now),
-        phase_done=window is not None and _is_done(kernel, window, attempts),
+        phase_done=window is not None and is_done(kernel, window, attempts),
         phase_failures=ledger.streak(attempts),
         missed=calendar.missed(kernel, now),
         promotions=found.promotions,
@@ -41,7 +41,7 @@ def observe(kernel: Kernel, found: Found) -> Observation:
     )
 
 
-def _is_done(kernel: Kernel, window: Interval, attempts: list[Cycle]) -> bool:
+def is_done(kernel: Kernel, window: Interval, attempts: list[Cycle]) -> bool:
     """Tell whether a date has its PHASE: a cycle of ours, or what was taken over from the older orchestrator."""
     if any(attempt.state is CycleState.SUCCEEDED for attempt in attempts):
         return True

@@ -29,7 +29,7 @@ from orchestration.tick.observer_rules import Firing, Heartbeat, Judged, Occurre
 EMITTER: Final = "kloros-observer"
 _IN_ANY_CASE: Final = timedelta(hours=1)
 _DUE: Final = "observer.due"
-_ABSENT: Final = "observer.absent"
+_UNTOLD: Final = "observer.untold"
 _MOST: Final = 1000  # occurrences that are looked at for one rule
 _QUERIES: Final = {
     Watch.PROMOTIONS: "observer.arrivals",
@@ -104,20 +104,38 @@ def _occurrences(db: Database, rule: Rule, now: datetime) -> list[Occurrence]:
 
 
 def _heartbeats(kernel: Kernel, now: datetime) -> list[Heartbeat]:
-    """Look at the files; one that is missing is silent from when that was first seen, so that a boot raises no alarm."""
-    known = kernel.db.rows("facts.get", name=_ABSENT)
-    before: dict[str, str] = json.loads(str(known[0]["value"])) if known else {}
-    absent: dict[str, str] = {}
+    """Look at the files.
+
+    What can't be told by a file's time counts from when it was first seen so: one that is missing, so that a boot raises
+    no alarm, and one that was touched in the future, when the clock was wrong, and never again.
+    """
+    known = kernel.db.rows("facts.get", name=_UNTOLD)
+    before: dict[str, list[str]] = json.loads(str(known[0]["value"])) if known else {}
+    untold: dict[str, list[str]] = {}
     beats = []
     for program, path in kernel.settings.observer.heartbeats.items():
-        try:
-            beats.append(Heartbeat(program, path, datetime.fromtimestamp(os.stat(path).st_mtime, UTC), there=True))
-        except (OSError, OverflowError, ValueError):
-            absent[path] = before.get(path, to_text(now))
-            beats.append(Heartbeat(program, path, from_text(absent[path]), there=False))
-    if absent != before:
-        kernel.db.run("facts.set", name=_ABSENT, value=json.dumps(absent))
+        touched, fault = _touched(path)
+        if touched is None or touched > now:
+            mark = "" if touched is None else to_text(touched)
+            told, since = before.get(path, (mark, to_text(now)))
+            untold[path] = [mark, min(since, to_text(now)) if told == mark else to_text(now)]
+            touched = from_text(untold[path][1])
+        beats.append(Heartbeat(program, path, touched, fault))
+    if untold != before:
+        kernel.db.run("facts.set", name=_UNTOLD, value=json.dumps(untold))
     return beats
+
+
+def _touched(path: str) -> tuple[datetime | None, str]:
+    """Return when a file was touched last, or what is wrong with it."""
+    try:
+        return datetime.fromtimestamp(os.stat(path).st_mtime, UTC), ""
+    except (FileNotFoundError, NotADirectoryError):
+        return None, "is not there"
+    except OSError as error:
+        return None, f"can't be looked at ({error.strerror})"
+    except (OverflowError, ValueError):
+        return None, "has a time beyond all dates"
 
 
 def _gravity(priority: int) -> Priority:

@@ -59,12 +59,12 @@ class Occurrence(NamedTuple):
 
 
 class Heartbeat(NamedTuple):
-    """A program's heartbeat: when its file was touched last, or first found missing."""
+    """A program's heartbeat: when its file was touched last, or first found in a state that does not tell."""
 
     program: str
     file: str
     last: datetime  # aware UTC
-    there: bool
+    fault: str = ""  # why the file does not tell, such as "is not there"
 
 
 class Seen(NamedTuple):
@@ -132,7 +132,7 @@ def _heartbeats(rule: Rule, seen: Seen) -> Iterable[Firing | datetime]:
         elif told is not None and seen.now < told + rule.cooldown:
             yield told + rule.cooldown
         else:
-            how = "was not touched" if one.there else "is not there"
+            how = one.fault or "was not touched"
             reason = f"{one.program} is silent: {one.file} {how} since {_utc(one.last)}, allowed are {span(rule.within)}"
             yield _firing(rule, one.program, reason, {"program": one.program, "file": one.file, "since": _utc(one.last)})
 

@@ -26,8 +26,11 @@ def reap(kernel: Kernel) -> None:
         StoreUnreachable, Unwritable: nothing that was not reaped is counted.
     """
     for cycle in orphaned(kernel):
+        from orchestration.cycles import sightings
+
         orphan.end_processes(cycle)
-        orphan.record_lost(kernel.db, cycle, now=kernel.now())
+        seen = sightings.of_cycle(cycle, kernel.settings, within=sightings.UNDER_THE_LOCK)
+        orphan.record_lost(kernel.db, cycle, now=kernel.now(), seen=seen)
     reaped = {Leftover.FOREIGN_LOCK: _foreign_locks(kernel), Leftover.TEMPORARY_FILE: litter.sweep(kernel)}
     if any(reaped.values()):
         with kernel.db.transaction():

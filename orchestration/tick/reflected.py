@@ -48,8 +48,10 @@ def left_by(kernel: Kernel, cycle: Cycle) -> Left:
     if cycle.job is not JobName.REFLECTION or cycle.state is not CycleState.SUCCEEDED or cycle.ended_at is None:
         return Left((), ())
     folder = artifacts.intents_path(artifacts.cycle_dir(kernel.settings.cycles_dir, cycle.cycle))
+    if any(os.path.islink(one) for one in (folder, os.path.dirname(folder))):
+        return Left((), (Refused("", None, Status.FAILED, f"{folder} leads elsewhere by a symbolic link"),))
     try:
-        names = [] if os.path.islink(folder) else inbox.list_names(folder)
+        names = inbox.list_names(folder)
     except Unwritable as error:
         return Left((), (Refused("", None, Status.FAILED, error.message),))
     taken: dict[str, bytes] = {}
@@ -117,7 +119,7 @@ def note(kernel: Kernel, cycle: Cycle, left: Left) -> None:
             category=Category.UNKNOWN,
             topic="",
             content_sha="" if one.dropped is None else one.dropped.content_sha,
-            checksummed=intent is not None and intent.checksummed,
+            checksummed=intent is None or intent.checksummed,  # of what is no intent, nobody misses it
             since=now,
         )
         inbox.conclude(kernel.db, refused, one.status, reason=one.reason, now=now, cycle=cycle.cycle)

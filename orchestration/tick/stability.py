@@ -109,7 +109,7 @@ def _pauses(kernel: Kernel, since: datetime, until: datetime, longest: timedelta
         pauses += [(since, first)] if first - since > longest else []
         pauses += [(last, until)] if until - last > longest else []
     pauses.sort()
-    evidence = f"{len(pauses)} pauses longer than {longest.total_seconds():.0f} s"
+    evidence = f"{len(pauses)} pause{'' if len(pauses) == 1 else 's'} longer than {longest.total_seconds():.0f} s"
     if pauses:
         evidence += f", the longest {max(after - before for before, after in pauses)}".partition(".")[0]
     shown = f"from {to_text(pauses[0][0])} to {to_text(pauses[0][1])}" if pauses else ""

@@ -37,6 +37,7 @@ class Looping:
         self.archives.mkdir(parents=True)
         self.logs = self.tree / "logs" / "run_cycle"
         self.history = self.tree / "state" / "run_cycle_history.jsonl"
+        self.errors = host.home / "loop.err"
         host.set(PYTHONPATH=str(Path(__file__).parents[2]), KLR_CYCLES_TERM_GRACE="0.5s")
 
     def command(self, *lines: str, name: str = "job.sh") -> str:
@@ -66,16 +67,17 @@ class Looping:
 
     @contextmanager
     def running(self, *flags: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Have a loop run; whatever is left of it at the end is killed."""
-        process = subprocess.Popen(
-            self.arguments(*flags),
-            env=self.host.environ,
-            cwd=self.tree,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        """Have a loop run, its stderr in `errors`; whatever is left of it at the end is killed."""
+        with open(self.errors, "wb") as errors:
+            process = subprocess.Popen(
+                self.arguments(*flags),
+                env=self.host.environ,
+                cwd=self.tree,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
         try:
             yield process
         finally:

@@ -8,7 +8,7 @@ import os
 import subprocess
 import tomllib
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ import pytest
 from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
+from orchestration.bridge.mcp.tools import ERROR_KEY
 from tests.acceptance.host import Host
-from tests.contract.mcp_scene import ERAS, Review, text
+from tests.acceptance.serving import serving, until
+from tests.contract.mcp_scene import ERAS, Review, over_http, text
 
 TOKEN = "KLOROS_BRIDGE_TOKEN"
 
@@ -74,6 +76,12 @@ def test_the_operator_is_one_only_when_asked_for_and_sees_every_thread(host: Hos
             found = (await agent.call_tool("read_messages", thread)).structured_content
             assert found is not None
             assert [one["sender"].partition(":")[0] for one in found["messages"]] == ["operator"]
+            wrong = await agent.call_tool("post_message", {"thread_id": "nowhere", "body": "geheim"})
+            assert text(wrong).startswith("INVALID_ARGUMENT: ")
+            audit = (await operator.call_tool("get_audit", {"limit": 200})).structured_content
+            assert audit is not None
+            assert wrong.meta is not None
+            assert audit["entries"][-1]["request_id"] == wrong.meta[ERROR_KEY]["request_id"]
 
     asyncio.run(scene())
 
@@ -110,6 +118,38 @@ def test_a_message_of_one_client_wakes_the_read_of_another(host: Host) -> None:
             assert [one["body"] for one in found["messages"]] == ["news"]
 
     asyncio.run(scene())
+
+
+def test_an_agent_at_the_bridge_and_one_on_standard_input_talk(host: Host) -> None:
+    tokens = issued(host, "executioner"), issued(host, "reviewer")
+    with serving(host, "--bridge") as served:
+
+        async def scene() -> None:
+            async with over_http(served.port, tokens[0]) as posts, spoken(host, token=tokens[1]) as reads:
+                made = (
+                    await posts.call_tool("create_thread", {"title": "Retry", "participants": ["reviewer"]})
+                ).structured_content
+                assert made is not None
+                thread = {"thread_id": made["thread_id"]}
+                for asks, answers in ((posts, reads), (reads, posts)):
+                    before = (await answers.call_tool("read_messages", thread)).structured_content
+                    assert before is not None
+                    asked = {**thread, "since_seq": before["next_seq"], "wait_seconds": 30}
+                    waiting = asyncio.create_task(answers.call_tool("read_messages", asked))
+                    await asks.call_tool("post_message", {**thread, "body": "news"})
+                    async with asyncio.timeout(15):
+                        found = (await waiting).structured_content
+                    assert found is not None
+                    assert [one["body"] for one in found["messages"]] == ["news"]
+
+        asyncio.run(scene())
+        with closing(served.connect()) as connection:
+            shown = {"authorization": f"Bearer {tokens[0]}", "content-type": "application/json", "host": "evil.example"}
+            connection.request("POST", "/mcp", b"{}", shown)
+            assert connection.getresponse().status == 403
+        until(lambda: {line["rule"] for line in served.log("request.refused")} == {"mcp.host"}, what="it is told")
+        operations = {line["operation"] for line in served.log("request.answered")}
+        assert operations >= {"mcp.create_thread", "mcp.post_message", "mcp.read_messages"}
 
 
 def test_who_asks_must_be_said_and_once(host: Host, tmp_path: Path) -> None:

@@ -130,7 +130,15 @@ def test_an_id_that_is_none_of_ours_revokes_nothing(host: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [("--agent", "a b"), ("--role", "operator"), ("--ttl", "0"), ("--ttl", "9999d"), ("--workspace", "../x")]
+    "wrong",
+    [
+        ("--agent", "a b"),
+        ("--agent", "operator:root"),
+        ("--role", "operator"),
+        ("--ttl", "0"),
+        ("--ttl", "9999d"),
+        ("--workspace", "../x"),
+    ],
 )
 def test_what_no_token_can_say_is_refused(host: Host, wrong: tuple[str, str]) -> None:
     ctl(host, "token", "issue", *(() if wrong[0] == "--agent" else ("--agent", "reviewer")), *wrong, code=64)

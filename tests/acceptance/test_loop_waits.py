@@ -15,6 +15,7 @@ import pytest
 
 from orchestration.exits import Exit
 from orchestration.host.lock import FileLock
+from orchestration.host.process_tree import all_processes
 from tests.acceptance.host import Host, script
 from tests.acceptance.looping import PAUSE, Looping, mentions, until
 
@@ -240,6 +241,28 @@ def test_a_second_loop_on_the_same_state_is_turned_away(looping: Looping) -> Non
         assert done.returncode == Exit.LOCK_HELD
         assert "loop.lock is locked by" in done.stderr
     assert len(looping.host.rows("SELECT 1 FROM iterations")) == 1
+
+
+def test_a_loop_after_a_killed_one_waits_until_what_that_ran_is_gone(looping: Looping) -> None:
+    with looping.running("--command", looping.command("touch begun", HANGS)) as killed:
+        until((looping.tree / "begun").exists, "the command runs")
+        (keeper,) = (process.pid for process in all_processes() if process.parent == killed.pid)
+        os.kill(keeper, signal.SIGSTOP)  # a busy machine lets it wait as well
+        killed.kill()
+        killed.wait()
+    with looping.running("--command", looping.good(), "--sleep", "0", "--max-backoff", "0") as loop:
+        try:
+            until(lambda: waits_for_a_lock(loop.pid) or loop.poll() is not None, "it waits for the lock")
+        finally:
+            os.kill(keeper, signal.SIGCONT)
+        assert loop.wait(30) == Exit.DONE, looping.errors.read_text()
+    assert looping.statuses() == ["lost", "success"]
+
+
+def waits_for_a_lock(pid: int) -> bool:
+    """Ask the kernel whether a process waits for a lock of a file (proc_locks(5))."""
+    waiting = [line.split() for line in Path("/proc/locks").read_text().splitlines() if " -> " in line]
+    return str(pid) in [words[5] for words in waiting]
 
 
 def test_the_loop_runs_no_cycle_beside_another(looping: Looping) -> None:

@@ -82,7 +82,7 @@ def test_again_there_is_nothing_to_do(host: Host, older: Older) -> None:
     host.decided()  # takes in the intent, and moves its file
     assert migrate(host, older, "--yes")["changed"] is False
     assert [path.name for path in (host.state / "intents").glob("*.json")] == []
-    assert "Nothing to do: all of it is here." in host.run("klorosctl", *older.arguments, "--yes").stdout
+    assert "Nothing to do: all that can be taken over is here." in host.run("klorosctl", *older.arguments, "--yes").stdout
 
 
 def test_a_signal_that_retention_would_remove_at_once_stays_there(host: Host, older: Older) -> None:
@@ -231,6 +231,10 @@ def test_a_folder_that_is_not_there_is_said(host: Host, older: Older) -> None:
     done = host.run("klorosctl", "migrate-legacy", "--from", str(older.home / "nowhere"))
     assert done.returncode == 64
     assert "is no folder" in done.stderr
+
+
+def test_a_folder_with_nothing_of_it_is_asked_about(host: Host, tmp_path: Path) -> None:
+    assert "Is it the right folder?" in host.run("klorosctl", "migrate-legacy", "--from", str(tmp_path)).stdout
 
 
 def test_a_tick_at_work_is_not_disturbed(host: Host, older: Older) -> None:

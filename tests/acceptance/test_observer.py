@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 
+from orchestration.cycles import sightings
 from orchestration.exits import Exit
 from orchestration.host.lock import FileLock
-from orchestration.store.instants import to_text
+from orchestration.store.instants import from_text, to_text
 from tests.acceptance.host import Host, script
+
+RULE = 'watch = "promotions"\nintent = "alert_x"\n'
 
 
 @pytest.fixture
@@ -152,11 +155,42 @@ def test_a_file_that_is_missing_is_silent_from_when_that_was_seen(watched: Host,
     watched.decided()
     assert made(watched) == []
     earlier = to_text(datetime.now(UTC) - timedelta(minutes=6))
-    watched.change(f"""UPDATE facts SET value = '{{"{tmp_path}/absent": "{earlier}"}}' WHERE name = 'observer.absent'""")
+    value = json.dumps({f"{tmp_path}/absent": ["", earlier]})
+    watched.change(f"UPDATE facts SET value = '{value}' WHERE name = 'observer.untold'")
     watched.change("DELETE FROM facts WHERE name = 'observer.due'")
     watched.decided()
     (one,) = made(watched)
     assert f"trader is silent: {tmp_path}/absent is not there since" in one["reason"]
+
+
+def test_a_file_of_the_future_that_nobody_touches_falls_silent(watched: Host, tmp_path: Path) -> None:
+    beat = tmp_path / "beat"
+    beat.touch()
+    os.utime(beat, (time.time() + 10**8,) * 2)
+    watched.configure(f'[observer.heartbeats]\ntrader = "{beat}"\n')
+    watched.decided()
+    since = to_text(datetime.now(UTC) - timedelta(minutes=6))
+    earlier = f"UPDATE facts SET value = json_set(value, '$.\"{beat}\"[1]', '{since}') WHERE name = 'observer.untold'"
+    os.utime(beat, (time.time() + 10**8 + 1,) * 2)
+    watched.change(earlier)
+    watched.change("DELETE FROM facts WHERE name = 'observer.due'")
+    watched.decided()
+    assert made(watched) == [], "it was touched again, so the program lives"
+    watched.change(earlier)
+    watched.change("DELETE FROM facts WHERE name = 'observer.due'")
+    watched.decided()
+    (one,) = made(watched)
+    assert f"{beat} was not touched since {since[:19]}" in one["reason"]
+
+
+def test_a_file_that_cant_be_looked_at_is_silent_and_says_why(watched: Host, tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    watched.configure(f'[observer.heartbeats]\ntrader = "{loop}"\n[observer.rules.heartbeat_silent]\nwithin = 0.000001\n')
+    watched.decided()
+    watched.decided()
+    (one,) = made(watched)
+    assert "can't be looked at (Too many levels of symbolic links) since" in one["reason"]
 
 
 def test_more_than_ten_ticks_that_find_the_lock_held_make_a_suggestion(watched: Host) -> None:
@@ -219,7 +253,10 @@ def test_rules_are_added_changed_and_turned_off_by_name(watched: Host) -> None:
         ('watch = "output"\nintent = "alert_x"\npattern = "("', "pattern is no regular expression"),
         ('watch = "promotions"\nintent = "idle_reflection"', "no rule may ask for a reflection"),
         ('watch = "moon"\nintent = "alert_x"', "observer.rules.x.watch = 'moon'"),
-        ('intent = "alert_x"', "observer.rules.x.watch"),
+        ('watch = "promotions"\nintent = "alert_x"\ncooldown = 0', "observer.rules.x.cooldown"),
+        ('intent = "alert_x"', "x is none of the program's rules (there are promotion_cluster, "),
+        (f"{RULE}[observer.rules.promotion_clustr]\nat_least = 5", "did you mean promotion_cluster?"),
+        (f'{RULE}[observer.heartbeats]\nx = "beat"', 'for example heartbeats = {trader = "/run/trader/heartbeat"}'),
     ],
 )
 def test_a_rule_that_makes_no_sense_is_refused(host: Host, rule: str, fault: str) -> None:
@@ -255,3 +292,40 @@ def test_intents_that_cant_be_written_hold_up_nobody_and_are_written_later(watch
     (watched.state / "intents").unlink()
     watched.decided()
     assert [told(one) for one in made(watched)] == [("alert_critical_line", 10, "critical_line")]
+
+
+@pytest.mark.parametrize("who", ["run_once", "run_cycle"])
+def test_the_output_of_a_lost_cycle_is_looked_through_by_whoever_finds_it(watched: Host, who: str) -> None:
+    watched.set(KLR_DREAM_COMMAND="true")
+    watched.intend("trigger_dream")
+    watched.decided()
+    output = watched.state / "cycles" / "cycle_00001" / "logs" / "output.log"
+    output.parent.mkdir(parents=True)
+    output.write_text("CUDA error: out of memory\n")
+    watched.change("UPDATE cycles SET state = 'running', started_at = queued_at, runner = '{}'")
+    if who == "run_cycle":
+        watched.change(
+            "INSERT INTO cycles (job, state, token, cause, origin, command, timeout_seconds, queued_at)"
+            " SELECT job, 'queued', 'more', cause, origin, command, timeout_seconds, queued_at FROM cycles"
+        )
+    assert watched.run(who).returncode == 0
+    assert watched.rows("SELECT state FROM cycles WHERE cycle = 1") == [("lost",)]
+    watched.decided()
+    (one,) = made(watched)
+    assert told(one) == ("alert_gpu_out_of_memory", 9, "gpu_out_of_memory")
+
+
+def test_a_pattern_without_end_does_not_hold_the_tick_s_lock_for_long(watched: Host) -> None:
+    watched.configure("[observer.rules.endless]\nwatch = 'output'\npattern = '(a+)+$'\nintent = 'alert_endless'\n")
+    watched.set(KLR_DREAM_COMMAND="true")
+    watched.intend("trigger_dream")
+    watched.decided()
+    output = watched.state / "cycles" / "cycle_00001" / "logs" / "output.log"
+    output.parent.mkdir(parents=True)
+    output.write_text("a" * 60 + "b\n")
+    watched.change("UPDATE cycles SET state = 'running', started_at = queued_at, runner = '{}'")
+    done = watched.tick()
+    assert "all took more than 1 s" in done.stderr
+    ((started, ended),) = watched.rows("SELECT started_at, ended_at FROM ticks ORDER BY tick DESC LIMIT 1")
+    took = from_text(str(ended)) - from_text(str(started))
+    assert took < timedelta(seconds=sightings.MOST_SECONDS / 2)

@@ -109,6 +109,26 @@ def test_every_domain_runs_and_each_failure_is_named(cycle: Path) -> None:
     assert "assertion 7 is false" in ended.printed
 
 
+ASKED = ("sh", "-c", "echo ${KLR_PHASE_TYPE-none} ${KLR_WORKERS-none} ${KLR_FIDELITY-none}")
+
+
+def test_each_domain_is_told_the_hints_that_are_for_it(cycle: Path) -> None:
+    hints = cycle.parent / "hints.json"
+    advice = {"phase_type": "DEEP", "workers_hint": 4, "fidelity_hint": "high", "test_group_overrides": {"env": "medium"}}
+    hints.write_text(json.dumps(advice))
+    ended = start(cycle, toml("unit", *ASKED) + toml("env", *ASKED), KLR_HINTS=str(hints))
+    assert (ended.domain("unit")["output_tail"], ended.domain("env")["output_tail"]) == ("DEEP 4 high\n", "DEEP 4 medium\n")
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"test_group_overrides": 3}'])
+def test_without_hints_that_can_be_read_the_domains_run_all_the_same(cycle: Path, content: str | None) -> None:
+    hints = cycle.parent / "hints.json"
+    if content is not None:
+        hints.write_text(content)
+    ended = start(cycle, toml("unit", *ASKED), KLR_HINTS=str(hints))
+    assert (ended.code, ended.domain("unit")["output_tail"]) == (0, "none none none\n")
+
+
 def test_only_the_end_of_long_output_is_in_the_report(cycle: Path) -> None:
     ended = start(cycle, toml("loud", PYTHON, "-c", "print('x' * 9000 + chr(233) + 'last')"))
     tail = ended.domain("loud")["output_tail"]

@@ -128,7 +128,7 @@ def test_a_pause_speaks_against_it(past: Past) -> None:
         db.execute("DELETE FROM ticks WHERE started_at BETWEEN ? AND ?", (past.back(days=2, minutes=5), past.back(days=2)))
     faults = past.faults()
     assert list(faults) == ["pauses"]
-    assert faults["pauses"]["evidence"].startswith("1 pauses longer than 180 s, the longest 0:0")
+    assert faults["pauses"]["evidence"].startswith("1 pause longer than 180 s, the longest 0:0")
     assert past.answer("--pause", "10", code=0)
 
 

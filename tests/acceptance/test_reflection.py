@@ -140,6 +140,20 @@ def test_the_digest_counts_what_is_open_and_names_the_newest(idle: Host) -> None
         assert part in report
 
 
+def test_the_report_raises_no_alert_by_what_it_tells_again(idle: Host) -> None:
+    now = to_text(datetime.now(UTC))
+    idle.change(
+        "INSERT INTO promotions (stem, promotion_id, state, failures, reason, first_seen_at, changed_at)"
+        f" VALUES ('stuck', 'stuck', 'parked', 5, 'FATAL: CUDA out of memory', '{now}', '{now}')"
+    )
+    assert idle.decided()["decision"] == "reflection"
+    idle.run_queued()
+    assert "FATAL: CUDA out of memory" in (idle.state / "cycles/cycle_00001/artifacts/reflection.md").read_text()
+    assert idle.rows("SELECT rule FROM observer_events") == [("idle_reflection",)]
+    shown = idle.run("klorosctl", "show", "1").stdout
+    assert "open_failures 0, parked_promotions 1" in shown
+
+
 def test_at_most_one_in_an_interval_and_none_that_says_the_same_within_the_hour(idle: Host) -> None:
     idle.set(KLR_REFLECTION_INTERVAL="30min")
     reflect(idle, "true")
@@ -159,6 +173,16 @@ def test_at_most_one_in_an_interval_and_none_that_says_the_same_within_the_hour(
     age(idle, timedelta(minutes=31))
     assert idle.decided()["decision"] == "reflection", "31 minutes later something is"
     assert reflected(idle) == 3
+
+
+def test_what_ran_in_a_future_that_never_came_holds_nothing_up(idle: Host) -> None:
+    reflect(idle, "true")
+    age(idle, -24 * 365 * HOUR)  # the clock was wrong, and was set back
+    idle.change("DELETE FROM observer_events")
+    assert idle.decided()["decision"] == "noop", "nobody knows since when nothing has run"
+    idle.change(f"UPDATE ticks SET started_at = '{to_text(datetime.now(UTC) - HOUR)}'")
+    idle.change("UPDATE facts SET value = '' WHERE name = 'observer.due'")
+    assert idle.decided()["decision"] == "reflection"
 
 
 def test_an_interval_of_nothing_turns_it_off(idle: Host) -> None:
@@ -241,6 +265,19 @@ def test_no_reflection_while_a_phase_is_due_or_about_to_be(idle: Host) -> None:
     assert reflected(idle) == 1
 
 
+def test_a_phase_that_was_taken_over_is_the_phase_of_its_date(idle: Host) -> None:
+    idle.set(**idle.window(opens_in=-HOUR, lasts=4 * HOUR), KLR_PHASE_COMMAND="false", KLR_PHASE_BACKOFF="2h")
+    assert idle.decided()["decision"] == "phase"
+    idle.run_queued()
+    ((day,),), now = idle.rows("SELECT phase_date FROM cycles"), to_text(datetime.now(UTC))
+    idle.change(
+        "INSERT OR REPLACE INTO phase_dates (local_date, result, reason, evidence, opens_at, closes_at, recorded_at)"
+        f" VALUES ('{day}', 'succeeded', 'taken_over', 'test', '{now}', '{now}', '{now}')"
+    )
+    age(idle)
+    assert idle.decided()["decision"] == "reflection"
+
+
 def test_maintenance_holds_it_up(idle: Host) -> None:
     (idle.state / "maintenance_mode").touch()
     assert idle.decided()["decision"] == "noop"
@@ -280,6 +317,34 @@ def test_what_is_refused_is_told(idle: Host) -> None:
     assert idle.rows("SELECT count(*) FROM intents WHERE filed = 0") == [(0,)]
     listed = idle.run("klorosctl", "intents", "list")
     assert listed.returncode == 0
+
+
+def test_what_is_no_file_of_a_reasonable_size_holds_nothing_up(idle: Host) -> None:
+    reflect(
+        idle,
+        leave("z", "suggest_rest"),
+        "mkfifo artifacts/intents/a.json; mkdir artifacts/intents/b.json; ln -s /dev/zero artifacts/intents/c.json",
+        "head -c 3000000 /dev/zero >artifacts/intents/d.json",
+        "for n in $(seq 200); do echo '{' >artifacts/intents/zz$n.json; done",
+    )
+    noted = dict(idle.rows("SELECT name, reason FROM intents WHERE status <> 'processed'"))
+    for name in ("a", "b", "c", "d"):
+        assert noted.pop(f"cycle_00001/{name}.json"), name
+    assert "further files were not looked at" in noted.pop("cycle_00001/more")
+    assert len(noted) == 95
+    assert len((idle.state / "suggestions.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize("folder", ["artifacts", "artifacts/intents"])
+def test_a_folder_that_is_a_link_leads_nowhere(idle: Host, folder: str) -> None:
+    elsewhere = idle.home / "elsewhere"
+    (elsewhere / "intents").mkdir(parents=True)
+    for place in (elsewhere, elsewhere / "intents"):
+        (place / "a.json").write_text('{"intent_type": "suggest_rest", "priority": 4, "reason": "of another"}')
+    reflect(idle, "mkdir -p artifacts", f"rm -rf {folder}; ln -s {elsewhere} {folder}")
+    assert not (idle.state / "suggestions.jsonl").exists()
+    ((reason,),) = idle.rows("SELECT reason FROM intents WHERE name LIKE 'cycle_00001/%'")
+    assert reason.endswith("leads elsewhere by a symbolic link")
 
 
 def test_a_failed_reflection_leaves_nothing_and_waits_for_the_next_interval(idle: Host) -> None:

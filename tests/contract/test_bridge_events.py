@@ -177,6 +177,34 @@ def test_a_stream_ends_with_its_token() -> None:
     on_bridge(test, heartbeat=0.05)
 
 
+def test_a_message_after_the_revocation_does_not_go_out() -> None:
+    async def test(bridge: Bridged) -> None:
+        async with following(bridge) as stream:
+            await stream.line()
+            bridge.commands.put("before")
+            async with asyncio.timeout(5):
+                assert (await stream.message() or {})["body"] == "before"
+            bridge.verifier.revoked = frozenset({"t-1"})
+            bridge.commands.put("after")
+            async with asyncio.timeout(5):
+                assert await stream.message() is None
+
+    on_bridge(test)
+
+
+def test_who_waits_with_a_token_that_is_revoked_reads_nothing() -> None:
+    async def test(bridge: Bridged) -> None:
+        asked = {"thread_id": THREAD, "wait_seconds": 20}
+        waiting = asyncio.create_task(bridge.post("read_messages", asked))
+        await until(lambda: bridge.face.measures.polls == 1, what="it waits")
+        bridge.verifier.revoked = frozenset({"t-1"})
+        bridge.commands.put("after")
+        async with asyncio.timeout(5):
+            assert (await waiting).status == 401
+
+    on_bridge(test)
+
+
 def test_a_reader_that_takes_nothing_holds_one_read_at_most() -> None:
     async def test(bridge: Bridged) -> None:
         for _ in range(400):

@@ -213,8 +213,9 @@ def test_no_token_ever_stands_in_a_log(capfd: pytest.CaptureFixture[str]) -> Non
         (json.dumps({**POST, "kind": "shout"}).encode(), {"kind"}),
         (json.dumps({**POST, "schema_version": 2}).encode(), {"schema_version"}),
         (json.dumps({**POST, "schema_version": "1"}).encode(), {"schema_version"}),
+        (json.dumps({**POST, "schema_version": True}).encode(), {"schema_version"}),
+        (json.dumps({**POST, "idempotency_key": "a\0"}).encode(), {"idempotency_key"}),
         (json.dumps({**POST, "body": 7}).encode(), {"body"}),
-        (json.dumps({**POST, "body": "x" * (64 * 1024 + 1)}).encode(), {"body"}),
     ],
     ids=lambda value: repr(value)[:30] if isinstance(value, bytes) else "",
 )
@@ -223,6 +224,19 @@ def test_what_is_not_valid_is_refused_by_field(sent: bytes, fields: set[str]) ->
         error = refused(await bridge.post("post_message", raw=sent), Code.INVALID_ARGUMENT)
         assert error["details"].keys() == fields
         assert bridge.commands.asked == []
+
+    on_bridge(test)
+
+
+@pytest.mark.parametrize("letter", ["x", "ä"])
+def test_a_text_that_is_too_long_is_too_large_in_whatever_letters(letter: str) -> None:
+    async def test(bridge: Bridged) -> None:
+        asked = {**POST, "body": letter * (64 * 1024 + 1)}
+        assert refused(await bridge.post("post_message", asked), Code.PAYLOAD_TOO_LARGE)["details"].keys() == {"body"}
+        asked = {"title": letter * 201}
+        assert refused(await bridge.post("create_thread", asked), Code.PAYLOAD_TOO_LARGE)["details"].keys() == {"title"}
+        asked = {**POST, "body": letter * (64 * 1024 + 1), "kind": "shout"}
+        assert refused(await bridge.post("post_message", asked), Code.INVALID_ARGUMENT)["details"].keys() == {"body", "kind"}
 
     on_bridge(test)
 
@@ -287,6 +301,17 @@ def test_a_body_that_is_too_large_is_refused_while_it_comes(chunked: bool) -> No
         assert b"connection: close" in answer
         assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "PAYLOAD_TOO_LARGE"
         assert bridge.commands.asked == []
+
+    on_bridge(test)
+
+
+def test_who_asks_before_sending_too_much_is_told_at_once() -> None:
+    async def test(bridge: Bridged) -> None:
+        head = f"POST /v1/mcp/post_message HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {bridge.token}\r\n"
+        head += f"content-length: {LARGEST + 1}\r\nexpect: 100-continue\r\n\r\n"
+        async with asyncio.timeout(5):
+            answer = await asyncio.to_thread(_raw, bridge.port, head.encode())
+        assert answer.startswith(b"HTTP/1.1 413 ")
 
     on_bridge(test)
 
@@ -462,3 +487,10 @@ def test_a_body_that_does_not_come_is_not_waited_for_without_end(begins: bool) -
     with pytest.raises(Refused) as caught:
         asyncio.run(body.read({"headers": []}, receive, patience=0.05))
     assert (caught.value.code, caught.value.rule) == (Code.INVALID_ARGUMENT, "http.slow_body")
+
+
+def test_a_body_that_is_too_large_is_told_so_even_when_it_does_not_come() -> None:
+    scope = {"headers": [(b"content-length", b"99999999")]}
+    with pytest.raises(Refused) as caught:
+        asyncio.run(body.read(scope, asyncio.Event().wait, patience=0.05))
+    assert caught.value.code is Code.PAYLOAD_TOO_LARGE

@@ -249,6 +249,31 @@ def test_each_request_stands_for_itself_and_nothing_is_streamed() -> None:
     asyncio.run(scene())
 
 
+def test_a_header_that_says_two_things_is_refused() -> None:
+    """Who reads the first and who reads the last would think differently of the same request."""
+
+    async def scene() -> None:
+        async with bridged() as bridge:
+            params = {"name": "list_threads", "arguments": {}, "_meta": NEWER}
+            document = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+            body = json.dumps(document).encode()
+            head = (
+                f"POST /mcp HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {bridge.token}\r\n"
+                f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n"
+                f"mcp-protocol-version: {LATEST_MODERN_VERSION}\r\nmcp-method: tools/call\r\n"
+                "mcp-name: post_message\r\nmcp-name: list_threads\r\n\r\n"
+            )
+            reader, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
+            writer.write(head.encode() + body)
+            answer = await reader.read()
+            writer.close()
+            assert answer.startswith(b"HTTP/1.1 400 ")
+            assert b"more than once" in answer
+            assert bridge.commands.asked == []
+
+    asyncio.run(scene())
+
+
 def test_a_read_that_waits_is_a_poll_among_the_others() -> None:
     async def scene() -> None:
         commands = Remembering()

@@ -98,6 +98,14 @@ def test_number_or_age_keeps_a_cycle(kept: Kept) -> None:
     assert kept.over(limit=2) == [1, 2]
 
 
+def test_reflections_and_iterations_push_no_other_cycle_out(kept: Kept) -> None:
+    for number, job in enumerate(("phase", "dream", "phase", "loop", *["reflection"] * 6), start=1):
+        kept.ended(number, 50 - number, job=job)
+    assert kept.over(last=1) == [1, 4, 5, 6, 7, 8, 9]
+    assert kept.over(last=2) == [4, 5, 6, 7, 8]
+    assert kept.over(last=0) == list(range(1, 11))
+
+
 def test_what_is_pinned_or_unsettled_or_gone_is_not_asked_about(kept: Kept) -> None:
     for number in (1, 2, 3):
         kept.ended(number, 50, settled=number != 2)
@@ -220,3 +228,4 @@ def test_a_quiet_tick_reads_what_is_old_and_not_every_cycle(kept: Kept) -> None:
         plan = [row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {sql('cycles.over')}", parameters)]
     raw.close()
     assert plan[0] == "SEARCH cycles USING INDEX cycles_on_disk (ended_at<?)"
+    assert plan.count("SEARCH cycles USING COVERING INDEX cycles_by_job (job=?)") == 2

@@ -45,6 +45,8 @@ def at_once(world: World, *entries: str) -> Counter[int]:
 
 
 def test_twenty_ticks_at_once_queue_one_cycle_and_are_all_accounted_for(world: World) -> None:
+    # Eleven that are turned away before the last one runs would rightly leave a suggestion more.
+    world.configure("[observer.rules.lock_contention]\nenabled = false\n")
     for serial in range(5):
         world.promote(f"good{serial}")
         world.promote(f"bad{serial}", fitness=-1)
@@ -55,11 +57,8 @@ def test_twenty_ticks_at_once_queue_one_cycle_and_are_all_accounted_for(world: W
     assert len(world.table("ticks")) == MANY
     assert world.counter("kloros_orchestrator_lock_contention_total") == codes[Exit.LOCK_HELD]
     assert world.counter("kloros_promotions_total", 'verdict="invalid"') == 5
-    processed = [row for row in world.table("intents") if row["status"] == "processed"]
-    assert world.counter("kloros_intents_total", 'status="processed"') == len(processed)
-    assert sum(row["intent_type"] == "suggest_something" for row in processed) == 5  # the observer may add its own
-    suggestions = (world.state / "suggestions.jsonl").read_text().splitlines()
-    assert sum("suggest_something" in line for line in suggestions) == 5
+    assert world.counter("kloros_intents_total", 'status="processed"') == 5
+    assert len((world.state / "suggestions.jsonl").read_text().splitlines()) == 5
     world.decided()
     world.assert_always()
 

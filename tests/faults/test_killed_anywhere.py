@@ -112,7 +112,7 @@ def watched(world: World) -> None:
         ledger.enqueue(db, job=job, origin=Origin(Cause.INTENT, "t"), token="aa", now=clock.now())
         cycle = ledger.claim_next(db, runner="{}", now=clock.now())
         assert cycle is not None
-        sightings.note(db, cycle.cycle, {"critical_line": sightings.Sighting(1, ("CRITICAL",))})
+        sightings.note(db, cycle.cycle, sightings.Seen({"critical_line": sightings.Sighting(1, ("CRITICAL",))}))
     artifacts.make_folder(str(world.state / "cycles"), cycle.cycle)
     _end(world, cycle, CycleEvent.FAIL)
 

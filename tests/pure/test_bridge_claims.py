@@ -56,6 +56,12 @@ def test_names_are_those_of_the_wire(name: str, value: str) -> None:
     assert rule_of(**{name: value}) is Rule.CLAIM_MALFORMED
 
 
+@pytest.mark.parametrize("name", ["operator:root", "Operator:ada", "kloros:bridge"])
+def test_no_token_speaks_under_the_name_of_a_person_or_of_the_bridge(name: str) -> None:
+    assert rule_of(agent_id=name) is Rule.CLAIM_MALFORMED
+    assert rule_of(workspace_id=name) is None
+
+
 @pytest.mark.parametrize("role", [*Role])
 def test_no_token_makes_an_operator(role: Role) -> None:
     assert rule_of(role=role.value) is (Rule.ROLE if role is Role.OPERATOR else None)

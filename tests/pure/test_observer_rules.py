@@ -77,12 +77,12 @@ def test_what_was_told_counts_no_more() -> None:
     assert fired(judge([short], seen(*at(0, 1, 1.5), told=NOW - 2 * MINUTE))) == [("cluster", "")]
 
 
-def beat(minutes_ago: float, program: str = "trader", *, there: bool = True) -> Heartbeat:
-    return Heartbeat(program, f"/run/{program}", NOW - minutes_ago * MINUTE, there)
+def beat(minutes_ago: float, program: str = "trader", fault: str = "") -> Heartbeat:
+    return Heartbeat(program, f"/run/{program}", NOW - minutes_ago * MINUTE, fault)
 
 
 def test_a_silent_heartbeat_is_told_for_each_program() -> None:
-    state = Seen(NOW, {}, (beat(5), beat(4), beat(6, "feed", there=False)), {("beat", "feed"): NOW - HOUR})
+    state = Seen(NOW, {}, (beat(5), beat(4), beat(6, "feed", "is not there")), {("beat", "feed"): NOW - HOUR})
     judged = judge([BEAT], state)
     assert fired(judged) == [("beat", "trader"), ("beat", "feed")]
     assert judged.again_at == NOW + MINUTE

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.system import layers
-from tests.system.guest import Guest, booted, sweep
-from tests.system.installation import Installed, installed_layer
+from tests.system.guest import Guest, sweep
+from tests.system.installation import Installed, installed_layer, running
 from tests.system.operator import Operator
 
 
@@ -30,7 +30,7 @@ def installed(can_boot: None) -> Installed:
 @pytest.fixture
 def guest(installed: Installed) -> Iterator[Guest]:
     """A freshly booted guest with the program installed."""
-    with booted(installed.stack, "kloros-test") as guest:
+    with running(installed.stack, "kloros-test") as guest:
         yield guest
 
 

@@ -25,6 +25,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -64,11 +65,16 @@ def _pause(seconds: float) -> None:
 
 
 class Guest:
-    """One container. Use as a context manager; `boot()` may be called again after `kill9()` or `poweroff()`."""
+    """One container. Use as a context manager; `boot()` may be called again after `kill9()` or `poweroff()`.
 
-    def __init__(self, stack: Stack, name: str) -> None:
+    `prepare` gets it before its first boot, to change its disk.
+    """
+
+    def __init__(self, stack: Stack, name: str, prepare: Callable[[Guest], None]) -> None:
         self.name = name
+        self.began = datetime.now(UTC)
         self._stack = stack
+        self._prepare = prepare
         self._scratch = Path(tempfile.mkdtemp(prefix=f"{name}-"))
         self._root = self._scratch / "root"
         self._nspawn: subprocess.Popen[bytes] | None = None
@@ -81,6 +87,7 @@ class Guest:
                 (self._scratch / folder).mkdir(mode=0o755)
             options = f"lowerdir={self._stack.lowerdir},upperdir={self._scratch}/upper,workdir={self._scratch}/work"
             _run("mount", "-t", "overlay", "overlay", "-o", options, str(self._root))
+            self._prepare(self)
             self.boot()
         except BaseException:
             self.__exit__()
@@ -157,6 +164,10 @@ class Guest:
             # Owner names are those of the guest, which only the guest can resolve.
             self.sh(f"chown {owner} {shlex.quote(str(Path(inside).with_name(part.name)))}")
         part.rename(target)
+
+    def on_disk(self, inside: str) -> Path:
+        """The host's path of a file on the guest's disk before it boots."""
+        return self._root / inside.lstrip("/")
 
     def copy(self, source: Path, inside: str) -> None:
         """Copy a host folder into the guest."""
@@ -246,13 +257,13 @@ def sweep() -> None:
 
 
 @contextlib.contextmanager
-def booted(stack: Stack, name: str) -> Iterator[Guest]:
+def booted(stack: Stack, name: str, prepare: Callable[[Guest], None]) -> Iterator[Guest]:
     """A running guest of a name of its own, which ends in the pid of who runs it.
 
     What the kernel and nspawn still keep under the name of a guest that was killed must not meet the next one.
     """
     own = "".join(random.choices(string.ascii_lowercase, k=8))
-    with Guest(stack, f"{name}-{own}-{os.getpid()}") as guest:
+    with Guest(stack, f"{name}-{own}-{os.getpid()}", prepare) as guest:
         yield guest
 
 

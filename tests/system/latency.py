@@ -10,8 +10,8 @@ import statistics
 import time
 from collections.abc import Callable
 
-from tests.system.guest import booted, until
-from tests.system.installation import installed_layer
+from tests.system.guest import until
+from tests.system.installation import installed_layer, running
 from tests.system.operator import STATE, TICK, Operator
 
 
@@ -60,7 +60,7 @@ def _wait(operator: Operator, arrive: Callable[[], object]) -> float:
 
 def main() -> None:
     """Print one line per kind of arrival."""
-    with booted(installed_layer().stack, "kloros-latency") as guest:
+    with running(installed_layer().stack, "kloros-latency") as guest:
         operator = Operator(guest).without_timer().configure("[dream]\ncommand = ['true']\n")
         for what, arrive in arrivals(operator).items():
             found = waits(operator, arrive, times=20)

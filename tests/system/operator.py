@@ -11,10 +11,12 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
+from tests.system.day import SHUT, Day
 from tests.system.guest import Guest, until
+from tests.system.installation import SETTINGS
 
 STATE = "/var/lib/kloros"
-CONFIG = "/etc/kloros/orchestrator.toml"
+CONFIG = SETTINGS
 TICK = "kloros-orchestrator.service"
 CYCLE = "kloros-cycle.service"
 
@@ -33,12 +35,11 @@ class Operator:
         self.guest = guest
         self._dropped = 0
 
-    def configure(self, toml: str, *, window_opens_in: timedelta = timedelta(hours=3)) -> Self:
-        """Replace the settings; the PHASE window, in UTC and two hours long, opens relative to now."""
-        opens = datetime.now(UTC) + window_opens_in
+    def configure(self, toml: str, *, window_opens_in: timedelta = SHUT, lasts: timedelta = timedelta(hours=2)) -> Self:
+        """Replace the settings; the PHASE window opens relative to now, on the guest's own day."""
         top, _, sections = toml.strip().partition("[") if not toml.strip().startswith("[") else ("", "", toml.strip()[1:])
-        closes = opens + timedelta(hours=2)
-        window = f'[phase]\ntime_zone = "UTC"\nwindow_opens = "{opens:%H:%M:%S}"\nwindow_closes = "{closes:%H:%M:%S}"\n'
+        hours = Day.of(self.guest.began).window(datetime.now(UTC), opens_in=window_opens_in, lasts=lasts)
+        window = f"[phase]\n{hours}"
         sections = f"[{sections}" if sections else ""
         if sections.startswith("[phase]"):
             sections = sections.removeprefix("[phase]")

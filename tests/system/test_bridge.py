@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.system.guest import Guest, booted, until
-from tests.system.installation import Installed, with_extra
+from tests.system.guest import Guest, until
+from tests.system.installation import Installed, running, with_extra
 from tests.system.operator import Operator
 from tests.system.test_metrics import free_port
 
@@ -48,7 +48,7 @@ def with_bridge(installed: Installed) -> Installed:
 
 @pytest.fixture
 def guest(with_bridge: Installed) -> Iterator[Guest]:
-    with booted(with_bridge.stack, "kloros-bridge") as guest:
+    with running(with_bridge.stack, "kloros-bridge") as guest:
         yield guest
 
 

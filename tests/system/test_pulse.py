@@ -10,8 +10,8 @@ from contextlib import closing
 
 import pytest
 
-from tests.system.guest import Guest, booted, until
-from tests.system.installation import Installed, with_extra
+from tests.system.guest import Guest, until
+from tests.system.installation import Installed, running, with_extra
 from tests.system.operator import STATE, TICK, Operator
 from tests.system.test_metrics import free_port
 
@@ -53,7 +53,7 @@ def with_pulse(installed: Installed) -> Installed:
 
 @pytest.fixture
 def guest(with_pulse: Installed) -> Iterator[Guest]:
-    with booted(with_pulse.stack, "kloros-pulse") as guest:
+    with running(with_pulse.stack, "kloros-pulse") as guest:
         yield guest
 
 

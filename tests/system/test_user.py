@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.system.guest import Completed, Guest, until
-from tests.system.installation import copy_source
+from tests.system.installation import copy_source, shut_shipped
 
 HOME = "/home/ada"
 STATE = f"{HOME}/.local/state/kloros"
@@ -17,6 +17,7 @@ def ada(guest: Guest) -> Guest:
     guest.sh("cd /root/kloros && ./install.sh --uninstall --purge")
     guest.sh("useradd --create-home --shell /bin/bash ada && loginctl enable-linger ada")
     copy_source(guest.path(f"{HOME}/kloros"))
+    shut_shipped(guest, guest.path(f"{HOME}/kloros/systemd/orchestrator.toml"))
     guest.sh(f"chown -R ada: {HOME}/kloros")
     until(lambda: guest.path(f"/run/user/{uid(guest)}/systemd/private").exists(), what="ada's own systemd runs")
     return guest

@@ -20,6 +20,8 @@ LEEWAY: Final = 30.0
 MEMBERS: Final = frozenset({Role.PARTICIPANT, Role.COORDINATOR, Role.AUDITOR})
 """The roles that a token may carry; an operator has none."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}")
+RESERVED: Final = ("operator:", "kloros:")
+"""How the names begin under which persons on the host, and the bridge itself, speak: no agent is called so."""
 _LONGEST: Final = 200
 
 
@@ -83,7 +85,7 @@ def read(claims: Mapping[str, object], *, issuer: str, audience: str, now: float
     if now < issued - LEEWAY or ("nbf" in claims and now < _instant(claims, "nbf") - LEEWAY):
         raise Rejected(Rule.NOT_YET_VALID)
     return Identity(
-        agent_id=_name(claims, "agent_id"),
+        agent_id=_agent(claims),
         workspace_id=_name(claims, "workspace_id"),
         role=_role(claims),
         session_id=_text(claims, "session_id"),
@@ -115,6 +117,18 @@ def _name(claims: Mapping[str, object], name: str) -> str:
     value = _text(claims, name)
     if not is_name(value):
         raise Rejected(Rule.CLAIM_MALFORMED, name)
+    return value
+
+
+def is_agent(text: str) -> bool:
+    """Tell whether a token may be for an agent of this name."""
+    return is_name(text) and not text.lower().startswith(RESERVED)
+
+
+def _agent(claims: Mapping[str, object]) -> str:
+    value = _name(claims, "agent_id")
+    if not is_agent(value):
+        raise Rejected(Rule.CLAIM_MALFORMED, "agent_id")
     return value
 
 

@@ -64,7 +64,8 @@ class MessageCommands(Desk):
         if posted.blocked:
             self.tally["threads_blocked", "guard"] += 1
             told = f"thread {asked.thread_id} is blocked, and waits for a coordinator or operator: {posted.blocked}"
-            log(Event.THREAD_BLOCKED, told, priority=Priority.WARNING, thread=asked.thread_id, request=caller.request_id)
+            told_of = {"thread": asked.thread_id, "request": caller.request_id, "traceparent": caller.traceparent or None}
+            log(Event.THREAD_BLOCKED, told, priority=Priority.WARNING, **told_of)
         return posted.answer
 
     async def read_messages(self, caller: Caller, asked: wire.ReadMessages) -> wire.MessagesRead:

@@ -80,6 +80,7 @@ class ParticipantCommands(Desk):
                 prompt=prompt(),
                 requested_by=caller.agent_id,
                 created_at=facts.now,
+                traceparent=caller.traceparent,
             )
             told = audit.note(
                 caller,

@@ -19,6 +19,8 @@ PATIENCE: Final = 20.0
 _DRAINED: Final = 4 * 1024 * 1024  # read and thrown away, so that who sends too much can read why
 _MOST_FAULTS: Final = 10
 _LONGEST_FAULT: Final = 200
+_MEASURED: Final = frozenset({("body",), ("title",), ("trigger_prompt",)})
+"""Texts whose size is a guard of its own: the rules measure them too, in bytes, and answer alike."""
 
 
 class ClientGone(Exception):
@@ -34,6 +36,8 @@ async def read(scope: Scope, receive: Receive, *, patience: float = PATIENCE) ->
     """
     declared = requests.header(scope, b"content-length")
     too_large = len(declared) > 12 or (declared.isdigit() and int(declared) > LARGEST)
+    if too_large and requests.header(scope, b"expect"):
+        raise _too_large()  # before a byte of it is on its way
     try:
         async with asyncio.timeout(patience):
             message = await receive()
@@ -41,6 +45,8 @@ async def read(scope: Scope, receive: Receive, *, patience: float = PATIENCE) ->
                 return _checked(message.get("body", b""))
             return await _rest(message, receive, too_large=too_large)
     except TimeoutError:
+        if too_large:
+            raise _too_large() from None
         told = f"the request did not come whole within {patience:g} s"
         raise Refused(Code.INVALID_ARGUMENT, told, rule="http.slow_body") from None
 
@@ -84,6 +90,9 @@ def invalid(error: ValidationError) -> Refused:
     is_json = any(one["type"] == "json_invalid" for one in faults)
     if is_json:
         return Refused(Code.INVALID_ARGUMENT, "the body is not JSON", rule="http.not_json", details=details)
+    if all(one["type"] == "string_too_long" and one["loc"] in _MEASURED for one in faults):
+        told = f"too large: {', '.join(details)}"
+        return Refused(Code.PAYLOAD_TOO_LARGE, told, rule="http.text_size", details=details)
     named = ", ".join(details)
     rule = "http.schema_version" if "schema_version" in details else "http.fields"
     return Refused(Code.INVALID_ARGUMENT, f"what was asked is not valid: {named}", rule=rule, details=details)

@@ -88,6 +88,7 @@ class Commanding:
         here.thread_id = getattr(asked, "thread_id", None)
         if isinstance(asked, ReadMessages) and asked.wait_seconds:
             answer = await self._waited(here, command, asked, caller)
+            await admitted(here, self._verifier)  # the token may have been revoked meanwhile
         else:
             answer = await command.call(caller, asked)
         return answer if isinstance(answer, bytes) else command.answers.dump_json(answer)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from orchestration.bridge.auth.tokens import Verifier
+    from orchestration.bridge.http.tracing import Tracing
     from orchestration.bridge.methods import Method
 
 PREFIXES: Final = ("/v1/", "/mcp", "/.well-known/", "/health", "/ready", "/metrics")
@@ -59,6 +60,7 @@ class Face:
         admits: Callable[[str, str], bool] = lambda _host, _authorization: True,
         names: Names | None = None,
         heartbeat: float = 15.0,
+        tracing: Tracing | None = None,
     ) -> None:
         """Put it together.
 
@@ -70,8 +72,10 @@ class Face:
             names: under which names MCP may be asked, and which pages are ours; None for any, and none.
             refuse: takes note, in the audit, of what a verified caller asked in a form that no method takes; and raises it.
             beside: further routes, asked last. heartbeat: seconds between two signs of life on an event stream.
+            tracing: where a span of every request goes; None: nowhere.
         """
         self.measures = Measures()
+        self._tracing = tracing
         self.answers = AnswerLog()
         self.crowded: Callable[[], bool] = lambda: False
         """Whether so many connections are open that one more request is too many."""
@@ -138,6 +142,8 @@ class Face:
             seconds = self.measures.ended(began, operation=operation, method=method, status=status, timed=timed)
             self.measures.delivered(operation, status, exchange.rule or "")
             self._tell(exchange, method, seconds)
+            if self._tracing is not None:
+                self._tracing.answered(exchange, method, seconds)
 
     def _tell(self, exchange: Exchange, method: str, seconds: float) -> None:
         status, caller = exchange.status, exchange.caller

@@ -117,13 +117,13 @@ class Streaming:
             wait = 0.0 if found.has_more else self._heartbeat
             asked = asked.model_copy(update={"since_seq": found.next_seq, "limit": limit, "wait_seconds": wait})
             try:
-                await self._verifier.verify(authorization)
                 reading = asyncio.ensure_future(self._read(caller, asked))
                 await asyncio.wait((reading, *ends), return_when=asyncio.FIRST_COMPLETED)
                 if not reading.done():
                     reading.cancel()
                     return
                 found = reading.result()
+                await self._verifier.verify(authorization)  # before anything of it goes out
             except (Rejected, Refused) as error:
                 here.rule = error.rule  # the stream ends; who comes again is told why
                 return

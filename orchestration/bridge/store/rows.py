@@ -294,6 +294,7 @@ def trigger(row: Found) -> Trigger:
         requested_by=row["requested_by"],
         status=row["status"],
         created_at=instant(row["created_at"]),
+        traceparent=row["traceparent"],
     )
 
 
@@ -308,6 +309,7 @@ def trigger_row(trigger: Trigger) -> Row:
         "requested_by": trigger.requested_by,
         "status": trigger.status,
         "created_at": text(trigger.created_at),
+        "traceparent": trigger.traceparent,
     }
 
 

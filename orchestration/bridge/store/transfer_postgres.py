@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -16,6 +17,7 @@ from orchestration.errors import StoreUnreachable
 from orchestration.store.postgres import PATIENCE, query
 
 _AT_ONCE: Final = 1000
+_LOOK_SECONDS: Final = 0.05
 _HINT: Final = "check KLR_DATABASE_URL, and that the server runs and lets this user in"
 
 
@@ -69,10 +71,6 @@ class PostgresSide:
         with told():
             self._connection.execute(query("transfer_postgres.empty"))
 
-    def others(self) -> int:
-        """Count who else is connected to the database."""
-        return int(self.ask("transfer_postgres.others")[0]["others"])
-
     def newest(self) -> int:
         """Look again."""
         with told():
@@ -102,6 +100,18 @@ def schema_of(url: str) -> int:
             return 0
         row = connection.execute(query("postgres.schema_version")).fetchone()
         return int(row["version"]) if row else 0
+
+
+def others(url: str, *, within: float = 3.0) -> int:
+    """Count who else is connected to a database; who is just leaving is given some seconds."""
+    until = time.monotonic() + within
+    with told(), psycopg.connect(url, autocommit=True, row_factory=dict_row, **PATIENCE) as connection:
+        while True:
+            row = connection.execute(query("transfer_postgres.others")).fetchone()
+            found = int(row["others"]) if row else 0
+            if not found or time.monotonic() > until:
+                return found
+            time.sleep(_LOOK_SECONDS)
 
 
 def named(url: str) -> str:

@@ -95,7 +95,8 @@ CREATE TABLE bridge_triggers (
     prompt       TEXT NOT NULL,
     requested_by TEXT NOT NULL,
     status       TEXT NOT NULL,
-    created_at   TEXT NOT NULL
+    created_at   TEXT NOT NULL,
+    traceparent  TEXT NOT NULL                  -- of the request that asked for it
 ) WITHOUT ROWID;
 CREATE INDEX bridge_triggers_by_thread ON bridge_triggers (thread_id, created_at);
 CREATE INDEX bridge_triggers_queued ON bridge_triggers (created_at) WHERE status = 'queued';

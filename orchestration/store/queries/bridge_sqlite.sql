@@ -115,7 +115,7 @@ INSERT INTO bridge_sessions VALUES (
 -- name: bridge_sqlite.write_triggers
 -- Queue a trigger.
 INSERT INTO bridge_triggers VALUES (
-    :trigger_id, :thread_id, :target, :reason, :prompt, :requested_by, :status, :created_at
+    :trigger_id, :thread_id, :target, :reason, :prompt, :requested_by, :status, :created_at, :traceparent
 );
 
 -- name: bridge_sqlite.write_revocations

@@ -71,10 +71,14 @@ SELECT * FROM cycles WHERE job = :job AND state = 'succeeded' ORDER BY cycle DES
 
 -- name: cycles.over
 -- Give settled cycles still on disk that are neither among the last N, nor young, nor pinned; the longest ended first.
+-- PHASE and D-REAM are each counted apart: reflections, and the loop's iterations, are many and push none of them out.
 -- By the index cycles_on_disk it reads what is old, and not every cycle there ever was.
 SELECT cycle FROM cycles
 WHERE pruned_at IS NULL AND settled_at IS NOT NULL AND ended_at < :before
-  AND cycle <= (SELECT max(cycle) FROM cycles) - :keep_last
+  AND cycle <= CASE job
+      WHEN 'phase' THEN (SELECT cycle FROM cycles WHERE job = 'phase' ORDER BY cycle DESC LIMIT 1 OFFSET :keep_last)
+      WHEN 'dream' THEN (SELECT cycle FROM cycles WHERE job = 'dream' ORDER BY cycle DESC LIMIT 1 OFFSET :keep_last)
+      ELSE (SELECT max(cycle) FROM cycles) - :keep_last END
   AND cycle NOT IN (SELECT cycle FROM pins)
   AND (:held_too OR cycle NOT IN (
       SELECT value FROM json_each(coalesce((SELECT value FROM facts WHERE name = 'retention.held'), '[]'))))

@@ -96,7 +96,8 @@ CREATE TABLE bridge_triggers (
     prompt       text        NOT NULL,
     requested_by text        NOT NULL,
     status       text        NOT NULL,
-    created_at   timestamptz NOT NULL
+    created_at   timestamptz NOT NULL,
+    traceparent  text        NOT NULL
 );
 CREATE INDEX bridge_triggers_by_thread ON bridge_triggers (thread_id, created_at);
 CREATE INDEX bridge_triggers_queued ON bridge_triggers (created_at) WHERE status = 'queued';
