@@ -493,5 +493,9 @@ def test_a_body_that_does_not_come_is_not_waited_for_without_end(begins: bool) -
 def test_a_body_that_is_too_large_is_told_so_even_when_it_does_not_come() -> None:
     scope = {"headers": [(b"content-length", b"99999999")]}
     with pytest.raises(Refused) as caught:
-        asyncio.run(body.read(scope, asyncio.Event().wait, patience=0.05))
+        asyncio.run(body.read(scope, _never, patience=0.05))
     assert caught.value.code is Code.PAYLOAD_TOO_LARGE
+
+
+async def _never() -> Any:
+    await asyncio.Event().wait()
