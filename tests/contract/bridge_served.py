@@ -23,12 +23,12 @@ from orchestration.bridge.auth.jwks import Key, keys_of
 from orchestration.bridge.auth.tokens import Verifier
 from orchestration.bridge.caller import Caller
 from orchestration.bridge.http.face import Face
+from orchestration.bridge.http.protocol import BridgeProtocol
 from orchestration.bridge.mcp.face import Names
 from orchestration.bridge.methods import METHODS
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.host import listening
 from orchestration.host.notify import Notifier
-from orchestration.serving.fast import FastProtocol
 from orchestration.serving.process import Server
 
 if TYPE_CHECKING:
@@ -297,7 +297,7 @@ async def served(face: Face, app: ASGIApp) -> AsyncIterator[int]:
         notifier=Notifier({}),
         idle_exit=None,
         on_stop=face.stop,
-        protocol=FastProtocol,
+        protocol=BridgeProtocol,
         most_connections=900,
     )
     server.capture_signals = _no_signals  # type: ignore[method-assign]  # they are pytest's
