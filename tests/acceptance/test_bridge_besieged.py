@@ -1,6 +1,6 @@
 """The bridge under those who wish it ill or can't help it, while others are answered, in bounded memory.
 
-Nonsense in bursts, readers that take nothing, a database that goes while all are busy, an issuer that goes, clocks that differ.
+Nonsense in bursts, readers that take nothing, a database that goes while all are busy, an issuer that goes, clocks apart.
 """
 
 from __future__ import annotations
