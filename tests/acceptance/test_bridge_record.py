@@ -1,4 +1,4 @@
-"""What is on record of every request and of every command of a person: the request's id and the rule, in log and audit alike."""
+"""What is on record of each request and of each command of a person: its id and the rule that refused, in log and audit."""
 
 from __future__ import annotations
 
