@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 MOST_CONNECTIONS: Final = 400
 """With a file for each, below the 1,024 descriptors that a process has by default."""
-_PATIENCE: Final = 30.0  # seconds: for a request to arrive whole, and for a client to take what is written
 GRACE: Final = 3  # seconds for running answers at the end; systemd would kill after TimeoutStopSec=
 _LONGEST_HEAD: Final = 64 * 1024
 STILL_ALIVE: Final = 5.0  # seconds between two signs of life; WatchdogSec= of a unit is several of them
@@ -41,6 +40,8 @@ class Patience(asyncio.Protocol):
     Neither for a request nor for a reader; and a head that never ends is cut off.
     """
 
+    patience: float = 30.0
+    """Seconds for a request to arrive whole, and for a client to take what is written."""
     cycle: Any  # None before the first request
     loop: asyncio.AbstractEventLoop
     transport: Any
@@ -54,7 +55,7 @@ class Patience(asyncio.Protocol):
         if taken is not None and taken.family != socket.AF_UNIX:
             # asyncio does so only where it is told the protocol, and without it each answer waits 40 ms for an ACK.
             taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            taken.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, int(_PATIENCE * 1000))
+            taken.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, int(self.patience * 1000))
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -91,7 +92,7 @@ class Patience(asyncio.Protocol):
 
     def _wait(self) -> None:
         self._wait_no_more()
-        self._timer = self.loop.call_later(_PATIENCE, self.transport.abort)
+        self._timer = self.loop.call_later(self.patience, self.transport.abort)
 
     def _wait_no_more(self) -> None:
         if self._timer is not None:

@@ -262,6 +262,7 @@ async def bridged(
     checks: Any = None,
     names: Names | None = None,
     refuse: Any = None,
+    protocol: type[BridgeProtocol] = BridgeProtocol,
 ) -> AsyncIterator[Bridged]:
     """Serve a face, over commands in memory if there are no others."""
     key = SigningKey("k-1")
@@ -281,14 +282,14 @@ async def bridged(
         refuse=refuse,
     )
     try:
-        async with served(face, face) as port:
+        async with served(face, face, protocol=protocol) as port:
             yield Bridged(face, given, verifies, key, port)
     finally:
         face.end()
 
 
 @asynccontextmanager
-async def served(face: Face, app: ASGIApp) -> AsyncIterator[int]:
+async def served(face: Face, app: ASGIApp, *, protocol: type[BridgeProtocol] = BridgeProtocol) -> AsyncIterator[int]:
     """Serve an application on loopback that leads to a face; gives the port."""
     listens = listening.listen("127.0.0.1", 0)
     server = Server(
@@ -297,7 +298,7 @@ async def served(face: Face, app: ASGIApp) -> AsyncIterator[int]:
         notifier=Notifier({}),
         idle_exit=None,
         on_stop=face.stop,
-        protocol=BridgeProtocol,
+        protocol=protocol,
         most_connections=900,
     )
     server.capture_signals = _no_signals  # type: ignore[method-assign]  # they are pytest's

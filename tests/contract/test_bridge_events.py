@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from orchestration.serving.fast import FastProtocol
 from tests.contract.bridge_served import THREAD, Bridged, bridged, until
 
 MANY = 200
@@ -222,6 +223,31 @@ def test_a_reader_that_takes_nothing_holds_one_read_at_most() -> None:
                 assert found["seq"] == number
 
     on_bridge(test)
+
+
+class Hasty(FastProtocol):
+    """The bridge's protocol with hardly any patience."""
+
+    patience = 0.3
+
+
+def test_a_reader_that_takes_nothing_is_cut_off_and_one_that_is_slow_is_not() -> None:
+    async def test(bridge: Bridged) -> None:
+        for _ in range(100):
+            bridge.commands.put("x" * 60_000)
+        async with following(bridge) as never, following(bridge) as slow:
+            assert never.status == slow.status == 200
+            for number in range(1, 101):
+                found = await slow.message()
+                assert found is not None
+                assert found["seq"] == number
+            await until(lambda: bridge.face.measures.streams == 1, what="one is cut off", within=5)
+            bridge.commands.put("news")
+            found = await slow.message()
+            assert found is not None
+            assert found["body"] == "news"
+
+    on_bridge(test, protocol=Hasty)
 
 
 def test_the_servers_end_ends_streams_and_polls_at_once() -> None:

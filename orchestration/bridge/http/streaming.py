@@ -84,7 +84,7 @@ class Streaming:
             told = f"{MOST_STREAMS} event streams are open already, as many as may"
             raise Refused(Code.UNAVAILABLE, told, rule="http.streams", retry_after=30)
         # As large as messages may be, until we know how large they are: the first read must not be the largest.
-        first = await self._read(caller, asked.model_copy(update={"limit": 2, "wait_seconds": 0.0}))
+        ahead = [await self._read(caller, asked.model_copy(update={"limit": 2, "wait_seconds": 0.0}))]
         self._measures.streams += 1
         here.streams = True
         left = asyncio.ensure_future(here.left())
@@ -93,7 +93,7 @@ class Streaming:
             await here.send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
             await here.send({"type": "http.response.body", "body": b"retry: 2000\n\n", "more_body": True})
             if scope["method"] == "GET":
-                await self._go_on(here, caller, authorization, asked, first, (left, stopping))
+                await self._go_on(here, caller, authorization, asked, ahead, (left, stopping))
             await here.send({"type": "http.response.body", "body": b""})
         finally:
             self._measures.streams -= 1
@@ -106,9 +106,10 @@ class Streaming:
         caller: Caller,
         authorization: bytes,
         asked: ReadMessages,
-        found: MessagesRead,
+        ahead: list[MessagesRead],
         ends: tuple[asyncio.Future[Any], ...],
     ) -> None:
+        found = ahead.pop()  # which a stream must not hold for as long as it is open
         while True:
             largest = await self._give(here, found, ends)
             if any(end.done() for end in ends):
