@@ -6,7 +6,6 @@ Beside `bridge_wiring.py`, so that neither a bridge that serves nor one that iss
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from orchestration import bridge_wiring
 from orchestration.bridge.auth.claims import Rejected
 from orchestration.bridge.auth.tokens import Verifier
-from orchestration.bridge.caller import Caller, Role
+from orchestration.bridge.caller import Caller, Role, operator_name
 from orchestration.bridge.mcp import stdio
 from orchestration.bridge.methods import METHODS
 from orchestration.bridge.refusal import Refused
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from orchestration.settings import Settings
 
 _LOOK_AT_REVOKED: Final = 1.0  # seconds for which what is revoked is taken as read
-_NOT_IN_A_NAME: Final = re.compile(r"[^A-Za-z0-9._@:-]+")
 
 
 async def speak(settings: Settings, *, token: str, actor: str) -> None:
@@ -57,11 +55,9 @@ async def speak(settings: Settings, *, token: str, actor: str) -> None:
 
 
 def _operator(settings: Settings, actor: str) -> stdio.Identify:
-    name = f"operator:{_NOT_IN_A_NAME.sub('_', actor).strip('_')}"[:128]
-
     async def identify(request_id: str, traceparent: str) -> Caller:
         return Caller(
-            agent_id=name,
+            agent_id=operator_name(actor),
             workspace_id=settings.bridge.workspace,
             role=Role.OPERATOR,
             request_id=request_id,

@@ -155,8 +155,8 @@ def _with_bridge(
     try:
         from orchestration import bridge_wiring
         from orchestration.bridge.http.face import Beside
+        from orchestration.bridge.http.protocol import BridgeProtocol
         from orchestration.serving import process
-        from orchestration.serving.fast import FastProtocol
     except ImportError as error:
         hint = "install the extra bridge: sudo ./install.sh --with bridge, or pip install 'kloros-orchestration[bridge]'"
         raise Usage(f"the bridge needs a package that is not installed: {error.name}", hint=hint) from error
@@ -179,7 +179,7 @@ def _with_bridge(
         on_stop=stop,
         on_start=bridge.start,
         on_end=bridge.end,
-        protocol=FastProtocol,
+        protocol=BridgeProtocol,
         most_connections=most,
         fast_loop=True,
     )

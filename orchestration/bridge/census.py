@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from orchestration.bridge.caller import GUARD, OPERATOR
 from orchestration.bridge.message import OTHER, Event
 from orchestration.bridge.wire import EventType, MessageKind, SessionStatus, ThreadStatus
 
@@ -18,7 +19,6 @@ MOST_SHOWN: Final = 20
 """Threads that are told one by one."""
 MOST_WAITING: Final = 10_000
 """Participants behind in open threads that a look counts; the longest waits are among them."""
-GUARD_SENDER: Final = "kloros:bridge"
 NO_EVENT: Final = "none"
 STATUS_CHANGED: Final = "thread_status_changed"
 EVENT_TYPES: Final = (NO_EVENT, *(kind.value for kind in EventType), STATUS_CHANGED, OTHER)
@@ -61,10 +61,10 @@ def sort_of(kind: str, event_type: object, *, status: object, sender: object, re
         label = STATUS_CHANGED if event_type == STATUS_CHANGED else Event(str(event_type)).label
     if kind != MessageKind.SYSTEM or label != EventType.THREAD_ESCALATED or status != ThreadStatus.BLOCKED:
         return Sort(MessageKind(kind), label)
-    if sender == GUARD_SENDER:
+    if sender == GUARD:
         guard = Guard.FINDING if str(reason).startswith("loop_guard: finding") else Guard.TURNS
         return Sort(MessageKind(kind), label, By.GUARD, guard)
-    return Sort(MessageKind(kind), label, By.OPERATOR if str(sender).startswith("operator:") else By.AGENT)
+    return Sort(MessageKind(kind), label, By.OPERATOR if str(sender).startswith(OPERATOR) else By.AGENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

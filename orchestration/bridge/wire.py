@@ -31,7 +31,10 @@ TriggerId = Annotated[str, Field(pattern=r"^trg_[0-9a-f]{32}$", examples=["trg_0
 WITHOUT_NUL: Final = r"^[^\x00]*$"
 """What a store is asked for by: PostgreSQL takes no NUL in any text, not even to look for it."""
 IdempotencyKey = Annotated[str, Field(min_length=1, max_length=200, pattern=WITHOUT_NUL, examples=["9f2c-1"])]
-SessionId = Annotated[str, Field(min_length=1, max_length=200, pattern=WITHOUT_NUL, examples=["0199a213-81c0-7800-8aa1-bbab2a035a53"])]
+SessionId = Annotated[
+    str,
+    Field(min_length=1, max_length=200, pattern=WITHOUT_NUL, examples=["0199a213-81c0-7800-8aa1-bbab2a035a53"]),
+]
 Reason = Annotated[str, Field(max_length=1000, examples=["verified by the reviewer"])]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -75,12 +74,11 @@ def is_made(console: Console) -> bool:
 
 
 def caller(console: Console) -> Caller:
-    """Name who acts, in the form that agents have: `operator:ada`, after sudo `operator:ada:as:kloros`."""
-    from orchestration.bridge.caller import Caller, Role
+    """Name who acts."""
+    from orchestration.bridge.caller import Caller, Role, operator_name
 
-    name = re.sub(r"^(\S+) \(sudo, as (.+)\)$", r"\1:as:\2", console.actor)
     return Caller(
-        agent_id="operator:" + re.sub(r"[^A-Za-z0-9._@:-]", "-", name)[:100],
+        agent_id=operator_name(console.actor),
         workspace_id=console.settings.bridge.workspace,
         role=Role.OPERATOR,
         request_id=f"klorosctl-{secrets.token_hex(8)}",

@@ -72,9 +72,13 @@ class Patience(asyncio.Protocol):
             self._head = 0
             self._wait_no_more()
         elif self._head > _LONGEST_HEAD and (self.cycle is None or self.cycle.response_complete):
-            self.transport.abort()
+            self.cut_off()
         elif self._timer is None and (self.cycle is None or self.cycle.response_complete):
             self._wait()
+
+    def cut_off(self) -> None:
+        """Wait for the end of a head no longer."""
+        self.transport.abort()
 
     def pause_writing(self) -> None:
         """Begin to wait for the reader."""

@@ -25,11 +25,16 @@ HEADERS: Final = {
 
 
 def header(scope: Scope, wanted: bytes) -> bytes:
-    """Return a header's value; the first, when it came more than once; empty when it did not."""
+    """Return a header's value; empty when it did not come.
+
+    One that came more than once is the list of its values (RFC 9110, section 5.3), so that whoever stands before us and
+    takes the last where we would take the first finds us agreed: two tokens are none.
+    """
+    found = b""
     for name, value in scope["headers"]:
         if name == wanted:
-            return bytes(value)
-    return b""
+            found = b"%b, %b" % (found, value) if found else bytes(value)
+    return found
 
 
 def request_id(scope: Scope) -> str:

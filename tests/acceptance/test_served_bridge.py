@@ -181,6 +181,7 @@ def test_pulse_is_beside_it_and_neither_token_opens_the_other(host: Host) -> Non
         assert post(served, "/v1/mcp/list_threads", {}, secret).status == 401
         assert post(served, "/v1/mcp/list_threads", {}, token).status == 200
         assert served.get("/metrics").status == 401
+        assert "401" in served.get("/v1/openapi.json").json["paths"]["/metrics"]["get"]["responses"]
         assert served.get("/metrics", authorization=f"Bearer {token}").status == 401
         metrics = served.get("/metrics", authorization=f"Bearer {secret}")
         assert "kloros_bridge_requests_total" in metrics.text

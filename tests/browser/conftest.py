@@ -45,9 +45,9 @@ class Opened(NamedTuple):
 Open = Callable[..., AbstractContextManager[Opened]]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """One browser for all tests of a worker."""
+    """One browser for all tests of a module: while it is open, its event loop runs, and nobody else may run one."""
     if not os.access(CHROMIUM, os.X_OK):
         pytest.skip(f"{CHROMIUM} is missing: apt-get install chromium")
     with sync_playwright() as playwright:

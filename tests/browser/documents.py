@@ -14,6 +14,7 @@ from orchestration.pulse.health import Cause, Condition, Judgement, Mode, Verdic
 from orchestration.pulse.loop_health import (
     UNDECIDED,
     Advice,
+    AwaitedReader,
     Beat,
     CycleLine,
     Failure,
@@ -22,10 +23,13 @@ from orchestration.pulse.loop_health import (
     LoopHealth,
     Parameters,
     Parked,
+    ParticipantLine,
     PhaseLine,
     Queue,
     Stretch,
     Summary,
+    ThreadLine,
+    Threads,
     TickLine,
     Tried,
     Waiting,
@@ -205,6 +209,7 @@ def trouble() -> LoopHealth:
         escrow=tuple(held(number) for number in range(12)),
         baseline=baseline(),
         advice=Advice(cycle=1287, phase_type="DEEP", rationale="DEEP scores 1.204: the best so far."),
+        threads=threads(),
         damaged_lines=4,
     )
 
@@ -246,10 +251,40 @@ def health(**given: object) -> LoopHealth:
         "escrow": (),
         "baseline": None,
         "advice": None,
+        "threads": None,
         "damaged_lines": 0,
         **given,
     }
     return LoopHealth(**fields)  # type: ignore[arg-type]  # one dict of fields of many types
+
+
+def threads(text: str = "reviewer", long: str = "Retry patch", *, more: int = 19) -> Threads:
+    """Return threads as the bridge told; the texts stand wherever agents may write."""
+    seat = ParticipantLine(agent_id=text, last_read_seq=3, unread=4, heartbeat_at=minute(9), session="idle")
+    seats = (seat, replace(seat, agent_id="executioner", heartbeat_at=None, session=""))
+    line = ThreadLine(
+        thread_id="thr_019c0a7d1d2f6b0e4f6a8f8f4c2d1a07",
+        workspace_id="kloros",
+        title=long,
+        status="blocked",
+        reason=f"escalated: {text}",
+        last_seq=7,
+        updated_at=minute(11),
+        participants=seats * 4,
+    )
+    waits = AwaitedReader(
+        thread_id=line.thread_id, status="active", agent_id=text, sender=text, since=minute(70), traceparent=""
+    )
+    return Threads(
+        told_at=minute(0),
+        serving=True,
+        totals={"active": 3, "blocked": 1, "resolved": 0, "closed": 12},
+        unread={"active": 14, "blocked": 4, "resolved": 0, "closed": 0},
+        escalations={"guard": 2, "operator": 1, "agent": 0},
+        behind=9,
+        waits=(waits,) * 7,
+        lines=(line, *(replace(line, status="active", reason=""),) * more),
+    )
 
 
 def held(number: int, text: str = "", *, changes: int = 2) -> Held:
@@ -369,6 +404,7 @@ def hostile() -> LoopHealth:
         escrow=(held(1, HOSTILE), held(2, ENDLESS)),
         baseline=baseline(HOSTILE),
         advice=Advice(cycle=1, phase_type=HOSTILE, rationale=ENDLESS),
+        threads=threads(HOSTILE, ENDLESS, more=1),
         last_tick=replace(tick(HOSTILE), findings=((HOSTILE, HOSTILE, HOSTILE),)),
     )
 

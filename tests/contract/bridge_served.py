@@ -23,12 +23,12 @@ from orchestration.bridge.auth.jwks import Key, keys_of
 from orchestration.bridge.auth.tokens import Verifier
 from orchestration.bridge.caller import Caller
 from orchestration.bridge.http.face import Face
+from orchestration.bridge.http.protocol import BridgeProtocol
 from orchestration.bridge.mcp.face import Names
 from orchestration.bridge.methods import METHODS
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.host import listening
 from orchestration.host.notify import Notifier
-from orchestration.serving.fast import FastProtocol
 from orchestration.serving.process import Server
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ async def bridged(
     checks: Any = None,
     names: Names | None = None,
     refuse: Any = None,
-    protocol: type[FastProtocol] = FastProtocol,
+    protocol: type[BridgeProtocol] = BridgeProtocol,
 ) -> AsyncIterator[Bridged]:
     """Serve a face, over commands in memory if there are no others."""
     key = SigningKey("k-1")
@@ -289,7 +289,7 @@ async def bridged(
 
 
 @asynccontextmanager
-async def served(face: Face, app: ASGIApp, *, protocol: type[FastProtocol] = FastProtocol) -> AsyncIterator[int]:
+async def served(face: Face, app: ASGIApp, *, protocol: type[BridgeProtocol] = BridgeProtocol) -> AsyncIterator[int]:
     """Serve an application on loopback that leads to a face; gives the port."""
     listens = listening.listen("127.0.0.1", 0)
     server = Server(

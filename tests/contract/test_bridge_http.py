@@ -327,12 +327,47 @@ def _raw(port: int, data: bytes) -> bytes:
 
 def test_a_head_that_never_ends_is_cut_off() -> None:
     async def test(bridge: Bridged) -> None:
-        head = b"POST /v1/mcp/post_message HTTP/1.1\r\n" + b"x: " + b"a" * 200_000
-        try:
-            answer = await asyncio.to_thread(_raw, bridge.port, head)
-        except ConnectionError:
-            answer = b""
-        assert b" 200 " not in answer
+        head = b"POST /v1/mcp/post_message HTTP/1.1\r\n" + b"x: " + b"a" * 70_000
+        answer = await asyncio.to_thread(_raw, bridge.port, head)
+        assert _envelope(answer, b"HTTP/1.1 413 ") == "PAYLOAD_TOO_LARGE"
+
+    on_bridge(test)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"POST /v1/mcp/list_threads HTTP/1.1\r\nhost: x\r\ncontent-length: many\r\n\r\n{}",
+        b"POST /v1/mcp/list_threads HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"SHOUT /v1/mcp/list_threads HTTP/1.1\r\nhost: x\r\n\r\n",
+    ],
+)
+def test_what_is_no_request_gets_the_envelope_too(sent: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    async def test(bridge: Bridged) -> None:
+        assert _envelope(await asyncio.to_thread(_raw, bridge.port, sent), b"HTTP/1.1 400 ") == "INVALID_ARGUMENT"
+
+    on_bridge(test)
+    (line,) = [one for one in log_lines(capfd.readouterr().err) if one["event"] == "request.refused"]
+    assert line["rule"] == "http.not_http"
+
+
+def _envelope(answer: bytes, status: bytes) -> str:
+    head, _, sent = answer.partition(b"\r\n\r\n")
+    document = json.loads(sent)
+    assert head.startswith(status)
+    assert f"x-request-id: {document['request_id']}".encode() in head
+    return str(document["error"]["code"])
+
+
+@pytest.mark.parametrize("also", ["Bearer nonsense", "{own}"])
+def test_two_tokens_are_none(also: str) -> None:
+    async def test(bridge: Bridged) -> None:
+        own = f"Bearer {bridge.token}"
+        head = f"POST /v1/mcp/list_threads HTTP/1.1\r\nhost: x\r\nauthorization: {own}\r\n"
+        head += f"authorization: {also.format(own=own)}\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{{}}"
+        assert _envelope(await asyncio.to_thread(_raw, bridge.port, head.encode()), b"HTTP/1.1 401 ") == "UNAUTHORIZED"
 
     on_bridge(test)
 
@@ -422,6 +457,18 @@ def test_health_and_readiness_are_open_and_say_what_is_wrong() -> None:
     on_bridge(test, checks=checks)
 
 
+def test_whoever_is_one_too_many_is_told_so_as_described_at_every_address() -> None:
+    async def test(bridge: Bridged) -> None:
+        described = (await bridge.ask("GET", "/v1/openapi.json", authorization="")).json
+        bridge.face.crowded = lambda: True
+        for path, methods in described["paths"].items():
+            for method, operation in methods.items():
+                answer = await bridge.ask(method.upper(), path.replace("{thread_id}", THREAD))
+                assert (answer.status, "503" in operation["responses"]) == (503, True), path
+
+    on_bridge(test)
+
+
 def test_keys_description_and_page_are_open_and_load_nothing() -> None:
     async def test(bridge: Bridged) -> None:
         (key,) = (await bridge.ask("GET", "/.well-known/jwks.json", authorization="")).json["keys"]
@@ -492,5 +539,9 @@ def test_a_body_that_does_not_come_is_not_waited_for_without_end(begins: bool) -
 def test_a_body_that_is_too_large_is_told_so_even_when_it_does_not_come() -> None:
     scope = {"headers": [(b"content-length", b"99999999")]}
     with pytest.raises(Refused) as caught:
-        asyncio.run(body.read(scope, asyncio.Event().wait, patience=0.05))
+        asyncio.run(body.read(scope, _never, patience=0.05))
     assert caught.value.code is Code.PAYLOAD_TOO_LARGE
+
+
+async def _never() -> Any:
+    await asyncio.Event().wait()

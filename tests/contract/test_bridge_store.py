@@ -43,7 +43,7 @@ pytestmark = pytest.mark.anyio
 NOON = datetime(2026, 11, 21, 12, 0, 0, 123456, tzinfo=UTC)
 
 
-def asked(thread_id: str | None, **more: str) -> Ask:
+def asked(thread_id: str | None, **more: Any) -> Ask:
     return Ask(workspace_id=WORKSPACE, thread_id=thread_id, agent_id=AGENT, **more)
 
 

@@ -65,7 +65,8 @@ def test_agents_talk_through_the_confined_unit(guest: Guest, operator: Operator)
     assert bridge.ask("GET", "/")[0] == 200, "Pulse is beside it"
     assert guest.sh("stat -c '%a %U' /var/lib/kloros/keys/tokens.json").out.strip() == "600 kloros"
     assert token.split(".")[2] not in guest.sh(f"journalctl --no-pager -u {SERVICE} -o json").out
-    (line,) = guest.journal(f"_SYSTEMD_UNIT={SERVICE}", "EVENT=request.answered", "OPERATION=post_message")
+    wanted = (f"_SYSTEMD_UNIT={SERVICE}", "EVENT=request.answered", "OPERATION=post_message")
+    (line,) = until(lambda: guest.journal(*wanted), what="its line is in the journal")
     assert (line["AGENT_ID"], line["STATUS"]) == ("executioner", "200")
 
     token_id = json.loads(guest.sh("klorosctl token list --json").out)[0]["token_id"]

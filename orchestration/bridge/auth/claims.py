@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from orchestration.bridge.caller import Role
+from orchestration.bridge.caller import GUARD, OPERATOR, Role
 
 LEEWAY: Final = 30.0
 """Seconds by which clocks may differ."""
 MEMBERS: Final = frozenset({Role.PARTICIPANT, Role.COORDINATOR, Role.AUDITOR})
 """The roles that a token may carry; an operator has none."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}")
-RESERVED: Final = ("operator:", "kloros:")
+RESERVED: Final = (OPERATOR, GUARD.partition(":")[0] + ":")
 """How the names begin under which persons on the host, and the bridge itself, speak: no agent is called so."""
 _LONGEST: Final = 200
 

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from orchestration.bridge import audit, authority
 from orchestration.bridge.caller import Caller, Role
@@ -28,8 +28,6 @@ from orchestration.host import clock
 
 T = TypeVar("T")
 Answer = TypeVar("Answer")
-GUARD: Final = "kloros:bridge"
-"""Who speaks when the bridge itself does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

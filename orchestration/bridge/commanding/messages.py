@@ -8,8 +8,8 @@ from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 from orchestration.bridge import audit, authority, guards, message, wire
 from orchestration.bridge.authority import SEES_ALL
-from orchestration.bridge.caller import Caller, Role
-from orchestration.bridge.commanding.desk import GUARD, Desk, caught, deferred, failing
+from orchestration.bridge.caller import GUARD, Caller, Role
+from orchestration.bridge.commanding.desk import Desk, caught, deferred, failing
 from orchestration.bridge.commanding.threads import status_message
 from orchestration.bridge.filtering import Judge
 from orchestration.bridge.filters import Filters

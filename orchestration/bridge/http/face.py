@@ -141,9 +141,9 @@ class Face:
             operation, status = exchange.operation, exchange.status
             seconds = self.measures.ended(began, operation=operation, method=method, status=status, timed=timed)
             self.measures.delivered(operation, status, exchange.rule or "")
+            self._tell(exchange, method, seconds)
             if self._tracing is not None:
                 self._tracing.answered(exchange, method, seconds)
-            self._tell(exchange, method, seconds)
 
     def _tell(self, exchange: Exchange, method: str, seconds: float) -> None:
         status, caller = exchange.status, exchange.caller

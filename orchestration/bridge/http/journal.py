@@ -16,7 +16,7 @@ from orchestration.host.journal import Event, Priority, log
 MOST_WAITING: Final = 2000
 PACE: Final = 200
 """Lines a second."""
-_TOGETHER: Final = 50
+_TOGETHER: Final = 20
 
 
 class AnswerLog:
@@ -54,20 +54,18 @@ class AnswerLog:
             self._thread = None
 
     def _write(self) -> None:
-        while True:
+        while not self._ended.is_set():
             self._some.wait()
             self._some.clear()
-            written = 0
-            while self._lines:
-                message, fields = self._lines.popleft()
-                log(Event.REQUEST_ANSWERED, message, priority=fields.pop("priority"), **fields)
-                written += 1
-                if written % _TOGETHER == 0:
-                    self._tell_dropped()
-                    self._ended.wait(_TOGETHER / self._pace)
-            self._tell_dropped()
-            if self._ended.is_set():
-                return
+            while self._lines and not self._ended.wait(_TOGETHER / self._pace):  # a thread that wakes up costs the others
+                self._write_some(_TOGETHER)
+        self._write_some(len(self._lines))
+
+    def _write_some(self, most: int) -> None:
+        for _ in range(min(most, len(self._lines))):
+            message, fields = self._lines.popleft()
+            log(Event.REQUEST_ANSWERED, message, priority=fields.pop("priority"), **fields)
+        self._tell_dropped()
 
     def _tell_dropped(self) -> None:
         if new := self.dropped - self._told:

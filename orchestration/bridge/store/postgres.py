@@ -508,8 +508,12 @@ class _Lane:
             await self._connection.close()
 
     async def work(self) -> None:
+        batch: list[_Waiting] = []
         while True:
             await self._wake.wait()
+            if len(batch) > 1:  # those that were just answered ask again at once: let what has arrived come in
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
             batch, self.waiting = self.waiting[:_MOST_TOGETHER], self.waiting[_MOST_TOGETHER:]
             if not self.waiting:
                 self._wake.clear()

@@ -40,10 +40,10 @@ RESULTS = 8
 """Of each side of a verdict that are shown, the newest."""
 PARAMETERS = 20
 """Of a baseline, that a page lists."""
-THREAD_WAITS = 5
-"""Participants behind that are told one by one."""
-THREAD_SEATS = 6
-"""Participants of one thread that are told one by one."""
+THREADS = 10
+"""Threads of agents that are told one by one, by a server; a file has room for a fifth of it."""
+THREAD_SEATS = 4
+"""Participants that are told one by one, of one thread and of those behind; in a file half as many."""
 HELD = 3
 """Entries of escrow that are told one by one."""
 CHANGES = 3
@@ -248,6 +248,6 @@ def _globals() -> dict[str, Any]:
         "CHANGES": CHANGES,
         "RESULTS": RESULTS,
         "TAIL_CHARACTERS": TAIL_CHARACTERS,
-        "THREAD_WAITS": THREAD_WAITS,
+        "THREADS": THREADS,
         "THREAD_SEATS": THREAD_SEATS,
     }
