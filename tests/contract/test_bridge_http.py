@@ -15,7 +15,7 @@ import pytest
 from orchestration.bridge import wire
 from orchestration.bridge.auth.claims import Rule
 from orchestration.bridge.caller import Role
-from orchestration.bridge.http import body
+from orchestration.bridge.http import body, openapi
 from orchestration.bridge.http.body import LARGEST
 from orchestration.bridge.http.journal import AnswerLog
 from orchestration.bridge.methods import METHODS
@@ -545,3 +545,8 @@ def test_a_body_that_is_too_large_is_told_so_even_when_it_does_not_come() -> Non
 
 async def _never() -> Any:
     await asyncio.Event().wait()
+
+
+def test_the_description_names_the_refusal_of_metrics_too() -> None:
+    documented = openapi.description(METHODS)["paths"]["/metrics"]["get"]["responses"]
+    assert documented.keys() == {"200", "401", "405"}

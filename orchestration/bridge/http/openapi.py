@@ -92,7 +92,7 @@ def description(methods: Iterable[Method]) -> dict[str, Any]:
             "/v1/threads/{thread_id}/events": {"get": _events()},
             "/health": {"get": _open("health", "Whether this process works.")},
             "/ready": {"get": _open("ready", "Whether store and keys are there.", unready=True)},
-            "/metrics": {"get": _open("metrics", "Metrics for Prometheus.", media_type="text/plain", refused=(401,))},
+            "/metrics": {"get": _open("metrics", "Metrics for Prometheus.", media_type="text/plain", guarded=True)},
             "/.well-known/jwks.json": {"get": _open("jwks", "The public keys of this host's own issuer of tokens.")},
         },
         "components": {
@@ -149,15 +149,15 @@ def _events() -> dict[str, Any]:
     }
 
 
-def _open(
-    name: str, about: str, *, media_type: str = _JSON, unready: bool = False, refused: tuple[int, ...] = ()
-) -> dict[str, Any]:
+def _open(name: str, about: str, *, media_type: str = _JSON, unready: bool = False, guarded: bool = False) -> dict[str, Any]:
     schema = {"type": "object"} if media_type == _JSON else {"type": "string"}
     responses: dict[str, Any] = {
         "200": _answered("The answer.", {media_type: {"schema": schema}}),
         # 503: so many connections are open that this one is too many.
-        **{str(status): {"$ref": f"#/components/responses/{status}"} for status in (*refused, 405, 500, 503)},
+        **{str(status): {"$ref": f"#/components/responses/{status}"} for status in (405, 500, 503)},
     }
+    if guarded:
+        responses["401"] = {"$ref": "#/components/responses/401"}
     if unready:
         responses["503"] = _answered("It is not; `reasons` says why.", {_JSON: {"schema": schema}})
     return {"operationId": name, "summary": about, "security": [], "responses": responses}
