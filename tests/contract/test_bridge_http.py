@@ -549,4 +549,4 @@ async def _never() -> Any:
 
 def test_the_description_names_the_refusal_of_metrics_too() -> None:
     documented = openapi.description(METHODS)["paths"]["/metrics"]["get"]["responses"]
-    assert documented.keys() == {"200", "401", "405"}
+    assert documented.keys() == {"200", "401", "405", "500", "503"}
