@@ -30,7 +30,9 @@ from typing import NamedTuple
 from orchestration.errors import Unwritable
 from orchestration.host import process_identity
 
-OURS = frozenset(f"{name}.lock" for name in ("bundles", "direct", "federation", "loop", "notice", "orchestrator", "runner"))
+OURS = frozenset(
+    f"{name}.lock" for name in ("bundles", "direct", "federation", "loop", "notice", "orchestrator", "runner", "tokens")
+)
 _SIZE_LIMIT = 64 * 1024  # bytes; the real ones have about 200
 _SLACK = timedelta(seconds=2)  # rounding in the kernel's ticks and in the tools' clocks
 _PID_LIMIT = 2**22  # PID_MAX_LIMIT of 64-bit kernels, proc(5)

@@ -62,9 +62,10 @@ def list_(console: Console, *, status: str | None, participant: str | None, work
 
 @threads.command()
 @click.argument("thread_ids", nargs=-1, metavar="[THREAD]...")
+@json_option
 @click.pass_obj
 def export(console: Console, *, thread_ids: tuple[str, ...]) -> None:
-    """Write threads to standard output as JSON lines; without a name, all of them."""
+    """Write threads to standard output as JSON lines, with and without --json; without a name, all of them."""
 
     async def work(ours: Commands, who: Caller) -> None:
         for thread_id in thread_ids or [one async for one in _all(ours, who)]:

@@ -181,7 +181,6 @@ def test_pulse_is_beside_it_and_neither_token_opens_the_other(host: Host) -> Non
         assert post(served, "/v1/mcp/list_threads", {}, secret).status == 401
         assert post(served, "/v1/mcp/list_threads", {}, token).status == 200
         assert served.get("/metrics").status == 401
-        assert "401" in served.get("/v1/openapi.json").json["paths"]["/metrics"]["get"]["responses"]
         assert served.get("/metrics", authorization=f"Bearer {token}").status == 401
         metrics = served.get("/metrics", authorization=f"Bearer {secret}")
         assert "kloros_bridge_requests_total" in metrics.text
@@ -308,9 +307,9 @@ def test_nothing_that_is_asked_is_answered_otherwise_than_described(host: Host, 
         described["components"]["schemas"]["ReadMessages"]["properties"]["wait_seconds"]["maximum"] = 0.01
         document = tmp_path / "openapi.json"
         document.write_text(json.dumps(described))
-        # Too long a text is 413 in the words of the wire, which Schemathesis does not take for a refusal by itself.
-        refusals = json.dumps(["400", "401", "403", "404", "405", "409", "413", "429"])
-        (tmp_path / "schemathesis.toml").write_text(f"[checks]\nnegative_data_rejection.expected-statuses = {refusals}\n")
+        # What is too long is refused as too large, which Schemathesis does not count among refusals by itself.
+        refusals = "[checks.negative_data_rejection]\nexpected-statuses = [400, 401, 403, 404, 413]\n"
+        (tmp_path / "schemathesis.toml").write_text(refusals)
         asked = [sys.executable, "-m", "schemathesis.cli", "run", str(document), "--url", f"http://127.0.0.1:{served.port}"]
         cases = str(max(1, CASES // 2 // operations))
         limits = ["--max-examples", cases, "--seed", "1", "--request-timeout", "10", "--no-color"]
