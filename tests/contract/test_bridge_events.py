@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from orchestration.serving.fast import FastProtocol
+from orchestration.bridge.http.protocol import BridgeProtocol
 from tests.contract.bridge_served import THREAD, Bridged, bridged, until
 
 MANY = 200
@@ -225,7 +225,7 @@ def test_a_reader_that_takes_nothing_holds_one_read_at_most() -> None:
     on_bridge(test)
 
 
-class Hasty(FastProtocol):
+class Hasty(BridgeProtocol):
     """The bridge's protocol with hardly any patience."""
 
     patience = 0.3

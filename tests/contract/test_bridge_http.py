@@ -457,6 +457,18 @@ def test_health_and_readiness_are_open_and_say_what_is_wrong() -> None:
     on_bridge(test, checks=checks)
 
 
+def test_whoever_is_one_too_many_is_told_so_as_described_at_every_address() -> None:
+    async def test(bridge: Bridged) -> None:
+        described = (await bridge.ask("GET", "/v1/openapi.json", authorization="")).json
+        bridge.face.crowded = lambda: True
+        for path, methods in described["paths"].items():
+            for method, operation in methods.items():
+                answer = await bridge.ask(method.upper(), path.replace("{thread_id}", THREAD))
+                assert (answer.status, "503" in operation["responses"]) == (503, True), path
+
+    on_bridge(test)
+
+
 def test_keys_description_and_page_are_open_and_load_nothing() -> None:
     async def test(bridge: Bridged) -> None:
         (key,) = (await bridge.ask("GET", "/.well-known/jwks.json", authorization="")).json["keys"]
@@ -537,4 +549,4 @@ async def _never() -> Any:
 
 def test_the_description_names_the_refusal_of_metrics_too() -> None:
     documented = openapi.description(METHODS)["paths"]["/metrics"]["get"]["responses"]
-    assert documented.keys() == {"200", "401", "405"}
+    assert documented.keys() == {"200", "401", "405", "500", "503"}

@@ -153,7 +153,8 @@ def _open(name: str, about: str, *, media_type: str = _JSON, unready: bool = Fal
     schema = {"type": "object"} if media_type == _JSON else {"type": "string"}
     responses: dict[str, Any] = {
         "200": _answered("The answer.", {media_type: {"schema": schema}}),
-        "405": {"$ref": "#/components/responses/405"},
+        # 503: so many connections are open that this one is too many.
+        **{str(status): {"$ref": f"#/components/responses/{status}"} for status in (405, 500, 503)},
     }
     if guarded:
         responses["401"] = {"$ref": "#/components/responses/401"}
