@@ -30,7 +30,7 @@ def newer_release(guest: Guest, *, schema: bool = False) -> None:
     )
     if schema:
         guest.sh(
-            f"cd {SOURCE}/orchestration/store && newest=$(basename \"$(ls migrations/*.sql | tail -1)\" | cut -c1-4)"
+            f'cd {SOURCE}/orchestration/store && newest=$(basename "$(ls migrations/*.sql | tail -1)" | cut -c1-4)'
             " && next=$((10#$newest + 1))"
             " && printf 'CREATE TABLE more (one INTEGER);\\n' >migrations/$(printf %04d $next)_more.sql"
             ' && sed -i "s/^SCHEMA_VERSION = .*/SCHEMA_VERSION = $next/" sqlite.py'
