@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from orchestration.settings import Settings
 
 
+_PATIENCE = 10.0  # seconds that a person who waits for a cycle waits for a tick that is at work, too
+
+
 class Options(NamedTuple):
     """What the command line asks for; the timer asks for nothing."""
 
@@ -73,7 +76,11 @@ def _parser() -> "argparse.ArgumentParser":
         "with --wait also 10/11 PHASE failed/timed out, 12/13 D-REAM failed/timed out",
     )
     parser.add_argument("--dry-run", action="store_true", help="decide and print, change no byte anywhere")
-    parser.add_argument("--wait", action="store_true", help="wait for the cycle that was started, exit with its code")
+    parser.add_argument(
+        "--wait",
+        action="store_true",
+        help="wait for the cycle that is started, and for a tick at work before it; exit with its code",
+    )
     parser.add_argument("--json", action="store_true", help="print the tick's record as one line of JSON")
     return parser
 
@@ -111,7 +118,7 @@ def _beat(settings: "Settings", environ: Mapping[str, str]) -> "Beat":
 def _tick(options: Options, settings: "Settings", environ: Mapping[str, str], tick_id: str, beat: "Beat | None") -> Exit:
     with wiring.kernel(settings, environ) as kernel:
         try:
-            record = tick(kernel, tick_id)
+            record = tick(kernel, tick_id, patience=_PATIENCE if options.wait else 0.0)
         except LockHeld as error:
             if beat is not None:
                 beat.cancel()

@@ -18,7 +18,9 @@ FARTHEST = timedelta(days=3660)
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Decide and print; change no byte anywhere.")
-@click.option("--wait", is_flag=True, help="Wait for the cycle that was started, and exit with its code.")
+@click.option(
+    "--wait", is_flag=True, help="Wait for the cycle that is started, and for a tick at work before it; exit with its code."
+)
 @json_option
 @click.pass_obj
 def tick(console: Console, *, dry_run: bool, wait: bool) -> int:

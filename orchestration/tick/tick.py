@@ -51,15 +51,15 @@ class Outcome(NamedTuple):
     cycle: CycleNumber | None
 
 
-def tick(kernel: Kernel, tick_id: str) -> Tick:
-    """Do one tick and return its record.
+def tick(kernel: Kernel, tick_id: str, *, patience: float = 0.0) -> Tick:
+    """Do one tick and return its record; `patience` is how many seconds it may wait for another one to end.
 
     Raises:
         LockHeld: another tick is at work.
         StoreUnreachable, Unwritable: nothing was decided, or a file that waits for the next tick stands in nobody's way.
     """
-    started_at = kernel.now()
-    with kernel.lock.held(tick_id):
+    with kernel.lock.held(tick_id, patience=patience):
+        started_at = kernel.now()
         reap(kernel)
         settle(kernel)
         watch(kernel)

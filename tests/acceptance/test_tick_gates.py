@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import sqlite3
+import subprocess
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from orchestration.exits import Exit
 from tests.acceptance.host import Host
+from tests.acceptance.serving import until
 
 
 def test_every_fault_in_the_settings_is_listed_and_nothing_is_touched(host: Host) -> None:
@@ -107,6 +109,18 @@ def test_a_lock_held_by_another_turns_the_tick_away_at_once_whatever_its_record_
     assert done.returncode == Exit.LOCK_HELD
     assert host.counter("kloros_orchestrator_lock_contention_total") == 1
     assert host.decided()["decision"] == "noop", "a freed lock needs no repair, whatever stands in the file"
+
+
+def test_who_waits_for_a_cycle_waits_for_the_tick_at_work_too(host: Host) -> None:
+    host.decided()
+    with (host.state / "locks" / "orchestrator.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = subprocess.Popen(host.command("run_once", "--wait"), env=host.environ, stderr=subprocess.PIPE)
+        until(lambda: f"-> FLOCK  ADVISORY  WRITE {waiting.pid} " in Path("/proc/locks").read_text(), what="it waits")
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        assert waiting.communicate(timeout=30)[1].count(b"tick.idle") == 1
+    assert waiting.returncode == Exit.DONE
+    assert host.counter("kloros_orchestrator_lock_contention_total") == 0
 
 
 def test_the_lock_file_stays_and_names_its_last_holder_for_people(host: Host) -> None:
