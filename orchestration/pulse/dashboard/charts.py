@@ -256,13 +256,13 @@ def curve(points: Sequence[tuple[float, float | None]], *, width: float = 100, h
     low, high = min(known), max(known)
     first, last = points[0][0], points[-1][0]
     x_scale = width / (last - first) if last > first else 0
-    y_scale = (height - 2) / (high - low) if high > low else 0
+    span = high - low
     path: list[str] = []
     dots: list[tuple[float, float]] = []
     run: list[tuple[float, float]] = []
     for x, value in [*points, (last, None)]:
         if value is not None and math.isfinite(value):
-            y = height - 1 - (value - low) * y_scale if y_scale else height / 2
+            y = height - 1 - (value - low) / span * (height - 2) if 0 < span < math.inf else height / 2
             run.append((round((x - first) * x_scale, 1), round(y, 1)))
             continue
         if len(run) == 1:
