@@ -9,8 +9,9 @@ from datetime import datetime
 import pytest
 
 from orchestration.bridge.port import Store
+from orchestration.bridge.store.lookups import utc_now
 from orchestration.bridge.store.postgres import PostgresStore
-from orchestration.bridge.store.sqlite import SqliteStore, utc_now
+from orchestration.bridge.store.sqlite import SqliteStore
 from tests.contract import postgres
 from tests.contract.postgres import Cluster
 

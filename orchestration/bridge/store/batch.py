@@ -88,6 +88,32 @@ class Loaded:
     """Thread by message id."""
     sessions: dict[tuple[str, str, str], Session] = field(default_factory=dict)
 
+    def fill(
+        self,
+        *,
+        threads: Iterable[Any] = (),
+        members: Iterable[Any] = (),
+        rates: Iterable[Any] = (),
+        keys: Iterable[Any] = (),
+        findings: Iterable[Any] = (),
+        sessions: Iterable[Any] = (),
+    ) -> None:
+        """Take in what was found, as rows of the queries that load."""
+        for row in threads:
+            self.threads[row["thread_id"]] = rows.thread(row)
+            self.heads[row["thread_id"]] = Head(row["links"], row["head"])
+            self.versions[row["thread_id"]] = row["version"]
+        for row in members:
+            self.members.setdefault(row["thread_id"], {})[row["agent_id"]] = rows.member(row)
+        for row in rates:
+            self.rates[row["workspace_id"], row["agent_id"]] = rows.rate(row)
+        for row in keys:
+            self.keys[row["thread_id"], row["sender"], row["idempotency_key"]] = rows.remembered(row)
+        for row in findings:
+            self.findings[row["thread_id"], row["finding_id"]] = rows.finding(row)
+        for row in sessions:
+            self.sessions[row["workspace_id"], row["agent_id"], row["session_id"]] = rows.session(row)
+
     def chains_to_lock(self, asks: Iterable[Ask]) -> list[str]:
         """Return the workspaces whose own chain may be written to, by asks that no thread answers and by removals."""
         return sorted({ask.workspace_id or "" for ask in asks if ask.removes or self.visible(ask) is None})

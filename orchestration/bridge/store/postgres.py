@@ -13,33 +13,31 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
-from orchestration.bridge.census import Census, Tally
-from orchestration.bridge.chain import Head, workspace_chain
-from orchestration.bridge.refusal import Code, Refused
+from orchestration.bridge.census import Tally
+from orchestration.bridge.chain import workspace_chain
+from orchestration.bridge.refusal import Refused
 from orchestration.bridge.state import (
     Answer,
     Ask,
     ChainsVerified,
-    FoundFinding,
     Plan,
     Reading,
     ReadingText,
-    Session,
-    ThreadRow,
-    Trigger,
 )
 from orchestration.bridge.store import counting, rows
-from orchestration.bridge.store.batch import Batch, Loaded, Outcome, Wanted, settle
+from orchestration.bridge.store.batch import Outcome, settle
+from orchestration.bridge.store.lookups import Clock, Lookups, Waiting, outdated, unavailable, utc_now
 from orchestration.bridge.store.news import News
-from orchestration.bridge.store.recent import Recent, RecentRates
-from orchestration.bridge.store.sqlite import utc_now
+from orchestration.bridge.store.postgres_lane import TRANSIENT, Lane
+from orchestration.bridge.store.postgres_reads import SharedReads
+from orchestration.bridge.store.recent import RecentRates
 from orchestration.bridge.store.verification import verified
-from orchestration.bridge.wire import AuditEntry, Message, Participant, ThreadListed, ThreadStatus
+from orchestration.bridge.wire import AuditEntry, Message
 from orchestration.bridge.words import words
 from orchestration.host import tasks
 from orchestration.store.postgres import PATIENCE, SCHEMA_VERSION, Connection, connected, migrate, query
@@ -47,8 +45,6 @@ from orchestration.store.postgres import PATIENCE, SCHEMA_VERSION, Connection, c
 _LANES = 4
 _READERS = 8
 _READ_LANES = 2
-_READ_TOGETHER = 16
-_MOST_TOGETHER = 512
 _CHECKOUT_SECONDS = 2.0
 _PROBE_SECONDS = 0.2
 _LOOK_SECONDS = (1.0, 5.0)
@@ -56,35 +52,13 @@ _LOOK_SECONDS = (1.0, 5.0)
 _NOTIFY_SECONDS = 0.005
 _TOLD_TOGETHER = 100
 _CHANNEL = "kloros_bridge"
-_TRANSIENT = (
-    psycopg.errors.LockNotAvailable,
-    psycopg.errors.DeadlockDetected,
-    psycopg.errors.QueryCanceled,
-    psycopg.errors.SerializationFailure,
-)
-_OF_CONTENT = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError)
-_STALE = "KL001"
 _Seen = TypeVar("_Seen")
 
 
-class _LostOnTheWay(Exception):
-    """The connection died with a commit under way."""
-
-    def __init__(self, planned: Batch) -> None:
-        super().__init__()
-        self.planned = planned
-
-
-class _Waiting(NamedTuple):
-    ask: Ask
-    plan: Plan[Any]
-    future: asyncio.Future[Outcome[Any]]
-
-
-class PostgresStore:
+class PostgresStore(Lookups):
     """A `Store` over PostgreSQL; belongs to the event loop that opened it. Make it with `opened`."""
 
-    def __init__(self, url: str, clock: Callable[[], datetime]) -> None:
+    def __init__(self, url: str, clock: Clock) -> None:
         self._url = url
         self._clock = clock
         self._news = News()
@@ -94,12 +68,12 @@ class PostgresStore:
         self._listening = False
         self._pool = self._new_pool()
         self._probing: asyncio.Task[None] | None = None
-        self._lanes = [_Lane(self) for _ in range(_LANES)]
-        self._reading = _Reading(partial(self._rows, "bridge_postgres.read_text"))
+        self._lanes = [Lane(self) for _ in range(_LANES)]
+        self._reading = SharedReads(partial(self._rows, "bridge_postgres.read_text"))
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
-    async def opened(cls, url: str, *, clock: Callable[[], datetime] = utc_now) -> PostgresStore:
+    async def opened(cls, url: str, *, clock: Clock = utc_now) -> PostgresStore:
         """Migrate the database, and start.
 
         Raises:
@@ -119,39 +93,8 @@ class PostgresStore:
         self._refuse_while_down()
         future: asyncio.Future[Outcome[Answer]] = asyncio.get_running_loop().create_future()
         key = ask.thread_id or workspace_chain(ask.workspace_id or "")
-        self._lanes[hash(key) % len(self._lanes)].take(_Waiting(ask, plan, future))
+        self._lanes[hash(key) % len(self._lanes)].take(Waiting(ask, plan, future))
         return settle(await future)
-
-    async def thread(self, thread_id: str) -> ThreadRow | None:
-        """Look a thread up."""
-        found = await self._rows("bridge.thread", thread_id=thread_id)
-        return rows.thread(found[0]) if found else None
-
-    async def participants(self, thread_id: str) -> tuple[Participant, ...]:
-        """Look up who is in it."""
-        return tuple(map(rows.participant, await self._rows("bridge.participants", thread_id=thread_id)))
-
-    async def threads(
-        self,
-        *,
-        workspace_id: str | None,
-        status: ThreadStatus | None = None,
-        participant: str | None = None,
-        reader: str = "",
-        after: str | None = None,
-        limit: int = 50,
-    ) -> tuple[ThreadListed, ...]:
-        """List a page of threads."""
-        found = await self._rows(
-            "bridge.threads",
-            workspace_id=workspace_id,
-            status=status and status.value,
-            participant=participant,
-            reader=reader,
-            after=after,
-            limit=limit,
-        )
-        return tuple(map(rows.listed, found))
 
     async def read(self, thread_id: str, *, reader: str, since_seq: int, limit: int) -> Reading:
         """Read thread, place and messages in one round trip; messages are looked at last, so none is skipped."""
@@ -203,20 +146,6 @@ class PostgresStore:
         )
         return tuple(map(rows.message, found))
 
-    async def findings(self, thread_id: str) -> tuple[FoundFinding, ...]:
-        """Look up the findings of a thread."""
-        found = await self._rows("bridge.findings", thread_id=thread_id)
-        return tuple(FoundFinding(finding=rows.finding(row), body=row["body"], to=row["addressee"]) for row in found)
-
-    async def wait_for_news(self, thread_id: str, *, since_seq: int, seconds: float) -> bool:
-        """Wait for a commit here, or for another process to tell of one."""
-
-        async def last_seq() -> int:
-            found = await self.thread(thread_id)
-            return found.last_seq if found else 0
-
-        return await self._news.wait(thread_id, since_seq, seconds, last_seq)
-
     async def audit(
         self, *, workspace_id: str | None, thread_id: str | None = None, after: int = 0, limit: int = 50
     ) -> tuple[AuditEntry, ...]:
@@ -255,22 +184,6 @@ class PostgresStore:
 
         return await self._look(walk)
 
-    async def sessions(self, workspace_id: str, agent_id: str | None = None) -> tuple[Session, ...]:
-        """Look sessions up."""
-        return tuple(map(rows.session, await self._rows("bridge.sessions", workspace_id=workspace_id, agent_id=agent_id)))
-
-    async def triggers(self, thread_id: str, *, limit: int = 20) -> tuple[Trigger, ...]:
-        """Look triggers up."""
-        return tuple(map(rows.trigger, await self._rows("bridge.triggers", thread_id=thread_id, limit=limit)))
-
-    async def revoked(self, now: datetime) -> frozenset[str]:
-        """Look up which tokens count no more."""
-        return frozenset(row["token_id"] for row in await self._rows("bridge.revoked", now=rows.text(now)))
-
-    async def census(self, now: datetime) -> Census:
-        """Look at all threads."""
-        return await counting.census(self._rows, self.participants, now)
-
     async def count(self, tally: Tally) -> None:
         """Count messages."""
         await counting.count(self._rows, "census_postgres.posted", tally)
@@ -279,8 +192,7 @@ class PostgresStore:
         """Ask whether the tables are still those of this program."""
         (found,) = await self._rows("postgres.schema_version")
         if found["version"] != SCHEMA_VERSION:
-            told = "another release has changed the store's tables; restart the service to run that one"
-            raise Refused(Code.UNAVAILABLE, told, rule="store.outdated", retry_after=10)
+            raise outdated()
 
     def figures(self) -> Mapping[str, float]:
         """Count."""
@@ -381,7 +293,7 @@ class PostgresStore:
                         dead = error
             except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed, OSError) as error:
                 busy = isinstance(error, PoolTimeout) and self._pool.get_stats().get("pool_size", 0) >= _READERS
-                if busy or isinstance(error, _TRANSIENT):
+                if busy or isinstance(error, TRANSIENT):
                     raise unavailable(error) from error
                 raise self.lost(error) from error
         raise self.lost(dead)
@@ -425,282 +337,3 @@ class PostgresStore:
                     news = rows.written(dict(untold[start : start + _TOLD_TOGETHER]))
                     await self._rows("bridge_postgres.notify", news=news)
             await asyncio.sleep(_NOTIFY_SECONDS)
-
-
-_Asked = tuple[str, str, int, int, bool]
-
-
-class _Reading:
-    """Reads that wait for each other's queries to end share the next: what a query costs us is more than its messages."""
-
-    def __init__(self, ask: Callable[..., Awaitable[list[Any]]]) -> None:
-        self._ask = ask
-        self._waiting: list[tuple[_Asked, asyncio.Future[Any]]] = []
-        self._idle: list[asyncio.Future[None]] = []
-
-    async def read(self, asked: _Asked) -> Any:
-        """Return the row of one read."""
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append((asked, future))
-        while self._idle:
-            lane = self._idle.pop()
-            if not lane.done():
-                lane.set_result(None)
-                break
-        return await future
-
-    async def work(self) -> None:
-        """Be one lane."""
-        while True:
-            if not self._waiting:
-                idle: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                self._idle.append(idle)
-                await idle
-            batch, self._waiting = self._waiting[:_READ_TOGETHER], self._waiting[_READ_TOGETHER:]
-            batch = [(asked, future) for asked, future in batch if not future.done()]  # who asked may have gone
-            if batch:
-                await self._carry_out(batch)
-
-    async def _carry_out(self, batch: list[tuple[_Asked, asyncio.Future[Any]]]) -> None:
-        try:
-            found: list[Any] = await self._ask(asked=rows.written([asked for asked, _ in batch]))
-        except Exception as error:
-            if len(batch) > 1 and not isinstance(error, Refused):
-                for one in batch:  # one of them can't be read: each for itself then
-                    await self._carry_out([one])
-                return
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(error)
-            return
-        for (_, future), row in zip(batch, found, strict=True):
-            if not future.done():
-                future.set_result(row)
-
-
-class _Lane:
-    """Changes of some of the threads, one transaction after the other."""
-
-    def __init__(self, store: PostgresStore) -> None:
-        self.waiting: list[_Waiting] = []
-        self.commits = self.changes = 0
-        self._store = store
-        self._wake = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._closing = False
-        self._connection: Connection | None = None
-        self._recent = Recent()
-
-    def take(self, waiting: _Waiting) -> None:
-        if self._closing:
-            raise unavailable(None)
-        self.waiting.append(waiting)
-        self._idle.clear()
-        self._wake.set()
-
-    async def finish(self) -> None:
-        self._closing = True
-        await self._idle.wait()
-
-    async def let_go(self) -> None:
-        if self._connection is not None:
-            await self._connection.close()
-
-    async def work(self) -> None:
-        batch: list[_Waiting] = []
-        while True:
-            await self._wake.wait()
-            if len(batch) > 1:  # those that were just answered ask again at once: let what has arrived come in
-                await asyncio.sleep(0)
-                await asyncio.sleep(0)
-            batch, self.waiting = self.waiting[:_MOST_TOGETHER], self.waiting[_MOST_TOGETHER:]
-            if not self.waiting:
-                self._wake.clear()
-            await self._carry_out(batch)
-            if not self.waiting:
-                self._idle.set()
-
-    async def _carry_out(self, batch: list[_Waiting]) -> None:
-        """Commit a batch; when one of it can't be written, or one thread is locked, the others are tried without it."""
-        try:
-            planned = await self._committed(batch)
-        except Exception as error:
-            parts = _parts(batch, error)
-            if len(parts) > 1:
-                for part in parts:
-                    await self._carry_out(part)
-                return
-            if isinstance(error, _LostOnTheWay):
-                error = cast("Exception", error.__cause__)
-            outcomes: list[Outcome[Any]] = [Outcome(None, self._as_refusal(error))] * len(batch)
-        else:
-            self.commits += 1
-            self.changes += len(batch)
-            outcomes = planned.outcomes
-            self._store.committed(planned.news)
-        for waiting, outcome in zip(batch, outcomes, strict=True):
-            if not waiting.future.done():  # who asked may have gone
-                waiting.future.set_result(outcome)
-
-    def _as_refusal(self, error: Exception) -> Exception:
-        if isinstance(error, _TRANSIENT):
-            return unavailable(error)
-        if isinstance(error, psycopg.Error | OSError) and not isinstance(error, _OF_CONTENT):
-            return self._store.lost(error)
-        return error
-
-    async def _committed(self, batch: list[_Waiting]) -> Batch:
-        asks = [waiting.ask for waiting in batch]
-        known = self._recent.known(asks, self._store.rates)
-        self._recent.forget(asks)
-        try:
-            planned = await self._written_at_once(batch, asks, known) if known is not None else None
-            if planned is None:
-                planned = await self._written_under_lock(batch, asks)
-        except _LostOnTheWay as error:
-            planned = await self._written_under_lock(batch, asks, error.planned)
-        self._recent.remember(planned.known, asks)
-        return planned
-
-    async def _written_at_once(self, batch: list[_Waiting], asks: list[Ask], known: Loaded) -> Batch | None:
-        """Plan on what the last commit left, and write: one round trip. None when that can't prove the answers."""
-        planned = self._planned(batch, known)
-        if self._connection is None or self._connection.closed or not planned.validated(asks):
-            return None
-        try:
-            await self._write("bridge_postgres.write", planned, self._connection)
-        except psycopg.errors.UniqueViolation:  # a repeat
-            return None
-        except psycopg.Error as error:
-            if error.sqlstate == _STALE:
-                return None
-            raise
-        return planned
-
-    async def _write(self, name: str, planned: Batch, connection: Connection) -> None:
-        parameters = _parameters(planned)
-        try:
-            cursor = await connection.execute(query(name), parameters)
-        except psycopg.OperationalError as error:
-            if connection.closed:
-                raise _LostOnTheWay(planned) from error
-            raise
-        self._store.rates.learn(cast("Any", await cursor.fetchone())["bridge_write"])
-
-    async def _written_under_lock(self, batch: list[_Waiting], asks: list[Ask], lost: Batch | None = None) -> Batch:
-        """Lock, load, plan and write: two round trips, on facts that nobody else can change meanwhile.
-
-        `lost` was written just before its connection died. Under the lock it shows whether it was committed; if it was
-        not, it never will be, for the version that it was planned on is passed.
-        """
-        connection, facts = await self._begun(Wanted(asks))
-        try:
-            loaded = _loaded(facts)
-            chains = loaded.chains_to_lock(asks)
-            if chains:
-                cursor = await connection.execute(query("bridge_postgres.heads"), {"workspaces": rows.written(chains)})
-                for row in cast("Any", await cursor.fetchone())["bridge_heads"]:
-                    loaded.heads[workspace_chain(row["workspace_id"])] = Head(row["links"], row["head"])
-            if lost is not None and await _stands(lost, connection):
-                await connection.rollback()
-                return lost
-            planned = self._planned(batch, loaded)
-            await self._write("bridge_postgres.commit", planned, connection)
-        except BaseException:
-            with suppress(psycopg.Error):
-                await connection.rollback()
-            raise
-        return planned
-
-    def _planned(self, batch: list[_Waiting], known: Loaded) -> Batch:
-        planned = Batch(known)
-        for waiting in batch:
-            planned.add(waiting.ask, waiting.plan, self._store.now())
-        return planned
-
-    async def _begun(self, wanted: Wanted) -> tuple[Connection, Any]:
-        """Lock and load, over a new connection when the old one turns out to be dead: nothing is written yet."""
-        asked = {"wanted": rows.written(_wanted(wanted))}
-        fresh = self._connection is None or self._connection.closed
-        while True:
-            if self._connection is None or self._connection.closed:
-                self._connection = await self._store.connected()
-            connection = self._connection
-            try:
-                cursor = await connection.execute(query("bridge_postgres.begin"), asked)
-            except BaseException as error:
-                with suppress(psycopg.Error):
-                    await connection.rollback()
-                if fresh or not isinstance(error, psycopg.OperationalError) or not connection.closed:
-                    raise
-                fresh = True
-            else:
-                cursor.nextset()
-                return connection, cast("Any", await cursor.fetchone())["bridge_facts"]
-
-
-async def _stands(lost: Batch, connection: Connection) -> bool:
-    row = lost.proof()
-    if row is None:
-        raise unavailable(None)  # it may stand or not
-    asked = {"chain": row["chain"], "link": row["link"]}
-    found: Any = await (await connection.execute(query("bridge.audit_link"), asked)).fetchone()
-    return found is not None and found["sha256"] == row["sha256"]
-
-
-def _parts(batch: list[_Waiting], error: Exception) -> list[list[_Waiting]]:
-    if isinstance(error, _TRANSIENT):
-        by_thread: dict[str | None, list[_Waiting]] = {}
-        for waiting in batch:
-            by_thread.setdefault(waiting.ask.thread_id, []).append(waiting)
-        return list(by_thread.values())
-    if isinstance(error, psycopg.Error | OSError | _LostOnTheWay) and not isinstance(error, _OF_CONTENT):
-        return [batch]
-    return [[waiting] for waiting in batch]
-
-
-def _wanted(wanted: Wanted) -> dict[str, object]:
-    asked: dict[str, object] = {"threads": wanted.threads, "agents": list(wanted.agents)}
-    if wanted.keys or wanted.findings or wanted.replies or wanted.sessions:
-        asked["more"] = {
-            "keys": list(wanted.keys),
-            "findings": list(wanted.findings),
-            "replies": list(wanted.replies),
-            "sessions": list(wanted.sessions),
-        }
-    return asked
-
-
-def _loaded(facts: list[dict[str, Any]]) -> Loaded:
-    loaded, first = Loaded(), facts[0]
-    for row in first["threads"] or ():
-        loaded.threads[row["thread_id"]] = rows.thread(row)
-        loaded.heads[row["thread_id"]] = Head(row["links"], row["head"])
-        loaded.versions[row["thread_id"]] = row["version"]
-    for row in first["members"] or ():
-        loaded.members.setdefault(row["thread_id"], {})[row["agent_id"]] = rows.member(row)
-    for row in first["rates"] or ():
-        loaded.rates[row["workspace_id"], row["agent_id"]] = rows.rate(row)
-    for more in facts[1:]:
-        for row in more["keys"] or ():
-            loaded.keys[row["thread_id"], row["sender"], row["idempotency_key"]] = rows.remembered(row)
-        for row in more["findings"] or ():
-            loaded.findings[row["thread_id"], row["finding_id"]] = rows.finding(row)
-        loaded.replies.update(more["replies"] or ())
-        for row in more["sessions"] or ():
-            loaded.sessions[row["workspace_id"], row["agent_id"], row["session_id"]] = rows.session(row)
-    return loaded
-
-
-def _parameters(planned: Batch) -> dict[str, str | None]:
-    lists = planned.rows().lists()
-    first = {name: rows.written(lists.pop(name, [])) for name in ("threads", "posts", "audit", "rates")}
-    return {**first, "rest": rows.written(lists) if lists else None}
-
-
-def unavailable(error: Exception | None) -> Refused:
-    """Say so without what the error tells of hosts and statements; it stays with it as the cause, for the log."""
-    refused = Refused(Code.UNAVAILABLE, "the store can't be used now; try again", rule="store.unavailable", retry_after=1)
-    refused.__cause__ = error
-    return refused
