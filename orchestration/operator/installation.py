@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import re
+import select
 import shutil
 import stat
 import subprocess
@@ -332,8 +333,8 @@ class Undoing:
     def _version_step(self, name: str, *, patience: float = 0.0) -> Step:
         folder = self.place.version(name)
         deadline = time.monotonic() + patience  # a tick that has just begun ends within it
-        while (pids := _running_from(folder)) and time.monotonic() < deadline:
-            time.sleep(0.1)
+        while (pids := _running_from(folder)) and (left := deadline - time.monotonic()) > 0:
+            _await_end(pids[0], left)
         if pids:
             return Step("version", folder, "leave", f"process {pids[0]} runs from it; the next install.sh removes it")
         return Step("version", folder, "remove")
@@ -434,6 +435,15 @@ def _running_from(folder: str) -> list[int]:
             if needle in file.read() and pid not in own:
                 found.append(pid)
     return found
+
+
+def _await_end(pid: int, seconds: float) -> None:
+    with suppress(ProcessLookupError):
+        process = os.pidfd_open(pid)
+        try:
+            select.select([process], [], [], seconds)
+        finally:
+            os.close(process)
 
 
 def _close_metrics_folder() -> None:

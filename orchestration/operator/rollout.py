@@ -237,16 +237,11 @@ def _locked(state_dir: str, act: Callable[[], Any]) -> Any:
         LockHeld: one of them goes on.
     """
     deadline = time.monotonic() + _A_TICK
-    while True:
-        try:
-            with ExitStack() as stack:
-                for name in _LOCKS:
-                    stack.enter_context(FileLock(os.path.join(state_dir, "locks", name)).held("klorosctl rollback-rollout"))
-                return act()
-        except LockHeld:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
+    with ExitStack() as stack:
+        for name in _LOCKS:
+            lock, left = FileLock(os.path.join(state_dir, "locks", name)), max(0.0, deadline - time.monotonic())
+            stack.enter_context(lock.held("klorosctl rollback-rollout", patience=left))
+        return act()
 
 
 def _as_owner(state_dir: str, act: Callable[[], Any]) -> Any:

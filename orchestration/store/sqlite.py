@@ -112,7 +112,7 @@ class SqliteDatabase:
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or attempt == _WAL_ATTEMPTS - 1:
                     raise
-                time.sleep(BUSY_SECONDS / _WAL_ATTEMPTS)
+                time.sleep(BUSY_SECONDS / _WAL_ATTEMPTS)  # nothing tells when the other has done it
             else:
                 return
 

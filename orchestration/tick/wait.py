@@ -19,7 +19,7 @@ from orchestration.tick.reap import orphaned, reap
 from orchestration.tick.settle import settle
 from orchestration.tick.tick import launch
 
-_EVERY = 0.2  # seconds between two looks at the store
+_EVERY = 0.2  # seconds between two looks at the store: SQLite tells nobody that another process has written
 _AGAIN = 5.0  # seconds after which a runner is started again for a cycle that none has claimed
 _CODES = {
     (JobName.PHASE, CycleState.TIMED_OUT): Exit.PHASE_TIMED_OUT,

@@ -77,7 +77,7 @@ class Writer:
             self._loop.call_soon_threadsafe(
                 self._settle, [(w.future, outcome) for w, outcome in zip(batch, done, strict=True)], news
             )
-            if self._waiting:
+            if self._waiting:  # SQLite's locks know no queue: whoever polls them gets a turn only while they are free
                 time.sleep(_PAUSE_SHARE * min(time.monotonic() - began, 0.1))
         if self._connection is not None:
             self._connection.close()

@@ -111,7 +111,7 @@ def others(url: str, *, within: float = 3.0) -> int:
             found = int(row["others"]) if row else 0
             if not found or time.monotonic() > until:
                 return found
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_LOOK_SECONDS)  # PostgreSQL tells nobody that a session has ended
 
 
 def named(url: str) -> str:
