@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 from collections.abc import Iterator
 
@@ -11,34 +10,22 @@ import pytest
 from tests.system.guest import Guest, until
 from tests.system.installation import Installed, running, with_extra
 from tests.system.operator import Operator
-from tests.system.test_metrics import free_port
+from tests.system.served import Served
 
 SERVICE = "kloros-bridge.service"
 
 
-class Bridge:
-    """The bridge of one guest, on a port of its own: guests share the host's network."""
+class Bridge(Served):
+    """The bridge of one guest."""
 
     def __init__(self, guest: Guest) -> None:
-        self.guest = guest
-        self.port = free_port()
+        super().__init__(guest, SERVICE)
         guest.write(f"/etc/systemd/system/{SERVICE}.d/port.conf", f"[Service]\nEnvironment=KLR_BRIDGE_PORT={self.port}\n")
         guest.sh(f"systemctl daemon-reload && systemctl enable --quiet --now {SERVICE}")
 
-    def ask(self, method: str, path: str, document: object = None, token: str = "") -> tuple[int, str]:
-        """Ask; returns status and body."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        headers = {"authorization": f"Bearer {token}"} if token else {}
-        try:
-            connection.request(method, path, None if document is None else json.dumps(document), headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
-        finally:
-            connection.close()
-
-    def pid(self) -> int:
-        """The main process, 0 when there is none."""
-        return int(self.guest.sh(f"systemctl show {SERVICE} --property=MainPID --value").out)
+    def call(self, path: str, document: object, token: str) -> tuple[int, str]:
+        """Post a document with a token; returns status and body."""
+        return self.ask("POST", path, json.dumps(document), {"authorization": f"Bearer {token}"})
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +44,10 @@ def test_agents_talk_through_the_confined_unit(guest: Guest, operator: Operator)
     bridge = Bridge(guest)
     assert operator.state_of(SERVICE) == "active", "it is active as soon as it is ready"
     token = guest.sh("klorosctl token issue --agent executioner --ttl 1h 2>/dev/null").out.strip()
-    status, made = bridge.ask("POST", "/v1/mcp/create_thread", {"workspace_id": "kloros", "title": "t"}, token)
+    status, made = bridge.call("/v1/mcp/create_thread", {"workspace_id": "kloros", "title": "t"}, token)
     assert status == 200, made
     posted = {"thread_id": json.loads(made)["thread_id"], "body": "done"}
-    assert bridge.ask("POST", "/v1/mcp/post_message", posted, token)[0] == 200
+    assert bridge.call("/v1/mcp/post_message", posted, token)[0] == 200
     assert bridge.ask("GET", "/ready") == (200, '{"ready":true,"reasons":{}}')
     assert bridge.ask("GET", "/")[0] == 200, "Pulse is beside it"
     assert guest.sh("stat -c '%a %U' /var/lib/kloros/keys/tokens.json").out.strip() == "600 kloros"
@@ -71,7 +58,7 @@ def test_agents_talk_through_the_confined_unit(guest: Guest, operator: Operator)
 
     token_id = json.loads(guest.sh("klorosctl token list --json").out)[0]["token_id"]
     guest.sh(f"klorosctl token revoke {token_id}")
-    until(lambda: bridge.ask("POST", "/v1/mcp/list_threads", {}, token)[0] == 401, what="the running bridge knows")
+    until(lambda: bridge.call("/v1/mcp/list_threads", {}, token)[0] == 401, what="the running bridge knows")
 
     first = bridge.pid()
     guest.sh(f"systemctl kill --signal=KILL {SERVICE}")

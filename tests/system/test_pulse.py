@@ -13,17 +13,16 @@ import pytest
 from tests.system.guest import Guest, until
 from tests.system.installation import Installed, running, with_extra
 from tests.system.operator import STATE, TICK, Operator
-from tests.system.test_metrics import free_port
+from tests.system.served import Served
 
 SOCKET, SERVICE = "kloros-pulse.socket", "kloros-pulse.service"
 
 
-class Pulse:
-    """The served page of one guest, on a port of its own: guests share the host's network."""
+class Pulse(Served):
+    """The served page of one guest."""
 
     def __init__(self, guest: Guest, *, idle_exit: str) -> None:
-        self.guest = guest
-        self.port = free_port()
+        super().__init__(guest, SERVICE)
         drop_in = f"[Socket]\nListenStream=\nListenStream=127.0.0.1:{self.port}\n"
         guest.write(f"/etc/systemd/system/{SOCKET}.d/port.conf", drop_in)
         guest.write(
@@ -33,17 +32,7 @@ class Pulse:
 
     def get(self, path: str, **headers: str) -> tuple[int, str]:
         """Ask; returns status and body."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            connection.request("GET", path, headers=headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
-        finally:
-            connection.close()
-
-    def pid(self) -> int:
-        """The main process, 0 when none is resident."""
-        return int(self.guest.sh(f"systemctl show {SERVICE} --property=MainPID --value").out)
+        return self.ask("GET", path, headers=headers)
 
 
 @pytest.fixture(scope="module")
