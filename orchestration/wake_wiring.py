@@ -18,7 +18,10 @@ from orchestration.bridge.refusal import Code, Refused
 from orchestration.bridge.wake import reach
 from orchestration.bridge.wake.claims import boottime
 from orchestration.bridge.wake.host_turns import HostTurns
+from orchestration.bridge.wake.places import Places
 from orchestration.bridge.wake.prompt import text
+from orchestration.bridge.wake.runtimes import OfAgent
+from orchestration.bridge.wake.runtimes.tmux import Tmux
 from orchestration.bridge.wake.state import Case, Wake, Way
 from orchestration.bridge.wake.supervisor import Supervisor
 from orchestration.bridge.wake.telling import Reporter, Teller
@@ -30,8 +33,10 @@ from orchestration.store.sqlite import SqliteDatabase
 
 if TYPE_CHECKING:
     from orchestration.bridge.port import Store
+    from orchestration.bridge.state import Session
     from orchestration.bridge.store.postgres_wakes import PostgresWakes
     from orchestration.bridge.store.sqlite_wakes import SqliteWakes
+    from orchestration.bridge.wake.port import Runtime
     from orchestration.settings import Settings
 
 _NO_PACKAGE = "install the extra bridge: sudo ./install.sh --with bridge, or pip install 'kloros-orchestration[bridge]'"
@@ -101,6 +106,28 @@ class Prompts:
         return told.summary
 
 
+class HostReach:
+    """The agents of `[agents.…]`, and the terminals of this host."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Take the settings."""
+        self._terminals = Tmux(Places(settings.state_dir))
+        self._profiles = {
+            (agent.workspace or settings.bridge.workspace, name): reach.Profile(
+                OfAgent(agent, self._terminals), configured.means(agent)
+            )
+            for name, agent in settings.agents.items()
+        }
+
+    def profile(self, workspace_id: str, agent_id: str) -> reach.Profile | None:
+        """Return an agent's profile. See `reach.Reach`."""
+        return self._profiles.get((workspace_id, agent_id))
+
+    async def terminal(self, session: Session) -> Runtime | None:
+        """Return what has its terminal. See `reach.Reach`."""
+        return self._terminals if self._terminals.is_here(session) else None
+
+
 class Waking:
     """A supervisor with everything under it."""
 
@@ -143,7 +170,7 @@ class Waking:
         limits = configured.wake_limits(self._settings.wake)
         self._supervisor = Supervisor(
             self._store,
-            runtimes(self._settings, self._environ),
+            HostReach(self._settings),
             self._turns,
             Prompts(self._settings),
             limits=limits,
@@ -160,11 +187,6 @@ class Waking:
         await self.reporter.end()
         await self._turns.close()
         await self._store.close()
-
-
-def runtimes(settings: Settings, environ: Mapping[str, str]) -> reach.Reach:
-    """Return what this host can reach of its agents."""
-    raise NotImplementedError
 
 
 def _machine() -> str:
