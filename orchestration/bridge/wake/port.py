@@ -72,7 +72,7 @@ class WakeStore(Protocol):
         ...
 
     async def steer(self, trigger_id: str, status: Status, *, actor: str, reason: str, forced: bool = False) -> Wake | None:
-        """Cancel or retry a trigger for an operator, audited; None when there is none; as it is already: no change."""
+        """Cancel or retry a trigger for an operator, audited; None when there is none. Where it stands: no change."""
         ...
 
     async def hold_session(self, session_id: str, *, holder: str, lease: timedelta) -> int | None:
@@ -96,7 +96,10 @@ class WakeStore(Protocol):
     async def wake(self, trigger_id: str) -> Wake | None: ...
 
     async def wait_for_work(self, *, seconds: float) -> bool:
-        """Return True as soon as something may have changed, False when the time is up. A hint, never a promise."""
+        """Return True as soon as something may have changed, False when the time is up. A hint, never a promise.
+
+        Raises nothing when the database can't be had: then it waits.
+        """
         ...
 
 
