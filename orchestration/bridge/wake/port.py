@@ -58,7 +58,11 @@ class WakeStore(Protocol):
         ...
 
     async def end(self, claim: Claim, attempt: Attempt) -> bool:
-        """Record how an attempt ended; False when the claim is lost."""
+        """Record how an attempt ended; False when the claim is lost.
+
+        A turn that names its session leaves one that can be resumed: it becomes a session of the agent, unmanaged and
+        offline, unless it lives in a terminal or was heard of since.
+        """
         ...
 
     async def release(self, claim: Claim, *, due_at: datetime, deferred: bool = False, code: Code | None = None) -> bool:
