@@ -17,6 +17,7 @@ from orchestration.bridge.commanding.threads import ThreadCommands
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.bridge.wake import prompt, reach
 from orchestration.bridge.wake.claims import boottime
+from orchestration.bridge.wake.host_reach import HostReach
 from orchestration.bridge.wake.host_turns import HostTurns
 from orchestration.bridge.wake.state import Case, Wake, Way
 from orchestration.bridge.wake.supervisor import Supervisor
@@ -163,7 +164,7 @@ class Waking:
 
 def runtimes(settings: Settings, environ: Mapping[str, str]) -> reach.Reach:
     """Return what this host can reach of its agents."""
-    raise NotImplementedError
+    return HostReach(settings)
 
 
 def _machine() -> str:
