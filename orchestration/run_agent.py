@@ -24,7 +24,7 @@ from orchestration import wiring
 from orchestration.bridge.wake.places import Place, Places
 from orchestration.bridge.wake.resident import Resident
 from orchestration.cycles import orphan
-from orchestration.cycles.environment import without_cycle
+from orchestration.cycles.environment import of_agent
 from orchestration.errors import KlorosError, LockHeld
 from orchestration.host import clock, files, process_identity
 from orchestration.host.journal import Event, Priority, log
@@ -100,7 +100,7 @@ class _Keeper:
             self._hold(order.session_id, must=True)
             own = process_identity.current()
             env = {
-                **without_cycle(order.environ),
+                **of_agent(order.environ),
                 **{name: os.environ[name] for name in _GIVEN if name in os.environ},
                 **order.variables,
                 "KLR_AGENT": order.agent,
