@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeAlias
 
 from orchestration.bridge.chain import Head, workspace_chain
 from orchestration.bridge.refusal import Code, Refused
@@ -28,16 +28,20 @@ _MOST_TOGETHER = 512
 _PAUSE_SHARE = 0.1
 """Of a busy writer's time that it leaves to other processes."""
 _PAUSE = 0.003
+_QUICK = 0.001
+"""Where commits take less, that of a lone change is made in the loop: the way to the thread and back takes as long."""
 _WAITING, _NOT_WAITING = f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000:.0f}", "PRAGMA busy_timeout = 0"
 _OF_CONTENT = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
+_Done: TypeAlias = tuple[list[Outcome[Any]], dict[str, int]]
+"""What became of each of a batch, and where threads are now."""
 
 
 class Writer:
     """Writes, one transaction after the other; belongs to the event loop, and has a thread for what takes the disk's time.
 
     A batch that rests on what the last commit left is planned and written in the loop, in microseconds, and only its commit
-    is the thread's: statements of a thread beside a busy loop wait for Python's lock at every step. What must wait for
-    somebody else's lock, or look more up, is the thread's as a whole.
+    is the thread's, unless syncs are as quick: statements of a thread beside a busy loop wait for Python's lock at every
+    step. What must wait for somebody else's lock, or look more up, is the thread's as a whole.
     """
 
     def __init__(
@@ -55,6 +59,8 @@ class Writer:
         """How many shared the last commit."""
         self._owed = 0.0
         """Seconds of pause that other processes have still to get."""
+        self._usual = 1.0
+        """Seconds that the last batches took, the latest counting most."""
         self._connection: sqlite3.Connection | None = None
         self._commits = self._changes = 0
         self._version = -1
@@ -101,7 +107,10 @@ class Writer:
         batch, self._waiting = self._waiting[:_MOST_TOGETHER], self._waiting[_MOST_TOGETHER:]
         self._together, began = len(batch), time.monotonic()
         planned = self._written_at_once(batch)
-        self._todo.put(partial(self._finish, batch, planned, began))
+        if planned is not None and len(batch) == 1 and self._usual < _QUICK:
+            self._settle(batch, *self._finished(batch, planned), time.monotonic() - began)
+        else:
+            self._todo.put(partial(self._finish, batch, planned, began))
 
     def _written_at_once(self, batch: list[Waiting]) -> Batch | None:
         """Write all of it but for the commit; None when it takes more than what the last commit left, or a wait."""
@@ -121,24 +130,28 @@ class Writer:
         return None
 
     def _finish(self, batch: list[Waiting], planned: Batch | None, began: float) -> None:
-        """Commit what is written, or do all of it: in the thread."""
+        done, news = self._finished(batch, planned)
+        self._loop.call_soon_threadsafe(self._settle, batch, done, news, time.monotonic() - began)
+
+    def _finished(self, batch: list[Waiting], planned: Batch | None) -> _Done:
+        """Commit what is written, or do all of it."""
         if planned is None or self._connection is None:
-            done, news = self._carried_out(batch)
+            done = self._carried_out(batch)
             if self._connection is not None:
                 self._connection.execute(_NOT_WAITING)
-        else:
-            try:
-                self._commit(self._connection, batch, planned)
-                done, news = planned.outcomes, planned.news
-            except Exception as error:
-                done, news = [Outcome(None, unavailable(error))] * len(batch), {}
-        self._loop.call_soon_threadsafe(self._settle, batch, done, news, time.monotonic() - began)
+            return done
+        try:
+            self._commit(self._connection, batch, planned)
+        except Exception as error:
+            return [Outcome(None, unavailable(error))] * len(batch), {}
+        return planned.outcomes, planned.news
 
     def _settle(self, batch: list[Waiting], done: list[Outcome[Any]], news: dict[str, int], seconds: float) -> None:
         for waiting, outcome in zip(batch, done, strict=True):
             if not waiting.future.done():  # who asked may have gone
                 waiting.future.set_result(outcome)
         self._announce(news)
+        self._usual += (seconds - self._usual) / 16
         if self._waiting:
             self._owed += _PAUSE_SHARE * min(seconds, 0.1)
             self._next()
@@ -146,7 +159,7 @@ class Writer:
             self._owed = 0.0
             self._idle.set()
 
-    def _carried_out(self, batch: list[Waiting]) -> tuple[list[Outcome[Any]], dict[str, int]]:
+    def _carried_out(self, batch: list[Waiting]) -> _Done:
         try:
             planned = self._committed(batch)
         except Exception as error:
