@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -34,7 +34,8 @@ from orchestration.bridge.store.batch import Outcome, settle
 from orchestration.bridge.store.lookups import Clock, Lookups, Waiting, outdated, unavailable, utc_now
 from orchestration.bridge.store.news import News
 from orchestration.bridge.store.postgres_lane import TRANSIENT, Lane
-from orchestration.bridge.store.postgres_reads import SharedReads
+from orchestration.bridge.store.postgres_line import Line
+from orchestration.bridge.store.postgres_reads import Asked, SharedReads
 from orchestration.bridge.store.recent import RecentRates
 from orchestration.bridge.store.verification import verified
 from orchestration.bridge.wire import AuditEntry, Message
@@ -44,7 +45,7 @@ from orchestration.store.postgres import PATIENCE, SCHEMA_VERSION, Connection, c
 
 _LANES = 4
 _READERS = 8
-_READ_LANES = 2
+_READ_LINES = 2
 _CHECKOUT_SECONDS = 2.0
 _PROBE_SECONDS = 0.2
 _LOOK_SECONDS = (1.0, 5.0)
@@ -67,9 +68,12 @@ class PostgresStore(Lookups):
         self._to_tell = asyncio.Event()
         self._listening = False
         self._pool = self._new_pool()
+        self._pools = [self._pool]
+        self._left: list[asyncio.Future[Connection]] = []
         self._probing: asyncio.Task[None] | None = None
         self._lanes = [Lane(self) for _ in range(_LANES)]
-        self._reading = SharedReads(partial(self._rows, "bridge_postgres.read_text"))
+        lines = [Line(self.connected) for _ in range(_READ_LINES)]
+        self._reading = SharedReads(lines, partial(self._rows, "bridge_postgres.read_text"))
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -83,7 +87,6 @@ class PostgresStore(Lookups):
         store = cls(url, clock)
         await store._pool.open()
         work: list[Callable[[], Awaitable[None]]] = [store._watch, store._listen, store._tell]
-        work += [store._reading.work] * _READ_LANES
         store._tasks = [asyncio.ensure_future(todo()) for todo in work]
         return store
 
@@ -119,14 +122,8 @@ class PostgresStore(Lookups):
         self, thread_id: str, *, reader: str, since_seq: int, limit: int, sees_all: bool = True
     ) -> ReadingText:
         """Let the server write the JSON; reads that wait together share a query."""
-        found = await self._reading.read((thread_id, reader, since_seq, limit, sees_all))
-        thread, place = found["place"] or (None, None)
-        return ReadingText(
-            thread=None if thread is None else rows.thread(thread),
-            member=None if place is None else rows.member(place),
-            messages=found["messages"] or "[]",
-            next_seq=found["last"] or since_seq,
-        )
+        self._refuse_while_down()
+        return await self._reading.read(Asked(thread_id, reader, since_seq, limit, sees_all))
 
     async def search(
         self, query: str, *, workspace_id: str, thread_id: str | None = None, participant: str | None = None, limit: int = 50
@@ -212,10 +209,15 @@ class PostgresStore(Lookups):
         """Commit what waits, and close every connection."""
         for lane in self._lanes:
             await lane.finish()
+        await self._reading.close()
         await tasks.end([*self._tasks, *([self._probing] if self._probing else [])])
         for lane in self._lanes:
             await lane.let_go()
-        await self._pool.close()
+        for opening in self._left:
+            with suppress(psycopg.Error, OSError):
+                await (await opening).close()
+        for pool in self._pools:
+            await pool.close()
 
     def committed(self, news: dict[str, int]) -> None:
         """Let those who wait know: here now, in other processes soon."""
@@ -234,8 +236,22 @@ class PostgresStore(Lookups):
         return self._clock()
 
     async def connected(self) -> Connection:
-        """Open a connection for one lane."""
-        return await connected(self._url)
+        """Open a connection. Who is told to end meanwhile leaves it to `close`: half open it would stay as it is."""
+        opening = asyncio.ensure_future(connected(self._url))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            self._left.append(opening)
+            raise
+
+    @asynccontextmanager
+    async def _own_connection(self) -> AsyncIterator[Connection]:
+        """Have a connection; psycopg's own way rolls back first, and closes nothing when it is cancelled in that."""
+        connection = await self.connected()
+        try:
+            yield connection
+        finally:
+            await connection.close()
 
     def _new_pool(self) -> AsyncConnectionPool[Any]:
         return AsyncConnectionPool(
@@ -263,14 +279,16 @@ class PostgresStore(Lookups):
         """Try to reach the server until it answers; then read over new connections."""
         while True:
             with suppress(psycopg.Error, OSError):
-                async with await self.connected() as connection:
+                async with self._own_connection() as connection:
                     await connection.execute(query("bridge.thread"), {"thread_id": ""})
                 break
             await asyncio.sleep(_PROBE_SECONDS)
         stale, self._pool = self._pool, self._new_pool()
+        self._pools.append(self._pool)
         await self._pool.open()
         self._probing = None
         await stale.close()
+        self._pools.remove(stale)
 
     async def _rows(self, name: str, **parameters: Any) -> list[Any]:
         async def look(connection: Connection) -> list[Any]:
@@ -313,7 +331,7 @@ class PostgresStore(Lookups):
         """Hear what other processes tell. A pooler keeps no session that listens: behind one, only `_watch` remains."""
         while True:
             with suppress(psycopg.Error, OSError, Refused):
-                async with await self.connected() as connection:
+                async with self._own_connection() as connection:
                     cursor = await connection.execute(query("bridge_postgres.session"))
                     if cast("Any", await cursor.fetchone())["pid"] != connection.info.backend_pid:
                         return
