@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -69,7 +69,7 @@ class PostgresStore(Lookups):
         self._listening = False
         self._pool = self._new_pool()
         self._pools = [self._pool]
-        self._left: list[asyncio.Future[Connection]] = []
+        self._left: list[asyncio.Future[Any]] = []
         self._probing: asyncio.Task[None] | None = None
         self._lanes = [Lane(self) for _ in range(_LANES)]
         lines = [Line(self.connected) for _ in range(_READ_LINES)]
@@ -213,9 +213,10 @@ class PostgresStore(Lookups):
         await tasks.end([*self._tasks, *([self._probing] if self._probing else [])])
         for lane in self._lanes:
             await lane.let_go()
-        for opening in self._left:
-            with suppress(psycopg.Error, OSError):
-                await (await opening).close()
+        for doing in self._left:
+            with suppress(psycopg.Error, OSError, Refused):
+                if isinstance(left := await doing, psycopg.AsyncConnection):
+                    await left.close()
         for pool in self._pools:
             await pool.close()
 
@@ -236,22 +237,21 @@ class PostgresStore(Lookups):
         return self._clock()
 
     async def connected(self) -> Connection:
-        """Open a connection. Who is told to end meanwhile leaves it to `close`: half open it would stay as it is."""
-        opening = asyncio.ensure_future(connected(self._url))
-        try:
-            return await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            self._left.append(opening)
-            raise
+        """Open a connection, to be closed by who asked."""
+        return await self._unbroken(connected(self._url))
 
-    @asynccontextmanager
-    async def _own_connection(self) -> AsyncIterator[Connection]:
-        """Have a connection; psycopg's own way rolls back first, and closes nothing when it is cancelled in that."""
-        connection = await self.connected()
+    async def _unbroken(self, work: Coroutine[Any, Any, _Seen]) -> _Seen:
+        """Wait for it; who is told to end meanwhile leaves it to `close`.
+
+        psycopg leaves a connection half open when it is cancelled in making it, and opens another to cancel a statement. A
+        connection that it returns is closed in the end.
+        """
+        doing = asyncio.ensure_future(work)
         try:
-            yield connection
-        finally:
-            await connection.close()
+            return await asyncio.shield(doing)
+        except asyncio.CancelledError:
+            self._left.append(doing)
+            raise
 
     def _new_pool(self) -> AsyncConnectionPool[Any]:
         return AsyncConnectionPool(
@@ -279,8 +279,7 @@ class PostgresStore(Lookups):
         """Try to reach the server until it answers; then read over new connections."""
         while True:
             with suppress(psycopg.Error, OSError):
-                async with self._own_connection() as connection:
-                    await connection.execute(query("bridge.thread"), {"thread_id": ""})
+                await self._unbroken(self._reached())
                 break
             await asyncio.sleep(_PROBE_SECONDS)
         stale, self._pool = self._pool, self._new_pool()
@@ -289,6 +288,13 @@ class PostgresStore(Lookups):
         self._probing = None
         await stale.close()
         self._pools.remove(stale)
+
+    async def _reached(self) -> None:
+        connection = await connected(self._url)
+        try:
+            await connection.execute(query("bridge.thread"), {"thread_id": ""})
+        finally:
+            await connection.close()
 
     async def _rows(self, name: str, **parameters: Any) -> list[Any]:
         async def look(connection: Connection) -> list[Any]:
@@ -321,7 +327,7 @@ class PostgresStore(Lookups):
             await self._news.somebody_waits()
             await asyncio.sleep(_LOOK_SECONDS[self._listening])
             with suppress(Refused):
-                await self._look_for_news()
+                await self._unbroken(self._look_for_news())
 
     async def _look_for_news(self) -> None:
         found = await self._rows("bridge_postgres.last_seqs", ids=rows.written(self._news.watched()))
@@ -331,18 +337,32 @@ class PostgresStore(Lookups):
         """Hear what other processes tell. A pooler keeps no session that listens: behind one, only `_watch` remains."""
         while True:
             with suppress(psycopg.Error, OSError, Refused):
-                async with self._own_connection() as connection:
-                    cursor = await connection.execute(query("bridge_postgres.session"))
-                    if cast("Any", await cursor.fetchone())["pid"] != connection.info.backend_pid:
-                        return
-                    await connection.execute(query("bridge_postgres.listen"))
+                connection = await self._unbroken(self._listening_connection())
+                if connection is None:
+                    return
+                try:
                     self._listening = True
-                    await self._look_for_news()
+                    await self._unbroken(self._look_for_news())
                     async for told in connection.notifies():
                         if told.channel == _CHANNEL:
                             self._news.announce(json.loads(told.payload))
+                finally:
+                    await connection.close()
             self._listening = False
             await asyncio.sleep(_LOOK_SECONDS[0])
+
+    async def _listening_connection(self) -> Connection | None:
+        connection = await connected(self._url)
+        try:
+            cursor = await connection.execute(query("bridge_postgres.session"))
+            if cast("Any", await cursor.fetchone())["pid"] == connection.info.backend_pid:
+                await connection.execute(query("bridge_postgres.listen"))
+                return connection
+        except BaseException:
+            await connection.close()
+            raise
+        await connection.close()
+        return None
 
     async def _tell(self) -> None:
         while True:
@@ -352,5 +372,5 @@ class PostgresStore(Lookups):
             for start in range(0, len(untold), _TOLD_TOGETHER):
                 with suppress(Refused):
                     news = rows.written(dict(untold[start : start + _TOLD_TOGETHER]))
-                    await self._rows("bridge_postgres.notify", news=news)
+                    await self._unbroken(self._rows("bridge_postgres.notify", news=news))
             await asyncio.sleep(_NOTIFY_SECONDS)
