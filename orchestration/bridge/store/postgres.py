@@ -17,6 +17,7 @@ from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+from pydantic_core import to_json
 
 from orchestration.bridge.census import Tally
 from orchestration.bridge.chain import workspace_chain
@@ -66,6 +67,7 @@ class PostgresStore(Lookups):
         self.rates = RecentRates()
         self._untold: dict[str, int] = {}
         self._to_tell = asyncio.Event()
+        self._telling = Line(self.connected)
         self._listening = False
         self._pool = self._new_pool()
         self._pools = [self._pool]
@@ -217,6 +219,7 @@ class PostgresStore(Lookups):
             with suppress(psycopg.Error, OSError, Refused):
                 if isinstance(left := await doing, psycopg.AsyncConnection):
                     await left.close()
+        await self._telling.close()
         for pool in self._pools:
             await pool.close()
 
@@ -370,7 +373,10 @@ class PostgresStore(Lookups):
             self._to_tell.clear()
             untold, self._untold = list(self._untold.items()), {}
             for start in range(0, len(untold), _TOLD_TOGETHER):
-                with suppress(Refused):
-                    news = rows.written(dict(untold[start : start + _TOLD_TOGETHER]))
-                    await self._unbroken(self._rows("bridge_postgres.notify", news=news))
+                with suppress(psycopg.Error, OSError):
+                    await self._unbroken(self._told(dict(untold[start : start + _TOLD_TOGETHER])))
             await asyncio.sleep(_NOTIFY_SECONDS)
+
+    async def _told(self, news: dict[str, int]) -> None:
+        await self._telling.open()
+        await self._telling.asked(self._telling.statement("bridge_postgres.notify", news=to_json(news)))
