@@ -13,32 +13,42 @@ if TYPE_CHECKING:
 JSON: Final = b"application/json"
 _HEADERS: Final = tuple((name.encode(), value.encode()) for name, value in requests.HEADERS.items())
 _NAMES: Final = frozenset(name for name, _ in _HEADERS)
+_HEAD: Final = b"".join(
+    [
+        b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\n" % JSON,
+        *(b"%b: %b\r\n" % (name, value) for name, value in _HEADERS),
+        b"content-length: %d\r\nx-request-id: %b\r\n\r\n",
+    ]
+)
+"""Of an answer in JSON to what went well, as HTTP/1.1 has it."""
 
 
 class Exchange:
     """One request and what has been answered so far."""
 
+    operation = "none"
+    """A method of the table, or another name of ours: it becomes a label."""
+    status = 0
+    answered = 0
+    """Bytes."""
+    code = ""
+    rule = ""
+    caller: Caller | None = None
+    thread_id: str | None = None
+    waits = False
+    """The answer waits for something to happen, so that its time says nothing of ours."""
+    streams = False
+
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
-        self._receive = receive
-        self.request_id = requests.request_id(scope)
-        self.operation = "none"
-        """A method of the table, or another name of ours: it becomes a label."""
-        self.status = 0
-        self.answered = 0
-        """Bytes."""
-        self.code = ""
-        self.rule = ""
-        self.caller: Caller | None = None
-        self.thread_id: str | None = None
-        self.waits = False
-        """The answer waits for something to happen, so that its time says nothing of ours."""
-        self.streams = False
+        self.headers = requests.headers(scope)
+        self.request_id = requests.request_id(self.headers.get(b"x-request-id", b""))
+        self.receive = receive
         self._send = send
 
     async def left(self) -> None:
         """Return when who asked has gone; to be waited for once the body is read."""
-        while (await self._receive())["type"] != "http.disconnect":
+        while (await self.receive())["type"] != "http.disconnect":
             pass
 
     async def send(self, message: Message) -> None:
@@ -51,6 +61,15 @@ class Exchange:
         else:
             self.answered += len(message.get("body", b""))
         await self._send(message)
+
+    async def done(self, body: bytes) -> None:
+        """Answer with JSON what went well: at once, where the server can."""
+        server: requests.Whole | None = self.scope.get(requests.WHOLE)
+        if server is not None and server.answer(_HEAD % (len(body), self.request_id.encode()), body):
+            self.status = 200
+            self.answered = len(body)
+        else:
+            await self.answer(200, body)
 
     async def answer(self, status: int, body: bytes, *headers: tuple[bytes, bytes], media_type: bytes = JSON) -> None:
         """Answer at once and whole."""
