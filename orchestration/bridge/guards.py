@@ -53,7 +53,7 @@ def turned(progress: Progress, sender: str, event: Event | None) -> Progress:
     """Count one turn of an agent: an event, or None for a chat."""
     known = event is None or event.type in progress.event_types or len(progress.event_types) >= MAX_TYPES
     if event is None or known:
-        return replace(progress, turns=progress.turns + 1, last_sender=sender)
+        return progress._replace(turns=progress.turns + 1, last_sender=sender)
     return Progress(turns=0, last_sender=sender, event_types=progress.event_types | {event.type})
 
 

@@ -109,7 +109,7 @@ class ThreadCommands(Desk):
     async def latest(self, caller: Caller, thread_id: str, most: int, *, until: int | None = None) -> list[wire.Message]:
         """Read the latest messages of a thread, up to a number if one is given; for klorosctl."""
         row = await self.readable(caller, "read_messages", thread_id)
-        found = await self._latest(caller, row if until is None else replace(row, last_seq=until), most)
+        found = await self._latest(caller, row if until is None else row._replace(last_seq=until), most)
         sees_all = caller.role in SEES_ALL
         return [one for one in found if reaches(caller.agent_id, sender=one.sender, to=one.to, sees_all=sees_all)]
 
