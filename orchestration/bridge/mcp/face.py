@@ -11,7 +11,7 @@ https://modelcontextprotocol.io/specification/2025-11-25/basic/transports
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import anyio
@@ -181,7 +181,7 @@ class _Door:
         here = self._here
         here.operation = f"mcp.{tool.name}"
         if here.caller is not None and not here.caller.traceparent and (trace := traceparent(meta.get("traceparent"))):
-            here.caller = replace(here.caller, traceparent=trace)
+            here.caller = here.caller._replace(traceparent=trace)
         self._data = await self._carry_out(here, tool.name, raw)
         return result(self._data, with_data=False)
 
