@@ -64,9 +64,12 @@ class _Whole:
         cycle = self._cycle
         if cycle.response_started or cycle.disconnected or cycle.flow.write_paused or not cycle.keep_alive:
             return False
+        if cycle.scope["method"] == "HEAD":
+            return False
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False
-        cycle.transport.write(head + body)
+        lines = b"".join([b"%b: %b\r\n" % header for header in cycle.default_headers])  # the date
+        cycle.transport.write(b"HTTP/1.1 200 OK\r\n%b%b\r\n%b" % (lines, head, body))
         cycle.message_event.set()
         cycle.on_response()
         return True

@@ -143,6 +143,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                interface="asgi3",
                 loop="auto" if fast_loop else "asyncio",
                 http=protocol,
                 ws="none",

@@ -37,7 +37,7 @@ class Whole(Protocol):
         """Return the body if all of it is here already; it then does not come by `receive` any more."""
 
     def answer(self, head: bytes, body: bytes) -> bool:
-        """Send an answer, with its head as it goes over the line; False, and nothing is sent, when that is not possible."""
+        """Send an answer of 200, `head` as its lines go over the wire; False, and nothing is sent, when that can't be."""
 
 
 def headers(scope: Scope) -> Mapping[bytes, bytes]:

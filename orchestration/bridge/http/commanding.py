@@ -69,7 +69,7 @@ class Commanding:
         except Refused as refused:
             await self._note(caller, command, refused)
             raise
-        await here.done(await self._carried_out(here, command, raw, caller))
+        await here.answer(200, await self._carried_out(here, command, raw, caller))
 
     async def carry_out(self, here: Exchange, name: str, raw: bytes) -> bytes:
         """Have a method carried out, from JSON to JSON, for whoever the exchange is with; for other faces than this."""

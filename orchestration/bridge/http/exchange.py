@@ -15,12 +15,12 @@ _HEADERS: Final = tuple((name.encode(), value.encode()) for name, value in reque
 _NAMES: Final = frozenset(name for name, _ in _HEADERS)
 _HEAD: Final = b"".join(
     [
-        b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\n" % JSON,
+        b"content-type: %b\r\n" % JSON,
         *(b"%b: %b\r\n" % (name, value) for name, value in _HEADERS),
-        b"content-length: %d\r\nx-request-id: %b\r\n\r\n",
+        b"content-length: %d\r\nx-request-id: %b\r\n",
     ]
 )
-"""Of an answer in JSON to what went well, as HTTP/1.1 has it."""
+"""Of an answer in JSON that says nothing else of itself, as it goes over the wire."""
 
 
 class Exchange:
@@ -62,21 +62,22 @@ class Exchange:
             self.answered += len(message.get("body", b""))
         await self._send(message)
 
-    async def done(self, body: bytes) -> None:
-        """Answer with JSON what went well: at once, where the server can."""
-        server: requests.Whole | None = self.scope.get(requests.WHOLE)
-        if server is not None and server.answer(_HEAD % (len(body), self.request_id.encode()), body):
-            self.status = 200
-            self.answered = len(body)
-        else:
-            await self.answer(200, body)
-
     async def answer(self, status: int, body: bytes, *headers: tuple[bytes, bytes], media_type: bytes = JSON) -> None:
         """Answer at once and whole."""
+        if status == 200 and not headers and media_type is JSON and self._answered_at_once(body):
+            return
         length = (b"content-length", b"%d" % len(body))
         first = [(b"content-type", media_type), length, *headers]
         await self.send({"type": "http.response.start", "status": status, "headers": first})
         await self.send({"type": "http.response.body", "body": body})
+
+    def _answered_at_once(self, body: bytes) -> bool:
+        """Have the server send what most answers are: JSON, and nothing that others do not say as well."""
+        server: requests.Whole | None = self.scope.get(requests.WHOLE)
+        if server is None or not server.answer(_HEAD % (len(body), self.request_id.encode()), body):
+            return False
+        self.status, self.answered = 200, len(body)
+        return True
 
 
 def _missing(given: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -242,10 +242,10 @@ class Beside:
     def __init__(self, bridge: ASGIApp, other: ASGIApp) -> None:
         self._bridge, self._other = bridge, other
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer one request."""
-        here = scope["type"] == "http" and str(scope["path"]).startswith(PREFIXES)
-        await (self._bridge if here else self._other)(scope, receive, send)
+        here = scope["type"] == "http" and scope["path"].startswith(PREFIXES)
+        return (self._bridge if here else self._other)(scope, receive, send)
 
 
 def _tell_defect(exchange: Exchange) -> None:
