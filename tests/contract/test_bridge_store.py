@@ -57,7 +57,7 @@ async def facts_of(store: Store, ask: Ask) -> Facts:
 def refusing(thread_id: str) -> Plan[None]:
     refused = Refused(Code.FORBIDDEN, "no", rule="test")
     return lambda facts: Change(
-        refusal=refused, audit=(replace(note(facts.now, "nothing", thread_id), outcome="FORBIDDEN"),)
+        refusal=refused, audit=(note(facts.now, "nothing", thread_id)._replace(outcome="FORBIDDEN"),)
     )
 
 
@@ -167,7 +167,7 @@ async def test_a_plan_that_raises_leaves_nothing_and_its_neighbours_alone(store:
     def skipping(facts: Facts) -> Change[MessagePosted]:
         change = posting("skips a number")(facts)
         late = change.posts[0].message.model_copy(update={"seq": facts.next_seq + 1})
-        return replace(change, posts=(replace(change.posts[0], message=late),))
+        return change._replace(posts=(change.posts[0]._replace(message=late),))
 
     plans: list[Plan[Any]] = [posting("a"), broken, posting("b"), refusing(thread_id), skipping, posting("c")]
     results = await asyncio.gather(*(store.change(asked(thread_id), plan) for plan in plans), return_exceptions=True)

@@ -83,7 +83,6 @@ class PostgresStore(Lookups):
         store = cls(url, clock)
         await store._pool.open()
         work: list[Callable[[], Awaitable[None]]] = [store._watch, store._listen, store._tell]
-        work += [lane.work for lane in store._lanes]
         work += [store._reading.work] * _READ_LANES
         store._tasks = [asyncio.ensure_future(todo()) for todo in work]
         return store

@@ -16,6 +16,10 @@ SELECT bridge_write(:threads, :posts, :audit, :rates, :rest);
 -- Write what a batch has changed, and commit.
 SELECT bridge_write(:threads, :posts, :audit, :rates, :rest); COMMIT;
 
+-- name: bridge_postgres.rollback
+-- End a transaction, and nothing of it stays.
+ROLLBACK;
+
 -- name: bridge_postgres.search
 -- Give messages that have all the words, newest first.
 SELECT m.message_id, m.thread_id, m.seq, m.sender, m.kind, m.body, m.metadata, m.in_reply_to, m.addressee, m.created_at,
