@@ -83,13 +83,12 @@ class Face:
         self._jwks = jwks
         self._admits = admits
         self._commanding = Commanding(commands, methods, verifier, self.measures, refuse)
-        tools = McpFace(methods, verifier, carry_out=self._commanding.carry_out, refusal=self._refusal, names=names)
+        self._tools = McpFace(methods, verifier, carry_out=self._commanding.carry_out, refusal=self._refusal, names=names)
         self._streaming = Streaming(commands.read_messages, verifier, self.measures, heartbeat=heartbeat)
         self._described = openapi.description(methods)
         self._page = page.of(self._described)
         self._router = Router(
             [
-                Route("/mcp", tools),
                 Route("/v1/threads/{thread_id}/events", self._streaming),
                 self._document("/health", "health", self._health),
                 self._document("/ready", "ready", self._ready),
@@ -126,6 +125,8 @@ class Face:
                 raise Refused(Code.UNAVAILABLE, "too many connections are open", rule="http.connections", retry_after=5)
             if (command := self._commanding.at(scope["path"])) is not None:
                 await self._commanding.answer(exchange, command)
+            elif scope["path"] == "/mcp":
+                await self._tools.answer(exchange)
             else:
                 scope["kloros.exchange"] = exchange
                 scope["app"] = self  # without it, starlette writes its own words for 404 and 405
