@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from orchestration.bridge.caller import Role
@@ -82,10 +83,15 @@ class Rate(NamedTuple):
         return Rate(minute=current.minute, posts=current.posts + posts, before=current.before)
 
     def _at(self, now: datetime) -> Rate:
-        minute = int(now.timestamp() // 60)
+        minute = _minute(now)
         if minute <= self.minute:  # a clock set back counts on in the minute that it knew
             return self
         return Rate(minute=minute, before=self.posts if minute == self.minute + 1 else 0)
+
+
+@lru_cache(maxsize=64)
+def _minute(now: datetime) -> int:
+    return int(now.timestamp() // 60)
 
 
 class Progress(NamedTuple):

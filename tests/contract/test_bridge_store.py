@@ -190,6 +190,14 @@ async def test_what_no_database_can_keep_fails_alone(store: Store) -> None:
     assert not (await store.verify()).faults
 
 
+async def test_long_messages_that_wait_together_are_all_kept(store: Store) -> None:
+    """More at once than a socket takes."""
+    thread_id, body = await opened_thread(store), "long 'and' \\ quoted " * 3000
+    await asyncio.gather(*(post(store, thread_id, f"{number} {body}") for number in range(40)))
+    messages = (await store.read(thread_id, reader="", since_seq=0, limit=99)).messages
+    assert [message.body for message in messages] == [f"{number} {body}" for number in range(40)]
+
+
 async def test_another_workspace_s_thread_is_not_shown(store: Store) -> None:
     thread_id = await opened_thread(store, workspace_id="elsewhere")
     facts = await facts_of(store, asked(thread_id))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Generic, NamedTuple
 
 from orchestration.bridge.chain import Head, digest, workspace_chain
@@ -131,6 +132,8 @@ class Written:
         "audit", "chains", "created", "findings", "joined", "left", "posts", "rates", "removed", "revocations",
         "sessions", "threads", "triggers",
     )  # fmt: skip
+    _ORDER = tuple(sorted(__slots__, key="removed".__eq__))
+    _of = attrgetter(*_ORDER)
 
     def __init__(self) -> None:
         self.created: list[Row] = []
@@ -151,8 +154,7 @@ class Written:
 
     def lists(self) -> dict[str, list[Row]]:
         """Return what there is to write, by name; removals come last."""
-        names = sorted(self.__slots__, key=lambda name: name == "removed")
-        return {name: getattr(self, name) for name in names if getattr(self, name)}
+        return {name: lines for name, lines in zip(self._ORDER, self._of(self), strict=True) if lines}
 
 
 class Batch:

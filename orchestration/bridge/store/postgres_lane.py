@@ -191,9 +191,9 @@ class Lane:
             await self._line.roll_back()
 
     def _planned(self, batch: list[Waiting], known: Loaded) -> Batch:
-        planned = Batch(known)
+        planned, now = Batch(known), self._store.now()
         for waiting in batch:
-            planned.add(waiting.ask, waiting.plan, self._store.now())
+            planned.add(waiting.ask, waiting.plan, now)
         return planned
 
     async def _begun(self, wanted: Wanted) -> list[dict[str, Any]]:

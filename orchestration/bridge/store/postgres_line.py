@@ -62,7 +62,13 @@ class Line:
             await connection.close()
 
     def statement(self, name: str, **values: bytes | None) -> bytes:
-        """Return a named query with its values in it."""
+        """Return a named query with its values in it.
+
+        Raises:
+            psycopg.OperationalError: there is no connection, which knows how to write them.
+        """
+        if not self.is_open:
+            raise psycopg.OperationalError("there is no connection")
         if name not in _templates:
             _templates[name] = query(name).encode()
         escape = self._escaping.escape_literal

@@ -121,9 +121,8 @@ class Writer:
         try:
             connection.execute("BEGIN IMMEDIATE")
             if self._is_last_of_all(connection):
-                known.fill(keys=_found(connection, "keys", Wanted(asks).keys))
                 return self._written(connection, batch, known)
-        except Exception:  # the thread will meet it again, and see to it
+        except Exception:  # above all a repeat of a key: the thread will meet it again, and see to it
             self._recent = Recent()
         with suppress(sqlite3.Error):
             connection.rollback()
@@ -199,9 +198,9 @@ class Writer:
 
     def _written(self, connection: sqlite3.Connection, batch: list[Waiting], known: Loaded) -> Batch:
         """Plan on what is known, and write."""
-        planned = Batch(known)
+        planned, now = Batch(known), self._clock()
         for waiting in batch:
-            planned.add(waiting.ask, waiting.plan, self._clock())
+            planned.add(waiting.ask, waiting.plan, now)
         for name, lines in planned.rows().lists().items():
             if name == "removed":
                 _remove(connection, lines)
