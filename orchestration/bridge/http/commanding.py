@@ -1,6 +1,6 @@
 """`POST /v1/mcp/<method>`: verifies the token, reads the body, calls the command, writes its answer. The hot path.
 
-No framework in it: what a framework's request and response objects cost is more than all the rest of it (docs/decisions/0024).
+No framework: what its request and response objects cost is more than all the rest of it (docs/decisions/0024).
 """
 
 from __future__ import annotations
