@@ -137,7 +137,7 @@ class Line:
         except psycopg.OperationalError as error:
             self._end(error)
             return
-        answered, self._answered = self._answered, None
+        answered, self._answered, self._results = self._answered, None, []
         if answered is not None:  # else the server has said something unasked
             failed = results[-1].status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
             answered(results, error_from_result(results[-1]) if failed else None)

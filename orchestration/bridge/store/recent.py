@@ -2,8 +2,8 @@
 
 SQLite tells, under its lock, whether anybody else has written since. In PostgreSQL it is never trusted: the write that
 follows carries the thread's version, and where that has moved on nothing is written and the change is planned again under
-lock. Keys of earlier posts are not kept: a repeat hits the unique index, and is planned again with the key looked up. How
-often agents posted has no version; it is what the database returned within the last second.
+lock. Keys of earlier posts are not kept: a repeat is looked up, or hits the unique index and goes the same way. How often
+agents posted has no version; it is what the database returned within the last second.
 """
 
 from __future__ import annotations

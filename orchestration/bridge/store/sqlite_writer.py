@@ -121,8 +121,9 @@ class Writer:
         try:
             connection.execute("BEGIN IMMEDIATE")
             if self._is_last_of_all(connection):
+                known.fill(keys=_found(connection, "keys", Wanted(asks).keys))
                 return self._written(connection, batch, known)
-        except Exception:  # above all a repeat of a key: the thread will meet it again, and see to it
+        except Exception:  # the thread will meet it again, and see to it
             self._recent = Recent()
         with suppress(sqlite3.Error):
             connection.rollback()
