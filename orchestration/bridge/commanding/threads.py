@@ -161,10 +161,7 @@ class ThreadCommands(Desk):
             )
             return Change(answer=answer, status=(asked.status, reason), progress=Progress(), posts=(said,), audit=(told,))
 
-        done = await self.in_thread(caller, "update_thread_status", asked.thread_id, plan)
-        if done.changed and done.status is wire.ThreadStatus.BLOCKED:
-            self.tally["threads_blocked", "caller"] += 1
-        return done
+        return await self.in_thread(caller, "update_thread_status", asked.thread_id, plan)
 
 
 def status_message(
