@@ -1,4 +1,4 @@
-"""That the real Codex does what the scripted model says, with the tools of a served bridge: what `test_real_flow.py` rests on."""
+"""That the real Codex does what the scripted model says, with the tools of a served bridge; `test_real_flow` rests on it."""
 
 from __future__ import annotations
 
