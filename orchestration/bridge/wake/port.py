@@ -99,6 +99,8 @@ class Liveness(StrEnum):
     """There is no such pane or session."""
     FOREIGN = "foreign"
     """Something else runs there by now."""
+    UNKNOWN = "unknown"
+    """It could not be looked at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +161,15 @@ class Runtime(Protocol):
 
         Raises:
             WakeFailed: RUNTIME_UNMANAGED where there is no terminal; PANE_DEAD, RUNTIME_SESSION_MISMATCH, SEND_KEYS_ERROR.
+        """
+        ...
+
+    async def press(self, session: Session, trigger_id: str) -> None:
+        """Send off a prompt that still stands in the input line, told by its trigger's id; puts nothing in, and presses no
+        key where it does not stand there.
+
+        Raises:
+            WakeFailed: as `deliver`.
         """
         ...
 

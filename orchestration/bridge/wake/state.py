@@ -114,6 +114,9 @@ class Wake:
     deferred_at: datetime | None = None
     """When it was deferred first."""
     deferrals: int = 0
+    renewed_at: datetime | None = None
+    """When an operator had it retried last: attempts and deferrals from before count no more, sessions that were given the
+    prompt stay out of it."""
     outcome: Outcome | None = None
     code: Code | None = None
     detail: str = ""
@@ -136,11 +139,14 @@ class Case:
     cursor: int = 0
     last_seq: int = 0
     unread: int = 0
-    """Messages after the cursor that are for the agent and not its own."""
+    """Messages after the cursor that are for the agent, and neither its own nor the bridge's (kind `system`): nobody is woken
+    because the bridge told the thread that somebody could not be woken."""
     unread_since: datetime | None = None
     """When the oldest of them was posted."""
     unread_last: int = 0
     """`seq` of the newest of them."""
+    unread_last_at: datetime | None = None
+    """When that one was posted: what is newer than the last attempt was not yet told to anybody."""
     sessions: tuple[Session, ...] = ()
     """Of the agent, the newest heartbeat first."""
     wake: Wake | None = None
