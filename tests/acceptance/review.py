@@ -19,32 +19,45 @@ Acts: TypeAlias = Generator[Call, Result, Any]
 
 EXECUTIONER, REVIEWER = "executioner", "reviewer"
 FINDING = "F-1"
+WORK = "Write the retry patch: the third wait is 8 s."
 FIRST = 'echo "$((2 * $1))"'
 FIXED = 'echo "$((1 << $1))"'
+COURSE = [
+    (EXECUTIONER, "work_done"),
+    (REVIEWER, "finding_reported"),
+    (EXECUTIONER, "fix_pushed"),
+    (REVIEWER, "finding_verified"),
+]
+"""The events of the thread, in order."""
 _THREAD = re.compile(r"thr_[0-9a-f]{32}")
 
 
 def executioner(turn: Turn) -> Generator[Call, Result, str]:
-    """Do the work when a person asks for it; mend what a finding says."""
+    """Do what a person asks for; mend what a finding says."""
+    if not _THREAD.search(turn.prompt):
+        return (yield from _registered())
     thread_id = _thread_of(turn)
-    if "Write the retry patch" in turn.prompt:
-        yield from _pushed(FIRST, "Retry waits twice as long each time")
-        yield _event(thread_id, "work_done", "The retry patch is done and pushed: please review.", key="start", to=REVIEWER)
-        return "I have reported it."
     unread = yield from _unread(thread_id, EXECUTIONER)
     for message in unread:
-        if message["metadata"].get("event_type") == "finding_reported":
+        about = message["message_id"]
+        if message["body"] == WORK:
+            yield from _pushed(FIRST, "Retry waits twice as long each time")
+            yield _event(
+                thread_id, "work_done", "The retry patch is done and pushed: please review.", key=about, to=REVIEWER
+            )
+        elif message["metadata"].get("event_type") == "finding_reported":
             assert "wants 8" in message["body"]
             yield from _pushed(FIXED, "Wait a power of two")
             said = "The third wait is a power of two now: pushed."
-            yield _event(thread_id, "fix_pushed", said, key=message["message_id"], to=REVIEWER)
-    return (yield from _read_up_to(thread_id, unread)) or "I have mended what was found."
+            yield _event(thread_id, "fix_pushed", said, key=about, to=REVIEWER)
+    yield from _read_up_to(thread_id, unread)
+    return "I have done what was to do."
 
 
 def reviewer(turn: Turn) -> Generator[Call, Result, str]:
     """Run what was pushed: report a finding, or verify it and resolve the thread."""
     if not _THREAD.search(turn.prompt):
-        return "I wait to be woken."
+        return (yield from _registered())
     thread_id = _thread_of(turn)
     unread = yield from _unread(thread_id, REVIEWER)
     is_over = False
@@ -60,10 +73,17 @@ def reviewer(turn: Turn) -> Generator[Call, Result, str]:
         else:
             said = f"backoff.sh 3 prints {printed} and the issue wants 8."
             yield _event(thread_id, "finding_reported", said, key=about, to=EXECUTIONER)
-    yield from _read_up_to(thread_id, unread)
     if is_over:
         yield tool("update_thread_status", thread_id=thread_id, status="resolved", reason="verified by the reviewer")
+    yield from _read_up_to(thread_id, unread)
     return "I have reviewed what was there."
+
+
+def _registered() -> Generator[Call, Result, str]:
+    """Tell the bridge the session, as Codex names it to the commands that it runs, and wait to be woken."""
+    session_id = (yield shell("printenv CODEX_THREAD_ID")).text.strip()
+    yield tool("heartbeat_session", session_id=session_id, runtime="codex", resumable=True, status="idle")
+    return "I wait to be woken."
 
 
 def _thread_of(turn: Turn) -> str:
@@ -79,11 +99,9 @@ def _unread(thread_id: str, agent: str) -> Generator[Call, Result, list[dict[str
     return [one for one in read["messages"] if one["sender"] != agent]
 
 
-def _read_up_to(thread_id: str, unread: list[dict[str, Any]]) -> Generator[Call, Result, str]:
-    if not unread:
-        return "There was nothing new."
-    yield tool("ack_read", thread_id=thread_id, last_read_seq=unread[-1]["seq"])
-    return ""
+def _read_up_to(thread_id: str, unread: list[dict[str, Any]]) -> Acts:
+    if unread:
+        yield tool("ack_read", thread_id=thread_id, last_read_seq=unread[-1]["seq"])
 
 
 def _event(thread_id: str, kind: str, body: str, *, key: str, to: str) -> Call:
