@@ -40,7 +40,8 @@ SELECT
     (SELECT json_array(version, decided_at, reason) FROM (
         SELECT version, verdict, decided_at, reason FROM baseline_verdicts ORDER BY version DESC LIMIT 5)
         WHERE verdict = 'rolled_back' AND decided_at >= :rolled_back_since LIMIT 1) AS rolled_back,
-    (SELECT value FROM facts WHERE name = 'bridge.signs') AS bridge;
+    (SELECT value FROM facts WHERE name = 'bridge.signs') AS bridge,
+    (SELECT value FROM facts WHERE name = 'wake.signs') AS wake;
 
 -- name: pulse.conditions
 -- Give the conditions that the last look found, each with its beginning.
