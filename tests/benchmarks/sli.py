@@ -21,7 +21,8 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from tests.benchmarks.bridge_http import BODY, COORDINATOR, Asking, Server, serving
+from tests.benchmarks.bridge_http import COORDINATOR, Asking, Server, serving
+from tests.benchmarks.bridge_store import BODY
 from tests.benchmarks.tick import ROOT, _machine
 from tests.contract.postgres import running
 
