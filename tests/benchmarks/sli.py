@@ -11,22 +11,28 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from tests.benchmarks.bridge_http import COORDINATOR, Asking, Server, serving
+import psycopg
+
+from tests.benchmarks.bridge_http import COORDINATOR, Asking, Server, _written, serving
 from tests.benchmarks.bridge_store import BODY
 from tests.benchmarks.tick import ROOT, _machine
 from tests.contract.postgres import running
 
-WRITERS = 8
+WRITERS, READS_EVERY = 8, 10
+SLEEPER = "sleeper"
+PATIENCE, LOOKS_EVERY = 10.0, 0.005  # seconds
 PAGE = os.path.join(ROOT, "docs", "reference", "sli-baseline.md")
 MARKS = ("<!-- sli: written by tests/benchmarks/sli.py -->", "<!-- /sli -->")
 
@@ -77,49 +83,61 @@ class Tally:
         self.good += 1
         return answer
 
+    def add(self, other: Tally) -> None:
+        self.good, self.bad = self.good + other.good, self.bad + other.bad
+
+    @property
+    def asked(self) -> int:
+        return self.good + self.bad
+
     @property
     def share(self) -> float:
-        return self.good / (self.good + self.bad)
+        return self.good / self.asked
 
 
 # --- the eight writers, in a process of their own ------------------------------------------------------------------------
 
 
 async def write() -> None:
-    """Post with eight clients until the input ends, then tell how that went."""
+    """Post with eight clients, and read now and then, until the input ends; then tell how that went."""
     lines = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     told = json.loads(await lines.readline())
-    tally, is_over = Tally(), False
+    posts, reads, is_over = Tally(), Tally(), False
 
     async def go_on(number: int) -> None:
-        asking = await Asking.to(told["port"], told["tokens"][f"agent-{number}"])
+        token = told["tokens"][f"agent-{number}"]
+        asking = await Asking.to(told["port"], token)
+        last = 0
         while not is_over:
-            asked = {"thread_id": told["thread_id"], "body": BODY}
-            if await tally.count(asking.ask("post_message", asked)) is None:
-                asking = await Asking.to(told["port"], told["tokens"][f"agent-{number}"])
+            for _ in range(READS_EVERY):
+                posted = await posts.count(asking.ask("post_message", {"thread_id": told["thread_id"], "body": BODY}))
+                last = json.loads(posted)["seq"] if posted else last
+                asking = asking if posted else await Asking.to(told["port"], token)
+            asked = {"thread_id": told["thread_id"], "since_seq": max(0, last - 50), "limit": 50}
+            await reads.count(asking.ask("read_messages", asked))
 
     writing = [asyncio.create_task(go_on(number)) for number in range(2, 2 + WRITERS)]
     print("{}", flush=True)
     await lines.readline()
     is_over = True
     await asyncio.gather(*writing)
-    print(json.dumps([tally.good, tally.bad]), flush=True)
+    print(json.dumps([posts.good, posts.bad, reads.good, reads.bad]), flush=True)
 
 
 @contextmanager
-def _writers(server: Server, thread_id: str) -> Iterator[Tally]:
-    """Have them post until the block ends; the tally is filled then."""
+def _writers(server: Server, thread_id: str) -> Iterator[tuple[Tally, Tally]]:
+    """Have them post and read until the block ends; the tallies are filled then."""
     command = [sys.executable, "-m", "tests.benchmarks.sli", "--writers"]
-    tally = Tally()
+    posts, reads = Tally(), Tally()
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         print(json.dumps({**server._asdict(), "thread_id": thread_id}), file=process.stdin, flush=True)
         process.stdout.readline()
-        yield tally
+        yield posts, reads
         print("end", file=process.stdin, flush=True)
-        tally.good, tally.bad = json.loads(process.stdout.readline())
+        posts.good, posts.bad, reads.good, reads.bad = json.loads(process.stdout.readline())
 
 
 # --- what is measured ----------------------------------------------------------------------------------------------------
@@ -149,6 +167,56 @@ async def _when(tally: Tally, answered: asyncio.Future[bytes]) -> tuple[float, b
     return time.perf_counter(), answer
 
 
+async def _woken(server: Server, url: str, seconds: float) -> list[float]:
+    """Return the seconds from sending a message for somebody who sleeps until a trigger for him stands in the store."""
+    writer = await Asking.to(server.port, server.tokens[COORDINATOR])
+    took: list[float] = []
+    until = time.perf_counter() + seconds
+    with _looking(url) as has_trigger:
+        while time.perf_counter() < until:
+            thread_id = await _opened(server, SLEEPER)
+            began = time.perf_counter()
+            await writer.ask("post_message", {"thread_id": thread_id, "body": BODY})
+            while not has_trigger(thread_id) and time.perf_counter() < began + PATIENCE:
+                await asyncio.sleep(LOOKS_EVERY)
+            took.append(time.perf_counter() - began)
+            await writer.ask("update_thread_status", {"thread_id": thread_id, "status": "closed"})
+    return took
+
+
+@contextmanager
+def _looking(url: str) -> Iterator[Callable[[str], bool]]:
+    """Look into the store itself, so that the bridge isn't asked."""
+    query = "SELECT 1 FROM bridge_triggers WHERE thread_id = "
+    if url.startswith("postgresql:"):
+        with psycopg.connect(url, autocommit=True) as there:
+            yield lambda thread_id: there.execute(f"{query}%s".encode(), (thread_id,)).fetchone() is not None
+    else:
+        with closing(sqlite3.connect(f"file:{url}?mode=ro", uri=True)) as here:
+            yield lambda thread_id: here.execute(f"{query}?", (thread_id,)).fetchone() is not None
+
+
+@contextmanager
+def supervised(folder: str, url: str = "") -> Iterator[None]:
+    """Run a supervisor beside a bridge, for one agent that sleeps, is woken and does nothing."""
+    told = f'[agents.{SLEEPER}]\nruntime = "command"\nspawn = ["true"]\n'
+    config = _written(f"{folder}/supervisor.toml", told)
+    environ = {
+        "PATH": os.environ["PATH"],
+        "KLR_STATE_DIR": folder,
+        "KLR_CONFIG": config,
+        "KLR_ORCHESTRATION_MODE": "enabled",
+        "KLR_DATABASE_URL": url,
+    }
+    with open(f"{folder}/supervisor.log", "wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "orchestration.supervise"], env=environ, cwd=ROOT, stderr=log)
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait()
+
+
 async def _opened(server: Server, *participants: str) -> str:
     asking = await Asking.to(server.port, server.tokens[COORDINATOR])
     asked = {"workspace_id": "kloros", "title": "t", "participants": participants}
@@ -160,16 +228,47 @@ def p95(took: list[float]) -> float:
     return statistics.quantiles(took, n=20)[-1]
 
 
-def measure(server: Server, *, seconds: float, writers: bool) -> Measured:
-    """Measure one bridge for a while."""
+def measure(server: Server, store: str, *, seconds: float, writers: bool) -> Measured:
+    """Measure one bridge with its supervisor for a while. `store` is a URL, or the path of a SQLite file."""
     agents = [f"agent-{number}" for number in range(2 + WRITERS)]
     seen, busy = asyncio.run(_opened(server, *agents)), asyncio.run(_opened(server, *agents))
     with ExitStack() as stack:
-        others = stack.enter_context(_writers(server, busy)) if writers else Tally()
-        posts, reads, took = asyncio.run(_visible(server, seen, seconds))
-    posts = Tally(posts.good + others.good, posts.bad + others.bad)
-    levels = Levels(posts.share, reads.share, p95(took), 0.0)
-    return Measured(levels, posts.good + posts.bad, reads.good + reads.bad, len(took), 0)
+        others = stack.enter_context(_writers(server, busy)) if writers else (Tally(), Tally())
+        posts, reads, took = asyncio.run(_visible(server, seen, seconds / 2))
+        woken = asyncio.run(_woken(server, store, seconds / 2))
+    posts.add(others[0])
+    reads.add(others[1])
+    levels = Levels(posts.share, reads.share, p95(took), p95(woken))
+    return Measured(levels, posts.asked, reads.asked, len(took), len(woken))
+
+
+@contextmanager
+def bridges(folder: str, url: str) -> Iterator[dict[str, tuple[Server, str]]]:
+    """Serve a bridge with a supervisor on each store; gives them with where their store is."""
+    with ExitStack() as stack:
+        found = {}
+        for name, at in {"SQLite": "", "PostgreSQL": url}.items():
+            own = f"{folder}/{name}"
+            found[name] = (stack.enter_context(serving(own, at)), at or f"{own}/kloros.db")
+            stack.enter_context(supervised(own, at))
+        yield found
+
+
+def row(store: str, load: str, found: Measured) -> str:
+    """Write a line of the table."""
+    levels = found.levels
+    shares = f"{levels.posts:.3%} of {found.posts:,} | {levels.reads:.3%} of {found.reads:,}"
+    times = f"{levels.visible * 1000:.0f} ms of {found.seen:,} | {levels.woken * 1000:.0f} ms of {found.woken:,}"
+    return f"| {store} | {load} | {shares} | {times} |"
+
+
+def _share(share: float) -> str:
+    return f"≥ {share * 100:g} %"
+
+
+def _wanted(name: str, levels: Levels) -> str:
+    times = f"≤ {levels.visible * 1000:.0f} ms | ≤ {levels.woken * 1000:.0f} ms"
+    return f"| {name} | | {_share(levels.posts)} | {_share(levels.reads)} | {times} |"
 
 
 def main() -> None:
@@ -177,14 +276,31 @@ def main() -> None:
     if "--writers" in sys.argv:
         asyncio.run(write())
         return
-    seconds = float(sys.argv[sys.argv.index("--seconds") + 1]) if "--seconds" in sys.argv else 30.0
+    seconds = float(sys.argv[sys.argv.index("--seconds") + 1]) if "--seconds" in sys.argv else 60.0
+    lines = [f"Measured on {datetime.now(UTC):%Y-%m-%d}: {_machine()}", ""]
+    lines += ["| store | load | posts that succeed | reads that succeed | post to visible, p95 | message to trigger, p95 |"]
+    lines += ["|---|---|---|---|---|---|"]
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kloros-sli-"))
         url = stack.enter_context(running()).new_database()
-        for name, at in {"SQLite": "", "PostgreSQL": url}.items():
-            with serving(f"{folder}/{name}", at) as server:
-                for writers in (False, True):
-                    print(name, writers, measure(server, seconds=seconds, writers=writers), flush=True)
+        for name, (server, store) in stack.enter_context(bridges(folder, url)).items():
+            for load in ("idle", f"{WRITERS} writers"):
+                found = measure(server, store, seconds=seconds, writers=load != "idle")
+                lines.append(row(name, load, found))
+                print(lines[-1], flush=True)
+                for missed in found.levels.misses(GOALS):
+                    print(f"  misses a goal: {missed}", flush=True)
+    lines += [_wanted("goal", GOALS), _wanted("required", REQUIRED)]
+    if "--write" in sys.argv:
+        _write("\n".join(lines))
+
+
+def _write(text: str) -> None:
+    with open(PAGE, encoding="utf-8") as file:
+        page = file.read()
+    between = re.compile(re.escape(MARKS[0]) + ".*" + re.escape(MARKS[1]), re.DOTALL)
+    with open(PAGE, "w", encoding="utf-8") as file:
+        file.write(between.sub(lambda _: f"{MARKS[0]}\n{text}\n{MARKS[1]}", page))
 
 
 if __name__ == "__main__":
