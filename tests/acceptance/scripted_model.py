@@ -48,6 +48,8 @@ class Turn(NamedTuple):
     prompt: str
     earlier: tuple[str, ...]
     """The prompts of this session before this one."""
+    context: str = ""
+    """What Codex tells of itself: the folder's AGENTS.md, where it runs."""
 
 
 Script: TypeAlias = Callable[[Turn], Generator[Call, Result, str]]
@@ -162,23 +164,28 @@ class ScriptedModel:
 def read(agent: str, session_id: str, items: list[dict[str, Any]]) -> tuple[Turn, list[tuple[str, Result]]]:
     """Read a conversation: the turn, and which tools have answered what in it."""
     prompts: list[tuple[str, str]] = []
+    context: list[str] = []
     called: dict[str, str] = {}
     done: list[tuple[str, Result]] = []
     for item in items:
         match item:
             case {"type": "message", "role": "user", "content": content}:
                 text = "\n".join(part.get("text", "") for part in content)
-                if not text.startswith("<"):  # what Codex says of where it runs
+                if "<environment_context>" in text:
+                    context.append(text)
+                else:
                     prompts.append((str(item.get("id", len(prompts))), text))
                     done = []
             case {"type": "function_call", "call_id": call_id, "name": name}:
                 called[call_id] = name
             case {"type": "function_call_output", "call_id": call_id, "output": output}:
-                done.append((called[call_id], Result(str(output).partition("Output:\n")[2] or str(output))))
+                text = output if isinstance(output, str) else "\n".join(part.get("text", "") for part in output)
+                done.append((called[call_id], Result(text.partition("Output:\n")[2] or text)))
             case _:
                 pass
     prompt_id, prompt = prompts[-1]
-    return Turn(agent, session_id, prompt_id, prompt, tuple(text for _, text in prompts[:-1])), done
+    earlier = tuple(text for _, text in prompts[:-1])
+    return Turn(agent, session_id, prompt_id, prompt, earlier, "\n".join(context)), done
 
 
 def play(script: Generator[Call, Result, str], done: list[tuple[str, Result]], *, unique: int) -> dict[str, Any]:

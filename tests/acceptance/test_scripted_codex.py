@@ -88,3 +88,20 @@ def test_what_the_bridge_refuses_comes_to_the_model_as_words(host: Host) -> None
         assert "NOT_FOUND" in heard[-1]
         assert one._replace(environ={**one.environ, clients.TOKEN: "nonsense"}).execute("Look.").called == []
         assert "unsupported call" in heard[-1]
+
+
+def test_codex_may_resolve_a_thread_where_nobody_is_to_be_asked(host: Host) -> None:
+    """By what `klorosctl mcp config codex` prints; without it Codex keeps to itself what has a destructive hint."""
+    heard: list[str] = []
+
+    def asks(turn: Turn) -> Generator[Call, Result, str]:
+        heard.append((yield tool("remove_participant", thread_id=turn.prompt, agent_id=REVIEWER)).text)
+        yield tool("update_thread_status", thread_id=turn.prompt, status="resolved")
+        return "It is resolved."
+
+    with scene(host, executioner=asks) as here:
+        config = here.agents[EXECUTIONER].home / "config.toml"
+        config.write_text(config.read_text().replace('sandbox_mode = "danger-full-access"\n', ""))
+        assert here.agents[EXECUTIONER].execute(here.thread_id).called == ["update_thread_status"]
+        assert "requires approval" in heard[-1]
+        assert here.operator.ask("get_thread", thread_id=here.thread_id)["status"] == "resolved"
