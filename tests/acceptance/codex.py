@@ -31,10 +31,8 @@ wire_api = "responses"
 stream_max_retries = 0
 request_max_retries = 0
 
-[projects.{folder}]
-trust_level = "trusted"
-
 """
+_TRUSTED = '[projects.{folder}]\ntrust_level = "trusted"\n\n'
 
 
 class Codex(NamedTuple):
@@ -85,11 +83,17 @@ class Turned(NamedTuple):
         return [one["tool"] for one in items if one["type"] == "mcp_tool_call" and one["status"] == "completed"]
 
 
+def settings(url: str, *folders: str) -> str:
+    """Write a `config.toml` with the model at a URL, and folders that are trusted."""
+    trusted = [_TRUSTED.format(folder=json.dumps(folder)) for folder in folders]
+    return "".join([_SETTINGS.format(url=json.dumps(url)), *trusted])
+
+
 def configured(agent: str, *, home: Path, folder: Path, model: str, served: Served, token: str) -> Codex:
     """Give an agent its Codex: `klorosctl mcp config` says how it finds the bridge."""
     codex_home = home / f".codex-{agent}"
     codex_home.mkdir()
-    told = _SETTINGS.format(url=json.dumps(f"{model}/{agent}/v1"), folder=json.dumps(str(folder)))
+    told = settings(f"{model}/{agent}/v1", str(folder))
     bridge = clients.codex("kloros", clients.Http(f"http://127.0.0.1:{served.port}/mcp"))
     (codex_home / "config.toml").write_text(told + bridge + "\n")
     environ = {

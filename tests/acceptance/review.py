@@ -36,21 +36,19 @@ def executioner(turn: Turn) -> Generator[Call, Result, str]:
     """Do what a person asks for; mend what a finding says."""
     if not _THREAD.search(turn.prompt):
         return (yield from _registered())
-    thread_id = _thread_of(turn)
-    unread = yield from _unread(thread_id, EXECUTIONER)
-    for message in unread:
+    thread_id = thread_of(turn)
+    found = yield from unread(thread_id, EXECUTIONER)
+    for message in found:
         about = message["message_id"]
         if message["body"] == WORK:
             yield from _pushed(FIRST, "Retry waits twice as long each time")
-            yield _event(
-                thread_id, "work_done", "The retry patch is done and pushed: please review.", key=about, to=REVIEWER
-            )
+            yield event(thread_id, "work_done", "The retry patch is done and pushed: please review.", key=about, to=REVIEWER)
         elif message["metadata"].get("event_type") == "finding_reported":
             assert "wants 8" in message["body"]
             yield from _pushed(FIXED, "Wait a power of two")
             said = "The third wait is a power of two now: pushed."
-            yield _event(thread_id, "fix_pushed", said, key=about, to=REVIEWER)
-    yield from _read_up_to(thread_id, unread)
+            yield event(thread_id, "fix_pushed", said, key=about, to=REVIEWER)
+    yield from read_up_to(thread_id, found)
     return "I have done what was to do."
 
 
@@ -58,24 +56,24 @@ def reviewer(turn: Turn) -> Generator[Call, Result, str]:
     """Run what was pushed: report a finding, or verify it and resolve the thread."""
     if not _THREAD.search(turn.prompt):
         return (yield from _registered())
-    thread_id = _thread_of(turn)
-    unread = yield from _unread(thread_id, REVIEWER)
+    thread_id = thread_of(turn)
+    found = yield from unread(thread_id, REVIEWER)
     is_over = False
-    for message in unread:
+    for message in found:
         if message["metadata"].get("event_type") not in ("work_done", "fix_pushed"):
             continue
         yield shell("git pull -q")
         printed = (yield shell("sh backoff.sh 3")).text.strip()
         about = message["message_id"]
         if printed == "8":
-            yield _event(thread_id, "finding_verified", "It prints 8.", key=about, to=EXECUTIONER)
+            yield event(thread_id, "finding_verified", "It prints 8.", key=about, to=EXECUTIONER)
             is_over = True
         else:
             said = f"backoff.sh 3 prints {printed} and the issue wants 8."
-            yield _event(thread_id, "finding_reported", said, key=about, to=EXECUTIONER)
+            yield event(thread_id, "finding_reported", said, key=about, to=EXECUTIONER)
     if is_over:
-        yield tool("update_thread_status", thread_id=thread_id, status="resolved", reason="verified by the reviewer")
-    yield from _read_up_to(thread_id, unread)
+        yield resolved(thread_id)
+    yield from read_up_to(thread_id, found)
     return "I have reviewed what was there."
 
 
@@ -86,25 +84,34 @@ def _registered() -> Generator[Call, Result, str]:
     return "I wait to be woken."
 
 
-def _thread_of(turn: Turn) -> str:
+def thread_of(turn: Turn) -> str:
+    """Give the thread that the prompt names."""
     found = _THREAD.search(turn.prompt)
     assert found, turn.prompt
     return found[0]
 
 
-def _unread(thread_id: str, agent: str) -> Generator[Call, Result, list[dict[str, Any]]]:
+def unread(thread_id: str, agent: str) -> Generator[Call, Result, list[dict[str, Any]]]:
+    """Read on from the agent's cursor; gives what others have said."""
     thread = (yield tool("get_thread", thread_id=thread_id)).data
     (cursor,) = (one["last_read_seq"] for one in thread["participants"] if one["agent_id"] == agent)
     read = (yield tool("read_messages", thread_id=thread_id, since_seq=cursor)).data
     return [one for one in read["messages"] if one["sender"] != agent]
 
 
-def _read_up_to(thread_id: str, unread: list[dict[str, Any]]) -> Acts:
-    if unread:
-        yield tool("ack_read", thread_id=thread_id, last_read_seq=unread[-1]["seq"])
+def read_up_to(thread_id: str, found: list[dict[str, Any]]) -> Acts:
+    """Move the agent's cursor."""
+    if found:
+        yield tool("ack_read", thread_id=thread_id, last_read_seq=found[-1]["seq"])
 
 
-def _event(thread_id: str, kind: str, body: str, *, key: str, to: str) -> Call:
+def resolved(thread_id: str) -> Call:
+    """Say that nothing is left to find."""
+    return tool("update_thread_status", thread_id=thread_id, status="resolved", reason="verified by the reviewer")
+
+
+def event(thread_id: str, kind: str, body: str, *, key: str, to: str) -> Call:
+    """Say something, once for each key."""
     about = {} if kind == "work_done" else {"finding_id": FINDING}
     named = {"thread_id": thread_id, "kind": "event", "body": body, "metadata": {"event_type": kind, **about}}
     return tool("post_message", **named, idempotency_key=key, to=to)
