@@ -61,7 +61,7 @@ class WakeStore(Protocol):
         ...
 
     async def steer(self, trigger_id: str, status: Status, *, actor: str, reason: str, forced: bool = False) -> Wake | None:
-        """Cancel or retry a trigger for an operator, audited; None when there is none. Where it stands already: no change."""
+        """Cancel or retry a trigger for an operator, audited; None when there is none. Where it stands: no change."""
         ...
 
     async def hold_session(self, session_id: str, *, holder: str, lease: timedelta) -> int | None:

@@ -115,8 +115,8 @@ class Wake:
     """When it was deferred first."""
     deferrals: int = 0
     renewed_at: datetime | None = None
-    """When an operator had it retried last: attempts and deferrals from before count no more, sessions that were given the
-    prompt stay out of it."""
+    """When an operator had it retried last: attempts and deferrals from before count no more, and a terminal may be
+    given the prompt again, since a person has asked for it."""
     outcome: Outcome | None = None
     code: Code | None = None
     detail: str = ""
@@ -139,8 +139,8 @@ class Case:
     cursor: int = 0
     last_seq: int = 0
     unread: int = 0
-    """Messages after the cursor that are for the agent, and neither its own nor the bridge's (kind `system`): nobody is woken
-    because the bridge told the thread that somebody could not be woken."""
+    """Messages after the cursor that are for the agent, and neither its own nor the bridge's (kind `system`): nobody is
+    woken because the bridge told the thread that somebody could not be woken."""
     unread_since: datetime | None = None
     """When the oldest of them was posted."""
     unread_last: int = 0
@@ -152,9 +152,9 @@ class Case:
     wake: Wake | None = None
     """Its open trigger, else the last one that ended, if there was any."""
     attempted_at: tuple[datetime, ...] = ()
-    """When the last attempts of any trigger of this case began, newest first; deferrals not among them."""
+    """When the last attempts of any trigger of this case began, newest first, 20 of them; deferrals not among them."""
     failed_at: tuple[datetime, ...] = ()
-    """When the agent's last attempts, in any thread, failed for its runtime's sake, newest first."""
+    """When the agent's last attempts, in any thread, failed for its runtime's sake, newest first, 20 of them."""
     paused: bool = False
     """An operator has asked that this agent be left alone."""
 

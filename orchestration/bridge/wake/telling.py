@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from orchestration.bridge.wake import standing
+from orchestration.bridge.wake import signs
 from orchestration.bridge.wake.state import Outcome, Wake
 from orchestration.errors import KlorosError
 from orchestration.host.journal import Event, Priority, log
@@ -51,11 +51,11 @@ class Teller:
         self._holder = holder
 
     def tell(self, wakes: Sequence[Wake], counted: Counted, now: datetime, *, serving: bool = True) -> bool:
-        """Tell it; False when it can't be told now, and then what was counted is to be kept. Blocks: not in an event loop."""
+        """Tell it; False when it can't be told now, and then what was counted is to be kept. Blocks."""
         head = {"at": to_text(now), "serving": serving}
-        signs = {**head, **standing.signs(wakes, now)}
-        shown = {**head, "holder": self._holder, **standing.shown(wakes, now)}
-        return self._write(signs, shown, counted)
+        judged = {**head, **signs.signs(wakes, now)}
+        shown = {**head, "holder": self._holder, **signs.shown(wakes, now)}
+        return self._write(judged, shown, counted)
 
     def end(self, now: datetime) -> None:
         """Tell that nobody goes on telling, and that this is no fault. What it told last stands."""
@@ -75,14 +75,14 @@ class Teller:
         except KlorosError as error:
             _log(error)
 
-    def _write(self, signs: dict[str, Any], shown: dict[str, Any], counted: Counted) -> bool:
+    def _write(self, judged: dict[str, Any], shown: dict[str, Any], counted: Counted) -> bool:
         if not os.path.exists(self._path):
             return False
         try:
             database = SqliteDatabase(self._path)
             try:
                 with database.transaction():
-                    database.run("facts.set", name=SIGNS, value=json.dumps(signs))
+                    database.run("facts.set", name=SIGNS, value=json.dumps(judged))
                     database.run("facts.set", name=SHOWN, value=json.dumps(shown))
                     _count(database, counted)
             finally:

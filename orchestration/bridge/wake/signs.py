@@ -1,4 +1,4 @@
-"""How waking stands, from the triggers of the last day and those that are open: what ticks judge by, what the page shows. Pure.
+"""How waking stands, from the triggers of a day and those that are open: what ticks judge by, what pages show. Pure.
 
 `pulse/signs.py` and `pulse/wakes.py` read what is written here, by way of `wake/telling.py`.
 """
