@@ -11,7 +11,7 @@ from orchestration.bridge.state import Session
 from orchestration.bridge.wake import trigger
 from orchestration.bridge.wake.limits import Limits, Means
 from orchestration.bridge.wake.port import Probe
-from orchestration.bridge.wake.state import Case, Code, Way
+from orchestration.bridge.wake.state import Case, Code, Status, Way
 from orchestration.bridge.wire import ManagementMode, SessionStatus
 
 
@@ -63,10 +63,16 @@ class Seen:
 
 
 def to_probe(case: Case, limits: Limits, now: datetime) -> tuple[Session, ...]:
-    """Name the sessions whose terminals are worth a look for this decision: none unless a trigger is open."""
-    if case.wake is None or case.wake.status not in trigger.OPEN:
+    """Name the sessions whose terminals are worth a look for this decision: none without a trigger that is open, or one
+    that became a dead letter before there was such a terminal."""
+    wake = case.wake
+    if wake is None or not case.unread and wake.status not in trigger.OPEN:
         return ()
-    return tuple(one for one in case.sessions if is_managed(one) and is_fresh(one, limits, now))
+    fresh = tuple(one for one in case.sessions if is_managed(one) and is_fresh(one, limits, now))
+    if wake.status in trigger.OPEN:
+        return fresh
+    tried = {one.session_id for one in wake.attempts}
+    return tuple(one for one in fresh if wake.status is Status.DEAD_LETTERED and one.session_id not in tried)
 
 
 def turn_to_find(case: Case) -> bool:

@@ -154,7 +154,8 @@ class Case:
     attempted_at: tuple[datetime, ...] = ()
     """When the last attempts of any trigger of this case began, newest first, 20 of them; deferrals not among them."""
     failed_at: tuple[datetime, ...] = ()
-    """When the agent's last attempts, in any thread, failed for its runtime's sake, newest first, 20 of them."""
+    """When the agent's last turns (`resume`, `spawn`), in any thread, ended as failed, newest first, 20 of them. A terminal
+    that did not acknowledge is no failure of the runtime."""
     paused: bool = False
     """An operator has asked that this agent be left alone."""
 
