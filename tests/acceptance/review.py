@@ -1,8 +1,8 @@
 """Two agents, an executioner and a reviewer, as scripts of a model: what each does on what it reads, and the repository that
 they work on, a bare one and a clone for each.
 
-The work is real: git, and a program that is run. Every step may be done again, since an agent may be killed at any of them:
-it posts under an idempotency key made of the message that it answers, and moves its cursor last.
+The work is real: git, and a program that is run. They do what the prompt of the supervisor says: read on, say so, work,
+answer. Every step may be done again, since an agent may be killed at any of them.
 """
 
 from __future__ import annotations
@@ -30,25 +30,21 @@ COURSE = [
 ]
 """The events of the thread, in order."""
 _THREAD = re.compile(r"thr_[0-9a-f]{32}")
+_SINCE = re.compile(r'"since_seq": (\d+)')
 
 
 def executioner(turn: Turn) -> Generator[Call, Result, str]:
     """Do what a person asks for; mend what a finding says."""
     if not _THREAD.search(turn.prompt):
         return (yield from _registered())
-    thread_id = thread_of(turn)
-    found = yield from unread(thread_id, EXECUTIONER)
-    for message in found:
-        about = message["message_id"]
+    for message in (yield from unanswered(turn, EXECUTIONER)):
         if message["body"] == WORK:
             yield from _pushed(FIRST, "Retry waits twice as long each time")
-            yield event(thread_id, "work_done", "The retry patch is done and pushed: please review.", key=about, to=REVIEWER)
+            yield answer(message, "work_done", "The retry patch is done and pushed: please review.", to=REVIEWER)
         elif message["metadata"].get("event_type") == "finding_reported":
             assert "wants 8" in message["body"]
             yield from _pushed(FIXED, "Wait a power of two")
-            said = "The third wait is a power of two now: pushed."
-            yield event(thread_id, "fix_pushed", said, key=about, to=REVIEWER)
-    yield from read_up_to(thread_id, found)
+            yield answer(message, "fix_pushed", "The third wait is a power of two now: pushed.", to=REVIEWER)
     return "I have done what was to do."
 
 
@@ -56,24 +52,17 @@ def reviewer(turn: Turn) -> Generator[Call, Result, str]:
     """Run what was pushed: report a finding, or verify it and resolve the thread."""
     if not _THREAD.search(turn.prompt):
         return (yield from _registered())
-    thread_id = thread_of(turn)
-    found = yield from unread(thread_id, REVIEWER)
-    is_over = False
-    for message in found:
+    for message in (yield from unanswered(turn, REVIEWER)):
         if message["metadata"].get("event_type") not in ("work_done", "fix_pushed"):
             continue
         yield shell("git pull -q")
         printed = (yield shell("sh backoff.sh 3")).text.strip()
-        about = message["message_id"]
         if printed == "8":
-            yield event(thread_id, "finding_verified", "It prints 8.", key=about, to=EXECUTIONER)
-            is_over = True
+            yield answer(message, "finding_verified", "It prints 8.", to=EXECUTIONER)
+            yield resolved(message["thread_id"])
         else:
             said = f"backoff.sh 3 prints {printed} and the issue wants 8."
-            yield event(thread_id, "finding_reported", said, key=about, to=EXECUTIONER)
-    if is_over:
-        yield resolved(thread_id)
-    yield from read_up_to(thread_id, found)
+            yield answer(message, "finding_reported", said, to=EXECUTIONER)
     return "I have reviewed what was there."
 
 
@@ -91,18 +80,20 @@ def thread_of(turn: Turn) -> str:
     return found[0]
 
 
-def unread(thread_id: str, agent: str) -> Generator[Call, Result, list[dict[str, Any]]]:
-    """Read on from the agent's cursor; gives what others have said."""
-    thread = (yield tool("get_thread", thread_id=thread_id)).data
-    (cursor,) = (one["last_read_seq"] for one in thread["participants"] if one["agent_id"] == agent)
-    read = (yield tool("read_messages", thread_id=thread_id, since_seq=cursor)).data
-    return [one for one in read["messages"] if one["sender"] != agent]
+def unanswered(turn: Turn, agent: str) -> Generator[Call, Result, list[dict[str, Any]]]:
+    """Read on from where the prompt says, say so, and give what others have said that the agent has not answered yet.
 
-
-def read_up_to(thread_id: str, found: list[dict[str, Any]]) -> Acts:
-    """Move the agent's cursor."""
-    if found:
-        yield tool("ack_read", thread_id=thread_id, last_read_seq=found[-1]["seq"])
+    A turn that comes after one that broke off reads from the beginning: what that one had read counts as read.
+    """
+    thread_id = thread_of(turn)
+    since = _SINCE.search(turn.prompt)
+    assert since, turn.prompt
+    after = 0 if "broke off" in turn.prompt else int(since[1])
+    read = (yield tool("read_messages", thread_id=thread_id, since_seq=after)).data
+    yield tool("ack_read", thread_id=thread_id, last_read_seq=read["next_seq"])
+    answered = {one["in_reply_to"] for one in read["messages"] if one["sender"] == agent}
+    others = [one for one in read["messages"] if one["sender"] != agent and one["kind"] != "system"]
+    return [one for one in others if one["message_id"] not in answered]
 
 
 def resolved(thread_id: str) -> Call:
@@ -110,11 +101,12 @@ def resolved(thread_id: str) -> Call:
     return tool("update_thread_status", thread_id=thread_id, status="resolved", reason="verified by the reviewer")
 
 
-def event(thread_id: str, kind: str, body: str, *, key: str, to: str) -> Call:
-    """Say something, once for each key."""
+def answer(message: dict[str, Any], kind: str, body: str, *, to: str) -> Call:
+    """Answer a message, once: a turn that comes again says it under the same key."""
     about = {} if kind == "work_done" else {"finding_id": FINDING}
-    named = {"thread_id": thread_id, "kind": "event", "body": body, "metadata": {"event_type": kind, **about}}
-    return tool("post_message", **named, idempotency_key=key, to=to)
+    metadata = {"event_type": kind, **about}
+    named = {"thread_id": message["thread_id"], "kind": "event", "body": body, "metadata": metadata, "to": to}
+    return tool("post_message", **named, in_reply_to=message["message_id"], idempotency_key=message["message_id"])
 
 
 def _pushed(line: str, why: str) -> Acts:

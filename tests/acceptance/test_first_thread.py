@@ -30,29 +30,21 @@ def anybody(turn: Turn) -> Generator[Call, Result, str]:
 
 
 def writes(turn: Turn) -> Generator[Call, Result, str]:
-    thread_id = review.thread_of(turn)
-    unread = yield from review.unread(thread_id, EXECUTIONER)
-    for message in unread:
-        about = message["message_id"]
+    for message in (yield from review.unanswered(turn, EXECUTIONER)):
         if message["body"].startswith(ASKED):
-            yield review.event(thread_id, "work_done", FIRST, key=about, to=REVIEWER)
+            yield review.answer(message, "work_done", FIRST, to=REVIEWER)
         elif message["metadata"].get("event_type") == "finding_reported":
-            yield review.event(thread_id, "fix_pushed", BETTER, key=about, to=REVIEWER)
-    yield from review.read_up_to(thread_id, unread)
+            yield review.answer(message, "fix_pushed", BETTER, to=REVIEWER)
     return "Said."
 
 
 def reviews(turn: Turn) -> Generator[Call, Result, str]:
-    thread_id = review.thread_of(turn)
-    unread = yield from review.unread(thread_id, REVIEWER)
-    for message in unread:
-        about = message["message_id"]
+    for message in (yield from review.unanswered(turn, REVIEWER)):
         if message["body"] == FIRST:
-            yield review.event(thread_id, "finding_reported", "How long does it wait?", key=about, to=EXECUTIONER)
+            yield review.answer(message, "finding_reported", "How long does it wait?", to=EXECUTIONER)
         elif message["body"] == BETTER:
-            yield review.event(thread_id, "finding_verified", "That says it.", key=about, to=EXECUTIONER)
-            yield review.resolved(thread_id)
-    yield from review.read_up_to(thread_id, unread)
+            yield review.answer(message, "finding_verified", "That says it.", to=EXECUTIONER)
+            yield review.resolved(message["thread_id"])
     return "Reviewed."
 
 

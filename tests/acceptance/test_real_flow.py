@@ -84,9 +84,9 @@ def test_who_was_spawned_is_resumed(host: Host) -> None:
 
 def test_the_second_runtime_is_killed_in_the_midst_of_its_turn(host: Host) -> None:
     with flow(host) as here, supervising(host):
-        with here.model.held(REVIEWER, after="read_messages"):
+        with here.model.held(REVIEWER, after="ack_read"):
             here.begin()
-            until(lambda: _stands_after(here, "read_messages"), what="the reviewer has read", within=40)
+            until(lambda: _stands_after(here, "ack_read"), what="the reviewer has read", within=40)
             for pid in here.processes(REVIEWER):
                 os.kill(pid, signal.SIGKILL)
         resolved(here)
