@@ -66,7 +66,7 @@ def to_probe(case: Case, limits: Limits, now: datetime) -> tuple[Session, ...]:
     """Name the sessions whose terminals are worth a look for this decision: none without a trigger that is open, or one
     that became a dead letter before there was such a terminal."""
     wake = case.wake
-    if wake is None or not case.unread and wake.status not in trigger.OPEN:
+    if wake is None or (not case.unread and wake.status not in trigger.OPEN):
         return ()
     fresh = tuple(one for one in case.sessions if is_managed(one) and is_fresh(one, limits, now))
     if wake.status in trigger.OPEN:

@@ -207,7 +207,9 @@ def _read(at: Standing) -> Verdict:
 def _due(at: Standing) -> Verdict:
     if at.wake.status is Status.QUEUED and at.wake.due_at > at.now:
         why = f" ({at.wake.code})" if at.wake.code else ""
-        return Finding(Rule.DUE, Reason.NOT_DUE, f"not before {utc(at.wake.due_at)}{why}"), Rest(until=at.wake.due_at)
+        return Finding(Rule.DUE, Reason.NOT_DUE, f"its trigger rests until {utc(at.wake.due_at)}{why}"), Rest(
+            until=at.wake.due_at
+        )
     return Finding(Rule.DUE, Reason.CLEAR, "the trigger is due"), None
 
 
