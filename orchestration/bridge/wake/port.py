@@ -18,11 +18,17 @@ from orchestration.bridge.wake.state import Attempt, Case, Claim, Code, Outcome,
 class WakeStore(Protocol):
     """Triggers, their claims and attempts."""
 
-    async def cases(self, *, agents: Iterable[str] | None = None, limit: int = 500) -> tuple[Case, ...]:
-        """Return every case to decide on, the oldest first: unread messages in an open thread, or an open trigger.
+    async def cases(
+        self, *, agents: Iterable[str] | None = None, after: Case | None = None, limit: int = 500
+    ) -> tuple[Case, ...]:
+        """Return every case to decide on, the oldest first: unread messages in an active thread, or an open trigger.
+
+        Of an agent's open triggers in one thread it shows the first in line; what waits behind it and can be told with it is
+        in its prompt, and is a part of it from the claim on.
 
         Args:
-            agents: only these; None for all. limit: at most so many.
+            agents: only these; None for all. after: only what follows on this case, of an earlier answer that had as many
+                as asked for. limit: at most so many are looked at.
         """
         ...
 
@@ -35,7 +41,12 @@ class WakeStore(Protocol):
         ...
 
     async def claim(self, trigger_id: str, *, holder: str, lease: timedelta) -> Claim | None:
-        """Claim a trigger that is queued, or whose claim has run out; None when somebody else has it."""
+        """Claim a trigger that is queued, or whose claim has run out, as it was shown last.
+
+        Returns:
+            None when somebody else has it, another one of the same case is before it, or it is not what was shown any more:
+            the next look tells.
+        """
         ...
 
     async def renew(self, claim: Claim, *, lease: timedelta) -> Claim | None:
