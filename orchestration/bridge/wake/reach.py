@@ -23,6 +23,13 @@ class Profile(NamedTuple):
     means: Means
 
 
+class Found(NamedTuple):
+    """A turn that was looked for, and its cycle where there is one."""
+
+    turn: observation.Turn
+    cycle: int | None = None
+
+
 class Reach(Protocol):
     """The agents of this host."""
 
@@ -46,7 +53,7 @@ class TurnsOfHost(Protocol):
         """
         ...
 
-    async def find(self, token: str, told: Callable[[tuple[str, ...]], TurnTold]) -> observation.Turn:
+    async def find(self, token: str, told: Callable[[tuple[str, ...]], TurnTold]) -> Found:
         """Say where the turn of a token stands; one that waits for its process is started."""
         ...
 

@@ -61,6 +61,7 @@ class Steps:
         self._holder = holder
         self._now = now
         self._stopping = stopping
+        self._cycles: dict[tuple[int, str], int] = {}
 
     def look_again(self, at: datetime | None) -> None:
         """Have a pass follow by then."""
@@ -137,7 +138,10 @@ class Steps:
         if attempt is None or place_of(attempt.holder) != place_of(self._holder):
             return observation.Turn(turned=observation.Turned.UNKNOWN)
         told = profile.runtime.told if profile else lambda _: TurnTold()
-        return await self._turns.find(token_of(_wake(case), attempt.number), told)
+        found = await self._turns.find(token_of(_wake(case), attempt.number), told)
+        if found.cycle is not None:
+            self._cycles[attempt.number, _wake(case).trigger_id] = found.cycle
+        return found.turn
 
     async def _queue(self, case: Case, reason: str) -> bool:
         now = self._now()
@@ -273,7 +277,8 @@ class Steps:
     async def _finish(self, case: Case, attempt: Attempt) -> bool:
         wake = _wake(case)
         claim = self._claims.of(wake)
-        if claim is None or not await self._store.end(claim, attempt):
+        cycle = self._cycles.pop((attempt.number, wake.trigger_id), None)
+        if claim is None or not await self._store.end(claim, replace(attempt, cycle=attempt.cycle or cycle)):
             self._claims.forget(wake)
             return False
         await self._claims.leave_session(wake)

@@ -44,11 +44,11 @@ class Telling(Protocol):
     """Where it tells how it stands."""
 
     async def tell(self, counted: Counted, *, news: bool) -> None:
-        """Tell how waking stands, when there is news or it is time to again; what was told is counted no more."""
-        ...
+        """Tell how waking stands, when there is news or it is time to again; what was told is counted no more.
 
-    async def end(self) -> None:
-        """Tell that nobody goes on telling."""
+        Raises:
+            Refused: the store is out of reach.
+        """
         ...
 
 
@@ -109,17 +109,21 @@ class Supervisor:
         """Whether no pass takes longer than one can."""
         return self._pass_began is None or self._clock() - self._pass_began < 2 * _CASE_SECONDS
 
+    @property
+    def counted(self) -> Counted:
+        """What has happened since it was last told."""
+        return self._steps.counted
+
     async def run(self, telling: Telling) -> None:
         """Do one pass after another until `stopping` is set."""
         keeping = asyncio.create_task(self._claims.keep())
         try:
             while not self.stopping.is_set():
                 began = self._clock()
-                news = await self._try(telling)
+                await self._try(telling)
                 least = max(_PAUSE, (self._clock() - began) * _SHARE)
                 await self._until_stopped(asyncio.sleep(least))
-                if not news:
-                    await self._until_stopped(self._news())
+                await self._until_stopped(self._news())
         finally:
             await tasks.end([keeping])
 
@@ -154,12 +158,12 @@ class Supervisor:
         await tasks.end(self._busy.values())
         await self._claims.give_back(due_at=self._now())
 
-    async def _try(self, telling: Telling) -> bool:
-        """Pass, and say how it went; True when it ought to be followed by another one at once."""
+    async def _try(self, telling: Telling) -> None:
+        """Pass, and say how it went."""
         if why := self._refused():
             if self._is_due("_told_refused"):
                 log(Event.TICK_REFUSED, f"agents are not woken: {why}", priority=Priority.WARNING)
-            return False
+            return
         self._told_refused = -_QUIET
         counted = self._steps.counted
         try:
@@ -172,9 +176,8 @@ class Supervisor:
             counted.passes["failed"] += 1
             if self._is_due("_told_fault"):
                 log(Event.TICK_FAILED, f"the store is out of reach: {refused.message}", priority=Priority.ERROR)
-            return False
+            return
         self._told_fault = -_QUIET
-        return False
 
     async def _news(self) -> None:
         """Wait until something may have changed, or is due."""

@@ -7,15 +7,18 @@ attempt and its word is in the rows of the attempts.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Final
 
 from orchestration.bridge.wake import signs
-from orchestration.bridge.wake.state import Outcome, Wake
+from orchestration.bridge.wake.port import WakeStore
+from orchestration.bridge.wake.state import Outcome, Status, Wake
 from orchestration.errors import KlorosError
 from orchestration.host.journal import Event, Priority, log
 from orchestration.store import counters
@@ -24,22 +27,36 @@ from orchestration.store.sqlite import SqliteDatabase
 
 SIGNS: Final = "wake.signs"
 SHOWN: Final = "wake.shown"
+AGAIN_AFTER: Final = 60.0
+"""Seconds after which what has not changed is told once more, as a sign of life."""
+SOON: Final = 2.0
+"""Least seconds between two tellings, whatever news there is."""
+_NEWEST: Final = 300
 LATENCY_BUCKETS: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
+@dataclass
 class Counted:
     """What has happened since it was last told."""
 
-    def __init__(self) -> None:
-        self.attempts: Counter[Outcome] = Counter()
-        self.triggers: Counter[Outcome] = Counter()
-        self.passes: Counter[str] = Counter()
-        self.deferrals = 0
-        self.latencies: list[float] = []
-        """Seconds from message, or wish, to the first attempt."""
+    attempts: Counter[Outcome] = field(default_factory=Counter)
+    triggers: Counter[Outcome] = field(default_factory=Counter)
+    passes: Counter[str] = field(default_factory=Counter)
+    deferrals: int = 0
+    latencies: list[float] = field(default_factory=list)
+    """Seconds from message, or wish, to the first attempt."""
 
-    def __bool__(self) -> bool:
-        return bool(self.attempts or self.triggers or self.deferrals or self.latencies)
+    def take(self) -> Counted:
+        """Return what was counted, and begin anew."""
+        taken, empty = replace(self), Counted()
+        for one in fields(self):
+            setattr(self, one.name, getattr(empty, one.name))
+        return taken
+
+    def put_back(self, taken: Counted) -> None:
+        """Count what could not be told once more."""
+        for one in fields(self):
+            setattr(self, one.name, getattr(self, one.name) + getattr(taken, one.name))
 
 
 class Teller:
@@ -108,3 +125,40 @@ def _count(database: SqliteDatabase, counted: Counted) -> None:
 
 def _log(error: KlorosError) -> None:
     log(Event.SUPERVISOR_FAILED, f"how waking stands can't be told: {error.message}", priority=Priority.WARNING)
+
+
+class Reporter:
+    """Tells now and then: soon after there is news, and once a minute as a sign of life."""
+
+    def __init__(self, store: WakeStore, teller: Teller, *, now: Callable[[], datetime], clock: Callable[[], float]) -> None:
+        """Take what it reads, and whom it tells. `clock`: see `claims.boottime`."""
+        self._store = store
+        self._teller = teller
+        self._now = now
+        self._clock = clock
+        self._news = False
+        self._told_at = -AGAIN_AFTER
+
+    async def tell(self, counted: Counted, *, news: bool) -> None:
+        """Tell, if it is time. See `supervisor.Telling`.
+
+        Raises:
+            Refused: the store is out of reach.
+        """
+        self._news |= news
+        age = self._clock() - self._told_at
+        if age < (SOON if self._news else AGAIN_AFTER):
+            return
+        wakes = {one.trigger_id: one for one in await self._store.wakes(limit=_NEWEST)}
+        for status in (Status.QUEUED, Status.CLAIMED):
+            wakes |= {one.trigger_id: one for one in await self._store.wakes(status=status, limit=_NEWEST)}
+        newest_first = sorted(wakes.values(), key=lambda one: one.created_at, reverse=True)
+        taken = counted.take()
+        if await asyncio.to_thread(self._teller.tell, newest_first, taken, self._now()):
+            self._told_at, self._news = self._clock(), False
+        else:
+            counted.put_back(taken)
+
+    async def end(self) -> None:
+        """Tell that nobody goes on telling."""
+        await asyncio.to_thread(self._teller.end, self._now())

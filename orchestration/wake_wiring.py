@@ -1,0 +1,175 @@
+"""The composition root of waking: where a supervisor's store, runtimes, turns and words are built and given to each other.
+
+Beside `bridge_wiring.py`, which brings faces and keys: a supervisor needs neither, and stays small.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from orchestration import wiring
+from orchestration.bridge import configured
+from orchestration.bridge.caller import Caller, Role
+from orchestration.bridge.commanding.threads import ThreadCommands
+from orchestration.bridge.refusal import Code, Refused
+from orchestration.bridge.wake import prompt, reach
+from orchestration.bridge.wake.claims import boottime
+from orchestration.bridge.wake.host_turns import HostTurns
+from orchestration.bridge.wake.state import Case, Wake, Way
+from orchestration.bridge.wake.supervisor import Supervisor
+from orchestration.bridge.wake.telling import Reporter, Teller
+from orchestration.bridge.wake.turns import Turns
+from orchestration.bridge.wire import SummarizeThread
+from orchestration.errors import Usage
+from orchestration.host import clock, files, process_identity
+from orchestration.store.sqlite import SqliteDatabase
+
+if TYPE_CHECKING:
+    from orchestration.bridge.port import Store
+    from orchestration.bridge.store.postgres_wakes import PostgresWakes
+    from orchestration.bridge.store.sqlite_wakes import SqliteWakes
+    from orchestration.settings import Settings
+
+_NO_PACKAGE = "install the extra bridge: sudo ./install.sh --with bridge, or pip install 'kloros-orchestration[bridge]'"
+
+
+async def store(settings: Settings) -> SqliteWakes | PostgresWakes:
+    """Open the store of waking: made, if absent, and migrated.
+
+    Raises:
+        StoreUnreachable, Unwritable: it can't be opened or migrated.
+        Usage: a package is missing.
+    """
+    if settings.database_url:
+        try:
+            from orchestration.bridge.store.postgres_wakes import PostgresWakes
+        except ImportError as error:
+            hint = "install the extra postgres: sudo ./install.sh --with bridge,postgres, or unset KLR_DATABASE_URL"
+            raise Usage(f"PostgreSQL needs a package that is not installed: {error.name}", hint=hint) from error
+        return await PostgresWakes.opened(settings.database_url)
+
+    from orchestration.bridge.store.sqlite_wakes import SqliteWakes
+
+    files.make_folder(settings.state_dir)
+    return SqliteWakes(os.path.join(settings.state_dir, wiring.STORE))
+
+
+async def threads(settings: Settings) -> Store:
+    """Open the bridge's store, for a thread's summary."""
+    if settings.database_url:
+        from orchestration.bridge.store.postgres import PostgresStore
+
+        return await PostgresStore.opened(settings.database_url)
+
+    from orchestration.bridge.store.sqlite import SqliteStore
+
+    return SqliteStore(os.path.join(settings.state_dir, wiring.STORE))
+
+
+class Prompts:
+    """The words of `prompt.py`, with the summary of the bridge."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def prompt(self, case: Case, wake: Wake, way: Way) -> str:
+        """Return the prompt. See `reach.Words`."""
+        return prompt.text(case, wake, way, summary=await self._summary(case) if way is Way.SPAWN else "")
+
+    async def _summary(self, case: Case) -> str:
+        """Summarise the thread. New sessions are rare, so the bridge's own store is opened for it and closed again."""
+        who = Caller(
+            agent_id="operator:kloros",
+            workspace_id=case.workspace_id,
+            role=Role.OPERATOR,
+            request_id=f"supervisor-{secrets.token_hex(8)}",
+        )
+        opened = await threads(self._settings)
+        try:
+            commands = ThreadCommands(opened, configured.rules(self._settings.bridge))
+            told = await commands.summarize_thread(who, SummarizeThread(thread_id=case.thread_id))
+        except Refused as refused:
+            if refused.code is Code.UNAVAILABLE:
+                raise
+            return ""  # it has gone meanwhile; the next pass sees that
+        finally:
+            await opened.close()
+        return told.summary
+
+
+class Waking:
+    """A supervisor with everything under it."""
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str], *, refused: Callable[[], str]) -> None:
+        """Take the settings, and what the turns' processes get for their environment.
+
+        Args:
+            refused: why nothing may be done now; empty when something may.
+        """
+        self._settings = settings
+        self._environ = environ
+        self._refused = refused
+        self._supervisor: Supervisor | None = None
+        self._path = os.path.join(settings.state_dir, wiring.STORE)
+        self.holder = reach.name(
+            os.uname().nodename,
+            f"{_machine()} {os.path.realpath(settings.state_dir)}",
+            process=f"{os.getpid()}.{process_identity.boot_id()[:8]}.{secrets.token_hex(3)}",
+        )
+
+    @property
+    def lives(self) -> bool:
+        """Whether no pass takes longer than one can."""
+        return self._supervisor is None or self._supervisor.lives
+
+    @property
+    def supervisor(self) -> Supervisor:
+        """The supervisor, once it is open."""
+        assert self._supervisor is not None, "it is not open"
+        return self._supervisor
+
+    async def open(self) -> None:
+        """Open the store, and build the supervisor over it.
+
+        Raises:
+            StoreUnreachable, Unwritable, Usage: see `store`.
+        """
+        self._store = await store(self._settings)
+        self._turns = HostTurns(lambda: SqliteDatabase(self._path), lambda db: Turns(self._settings, self._environ, db))
+        limits = configured.wake_limits(self._settings.wake)
+        self._supervisor = Supervisor(
+            self._store,
+            runtimes(self._settings, self._environ),
+            self._turns,
+            Prompts(self._settings),
+            limits=limits,
+            holder=self.holder,
+            now=clock.now,
+            refused=self._refused,
+        )
+        teller = Teller(self._path, holder=self.holder)
+        self.reporter = Reporter(self._store, teller, now=clock.now, clock=boottime)
+
+    async def close(self, *, within: float) -> None:
+        """End what is under way, tell that nobody goes on, and let go of the store."""
+        await self.supervisor.end(within=within)
+        await self.reporter.end()
+        await self._turns.close()
+        await self._store.close()
+
+
+def runtimes(settings: Settings, environ: Mapping[str, str]) -> reach.Reach:
+    """Return what this host can reach of its agents."""
+    raise NotImplementedError
+
+
+def _machine() -> str:
+    """Return what tells this machine from others, where it has such a thing (machine-id(5))."""
+    try:
+        with open("/etc/machine-id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
