@@ -128,10 +128,14 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """A command that is one turn of an agent; run by the cycle runner, without a shell."""
+    """A command that is one turn of an agent; run by the cycle runner, without a shell.
+
+    The prompt takes the place of the word `{prompt}` of the command; where there is none, it is standard input. So it
+    stands in no log, manifest or list of commands.
+    """
 
     command: tuple[str, ...]
-    stdin: str = ""
+    prompt: str
     working_dir: str = ""
     variables: tuple[tuple[str, str], ...] = ()
 
