@@ -90,7 +90,7 @@ class ScriptedModel:
             def do_POST(self) -> None:
                 document = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 agent = self.path.split("/")[1]
-                with suppress(OSError):  # who asked may have been killed
+                with suppress(OSError):
                     self._stream(outer.answer(agent, self.headers.get("session-id", ""), document))
 
             def _stream(self, item: dict[str, Any]) -> None:
@@ -112,6 +112,7 @@ class ScriptedModel:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # who asked may have been killed
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
 

@@ -14,6 +14,7 @@ from collections import Counter
 
 import pytest
 
+from orchestration.bridge.wake.state import Outcome
 from tests.acceptance import review
 from tests.acceptance.host import Host
 from tests.acceptance.serving import until
@@ -31,14 +32,15 @@ def came_to_its_end(here: Flow) -> None:
     ]
     thread = here.thread()
     assert (thread["status"], thread["status_reason"]) == ("resolved", "verified by the reviewer")
-    cursors = {one["agent_id"]: one for one in thread["participants"]}
-    assert cursors[REVIEWER]["unread"] == 0
-    assert cursors[EXECUTIONER]["unread"] <= 1  # the verification: a thread that is resolved wakes nobody
+    cursors = {one["agent_id"]: one["last_read_seq"] for one in thread["participants"]}
+    for agent, answers in ((EXECUTIONER, "finding_reported"), (REVIEWER, "fix_pushed")):
+        (seq,) = (one["seq"] for one in here.messages() if one["metadata"].get("event_type") == answers)
+        assert cursors[agent] >= seq
     triggers = [one for agent in here.agents for one in here.triggers(agent)]
-    assert all(one["outcome"] for one in triggers), triggers
-    assert all(attempt["outcome"] for one in triggers for attempt in one["attempts"]), triggers
-    entries = here.operator.ask("get_audit", thread_id=here.thread_id, limit=200)["entries"]
-    told = Counter(one["operation"] for one in entries if one["outcome"] == "done")
+    assert all(one.outcome for one in triggers), triggers
+    assert all(attempt.outcome for one in triggers for attempt in one.attempts), triggers
+    told = Counter(one["operation"] for one in here.audit() if one["outcome"] == "done")
+    print(told)
     assert told["post_message"] == 1 + len(review.COURSE)
     assert here.host.run("klorosctl", "audit", "verify").returncode == 0
 
@@ -91,8 +93,9 @@ def test_the_second_runtime_is_killed_in_the_midst_of_its_turn(host: Host) -> No
                 os.kill(pid, signal.SIGKILL)
         resolved(here)
         came_to_its_end(here)
-        attempts = [attempt["outcome"] for one in here.triggers(REVIEWER) for attempt in one["attempts"]]
-        assert attempts[0] == "failed"
+        first, *others = (attempt for one in here.triggers(REVIEWER) for attempt in one.attempts)
+        assert first.outcome is Outcome.FAILED
+        assert all(one.outcome is not Outcome.FAILED for one in others)
 
 
 def _stands_after(here: Flow, tool: str) -> bool:

@@ -3,7 +3,7 @@ repository, and the supervisor as a process of its own."""
 
 from __future__ import annotations
 
-import json
+import asyncio
 import os
 import signal
 import subprocess
@@ -12,6 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from orchestration.bridge.store.postgres_wakes import PostgresWakes
+from orchestration.bridge.store.sqlite_wakes import SqliteWakes
+from orchestration.bridge.wake import trigger
+from orchestration.bridge.wake.state import Wake
 from tests.acceptance import codex, review
 from tests.acceptance.codex import Codex
 from tests.acceptance.host import PYTHON, Host, script
@@ -32,6 +36,7 @@ class Flow(NamedTuple):
     agents: Mapping[str, Codex]
     thread_id: str
     operator: Agent
+    auditor: Agent
 
     def begin(self) -> None:
         """Ask the executioner for the patch; the rest is for the agents."""
@@ -43,20 +48,31 @@ class Flow(NamedTuple):
     def is_resolved(self) -> bool:
         return bool(self.thread()["status"] == "resolved")
 
+    def messages(self) -> list[dict[str, Any]]:
+        return list(self.operator.ask("read_messages", thread_id=self.thread_id, limit=200)["messages"])
+
     def events(self) -> list[tuple[str, str]]:
         """Give the events of the thread: who has said what."""
-        read = self.operator.ask("read_messages", thread_id=self.thread_id)["messages"]
-        return [(one["sender"], one["metadata"]["event_type"]) for one in read if one["kind"] == "event"]
+        return [(one["sender"], one["metadata"]["event_type"]) for one in self.messages() if one["kind"] == "event"]
 
-    def triggers(self, agent: str) -> list[dict[str, Any]]:
+    def audit(self) -> list[dict[str, Any]]:
+        return list(self.auditor.ask("get_audit", thread_id=self.thread_id, limit=200)["entries"])
+
+    def triggers(self, agent: str) -> list[Wake]:
         """Give an agent's triggers with their attempts, the oldest first."""
-        done = self.host.run("klorosctl", "triggers", "list", "--agent", agent, "--json")
-        assert done.returncode == 0, done.stderr
-        found = json.loads(done.stdout)
-        return [one for one in reversed(found) if one["thread_id"] == self.thread_id]
+        url = self.host.environ.get("KLR_DATABASE_URL", "")
+
+        async def read() -> tuple[Wake, ...]:
+            found = await PostgresWakes.opened(url) if url else SqliteWakes(str(self.host.state / "kloros.db"))
+            try:
+                return await found.wakes(thread_id=self.thread_id, agent_id=agent)
+            finally:
+                await found.close()
+
+        return list(reversed(asyncio.run(read())))
 
     def outcomes(self, agent: str) -> list[str]:
-        return [str(one["outcome"]) for one in self.triggers(agent)]
+        return [str(one.outcome) for one in self.triggers(agent)]
 
     def processes(self, agent: str) -> list[int]:
         """List the living processes of an agent's Codex."""
@@ -89,10 +105,10 @@ def flow(host: Host, **variables: str) -> Iterator[Flow]:
             one = codex.configured(name, home=host.home, folder=clones[name], model=model.url, served=served, token=token)
             agents[name] = one
             host.configure(_profile(host, one))
-        operator = Agent(served, issue(host, "ada", "--role", "coordinator"))
+        operator, auditor = (Agent(served, issue(host, "ada", "--role", role)) for role in ("coordinator", "auditor"))
         thread = operator.ask("create_thread", workspace_id="kloros", title="Retry patch", participants=list(scripts))
         try:
-            yield Flow(host, model, agents, thread["thread_id"], operator)
+            yield Flow(host, model, agents, thread["thread_id"], operator, auditor)
         finally:
             for name in agents:
                 for pid in marked(f"CODEX_HOME={agents[name].home}"):
@@ -118,15 +134,16 @@ def supervising(host: Host) -> Iterator[Served]:
         process.kill()
         process.wait()
         supervisor.read_out()
+        print(*supervisor.lines, sep="\n")  # for whoever looks at a test that failed
         if process.stderr is not None:
             process.stderr.close()
 
 
-def resolved(here: Flow, *, within: float = 60) -> None:
+def resolved(here: Flow, *, within: float = 25) -> None:
     """Wait until the agents have come to an end, and every trigger and process with them."""
     until(here.is_resolved, what="the thread is resolved", within=within)
     until(
-        lambda: all(one["status"] not in ("queued", "claimed") for agent in here.agents for one in here.triggers(agent)),
+        lambda: all(one.status not in trigger.OPEN for agent in here.agents for one in here.triggers(agent)),
         what="no trigger is open",
         within=30,
     )
