@@ -1,10 +1,10 @@
 """The wake supervisor, as a process: `python -m orchestration.supervise`.
 
-Owns the exit code, the signals, and what systemd is told. It stays: while the mode or the kill switch say that nothing may
-be done it does nothing, and goes on by itself when they no longer do; a store that is out of reach is waited for. With
-`--once` it does one pass, and exits as a tick does.
+Owns the exit code, the signals, and what systemd is told. It stays: while mode or kill switch say that nothing may be done
+it does nothing, and goes on by itself when they no longer do; a store that is out of reach is waited for. With `--once` it
+does one pass, and exits as a tick does.
 
-A supervisor that is told to end begins nothing more, gives its claims back and leaves within its limit. Turns of agents go on
+A supervisor that is told to end begins nothing more, gives its claims back and leaves within its limit. Agents' turns go on
 without it: they are processes of their own, and the next supervisor reads how they ended.
 """
 
@@ -41,8 +41,8 @@ _AGAIN: Final = 5.0  # seconds until a store that can't be opened is tried again
 _PATIENCE: Final = 2.0  # seconds for a supervisor that is about to end
 _QUIET: Final = 60.0  # seconds until that is told again
 _EPILOG: Final = (
-    "exit codes: 0 ended, 1 failed, 64 usage, 70 defect, 74 disk, 75 another supervisor of this state folder is at work, 78 settings; "
-    "with --once also 2 disabled, 20 halted, 69 store"
+    "exit codes: 0 ended, 1 failed, 64 usage, 70 defect, 74 disk, 75 another supervisor of this state folder is at work, "
+    "78 settings; with --once also 2 disabled, 20 halted, 69 store"
 )
 
 

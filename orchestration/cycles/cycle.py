@@ -110,6 +110,7 @@ class Origin(NamedTuple):
     variables: tuple[tuple[str, str], ...] = ()  # LOOP, WAKE: what its command gets besides, name and value
     resumes: bool = False  # goes on with the artifacts of an earlier run of this number
     prompt: str = ""  # WAKE, until it has ended: what the agent is told, see PROMPT
+    session: str = ""  # WAKE: the runtime's session that the turn goes on with, whose one writer it has to be
 
     def told(self) -> dict[str, object]:
         """Return it for people: without what an agent is told, which is a matter of its thread."""

@@ -46,6 +46,13 @@ def lock_of_turn(state_dir: str, cycle: CycleNumber) -> FileLock:
     return FileLock(_path(state_dir, "wake", f"{cycle}.lock"))
 
 
+def session_lock(state_dir: str, session: str) -> FileLock:
+    """Return the lock that the one writer of a runtime's session on this host holds; it stays."""
+    import hashlib
+
+    return FileLock(_path(state_dir, "sessions", f"{hashlib.sha256(session.encode()).hexdigest()[:32]}.lock"))
+
+
 def turn_locks(state_dir: str) -> list[FileLock]:
     """Return the locks of the WAKE cycles that run, or were lost."""
     try:

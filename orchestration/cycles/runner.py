@@ -23,7 +23,7 @@ import json
 import os
 import select
 import signal
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
 
 from orchestration.cycles import (
@@ -84,6 +84,7 @@ class Runner:
         self._start = start
         self._signal: signal.Signals | None = None
         self._stopped = stopped
+        self._held_session = ""
 
     def run(self) -> int:
         """Run every queued cycle; come back when none is queued, another runner is at it, or we are asked to stop.
@@ -130,7 +131,15 @@ class Runner:
             orphan.end_turn(self._db, self._settings, found, now=clock.now())
         if self._stop is not None or (claimed := self._claim(number)) is None:
             return False
-        self._see_through(claimed)
+        session = claimed.origin.session
+        with ExitStack() as stack:
+            self._held_session = ""
+            if session:
+                try:
+                    stack.enter_context(orphan.session_lock(self._settings.state_dir, session).held(f"cycle {number}"))
+                except LockHeld as error:
+                    self._held_session = f"its session has another writer: {error.message}"
+            self._see_through(claimed)
         orphan.remove_lock(self._lock)
         return True
 
@@ -257,7 +266,7 @@ class Runner:
     def _end_of(self, cycle: Cycle) -> judgement.End:
         if cycle.cancel_asked_at is not None:
             return judgement.End(CycleEvent.CANCEL, Result(reason="cancelled before it started"))
-        if held := self._held_by_gpu(cycle):
+        if held := self._held_session or self._held_by_gpu(cycle):
             return judgement.End(CycleEvent.CANCEL, Result(reason=held))
         try:
             earlier = artifacts.put_aside(self._settings.cycles_dir, cycle.cycle)

@@ -22,8 +22,15 @@ _T = TypeVar("_T")
 class HostTurns:
     """The turns of this host."""
 
-    def __init__(self, opened: Callable[[], SqliteDatabase], over: Callable[[SqliteDatabase], Turns]) -> None:
-        """Take how the host's store is opened, in the one thread that uses it, when it is needed; and the turns over it."""
+    def __init__(
+        self, opened: Callable[[], SqliteDatabase], over: Callable[[SqliteDatabase], Turns], *, only_looks: bool = False
+    ) -> None:
+        """Take how the host's store is opened, in the one thread that uses it, when it is needed; and the turns over it.
+
+        Args:
+            only_looks: nothing is started, and nothing recorded.
+        """
+        self._only_looks = only_looks
         self._opened = opened
         self._over = over
         self._db: SqliteDatabase | None = None
@@ -45,7 +52,7 @@ class HostTurns:
 
         def work(turns: Turns) -> Found:
             found = turns.look(token)
-            if found is not None and not found.ended and not found.runs:
+            if found is not None and not found.ended and not found.runs and not self._only_looks:
                 if found.state is CycleState.QUEUED:
                     turns.start(found.cycle)
                 else:

@@ -136,6 +136,8 @@ class Turn:
 
     command: tuple[str, ...]
     prompt: str
+    session_id: str = ""
+    """Of the runtime: whoever runs the turn holds that session's lock on this host; empty for a new one."""
     working_dir: str = ""
     variables: tuple[tuple[str, str], ...] = ()
 
@@ -147,6 +149,8 @@ class TurnTold:
     session_id: str = ""
     failed: str = ""
     """What the runtime says went wrong; empty when nothing did."""
+    code: Code | None = None
+    """RUNTIME_NOT_FOUND when the runtime knows no such session."""
 
 
 class WakeFailed(Exception):

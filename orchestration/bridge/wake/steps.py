@@ -1,4 +1,4 @@
-"""Looks at a case and carries out the step that the rules chose, under the claim that it needs.
+"""Carries out the step that the rules chose for a case, under the claim that it needs.
 
 Three things keep a prompt from being given twice:
 - an attempt is recorded under the claim's fence before it is made, and what has begun is never begun again: of an attempt
@@ -17,18 +17,17 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final, assert_never
 
-from orchestration.bridge.state import Session
 from orchestration.bridge.wake import action as act
 from orchestration.bridge.wake import observation, trigger
 from orchestration.bridge.wake.claims import Claims
-from orchestration.bridge.wake.limits import IN_ITS_TERMINAL, Limits
-from orchestration.bridge.wake.port import Liveness, Probe, TurnTold, WakeFailed, WakeStore
-from orchestration.bridge.wake.reach import Profile, Reach, TurnsOfHost, Words, place_of, token_of
+from orchestration.bridge.wake.limits import Limits
+from orchestration.bridge.wake.looking import Looking
+from orchestration.bridge.wake.port import WakeFailed, WakeStore
+from orchestration.bridge.wake.reach import Reach, TurnsOfHost, Words, token_of
 from orchestration.bridge.wake.state import Attempt, Case, Claim, Code, Outcome, Wake, Way
 from orchestration.bridge.wake.telling import Counted
 from orchestration.host.journal import Event, Priority, log
 
-_LOOK_SECONDS: Final = 5.0
 _NOTHING: Final[frozenset[str]] = frozenset()
 
 
@@ -43,6 +42,7 @@ class Steps:
         words: Words,
         claims: Claims,
         *,
+        limits: Limits,
         holder: str,
         now: Callable[[], datetime],
         stopping: asyncio.Event,
@@ -62,26 +62,20 @@ class Steps:
         self._now = now
         self._stopping = stopping
         self._cycles: dict[tuple[int, str], int] = {}
+        self._looking = Looking(reach, turns, here=holder, limits=limits, now=now)
 
     def look_again(self, at: datetime | None) -> None:
         """Have a pass follow by then."""
         if at is not None:
             self.look_at = at if self.look_at is None else min(self.look_at, at)
 
-    async def look(self, case: Case, held: frozenset[str], limits: Limits) -> observation.Seen:
-        """Observe one case: its terminals, and the turn of an attempt in flight.
-
-        Args:
-            held: sessions that somebody else was found to write to.
-        """
-        asked = [self._probe(session) for session in observation.to_probe(case, limits, self._now())]
-        probes = {session_id: probe for session_id, probe in await asyncio.gather(*asked) if probe is not None}
-        profile = self._reach.profile(case.workspace_id, case.agent_id)
-        means = profile.means if profile else IN_ITS_TERMINAL if probes else None
-        turn = await self._turn_of(case, profile) if observation.turn_to_find(case) else None
-        return observation.Seen(
-            case=case, holder=self._holder, now=self._now(), means=means, probes=probes, turn=turn, held=held
-        )
+    async def look(self, case: Case, held: frozenset[str]) -> observation.Seen:
+        """Observe one case. `held`: sessions that somebody else was found to write to."""
+        found = await self._looking.look(case, holder=self._holder, held=held)
+        attempt = trigger.in_flight(case.wake) if case.wake else None
+        if found.cycle is not None and attempt is not None:
+            self._cycles[attempt.number, _wake(case).trigger_id] = found.cycle
+        return found.seen
 
     async def carry_out(self, case: Case, decision: act.Decision) -> tuple[bool, frozenset[str]]:
         """Do a step.
@@ -122,26 +116,6 @@ class Steps:
                 return await self._settle(case, step), _NOTHING
             case _:
                 assert_never(step)
-
-    async def _probe(self, session: Session) -> tuple[str, Probe | None]:
-        try:
-            async with asyncio.timeout(_LOOK_SECONDS):
-                terminal = await self._reach.terminal(session)
-                return session.session_id, None if terminal is None else await terminal.probe(session)
-        except WakeFailed as error:
-            return session.session_id, Probe(liveness=Liveness.UNKNOWN, detail=str(error))
-        except TimeoutError:
-            return session.session_id, Probe(liveness=Liveness.UNKNOWN, detail=f"no answer within {_LOOK_SECONDS:.0f} s")
-
-    async def _turn_of(self, case: Case, profile: Profile | None) -> observation.Turn:
-        attempt = trigger.in_flight(_wake(case))
-        if attempt is None or place_of(attempt.holder) != place_of(self._holder):
-            return observation.Turn(turned=observation.Turned.UNKNOWN)
-        told = profile.runtime.told if profile else lambda _: TurnTold()
-        found = await self._turns.find(token_of(_wake(case), attempt.number), told)
-        if found.cycle is not None:
-            self._cycles[attempt.number, _wake(case).trigger_id] = found.cycle
-        return found.turn
 
     async def _queue(self, case: Case, reason: str) -> bool:
         now = self._now()

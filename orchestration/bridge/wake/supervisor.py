@@ -96,7 +96,9 @@ class Supervisor:
         self._clock = clock
         self._refused = refused
         self._claims = Claims(store, holder=holder, lease=limits.lease, clock=clock, given_up=self._given_up)
-        self._steps = Steps(store, reach, turns, words, self._claims, holder=holder, now=now, stopping=self.stopping)
+        self._steps = Steps(
+            store, reach, turns, words, self._claims, limits=limits, holder=holder, now=now, stopping=self.stopping
+        )
         self._busy: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._room = asyncio.Semaphore(AT_ONCE)
         self._failed = 0
@@ -218,7 +220,7 @@ class Supervisor:
         for _ in range(_STEPS):
             if self.stopping.is_set():
                 return
-            decision = policy.decide(await self._steps.look(case, held, self._limits), self._limits)
+            decision = policy.decide(await self._steps.look(case, held), self._limits)
             goes_on, found_held = await self._steps.carry_out(case, decision)
             if not goes_on:
                 return

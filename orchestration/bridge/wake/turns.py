@@ -63,12 +63,12 @@ class Turns:
         self._launcher = DetachedLauncher(log_dir, without_cycle(environ), (sys.executable, "-P", "-m"))
 
     def enqueue(self, turn: Turn, *, token: str, timeout: timedelta) -> CycleNumber:
-        """Queue a turn, once for each token, and return its cycle.
+        """Queue a turn, once for each token, and return its cycle. A token marks the turn's processes: unique on this host.
 
         Raises:
             StoreUnreachable: it is not queued.
         """
-        origin = Origin(Cause.WAKE, "", variables=turn.variables, prompt=turn.prompt)
+        origin = Origin(Cause.WAKE, "", variables=turn.variables, prompt=turn.prompt, session=turn.session_id)
         job = Job(JobName.WAKE, turn.command, turn.working_dir, timeout)
         with self._db.transaction():
             found = ledger.of_token(self._db, token)
