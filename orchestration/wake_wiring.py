@@ -15,9 +15,10 @@ from orchestration.bridge import configured
 from orchestration.bridge.caller import Caller, Role
 from orchestration.bridge.commanding.threads import ThreadCommands
 from orchestration.bridge.refusal import Code, Refused
-from orchestration.bridge.wake import prompt, reach
+from orchestration.bridge.wake import reach
 from orchestration.bridge.wake.claims import boottime
 from orchestration.bridge.wake.host_turns import HostTurns
+from orchestration.bridge.wake.prompt import text
 from orchestration.bridge.wake.state import Case, Wake, Way
 from orchestration.bridge.wake.supervisor import Supervisor
 from orchestration.bridge.wake.telling import Reporter, Teller
@@ -77,7 +78,7 @@ class Prompts:
 
     async def prompt(self, case: Case, wake: Wake, way: Way) -> str:
         """Return the prompt. See `reach.Words`."""
-        return prompt.text(case, wake, way, summary=await self._summary(case) if way is Way.SPAWN else "")
+        return text(case, wake, way, summary=await self._summary(case) if way is Way.SPAWN else "")
 
     async def _summary(self, case: Case) -> str:
         """Summarise the thread. New sessions are rare, so the bridge's own store is opened for it and closed again."""

@@ -18,7 +18,7 @@ from orchestration.bridge.wake.state import Outcome
 from tests.acceptance import review
 from tests.acceptance.host import Host
 from tests.acceptance.serving import until
-from tests.acceptance.waking import EXECUTIONER, REVIEWER, Flow, flow, resolved, supervising
+from tests.acceptance.flow import EXECUTIONER, REVIEWER, Flow, flow, resolved, supervising
 from tests.contract.postgres import Cluster
 
 

@@ -1,152 +1,189 @@
-"""A host on which the real supervisor wakes real Codexes: the bridge, the scripted model, two agents with a thread and a
-repository, and the supervisor as a process of its own."""
+"""A supervisor over a real store with agents that are made of paper: terminals and turns that a test moves."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
 
-from orchestration.bridge.store.postgres_wakes import PostgresWakes
-from orchestration.bridge.store.sqlite_wakes import SqliteWakes
-from orchestration.bridge.wake import trigger
-from orchestration.bridge.wake.state import Wake
-from tests.acceptance import codex, review
-from tests.acceptance.codex import Codex
-from tests.acceptance.host import PYTHON, Host, script
-from tests.acceptance.review import EXECUTIONER, REVIEWER
-from tests.acceptance.scripted_model import Script, ScriptedModel, scripted
-from tests.acceptance.serving import Served, serving, until
-from tests.acceptance.test_served_bridge import Agent, issue
+from orchestration.bridge.state import Session
+from orchestration.bridge.wake.limits import Limits, Means
+from orchestration.bridge.wake.observation import Turn as TurnSeen
+from orchestration.bridge.wake.observation import Turned
+from orchestration.bridge.wake.port import Liveness, Probe, Turn, TurnTold, WakeFailed
+from orchestration.bridge.wake.prompt import text
+from orchestration.bridge.wake.reach import Found, Profile, name
+from orchestration.bridge.wake.state import Case, Wake, Way
+from orchestration.bridge.wake.supervisor import Passed, Supervisor
+from tests.acceptance.bridging import Bridge, Clock, bridge, caller
+from tests.contract.waking import wakes_at
 
-QUICK = {"KLR_WAKE_INTERVAL": "1s", "KLR_WAKE_COOLDOWN": "0s", "KLR_WAKE_LEASE": "5s"}
-"""What would have a test wait; the values of the issue are tried out by those of the rules."""
-
-
-class Flow(NamedTuple):
-    """A thread of two agents that nobody runs yet."""
-
-    host: Host
-    model: ScriptedModel
-    agents: Mapping[str, Codex]
-    thread_id: str
-    operator: Agent
-    auditor: Agent
-
-    def begin(self) -> None:
-        """Ask the executioner for the patch; the rest is for the agents."""
-        self.operator.ask("post_message", thread_id=self.thread_id, body=review.WORK, to=EXECUTIONER)
-
-    def thread(self) -> Any:
-        return self.operator.ask("get_thread", thread_id=self.thread_id)
-
-    def is_resolved(self) -> bool:
-        return bool(self.thread()["status"] == "resolved")
-
-    def messages(self) -> list[dict[str, Any]]:
-        return list(self.operator.ask("read_messages", thread_id=self.thread_id, limit=200)["messages"])
-
-    def events(self) -> list[tuple[str, str]]:
-        """Give the events of the thread: who has said what."""
-        return [(one["sender"], one["metadata"]["event_type"]) for one in self.messages() if one["kind"] == "event"]
-
-    def audit(self) -> list[dict[str, Any]]:
-        return list(self.auditor.ask("get_audit", thread_id=self.thread_id, limit=200)["entries"])
-
-    def triggers(self, agent: str) -> list[Wake]:
-        """Give an agent's triggers with their attempts, the oldest first."""
-        url = self.host.environ.get("KLR_DATABASE_URL", "")
-
-        async def read() -> tuple[Wake, ...]:
-            found = await PostgresWakes.opened(url) if url else SqliteWakes(str(self.host.state / "kloros.db"))
-            try:
-                return await found.wakes(thread_id=self.thread_id, agent_id=agent)
-            finally:
-                await found.close()
-
-        return list(reversed(asyncio.run(read())))
-
-    def outcomes(self, agent: str) -> list[str]:
-        return [str(one.outcome) for one in self.triggers(agent)]
-
-    def processes(self, agent: str) -> list[int]:
-        """List the living processes of an agent's Codex."""
-        return marked(f"CODEX_HOME={self.agents[agent].home}")
+T = TypeVar("T")
+EXECUTIONER, REVIEWER = caller("executioner"), caller("reviewer")
+PANE: Final = "tmux:1:%0"
 
 
-def marked(variable: str) -> list[int]:
-    """List the living processes that have a variable in their environment."""
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
+class PaperRuntime:
+    """A runtime whose terminals and commands are on paper."""
+
+    name = "paper"
+
+    def __init__(self) -> None:
+        self.liveness = Liveness.LIVE
+        self.typed_at: datetime | None = None
+        self.prompts: list[tuple[str, str]] = []
+        """Each text that was put into a terminal, with its session."""
+        self.pressed: list[str] = []
+        self.fails: WakeFailed | None = None
+        self.delivering: Callable[[], Awaitable[None]] | None = None
+        """Awaited while a prompt is put in."""
+
+    async def probe(self, session: Session) -> Probe:
+        return Probe(liveness=self.liveness, command="codex", typed_at=self.typed_at)
+
+    async def deliver(self, session: Session, prompt: str) -> None:
+        if self.delivering is not None:
+            await self.delivering()
+        if self.fails is not None:
+            raise self.fails
+        self.prompts.append((session.session_id, prompt))
+
+    async def press(self, session: Session, trigger_id: str) -> None:
+        self.pressed.append(trigger_id)
+
+    def turn(self, prompt: str, *, session_id: str = "") -> Turn:
+        if self.fails is not None:
+            raise self.fails
+        return Turn(command=("agent", session_id or "new"), prompt=prompt)
+
+    def told(self, output: Iterable[str]) -> TurnTold:
+        return TurnTold(session_id=next(iter(output), ""))
+
+
+@dataclass
+class Paper:
+    """What a host has: its runtime, and the turns that run there. They outlive the supervisor."""
+
+    runtime: PaperRuntime = field(default_factory=PaperRuntime)
+    turns: dict[str, tuple[Turn, TurnSeen]] = field(default_factory=dict)
+    """By token."""
+    cancelled: list[str] = field(default_factory=list)
+    ways: frozenset[Way] = frozenset(Way)
+    agents: frozenset[str] = frozenset({"reviewer"})
+
+    def profile(self, workspace_id: str, agent_id: str) -> Profile | None:
+        return Profile(self.runtime, Means(self.ways)) if agent_id in self.agents else None
+
+    async def terminal(self, session: Session) -> PaperRuntime | None:
+        return self.runtime if session.session_id.startswith("tmux:") else None
+
+    async def begin(self, turn: Turn, profile: Profile, *, token: str) -> int:
+        self.turns.setdefault(token, (turn, TurnSeen(turned=Turned.RUNNING)))
+        return len(self.turns)
+
+    async def find(self, token: str, told: Callable[[tuple[str, ...]], TurnTold]) -> Found:
+        if token not in self.turns:
+            return Found(TurnSeen(turned=Turned.UNSTARTED))
+        return Found(self.turns[token][1], list(self.turns).index(token) + 1)
+
+    async def cancel(self, token: str) -> None:
+        self.cancelled.append(token)
+
+    def ends(self, turned: Turned, **said: Any) -> None:
+        """Have the newest turn end."""
+        token, (turn, _) = list(self.turns.items())[-1]
+        self.turns[token] = turn, TurnSeen(turned=turned, **said)
+
+    async def prompt(self, case: Case, wake: Wake, way: Way) -> str:
+        return text(case, wake, way, summary="two messages")
+
+
+class World:
+    """A bridge, a clock, and supervisors beside it."""
+
+    def __init__(self, bridge: Bridge, place: str) -> None:
+        self.bridge, self.place = bridge, place
+        self.clock: Clock = bridge.clock
+        self.thread_id = ""
+        self.paper = Paper()
+
+    async def said(self, body: str = "done") -> None:
+        """Have the executioner say something to the reviewer, in a thread of theirs."""
+        if not self.thread_id:
+            self.thread_id = await self.bridge.thread(EXECUTIONER, REVIEWER)
+        await self.bridge.post(EXECUTIONER, self.thread_id, body)
+
+    async def beats(self, session_id: str = PANE, **asked: Any) -> None:
+        """Have the reviewer tell that a session of it lives."""
+        told = {"runtime": "codex", "management_mode": "managed", "resumable": True, "status": "idle", **asked}
+        await self.bridge.ask(REVIEWER, "heartbeat_session", agent_id="reviewer", session_id=session_id, **told)
+
+    async def reads(self) -> None:
+        """Have the reviewer read everything."""
+        read = await self.bridge.ask(REVIEWER, "read_messages", thread_id=self.thread_id)
+        await self.bridge.ask(REVIEWER, "ack_read", thread_id=self.thread_id, last_read_seq=read.next_seq)
+
+    @asynccontextmanager
+    async def supervisor(self, paper: Paper | None = None, *, host: str = "host", **limits: Any) -> AsyncIterator[Watched]:
+        """Give a supervisor with its own connection to the store."""
+        store = await wakes_at(self.place, clock=self.clock)
+        found = paper or self.paper
+        supervisor = Supervisor(
+            store,
+            found,
+            found,
+            found,
+            limits=Limits(**limits),
+            holder=name(host, "/state", process=secrets.token_hex(4)),
+            now=self.clock,
+            clock=lambda: self.clock.at.timestamp(),
+        )
         try:
-            if variable.encode() in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
-                found.append(int(name))
-        except OSError:
-            continue
-    return found
-
-
-@contextmanager
-def flow(host: Host, **variables: str) -> Iterator[Flow]:
-    """Serve all of it but the supervisor."""
-    host.decided()
-    host.set(**{**QUICK, **variables})
-    scripts: dict[str, Script] = {EXECUTIONER: review.executioner, REVIEWER: review.reviewer}
-    with serving(host, "--bridge") as served, scripted(scripts) as model:
-        clones = review.repository(host.home)
-        agents = {}
-        for name in scripts:
-            token = issue(host, name)
-            one = codex.configured(name, home=host.home, folder=clones[name], model=model.url, served=served, token=token)
-            agents[name] = one
-            host.configure(_profile(host, one))
-        operator, auditor = (Agent(served, issue(host, "ada", "--role", role)) for role in ("coordinator", "auditor"))
-        thread = operator.ask("create_thread", workspace_id="kloros", title="Retry patch", participants=list(scripts))
-        try:
-            yield Flow(host, model, agents, thread["thread_id"], operator, auditor)
+            yield Watched(supervisor, store)
         finally:
-            for name in agents:
-                for pid in marked(f"CODEX_HOME={agents[name].home}"):
-                    os.kill(pid, signal.SIGKILL)
+            await store.close()
+
+    async def wakes(self) -> tuple[Wake, ...]:
+        """Return the thread's triggers as they stand, newest first."""
+        store = await wakes_at(self.place, clock=self.clock)
+        try:
+            return await store.wakes(thread_id=self.thread_id or None)
+        finally:
+            await store.close()
+
+    async def outcomes(self) -> list[str]:
+        """Return what the newest trigger's attempts came to, as `way outcome code`, in order."""
+        newest, *_ = await self.wakes()
+        return [" ".join(str(part) for part in (one.way, one.outcome, one.code) if part) for one in newest.attempts]
 
 
-def _profile(host: Host, one: Codex) -> str:
-    """Write an agent's table: its program is a script that gives Codex its environment, the token in it."""
-    gives = [f"export {name}='{value}'" for name, value in one.environ.items()]
-    program = script(host.home, f"codex-{one.agent}", [*gives, 'exec codex "$@"'])
-    return f'[agents.{one.agent}]\nruntime = "codex"\nprogram = ["{program}"]\nworking_dir = "{one.folder}"\n'
+class Watched:
+    """A supervisor in a test's hands."""
+
+    def __init__(self, supervisor: Supervisor, store: Any) -> None:
+        self.itself, self.store = supervisor, store
+
+    async def one_pass(self) -> Passed:
+        """Renew what is claimed, as it does beside its passes, and pass."""
+        claims = self.itself._claims
+        for trigger_id in list(claims._held):
+            await claims.renew(trigger_id)
+        return await self.itself.one_pass()
+
+    async def did(self) -> dict[str, int]:
+        return dict((await self.one_pass()).did)
 
 
-@contextmanager
-def supervising(host: Host) -> Iterator[Served]:
-    """Run the supervisor until the block ends."""
-    command = [PYTHON, "-m", "orchestration.supervise"]
-    process = subprocess.Popen(command, env=host.environ, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    supervisor = Served(process, 0)
-    try:
-        yield supervisor
-    finally:
-        process.kill()
-        process.wait()
-        supervisor.read_out()
-        print(*supervisor.lines, sep="\n")  # for whoever looks at a test that failed
-        if process.stderr is not None:
-            process.stderr.close()
+def play(place: str, scene: Callable[[World], Awaitable[T]]) -> T:
+    """Play a scene."""
 
+    async def played() -> T:
+        async with bridge(place) as opened:
+            opened.clock.at = datetime.now(UTC)  # leases run by the database's own clock
+            return await scene(World(opened, place))
 
-def resolved(here: Flow, *, within: float = 25) -> None:
-    """Wait until the agents have come to an end, and every trigger and process with them."""
-    until(here.is_resolved, what="the thread is resolved", within=within)
-    until(
-        lambda: all(one.status not in trigger.OPEN for agent in here.agents for one in here.triggers(agent)),
-        what="no trigger is open",
-        within=30,
-    )
-
-
-__all__ = ["EXECUTIONER", "REVIEWER", "Flow", "flow", "marked", "resolved", "supervising"]
+    return asyncio.run(played())

@@ -10,18 +10,18 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from orchestration.bridge.refusal import Refused
 from orchestration.bridge.wake import trigger
 from orchestration.bridge.wake.port import WakeStore
-from orchestration.bridge.wake.state import Claim, Wake
+from orchestration.bridge.wake.state import Case, Claim, Status, Wake
 from orchestration.host.journal import Event, Priority, log
 
 _MARGIN: Final = 2.0
-"""Seconds that a claim must have left for an act under it."""
+"""Seconds that a claim must have left for an act under it; of a short one a quarter."""
 
 
 def boottime() -> float:
@@ -58,6 +58,7 @@ class Claims:
         self._holder = holder
         self._lease = lease
         self._clock = clock
+        self._margin = min(_MARGIN, lease.total_seconds() / 4)
         self._given_up = given_up
         self._held: dict[str, _Held] = {}
 
@@ -82,7 +83,14 @@ class Claims:
     def to_act(self, wake: Wake) -> Claim | None:
         """Return our claim when it holds for long enough to do something under it."""
         held = self._held.get(wake.trigger_id)
-        return held.claim if held is not None and self._clock() < held.ends - _MARGIN else None
+        return held.claim if held is not None and self._clock() < held.ends - self._margin else None
+
+    def seen(self, case: Case, now: datetime) -> Case:
+        """Put what we know of a claim of ours into a case: its end by the database's clock says little by the host's."""
+        wake, held = case.wake, None if case.wake is None else self._held.get(case.wake.trigger_id)
+        if wake is None or held is None or wake.status is not Status.CLAIMED or wake.fence != held.claim.fence:
+            return case
+        return replace(case, wake=replace(wake, lease_until=now + timedelta(seconds=held.ends - self._clock())))
 
     def forget(self, wake: Wake) -> None:
         """Do without a claim that was found to be lost."""

@@ -71,6 +71,7 @@ class Steps:
 
     async def look(self, case: Case, held: frozenset[str]) -> observation.Seen:
         """Observe one case. `held`: sessions that somebody else was found to write to."""
+        case = self._claims.seen(case, self._now())
         found = await self._looking.look(case, holder=self._holder, held=held)
         attempt = trigger.in_flight(case.wake) if case.wake else None
         if found.cycle is not None and attempt is not None:
