@@ -70,7 +70,7 @@ async def wake(place: str, trigger_id: str) -> None:
     for number, ended in ((1, NOON), (2, None)):
         claim = await wakes.claim(trigger_id, holder="a supervisor", lease=LEASE)
         assert claim is not None
-        begun = replace(attempt(claim, number), ended_at=ended, outcome=ended and Outcome.FAILED)
+        begun = replace(attempt(claim, number), ended_at=ended, outcome=Outcome.FAILED if ended else None)
         assert await wakes.begin(claim, begun)
         assert await wakes.release(claim, due_at=NOON, deferred=True)
     await wakes.claim(trigger_id, holder="another", lease=LEASE)

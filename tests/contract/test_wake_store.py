@@ -311,9 +311,12 @@ async def test_attempts_are_kept_and_counted(store: Store, wakes: Wakes) -> None
     assert case.wake is not None
     assert case.wake.attempts == (failed, second, deferral)
     assert case.attempted_at == (second.began_at, first.began_at)
-    assert case.failed_at == (failed.ended_at,)
+    assert case.failed_at == ()  # a terminal that did not answer is no failure of the runtime
+    crashed = replace(second, ended_at=NOON + timedelta(seconds=3), outcome=Outcome.FAILED, code=Code.WAKE_FAILED)
+    assert await wakes.end(claim, crashed)
+    assert (await the_case(wakes, thread_id)).failed_at == (crashed.ended_at,)
     other = await opened_thread(store)
-    assert (await the_case(wakes, other)).failed_at == (failed.ended_at,)
+    assert (await the_case(wakes, other)).failed_at == (crashed.ended_at,)
     assert (await the_case(wakes, other)).attempted_at == ()
 
 

@@ -11,6 +11,7 @@ from orchestration.bridge.store.lookups import utc_now
 from orchestration.bridge.store.postgres_wakes import PostgresWakes
 from orchestration.bridge.store.sqlite_wakes import SqliteWakes
 from orchestration.bridge.wake.state import Attempt, Claim, Wake, Way
+from orchestration.bridge.wake.trigger import SUPERVISOR
 from orchestration.bridge.wire import Message, MessageKind
 from tests.contract.bridging import AGENT, WORKSPACE, new_id, note
 
@@ -82,7 +83,7 @@ def made_of_unread(thread_id: str, *, agent_id: str = REVIEWER, at: datetime = N
         agent_id=agent_id,
         reason="2 unread",
         prompt="",
-        requested_by="supervisor:unread",
+        requested_by=SUPERVISOR,
         created_at=at,
         due_at=at,
     )

@@ -16,6 +16,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from orchestration.bridge.chain import Head, workspace_chain
+from orchestration.bridge.refusal import Refused
 from orchestration.bridge.state import Ask
 from orchestration.bridge.store import rows
 from orchestration.bridge.store.batch import Batch, Loaded
@@ -61,7 +62,8 @@ class PostgresWakes(WakeSteps):
         until = loop.time() + seconds
         while True:
             if not self._listening:
-                await self._look()
+                with suppress(Refused):
+                    await self._look()
             left = until - loop.time()
             if self._heard.is_set() or left <= 0:
                 changed = self._heard.is_set()

@@ -24,7 +24,9 @@ from orchestration.bridge.store.wakes import Known, Lost, Statement, Steps, Wake
 from orchestration.store.queries import sql
 from orchestration.store.sqlite import SqliteDatabase
 
-_LOOK_SECONDS = 0.05
+_LOOK_SECONDS = (0.2, 0.05)
+"""How often the file is looked at: while nothing happens, and for some seconds after something has."""
+_BUSY_SECONDS = 5.0
 _TAKEN = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
 _Answer = TypeVar("_Answer")
 
@@ -44,7 +46,8 @@ class SqliteWakes(WakeSteps):
         self._thread = ThreadPoolExecutor(1, "bridge-wake")
         self._connection: sqlite3.Connection | None = None
         self._watched: sqlite3.Connection | None = None
-        self._version = -1
+        self._version: int | None = None
+        self._changed_at = 0.0
 
     async def wait_for_work(self, *, seconds: float) -> bool:
         """Wait until anybody has written to the file since this was asked last."""
@@ -52,13 +55,13 @@ class SqliteWakes(WakeSteps):
         until = loop.time() + seconds
         while True:
             version = self._data_version()
-            if version != self._version:
-                self._version = version
+            if version not in (None, self._version):
+                self._version, self._changed_at = version, loop.time()
                 return True
             left = until - loop.time()
             if left <= 0:
                 return False
-            await asyncio.sleep(min(_LOOK_SECONDS, left))
+            await asyncio.sleep(min(_LOOK_SECONDS[loop.time() < self._changed_at + _BUSY_SECONDS], left))
 
     async def close(self) -> None:
         """Finish what is under way, and close the file."""
@@ -70,18 +73,18 @@ class SqliteWakes(WakeSteps):
     async def _done(self, steps: Callable[[], Steps[_Answer]], *, looking: bool = False) -> _Answer:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, steps, looking)
 
-    def _data_version(self) -> int:
-        """Ask in the loop's own thread: a reader of a WAL database waits for nobody."""
+    def _data_version(self) -> int | None:
+        """Ask in the loop's own thread: a reader of a WAL database waits for nobody. None when it can't be told now."""
         try:
             if self._watched is None:
                 self._watched = connected(self._path)
                 self._watched.execute("PRAGMA query_only = ON")
             return int(self._watched.execute("PRAGMA data_version").fetchone()[0])
-        except sqlite3.Error as error:
+        except sqlite3.Error:
             if self._watched is not None:
                 self._watched.close()
             self._watched = None
-            raise unavailable(error) from error
+            return None
 
     def _transaction(self, steps: Callable[[], Steps[_Answer]], looking: bool) -> _Answer:
         try:

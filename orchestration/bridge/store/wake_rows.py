@@ -10,10 +10,9 @@ from typing import Final
 from orchestration.bridge.state import Session
 from orchestration.bridge.store.rows import Found, Row, instant, text
 from orchestration.bridge.wake.state import Attempt, Case, Claim, Code, Outcome, Status, Wake, Way
+from orchestration.bridge.wake.trigger import of_unread
 from orchestration.bridge.wire import ThreadStatus
 
-SUPERVISOR: Final = "supervisor:unread"
-"""Who asks for a trigger that is made of unread messages."""
 MOST_PROMPT: Final = 8 * 1024
 """Bytes of prompts that are told together; the wire allows one as many."""
 _BETWEEN: Final = "\n\n"
@@ -58,7 +57,7 @@ def wake(row: Found, attempts: Sequence[Attempt] = ()) -> Wake:
 
 def together(leader: Wake, others: Sequence[Wake]) -> Wake:
     """Give a trigger as it is told with those taken into it: every prompt, and the first who asked for it in words."""
-    asking = next((one for one in (leader, *others) if one.requested_by != SUPERVISOR), leader)
+    asking = next((one for one in (leader, *others) if not of_unread(one)), leader)
     prompt = _BETWEEN.join(one.prompt for one in (leader, *others) if one.prompt)
     forced = any(one.forced for one in (leader, *others))
     return replace(leader, prompt=prompt, requested_by=asking.requested_by, reason=asking.reason, forced=forced)

@@ -23,6 +23,7 @@ from orchestration.bridge.store import rows, wake_rows
 from orchestration.bridge.store.batch import Batch, Loaded, settle
 from orchestration.bridge.thread import OPEN_FOR_POSTS
 from orchestration.bridge.wake.state import Attempt, Case, Claim, Code, Outcome, Status, Wake
+from orchestration.bridge.wake.trigger import OPEN, Event, after, counted
 from orchestration.bridge.wire import Message, MessageKind
 
 _Answer = TypeVar("_Answer")
@@ -33,13 +34,10 @@ SUPERVISOR: Final = "kloros:supervisor"
 """Who acts, in the audit, when no person does."""
 UNDELIVERED: Final = "wake_failed"
 """The type of the event that a dead letter leaves in its thread."""
-_MOST_ATTEMPTED: Final = 50
-_FAILED_WITHIN: Final = timedelta(days=1)
+_MOST_TIMES: Final = 20
 _ALL_AGAIN: Final = timedelta(minutes=10)
 _MOST_TOUCHED: Final = 2000
 _FORGET_SESSIONS: Final = timedelta(days=30)
-_OPEN: Final = (Status.QUEUED, Status.CLAIMED)
-_RETRIED: Final = (Status.DEAD_LETTERED, Status.CANCELLED)
 
 
 class Lost(Exception):
@@ -166,8 +164,8 @@ def queued(wake: Wake, at: datetime) -> Steps[bool]:
         created_at=wake.created_at,
         traceparent=wake.traceparent,
     )
-    after = {"trigger_id": wake.trigger_id, "target": wake.agent_id, "status": Status.QUEUED.value}
-    note = _Note("queue_trigger", wake.trigger_id, after=after)
+    told = {"trigger_id": wake.trigger_id, "target": wake.agent_id, "status": Status.QUEUED.value}
+    note = _Note("queue_trigger", wake.trigger_id, after=told)
     yield from _audited(loaded, wake.thread_id, note, at, trigger=trigger)
     if wake.due_at != wake.created_at or wake.forced:
         at_then, forced = rows.text(wake.due_at), int(wake.forced)
@@ -192,7 +190,7 @@ def settled(
     how = {"outcome": outcome.value, "code": code and code.value, "detail": detail}
     yield from _asked("wakes.end", trigger_id=claim.trigger_id, ended_at=rows.text(at), **how)
     yield from _asked("wakes.end_trigger", trigger_id=claim.trigger_id, status=status.value)
-    after: Snapshot = {
+    told: Snapshot = {
         "trigger_id": claim.trigger_id,
         "target": agent_id,
         "status": status.value,
@@ -202,7 +200,7 @@ def settled(
         "taken_in": taken_in,
         "attempts": [_told(one) for one in attempts],
     }
-    note = _Note("settle_trigger", claim.trigger_id, after=after)
+    note = _Note("settle_trigger", claim.trigger_id, after=told)
     metadata = {"event_type": UNDELIVERED, "trigger_id": claim.trigger_id, "agent_id": agent_id, "code": code and code.value}
     yield from _audited(loaded, thread_id, note, at, bounce=bounce, metadata=metadata)
     return True
@@ -219,29 +217,28 @@ def steered(trigger_id: str, status: Status, actor: str, reason: str, forced: bo
         return False
     row = found[0]
     before, now = Status(row["status"]), rows.text(at)
-    operation = "cancel_trigger" if status is Status.CANCELLED else "retry_trigger"
-    if status is Status.CANCELLED and before in _OPEN:
+    if after(before, Event.CANCEL if status is Status.CANCELLED else Event.RETRY) is not status:
+        return True
+    if status is Status.CANCELLED:
         yield from _asked("wakes.free", trigger_id=trigger_id)
         yield from _asked("wakes.end", trigger_id=trigger_id, outcome=None, code=None, detail=reason, ended_at=now)
         yield from _asked("wakes.end_trigger", trigger_id=trigger_id, status=status.value)
-    elif status is Status.QUEUED and before is Status.QUEUED:
+    elif before is Status.QUEUED:
         if rows.instant(row["due_at"]) <= at and (row["forced"] or not forced):
             return True
         yield from _asked("wakes.hurry", trigger_id=row["leader"] or trigger_id, at=now, forced=int(forced))
-    elif status is Status.QUEUED and before in _RETRIED:
+    else:
         yield from _asked("wakes.renew_state", trigger_id=trigger_id, at=now, forced=int(forced))
         yield from _asked("wakes.renew_followers", trigger_id=trigger_id)
         yield from _asked("wakes.renew_trigger", trigger_id=trigger_id)
-    else:
-        return True
-    after = {"trigger_id": trigger_id, "target": row["agent_id"], "status": status.value, "reason": reason}
+    told = {"trigger_id": trigger_id, "target": row["agent_id"], "status": status.value, "reason": reason}
     note = _Note(
-        operation,
+        "cancel_trigger" if status is Status.CANCELLED else "retry_trigger",
         trigger_id,
         actor=actor,
         role=Role.OPERATOR,
         before={"status": before.value},
-        after={**after, "forced": forced} if forced else after,
+        after={**told, "forced": forced} if forced else told,
     )
     yield from _audited(loaded, str(row["thread_id"]), note, at)
     return True
@@ -400,7 +397,7 @@ class Seen:
 
 
 def looked(
-    seen: Seen, agents: frozenset[str] | None, after: _Place | None, limit: int, at: datetime
+    seen: Seen, agents: frozenset[str] | None, last: _Place | None, limit: int, at: datetime
 ) -> Steps[tuple[Case, ...]]:
     """Give the cases to decide on."""
     yield from _refreshed(seen, at)
@@ -412,13 +409,13 @@ def looked(
     for key, line in lines.items():
         since[key] = min(since.get(key, line[0].created_at), line[0].created_at)
     order = sorted((moment, *key) for key, moment in since.items() if agents is None or key[1] in agents)
-    chosen = [place[1:] for place in order if after is None or place > after][:limit]
+    chosen = [place[1:] for place in order if last is None or place > last][:limit]
     found = yield from _cases(seen, chosen, lines, at)
     for key in chosen:
         case = found.get(key)
         if case is None or not case.unread:
             seen.unread.pop(key, None)
-    return tuple(case for case in found.values() if case.unread or (case.wake and case.wake.status in _OPEN))
+    return tuple(case for case in found.values() if case.unread or (case.wake and case.wake.status in OPEN))
 
 
 def one_looked_at(seen: Seen, thread_id: str, agent_id: str, at: datetime) -> Steps[Case | None]:
@@ -431,7 +428,7 @@ def one_looked_at(seen: Seen, thread_id: str, agent_id: str, at: datetime) -> St
 
 def place_of(case: Case) -> _Place:
     """Give where a case stands in the order of cases."""
-    open_since = case.wake.created_at if case.wake and case.wake.status in _OPEN else None
+    open_since = case.wake.created_at if case.wake and case.wake.status in OPEN else None
     moments = [moment for moment in (case.unread_since, open_since) if moment is not None]
     return (min(moments), case.thread_id, case.agent_id)
 
@@ -495,9 +492,9 @@ def _of_agents(
     for row in (yield from _asked("sessions", keys=agents)):
         sessions.setdefault((row["workspace_id"], row["agent_id"]), []).append(rows.session(row))
     paused = {(row["workspace_id"], row["agent_id"]) for row in (yield from _asked("pauses", keys=agents))}
-    for row in (yield from _asked("attempted", keys=keys, most=_MOST_ATTEMPTED)):
+    for row in (yield from _asked("attempted", keys=keys, most=_MOST_TIMES)):
         attempted.setdefault((row["thread_id"], row["agent_id"]), []).append(rows.instant(row["began_at"]))
-    for row in (yield from _asked("failed", keys=agents, since=rows.text(at - _FAILED_WITHIN))):
+    for row in (yield from _asked("failed", keys=agents, most=_MOST_TIMES)):
         failed.setdefault((row["workspace_id"], row["agent_id"]), []).append(rows.instant(row["ended_at"]))
     return sessions, paused, attempted, failed
 
@@ -509,10 +506,10 @@ def _with_attempts(found: Sequence[Wake], lines: Mapping[_Key, list[Wake]], seen
     for one, attempts, followers in told:
         key = (one.thread_id, one.agent_id)
         others = list(followers)
-        if one.status is Status.QUEUED and not _tried(one, attempts):
+        if one.status is Status.QUEUED and not counted(_with(one, attempts)):
             never_claimed = [other for other in lines.get(key, ())[1:] if not other.fence]
             others += wake_rows.fitting(one, followers, never_claimed)
-        if one.status in _OPEN:
+        if one.status in OPEN:
             seen.shown[one.trigger_id] = tuple(other.trigger_id for other in others)
         wakes[key] = wake_rows.together(_with(one, attempts), others)
     return wakes
@@ -546,14 +543,6 @@ def shown(trigger_id: str) -> Steps[Wake | None]:
 
 def _with(wake: Wake, attempts: Sequence[Attempt]) -> Wake:
     return replace(wake, attempts=tuple(attempts))
-
-
-def _tried(wake: Wake, attempts: Iterable[Attempt]) -> bool:
-    """Say whether anybody was given the prompt, or may have been, since it was put into the queue."""
-    return any(
-        one.outcome is not Outcome.DEFERRED and (wake.renewed_at is None or one.began_at >= wake.renewed_at)
-        for one in attempts
-    )
 
 
 class WakeSteps:

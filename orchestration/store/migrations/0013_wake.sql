@@ -43,7 +43,8 @@ CREATE TABLE bridge_wake_attempts (
     PRIMARY KEY (trigger_id, number)
 ) WITHOUT ROWID;
 CREATE INDEX bridge_wake_attempts_by_thread ON bridge_wake_attempts (thread_id, agent_id, began_at);
-CREATE INDEX bridge_wake_attempts_failed ON bridge_wake_attempts (workspace_id, agent_id, ended_at) WHERE outcome = 'failed';
+CREATE INDEX bridge_wake_attempts_failed ON bridge_wake_attempts (workspace_id, agent_id, ended_at)
+    WHERE outcome = 'failed' AND way <> 'live';
 
 CREATE TABLE bridge_session_writers (
     session_id  TEXT    PRIMARY KEY,

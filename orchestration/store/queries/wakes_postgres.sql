@@ -106,14 +106,14 @@ SELECT * FROM (
 WHERE place <= :most ORDER BY began_at DESC;
 
 -- name: wakes_postgres.failed
--- Give when attempts to wake agents failed for their runtimes' sake.
-SELECT DISTINCT a.workspace_id, a.agent_id, a.ended_at, a.trigger_id, a.number
-FROM json_array_elements(:keys) k
-JOIN bridge_wake_attempts a ON a.workspace_id = k ->> 0 AND a.agent_id = k ->> 1
-WHERE a.outcome = 'failed' AND a.ended_at > :since
-  AND coalesce(a.code, '') NOT IN ('OPERATOR_BUSY', 'DEFER_TIMEOUT', 'TARGET_NOT_FOUND', 'TRIGGER_RATE_LIMITED',
-                                   'THREAD_AUTO_BLOCKED')
-ORDER BY a.ended_at DESC;
+-- Give when turns of agents, in whatever threads, failed last.
+SELECT * FROM (
+    SELECT a.workspace_id, a.agent_id, a.ended_at,
+           row_number() OVER (PARTITION BY a.workspace_id, a.agent_id ORDER BY a.ended_at DESC) AS place
+    FROM json_array_elements(:keys) k
+    JOIN bridge_wake_attempts a ON a.workspace_id = k ->> 0 AND a.agent_id = k ->> 1
+    WHERE a.outcome = 'failed' AND a.way <> 'live') found
+WHERE place <= :most ORDER BY ended_at DESC;
 
 -- name: wakes_postgres.sessions
 -- Give the sessions of agents, the newest heartbeat first.
