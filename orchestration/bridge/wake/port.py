@@ -72,7 +72,7 @@ class WakeStore(Protocol):
         ...
 
     async def steer(self, trigger_id: str, status: Status, *, actor: str, reason: str, forced: bool = False) -> Wake | None:
-        """Cancel or retry a trigger for an operator, audited; None when there is none; as it is already: no change."""
+        """Cancel or retry a trigger for an operator, audited; None when there is none. Where it stands: no change."""
         ...
 
     async def hold_session(self, session_id: str, *, holder: str, lease: timedelta) -> int | None:
@@ -96,10 +96,7 @@ class WakeStore(Protocol):
     async def wake(self, trigger_id: str) -> Wake | None: ...
 
     async def wait_for_work(self, *, seconds: float) -> bool:
-        """Return True as soon as something may have changed, False when the time is up. A hint, never a promise.
-
-        Raises nothing when the database can't be had: then it waits.
-        """
+        """Return True as soon as something may have changed, False when the time is up. A hint, never a promise."""
         ...
 
 
@@ -131,10 +128,16 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """A command that is one turn of an agent; run by the cycle runner, without a shell."""
+    """A command that is one turn of an agent; run by the cycle runner, without a shell.
+
+    The prompt takes the place of the word `{prompt}` of the command; where there is none, it is standard input. So it
+    stands in no log, manifest or list of commands.
+    """
 
     command: tuple[str, ...]
-    stdin: str = ""
+    prompt: str
+    session_id: str = ""
+    """Of the runtime: whoever runs the turn holds that session's lock on this host; empty for a new one."""
     working_dir: str = ""
     variables: tuple[tuple[str, str], ...] = ()
 
@@ -146,6 +149,8 @@ class TurnTold:
     session_id: str = ""
     failed: str = ""
     """What the runtime says went wrong; empty when nothing did."""
+    code: Code | None = None
+    """RUNTIME_NOT_FOUND when the runtime knows no such session."""
 
 
 class WakeFailed(Exception):
