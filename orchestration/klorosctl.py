@@ -52,6 +52,7 @@ COMMANDS: Mapping[str, str] = {
     "inspect-thread": "threads",
     "tail-thread": "threads",
     "post": "threads",
+    "agent": "agents",
     "escalate-thread": "threads",
     "unblock-thread": "threads",
     "override-close-thread": "threads",

@@ -17,6 +17,7 @@ from orchestration.bridge.commanding.threads import ThreadCommands
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.bridge.wake import reach
 from orchestration.bridge.wake.claims import boottime
+from orchestration.bridge.wake.host_reach import HostReach
 from orchestration.bridge.wake.host_turns import HostTurns
 from orchestration.bridge.wake.prompt import text
 from orchestration.bridge.wake.state import Case, Wake, Way
@@ -164,7 +165,7 @@ class Waking:
 
 def runtimes(settings: Settings, environ: Mapping[str, str]) -> reach.Reach:
     """Return what this host can reach of its agents."""
-    raise NotImplementedError
+    return HostReach(settings)
 
 
 def _machine() -> str:

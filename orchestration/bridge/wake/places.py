@@ -43,6 +43,8 @@ class Place:
     """Pid, and process group, of the agent's program."""
     program_started: int
     boot_id: str
+    token: str
+    """Marks its processes, so that whoever finds the keeper dead can end what it left."""
     command: tuple[str, ...]
     started_at: str
 

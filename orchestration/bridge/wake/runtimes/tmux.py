@@ -130,12 +130,12 @@ class Tmux:
     async def _look(self, place: Place) -> tuple[Probe, _Pane | None]:
         try:
             pane = await self._pane(place)
-            typed = await self._typed(place) if pane is not None else None
+            if pane is None:
+                return Probe(liveness=Liveness.ABSENT, detail=f"there is no pane {place.pane} any more"), None
+            liveness, detail = _judged(place, pane)
+            typed = await self._typed(place) if liveness is Liveness.LIVE else None
         except _Unreachable as gone:
             return Probe(liveness=Liveness.ABSENT, detail=f"its tmux server is gone: {gone}"), None
-        if pane is None:
-            return Probe(liveness=Liveness.ABSENT, detail=f"there is no pane {place.pane} any more"), None
-        liveness, detail = _judged(place, pane)
         return Probe(liveness=liveness, command=pane.command, typed_at=typed, detail=detail), pane
 
     async def _pane(self, place: Place) -> _Pane | None:
