@@ -211,8 +211,8 @@ class Course:
                 self.now = until
                 if self.world.acknowledges:
                     self.case = replace(self.case, cursor=self.case.cursor + 1)
-            case act.AwaitTurn():
-                self.now += self.limits.interval
+            case act.AwaitTurn(until=until):
+                self.now = until
             case act.Finish(attempt=done):
                 self._end(done)
             case act.Settle(attempt=done):

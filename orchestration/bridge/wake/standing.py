@@ -61,7 +61,7 @@ class Standing:
     def is_claimed(self) -> bool:
         """Whether somebody holds its claim."""
         lease = self.wake.lease_until
-        return self.wake.status is Status.CLAIMED and (lease is None or lease > self.now)
+        return self.wake.status is Status.CLAIMED and lease is not None and lease > self.now
 
     @property
     def flight(self) -> Attempt | None:
