@@ -56,6 +56,8 @@ COMMANDS: Mapping[str, str] = {
     "escalate-thread": "threads",
     "unblock-thread": "threads",
     "override-close-thread": "threads",
+    "triggers": "triggers",
+    "why-not-woken": "triggers",
     "audit": "audit",
     "token": "token",
     "mcp": "mcp",

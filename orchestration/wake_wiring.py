@@ -8,18 +8,21 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestration import wiring
 from orchestration.bridge import configured
 from orchestration.bridge.caller import Caller, Role
 from orchestration.bridge.commanding.threads import ThreadCommands
 from orchestration.bridge.refusal import Code, Refused
-from orchestration.bridge.wake import reach
+from orchestration.bridge.wake import explain, policy, reach
 from orchestration.bridge.wake.claims import boottime
-from orchestration.bridge.wake.host_reach import HostReach
 from orchestration.bridge.wake.host_turns import HostTurns
+from orchestration.bridge.wake.looking import Looking
+from orchestration.bridge.wake.places import Places
 from orchestration.bridge.wake.prompt import text
+from orchestration.bridge.wake.runtimes import OfAgent
+from orchestration.bridge.wake.runtimes.tmux import Tmux
 from orchestration.bridge.wake.state import Case, Wake, Way
 from orchestration.bridge.wake.supervisor import Supervisor
 from orchestration.bridge.wake.telling import Reporter, Teller
@@ -31,8 +34,10 @@ from orchestration.store.sqlite import SqliteDatabase
 
 if TYPE_CHECKING:
     from orchestration.bridge.port import Store
+    from orchestration.bridge.state import Session
     from orchestration.bridge.store.postgres_wakes import PostgresWakes
     from orchestration.bridge.store.sqlite_wakes import SqliteWakes
+    from orchestration.bridge.wake.port import Runtime, WakeStore
     from orchestration.settings import Settings
 
 _NO_PACKAGE = "install the extra bridge: sudo ./install.sh --with bridge, or pip install 'kloros-orchestration[bridge]'"
@@ -102,6 +107,28 @@ class Prompts:
         return told.summary
 
 
+class HostReach:
+    """The agents of `[agents.…]`, and the terminals of this host."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Take the settings."""
+        self._terminals = Tmux(Places(settings.state_dir))
+        self._profiles = {
+            (agent.workspace or settings.bridge.workspace, name): reach.Profile(
+                OfAgent(agent, self._terminals), configured.means(agent)
+            )
+            for name, agent in settings.agents.items()
+        }
+
+    def profile(self, workspace_id: str, agent_id: str) -> reach.Profile | None:
+        """Return an agent's profile. See `reach.Reach`."""
+        return self._profiles.get((workspace_id, agent_id))
+
+    async def terminal(self, session: Session) -> Runtime | None:
+        """Return what has its terminal. See `reach.Reach`."""
+        return self._terminals if self._terminals.is_here(session) else None
+
+
 class Waking:
     """A supervisor with everything under it."""
 
@@ -116,11 +143,7 @@ class Waking:
         self._refused = refused
         self._supervisor: Supervisor | None = None
         self._path = os.path.join(settings.state_dir, wiring.STORE)
-        self.holder = reach.name(
-            os.uname().nodename,
-            f"{_machine()} {os.path.realpath(settings.state_dir)}",
-            process=f"{os.getpid()}.{process_identity.boot_id()[:8]}.{secrets.token_hex(3)}",
-        )
+        self.holder = holder_of(settings)
 
     @property
     def lives(self) -> bool:
@@ -144,7 +167,7 @@ class Waking:
         limits = configured.wake_limits(self._settings.wake)
         self._supervisor = Supervisor(
             self._store,
-            runtimes(self._settings, self._environ),
+            HostReach(self._settings),
             self._turns,
             Prompts(self._settings),
             limits=limits,
@@ -163,9 +186,45 @@ class Waking:
         await self._store.close()
 
 
-def runtimes(settings: Settings, environ: Mapping[str, str]) -> reach.Reach:
-    """Return what this host can reach of its agents."""
-    return HostReach(settings)
+async def why(
+    settings: Settings, environ: Mapping[str, str], store: WakeStore, *, agent_id: str, thread_id: str
+) -> dict[str, Any]:
+    """Say why an agent is woken for a thread, or not: the sentence, and what every rule saw. Changes nothing.
+
+    It is decided as whoever holds the trigger would, and looked at as from this host.
+    """
+    case = await store.case(thread_id, agent_id)
+    if case is None:
+        return {"known": False, "sentence": explain.sentence(None, None, agent_id=agent_id, thread_id=thread_id)}
+    limits = configured.wake_limits(settings.wake)
+    path = os.path.join(settings.state_dir, wiring.STORE)
+    turns = HostTurns(lambda: SqliteDatabase(path), lambda db: Turns(settings, environ, db), only_looks=True)
+    here = holder_of(settings)
+    try:
+        looking = Looking(HostReach(settings), turns, here=here, limits=limits, now=clock.now)
+        look = await looking.look(case, holder=case.wake.holder if case.wake and case.wake.holder else here)
+    finally:
+        await turns.close()
+    decision = policy.decide(look.seen, limits)
+    return {
+        "known": True,
+        "agent_id": agent_id,
+        "thread_id": thread_id,
+        "sentence": explain.sentence(case, decision, agent_id=agent_id, thread_id=thread_id),
+        "action": type(decision.action).__name__.lower(),
+        "rule": decision.why.rule.value,
+        "reason": decision.why.reason.value,
+        "evidence": list(explain.evidence(decision)),
+    }
+
+
+def holder_of(settings: Settings) -> str:
+    """Name this process as a supervisor of this host."""
+    return reach.name(
+        os.uname().nodename,
+        f"{_machine()} {os.path.realpath(settings.state_dir)}",
+        process=f"{os.getpid()}.{process_identity.boot_id()[:8]}.{secrets.token_hex(3)}",
+    )
 
 
 def _machine() -> str:

@@ -102,7 +102,7 @@ def seen(found: Standing | None, told: Callable[[tuple[str, ...]], TurnTold]) ->
     if found.state is CycleState.SUCCEEDED and not said.failed:
         return TurnSeen(turned=Turned.SUCCEEDED, session_id=said.session_id, detail=_of_cycle(found, reason))
     failed = "; ".join(part for part in (said.failed, reason) if part)
-    return TurnSeen(turned=Turned.FAILED, session_id=said.session_id, detail=_of_cycle(found, failed))
+    return TurnSeen(turned=Turned.FAILED, session_id=said.session_id, code=said.code, detail=_of_cycle(found, failed))
 
 
 def _of_cycle(found: Standing, detail: str) -> str:

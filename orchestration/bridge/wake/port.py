@@ -96,7 +96,10 @@ class WakeStore(Protocol):
     async def wake(self, trigger_id: str) -> Wake | None: ...
 
     async def wait_for_work(self, *, seconds: float) -> bool:
-        """Return True as soon as something may have changed, False when the time is up. A hint, never a promise."""
+        """Return True as soon as something may have changed, False when the time is up. A hint, never a promise.
+
+        Raises nothing when the database can't be had: then it waits.
+        """
         ...
 
 

@@ -22,7 +22,7 @@ from orchestration.bridge.wake.state import Outcome, Status, Wake
 from orchestration.errors import KlorosError
 from orchestration.host.journal import Event, Priority, log
 from orchestration.store import counters
-from orchestration.store.instants import to_text
+from orchestration.store.instants import from_text, to_text
 from orchestration.store.sqlite import SqliteDatabase
 
 SIGNS: Final = "wake.signs"
@@ -125,6 +125,20 @@ def _count(database: SqliteDatabase, counted: Counted) -> None:
 
 def _log(error: KlorosError) -> None:
     log(Event.SUPERVISOR_FAILED, f"how waking stands can't be told: {error.message}", priority=Priority.WARNING)
+
+
+def last_word(path: str) -> tuple[bool, datetime] | None:
+    """Return whether this host's supervisor goes on telling, and when it told last; None when none ever did."""
+    if not os.path.exists(path):
+        return None
+    database = SqliteDatabase(path)
+    try:
+        for row in database.rows("facts.get", name=SIGNS):
+            told = json.loads(str(row["value"]))
+            return bool(told["serving"]), from_text(told["at"])
+    finally:
+        database.close()
+    return None
 
 
 class Reporter:
