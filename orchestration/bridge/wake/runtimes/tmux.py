@@ -32,6 +32,8 @@ _PATIENCE: Final = 5.0
 """Seconds for one command of tmux, which answers in milliseconds."""
 _TAKEN_IN: Final = 1.0
 """Seconds in which a program shows what was pasted; after them Enter is pressed all the same."""
+_READ: Final = 0.15
+"""Seconds until Enter at least: a program that reads both at once takes it for a part of what was pasted."""
 _NAP: Final = 0.05
 _INPUT_ROWS: Final = 6
 """Rows up to the cursor in which the end of a prompt stands that was not sent off."""
@@ -90,6 +92,7 @@ class Tmux:
             await self._tmux(place, "copy-mode", "-q", "-t", place.pane)
         await self._tmux(place, "load-buffer", "-b", buffer, "-", given=text)
         await self._tmux(place, "paste-buffer", "-p", "-d", "-b", buffer, "-t", place.pane)
+        await asyncio.sleep(_READ)
         until = clock.monotonic() + _TAKEN_IN
         while await self._shown(place) == before and clock.monotonic() < until:
             await asyncio.sleep(_NAP)  # a terminal tells nobody what it shows
