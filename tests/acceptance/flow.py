@@ -71,8 +71,12 @@ class Flow(NamedTuple):
 
         return list(reversed(asyncio.run(read())))
 
+    def woken(self, agent: str) -> list[Wake]:
+        """Give those of them that came to an attempt: one made for the verification ends with the thread."""
+        return [one for one in self.triggers(agent) if one.attempts]
+
     def outcomes(self, agent: str) -> list[str]:
-        return [str(one.outcome) for one in self.triggers(agent)]
+        return [str(one.outcome) for one in self.woken(agent)]
 
     def processes(self, agent: str) -> list[int]:
         """List the living processes of an agent's Codex."""

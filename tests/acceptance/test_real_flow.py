@@ -40,8 +40,8 @@ def came_to_its_end(here: Flow) -> None:
     assert all(one.outcome for one in triggers), triggers
     assert all(attempt.outcome for one in triggers for attempt in one.attempts), triggers
     told = Counter(one["operation"] for one in here.audit() if one["outcome"] == "done")
-    print(told)
     assert told["post_message"] == 1 + len(review.COURSE)
+    assert told["queue_trigger"] == told["settle_trigger"] == len(triggers)
     assert here.host.run("klorosctl", "audit", "verify").returncode == 0
 
 
@@ -56,7 +56,7 @@ def test_by_resume(host: Host) -> None:
             assert set(here.outcomes(name)) == {"fallback_resumed"}
             turns = here.model.turns(name)
             assert {turn.session_id for turn in turns} == {session_id}
-            assert len(turns) == 1 + len(here.triggers(name))
+            assert len(turns) == 1 + len(here.woken(name))
 
 
 def test_by_spawn(host: Host) -> None:
@@ -68,7 +68,7 @@ def test_by_spawn(host: Host) -> None:
         for name in here.agents:
             assert set(here.outcomes(name)) == {"fallback_spawned"}
             turns = here.model.turns(name)
-            assert len({turn.session_id for turn in turns}) == len(turns) == len(here.triggers(name))
+            assert len({turn.session_id for turn in turns}) == len(turns) == len(here.woken(name))
 
 
 def test_who_was_spawned_is_resumed(host: Host) -> None:
@@ -135,4 +135,4 @@ def test_on_postgresql(host: Host, cluster: Cluster) -> None:
         came_to_its_end(here)
         for name in here.agents:
             turns = here.model.turns(name)
-            assert len(turns) == len(here.triggers(name))
+            assert len(turns) == len(here.woken(name))

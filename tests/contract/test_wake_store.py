@@ -337,6 +337,35 @@ async def test_the_next_supervisor_ends_what_the_last_one_began(store: Store, op
     )
 
 
+async def test_a_turn_leaves_a_session_to_resume(store: Store, wakes: Wakes) -> None:
+    thread_id = await opened_thread(store)
+    claim = await claimed(wakes, await asked_for(store, thread_id))
+    ended = replace(attempt(claim, way=Way.SPAWN), ended_at=NOON, outcome=Outcome.FALLBACK_SPAWNED, session_id="s-1")
+    left = Session(
+        workspace_id=WORKSPACE,
+        agent_id=REVIEWER,
+        session_id="s-1",
+        runtime="codex",
+        management_mode=ManagementMode.UNMANAGED,
+        resumable=True,
+        status=SessionStatus.IDLE,
+        heartbeat_at=NOON,
+    )
+    assert await wakes.end(claim, ended, session=left)
+    assert (await the_case(wakes, thread_id)).sessions == (left,)
+    later = replace(left, heartbeat_at=NOON + timedelta(seconds=9))
+    assert await wakes.end(claim, ended, session=later)
+    assert (await the_case(wakes, thread_id)).sessions == (later,)
+    managed = replace(left, management_mode=ManagementMode.MANAGED, status=SessionStatus.ACTIVE)
+    ask = Ask(workspace_id=WORKSPACE, agent_id=REVIEWER)
+    await store.change(ask, lambda facts: Change(session=managed, audit=(note(facts.now, "heartbeat_session", None),)))
+    assert await wakes.end(claim, ended, session=later)
+    assert (await the_case(wakes, thread_id)).sessions == (managed,)
+    lost = replace(claim, fence=claim.fence - 1)
+    assert not await wakes.end(lost, ended, session=replace(left, session_id="s-2"))
+    assert (await the_case(wakes, thread_id)).sessions == (managed,)
+
+
 # ---- ends
 
 

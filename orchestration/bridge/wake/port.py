@@ -57,8 +57,12 @@ class WakeStore(Protocol):
         """Record an attempt before it is made; False when the claim is lost, and then it must not be made."""
         ...
 
-    async def end(self, claim: Claim, attempt: Attempt) -> bool:
-        """Record how an attempt ended; False when the claim is lost."""
+    async def end(self, claim: Claim, attempt: Attempt, *, session: Session | None = None) -> bool:
+        """Record how an attempt ended; False when the claim is lost.
+
+        Args:
+            session: what its turn has left, to be resumed; one that is managed by then stays as it is.
+        """
         ...
 
     async def release(self, claim: Claim, *, due_at: datetime, deferred: bool = False, code: Code | None = None) -> bool:
