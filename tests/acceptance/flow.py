@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,6 +83,19 @@ class Flow(NamedTuple):
         return marked(f"CODEX_HOME={self.agents[agent].home}")
 
 
+def tmux(host: Host, *words: str) -> str:
+    """Ask the tmux server in which agents live; empty when there is none."""
+    socket = host.state / "agents" / "tmux.sock"
+    done = subprocess.run(["tmux", "-S", socket, *words], capture_output=True, text=True, check=False, timeout=20)
+    return done.stdout
+
+
+def screens(host: Host) -> dict[str, str]:
+    """Give what each terminal shows, by its pane."""
+    panes = tmux(host, "list-panes", "-a", "-F", "#{pane_id}").split()
+    return {pane: tmux(host, "capture-pane", "-p", "-t", pane) for pane in panes}
+
+
 def marked(variable: str) -> list[int]:
     """List the living processes that have a variable in their environment."""
     found = []
@@ -114,9 +127,11 @@ def flow(host: Host, **variables: str) -> Iterator[Flow]:
         try:
             yield Flow(host, model, agents, thread["thread_id"], operator, auditor)
         finally:
-            for name in agents:
-                for pid in marked(f"CODEX_HOME={agents[name].home}"):
-                    os.kill(pid, signal.SIGKILL)
+            for one in agents.values():
+                for pid in marked(f"CODEX_HOME={one.home}"):
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+            tmux(host, "kill-server")
 
 
 def _profile(host: Host, one: Codex) -> str:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from tests.acceptance import review
 from tests.acceptance.codex import settings
+from tests.acceptance.flow import QUICK, supervising
 from tests.acceptance.host import Host
 from tests.acceptance.review import EXECUTIONER, REVIEWER
 from tests.acceptance.runbook import Command, Runbook
 from tests.acceptance.scripted_model import Call, Result, Turn, scripted
 from tests.acceptance.serving import serving, until
-from tests.acceptance.flow import QUICK, supervising
 from tests.contract import mcp_programs
 
 TOP = Path(__file__).parents[2]

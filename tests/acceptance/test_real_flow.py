@@ -16,9 +16,9 @@ import pytest
 
 from orchestration.bridge.wake.state import Outcome
 from tests.acceptance import review
+from tests.acceptance.flow import EXECUTIONER, REVIEWER, Flow, flow, resolved, screens, supervising
 from tests.acceptance.host import Host
 from tests.acceptance.serving import until
-from tests.acceptance.flow import EXECUTIONER, REVIEWER, Flow, flow, resolved, supervising
 from tests.contract.postgres import Cluster
 
 
@@ -43,6 +43,28 @@ def came_to_its_end(here: Flow) -> None:
     assert told["post_message"] == 1 + len(review.COURSE)
     assert told["queue_trigger"] == told["settle_trigger"] == len(triggers)
     assert here.host.run("klorosctl", "audit", "verify").returncode == 0
+
+
+def test_in_the_terminals_in_which_they_live(host: Host) -> None:
+    with flow(host) as here:
+        for name in here.agents:
+            started = host.run("klorosctl", "agent", "start", "--agent", name)
+            assert started.returncode == 0, started.stderr
+        until(lambda: all("Ask Codex" in text for text in screens(host).values()), what="Codex waits for a prompt")
+        with supervising(host):
+            here.begin()
+            resolved(here)
+        came_to_its_end(here)
+        for name in here.agents:
+            assert set(here.outcomes(name)) == {"triggered"}
+            turns = here.model.turns(name)
+            assert len(turns) == len(here.woken(name))
+            assert len({turn.session_id for turn in turns}) == 1
+            assert turns[1].earlier == (turns[0].prompt,)
+            assert all(f"You are {name}." in turn.prompt for turn in turns)
+            stopped = host.run("klorosctl", "agent", "stop", "--agent", name)
+            assert stopped.returncode == 0, stopped.stderr
+        until(lambda: not any(map(here.processes, here.agents)), what="nothing of them is left")
 
 
 def test_by_resume(host: Host) -> None:
