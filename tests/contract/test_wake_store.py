@@ -337,35 +337,6 @@ async def test_the_next_supervisor_ends_what_the_last_one_began(store: Store, op
     )
 
 
-async def test_a_turn_leaves_a_session_to_resume(store: Store, wakes: Wakes) -> None:
-    thread_id = await opened_thread(store)
-    claim = await claimed(wakes, await asked_for(store, thread_id))
-    ended = replace(attempt(claim, way=Way.SPAWN), ended_at=NOON, outcome=Outcome.FALLBACK_SPAWNED, session_id="s-1")
-    left = Session(
-        workspace_id=WORKSPACE,
-        agent_id=REVIEWER,
-        session_id="s-1",
-        runtime="codex",
-        management_mode=ManagementMode.UNMANAGED,
-        resumable=True,
-        status=SessionStatus.IDLE,
-        heartbeat_at=NOON,
-    )
-    assert await wakes.end(claim, ended, session=left)
-    assert (await the_case(wakes, thread_id)).sessions == (left,)
-    later = replace(left, heartbeat_at=NOON + timedelta(seconds=9))
-    assert await wakes.end(claim, ended, session=later)
-    assert (await the_case(wakes, thread_id)).sessions == (later,)
-    managed = replace(left, management_mode=ManagementMode.MANAGED, status=SessionStatus.ACTIVE)
-    ask = Ask(workspace_id=WORKSPACE, agent_id=REVIEWER)
-    await store.change(ask, lambda facts: Change(session=managed, audit=(note(facts.now, "heartbeat_session", None),)))
-    assert await wakes.end(claim, ended, session=later)
-    assert (await the_case(wakes, thread_id)).sessions == (managed,)
-    lost = replace(claim, fence=claim.fence - 1)
-    assert not await wakes.end(lost, ended, session=replace(left, session_id="s-2"))
-    assert (await the_case(wakes, thread_id)).sessions == (managed,)
-
-
 # ---- ends
 
 
@@ -624,6 +595,54 @@ async def test_a_session_has_one_writer(open_wakes: OpenWakes) -> None:
             await asyncio.sleep(0.005)
     assert taken > fence
     assert await one.hold_session("s-2", holder="one", lease=LEASE) == 1
+
+
+async def test_a_turn_leaves_a_session_that_can_be_resumed(store: Store, wakes: Wakes) -> None:
+    claim = await claimed(wakes, await asked_for(store, thread_id := await opened_thread(store)))
+    spawned = replace(attempt(claim, way=Way.SPAWN), session_id="")
+    assert await wakes.begin(claim, spawned)
+    ended = replace(spawned, session_id="s-9", ended_at=NOON, outcome=Outcome.FALLBACK_SPAWNED)
+    assert await wakes.end(claim, ended)
+    (known,) = (await the_case(wakes, thread_id)).sessions
+    assert (known.session_id, known.agent_id, known.workspace_id) == ("s-9", REVIEWER, WORKSPACE)
+    assert (known.management_mode, known.status) == (ManagementMode.UNMANAGED, SessionStatus.OFFLINE)
+    assert (known.resumable, known.heartbeat_at) == (True, NOON)
+    live = replace(attempt(claim, 2, session_id="pane"), ended_at=NOON, outcome=Outcome.TRIGGERED)
+    gone = replace(attempt(claim, 3, way=Way.RESUME, session_id="gone"), ended_at=NOON, outcome=Outcome.FAILED)
+    for one in (live, replace(gone, code=Code.RUNTIME_NOT_FOUND)):
+        assert await wakes.end(claim, one)
+    assert (await the_case(wakes, thread_id)).sessions == (known,)
+
+
+@pytest.mark.parametrize(
+    ("mode", "heard", "goes_by"),
+    [
+        (ManagementMode.UNMANAGED, NOON, (SessionStatus.OFFLINE, True)),
+        (ManagementMode.UNMANAGED, NOON + timedelta(seconds=1), (SessionStatus.ACTIVE, False)),
+        (ManagementMode.MANAGED, NOON, (SessionStatus.ACTIVE, False)),
+    ],
+)
+async def test_a_session_that_speaks_for_itself_is_left_to_it(
+    store: Store, wakes: Wakes, mode: ManagementMode, heard: datetime, goes_by: tuple[SessionStatus, bool]
+) -> None:
+    claim = await claimed(wakes, await asked_for(store, thread_id := await opened_thread(store)))
+    session = Session(
+        workspace_id=WORKSPACE,
+        agent_id=REVIEWER,
+        session_id="s-9",
+        runtime="codex",
+        management_mode=mode,
+        resumable=False,
+        status=SessionStatus.ACTIVE,
+        heartbeat_at=heard,
+    )
+    await store.change(Ask(workspace_id=WORKSPACE, agent_id=REVIEWER), lambda _: Change(session=session))
+    resumed = attempt(claim, way=Way.RESUME, session_id="s-9")
+    assert await wakes.begin(claim, resumed)
+    assert await wakes.end(claim, replace(resumed, ended_at=NOON, outcome=Outcome.FALLBACK_RESUMED))
+    (known,) = (await the_case(wakes, thread_id)).sessions
+    assert (known.status, known.resumable) == goes_by
+    assert (known.runtime, known.management_mode) == ("codex", mode)
 
 
 # ---- hints

@@ -10,6 +10,7 @@ import pytest
 
 from orchestration.bridge import configured
 from orchestration.bridge.wake import action as act
+from orchestration.bridge.wake import trigger
 from orchestration.bridge.wake.action import Reason, Rule
 from orchestration.bridge.wake.limits import IN_ITS_TERMINAL, Limits, Means
 from orchestration.bridge.wake.observation import Turn, Turned, to_probe, turn_to_find
@@ -198,8 +199,8 @@ def test_a_live_terminal_gets_the_prompt() -> None:
 def test_a_session_that_is_not_managed_live_and_fresh_is_not_written_to(
     changes: dict[str, Any], probes: Liveness | None, code: Code
 ) -> None:
-    looked = {"probes": found(probes)} if probes else {}
-    decision = chosen(case(wake=wake(), sessions=(session(**changes), past())), **looked)
+    looked = found(probes or Liveness.LIVE)
+    decision = chosen(case(wake=wake(), sessions=(session(**changes), past())), probes=looked)
     assert decision.action == act.Resume(session=past(), number=1, code=code)
 
 
@@ -296,16 +297,20 @@ def test_deferrals_end_60_s_after_the_first_with_a_collision() -> None:
     assert decision.action == act.Defer(due_at=NOW + 3 * SECOND, session=session())
     last = {"deferred_at": ago(60), "deferrals": 12}
     decision = chosen(case(wake=wake(**last), sessions=(session(), past())), probes=typed(1))
-    assert decision.action == act.Resume(session=past(), number=1, code=Code.DEFER_TIMEOUT)
+    assert decision.action == act.Defer(due_at=NOW, session=session(), code=Code.DEFER_TIMEOUT)
     assert decision.collided
 
 
-def test_a_collision_is_told_once() -> None:
-    rows = (failed(1, Way.RESUME),)
-    one = case(wake=wake(deferred_at=ago(70), attempts=rows), sessions=(session(), past()))
+def test_after_the_collision_another_way_is_taken() -> None:
+    collision = attempt(1, outcome=Outcome.DEFERRED, code=Code.DEFER_TIMEOUT, ended_at=ago(4))
+    left_to_them = wake(deferred_at=ago(64), attempts=(collision,))
+    one = case(wake=left_to_them, sessions=(session(), past()))
     decision = chosen(one, probes=typed(1))
-    assert isinstance(decision.action, act.Resume)
+    assert decision.action == act.Resume(session=past(), number=2, code=Code.DEFER_TIMEOUT)
     assert not decision.collided
+    assert isinstance(chosen(one, probes=typed(25)).action, act.Deliver)  # nobody types any more
+    renewed = replace(one, wake=replace(left_to_them, renewed_at=ago(1)))
+    assert isinstance(chosen(renewed, probes=typed(1)).action, act.Defer)
 
 
 def test_a_retry_too_waits_for_who_types() -> None:
@@ -321,10 +326,12 @@ def test_only_what_an_operator_has_forced_goes_in_beside_a_person() -> None:
 def test_a_deferral_uses_up_no_attempt() -> None:
     course = Course(case(sessions=(session(),)), World(probe=lambda now: Probe(liveness=Liveness.LIVE, typed_at=now)))
     settled = course.until_settled()
-    assert sum(isinstance(one.action, act.Defer) for one in course.decisions) == 12
+    deferred = [one.action for one in course.decisions if isinstance(one.action, act.Defer)]
+    assert [one.code for one in deferred] == [Code.OPERATOR_BUSY] * 12 + [Code.DEFER_TIMEOUT]
     assert [one.collided for one in course.decisions].count(True) == 1
     first = next(one.action for one in course.decisions if isinstance(one.action, act.Spawn))
-    assert first == act.Spawn(number=1, code=Code.DEFER_TIMEOUT)
+    assert first == act.Spawn(number=14, code=Code.DEFER_TIMEOUT)
+    assert [one.way for one in trigger.counted(left(course.case))] == [Way.SPAWN] * 3
     assert isinstance(settled.action, act.Settle)
 
 

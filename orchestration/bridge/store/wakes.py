@@ -18,12 +18,12 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from orchestration.bridge.caller import GUARD, Role
-from orchestration.bridge.state import Ask, AuditNote, Change, Facts, Post, Session, Snapshot, Trigger
+from orchestration.bridge.state import Ask, AuditNote, Change, Facts, Post, Snapshot, Trigger
 from orchestration.bridge.store import rows, wake_rows
 from orchestration.bridge.store.batch import Batch, Loaded, settle
 from orchestration.bridge.thread import OPEN_FOR_POSTS
 from orchestration.bridge.wake.state import Attempt, Case, Claim, Code, Outcome, Status, Wake
-from orchestration.bridge.wake.trigger import OPEN, Event, after, counted
+from orchestration.bridge.wake.trigger import OPEN, Event, after, counted, leaves_a_session
 from orchestration.bridge.wire import Message, MessageKind
 
 _Answer = TypeVar("_Answer")
@@ -131,14 +131,15 @@ def begun(claim: Claim, attempt: Attempt) -> Steps[bool]:
     return bool((yield from _asked("wakes.attempt", **wake_rows.attempt_row(claim, attempt))))
 
 
-def ended(claim: Claim, attempt: Attempt, session: Session | None) -> Steps[bool]:
-    """Write how an attempt ended, and what session it left; one that has an end keeps it."""
+def ended(claim: Claim, attempt: Attempt) -> Steps[bool]:
+    """Write how an attempt ended; one that has an end keeps it."""
     now = yield from _now()
     if not (yield from _asked("wakes.hold", **_held(claim, now))):
         return False
-    yield from _asked("wakes.attempt", **wake_rows.attempt_row(claim, attempt))
-    if session is not None:
-        yield from _asked("wakes.keep_session", **rows.session_row(session))
+    written = yield from _asked("wakes.attempt", **wake_rows.attempt_row(claim, attempt))
+    if written and attempt.ended_at and leaves_a_session(attempt):
+        known = {"trigger_id": claim.trigger_id, "session_id": attempt.session_id, "ended_at": rows.text(attempt.ended_at)}
+        yield from _asked("wake_sessions.know", **known)
     return True
 
 
@@ -597,9 +598,9 @@ class WakeSteps:
         """Write that an attempt begins."""
         return await self._done(lambda: begun(claim, attempt))
 
-    async def end(self, claim: Claim, attempt: Attempt, *, session: Session | None = None) -> bool:
+    async def end(self, claim: Claim, attempt: Attempt) -> bool:
         """Write that it has ended."""
-        return await self._done(lambda: ended(claim, attempt, session))
+        return await self._done(lambda: ended(claim, attempt))
 
     async def release(self, claim: Claim, *, due_at: datetime, deferred: bool = False, code: Code | None = None) -> bool:
         """Give a claim back."""

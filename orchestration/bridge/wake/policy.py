@@ -10,6 +10,7 @@ from the terminal to a resumed session to a new one and ends in a dead letter. N
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 from orchestration.bridge.wake import flight, trigger, ways
@@ -18,7 +19,7 @@ from orchestration.bridge.wake.limits import Limits
 from orchestration.bridge.wake.observation import Seen
 from orchestration.bridge.wake.standing import Standing
 from orchestration.bridge.wake.state import Code, Outcome, Status, Wake, Way
-from orchestration.bridge.wake.words import count, span, utc
+from orchestration.bridge.wake.words import clean, count, span, utc
 from orchestration.bridge.wire import ThreadStatus
 from orchestration.cycles.backoff import Failures
 
@@ -34,10 +35,17 @@ def decide(seen: Seen, limits: Limits) -> Decision:
     findings: list[Finding] = []
     for rule in WITH_TRIGGER if standing.is_open else WITHOUT_TRIGGER:
         finding, action = rule(standing)
-        findings.append(finding)
+        findings.append(replace(finding, evidence=clean(finding.evidence, lines=False)))
         if action is not None:
-            return Decision(_as_holder(action, standing), tuple(findings))
+            return Decision(_as_holder(_in_plain_words(action), standing), tuple(findings))
     raise AssertionError("the last rule of each table decides")
+
+
+def _in_plain_words(action: Action) -> Action:
+    """Names and reasons are others' words, and end up on terminals and in threads."""
+    if isinstance(action, Settle):
+        return replace(action, detail=clean(action.detail, lines=False), bounce=clean(action.bounce, lines=False))
+    return action
 
 
 def _as_holder(action: Action, at: Standing) -> Action:

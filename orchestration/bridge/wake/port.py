@@ -57,11 +57,11 @@ class WakeStore(Protocol):
         """Record an attempt before it is made; False when the claim is lost, and then it must not be made."""
         ...
 
-    async def end(self, claim: Claim, attempt: Attempt, *, session: Session | None = None) -> bool:
+    async def end(self, claim: Claim, attempt: Attempt) -> bool:
         """Record how an attempt ended; False when the claim is lost.
 
-        Args:
-            session: what its turn has left, to be resumed; one that is managed by then stays as it is.
+        A turn that names its session leaves one that can be resumed: it becomes a session of the agent, unmanaged and
+        offline, unless it lives in a terminal or was heard of since.
         """
         ...
 
@@ -135,16 +135,10 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """A command that is one turn of an agent; run by the cycle runner, without a shell.
-
-    The prompt takes the place of the word `{prompt}` of the command; where there is none, it is standard input. So it
-    stands in no log, manifest or list of commands.
-    """
+    """A command that is one turn of an agent; run by the cycle runner, without a shell."""
 
     command: tuple[str, ...]
-    prompt: str
-    session_id: str = ""
-    """Of the runtime: whoever runs the turn holds that session's lock on this host; empty for a new one."""
+    stdin: str = ""
     working_dir: str = ""
     variables: tuple[tuple[str, str], ...] = ()
 
@@ -156,8 +150,6 @@ class TurnTold:
     session_id: str = ""
     failed: str = ""
     """What the runtime says went wrong; empty when nothing did."""
-    code: Code | None = None
-    """RUNTIME_NOT_FOUND when the runtime knows no such session."""
 
 
 class WakeFailed(Exception):

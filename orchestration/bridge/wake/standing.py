@@ -83,6 +83,14 @@ class Standing:
         return None if first is None or (renewed is not None and first < renewed) else first
 
     @property
+    def has_collided(self) -> bool:
+        """Whether the terminal was left to a person who types there; the row says so."""
+        renewed = self.wake.renewed_at
+        return any(
+            one.code is Code.DEFER_TIMEOUT and (renewed is None or one.began_at >= renewed) for one in self.wake.attempts
+        )
+
+    @property
     def failures(self) -> tuple[datetime, ...]:
         """The runtime's failures that count, newest first."""
         return tuple(at for at in self.case.failed_at if self.now - at < self.limits.failures_within)

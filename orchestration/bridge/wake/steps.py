@@ -17,7 +17,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final, assert_never
 
-from orchestration.bridge.state import Session
 from orchestration.bridge.wake import action as act
 from orchestration.bridge.wake import observation, trigger
 from orchestration.bridge.wake.claims import Claims
@@ -27,7 +26,6 @@ from orchestration.bridge.wake.port import WakeFailed, WakeStore
 from orchestration.bridge.wake.reach import Reach, TurnsOfHost, Words, token_of
 from orchestration.bridge.wake.state import Attempt, Case, Claim, Code, Outcome, Wake, Way
 from orchestration.bridge.wake.telling import Counted
-from orchestration.bridge.wire import ManagementMode, SessionStatus
 from orchestration.host.journal import Event, Priority, log
 
 _NOTHING: Final[frozenset[str]] = frozenset()
@@ -255,30 +253,12 @@ class Steps:
         wake = _wake(case)
         claim = self._claims.of(wake)
         cycle = self._cycles.pop((attempt.number, wake.trigger_id), None)
-        ended = replace(attempt, cycle=attempt.cycle or cycle)
-        if claim is None or not await self._store.end(claim, ended, session=self._left(case, ended)):
+        if claim is None or not await self._store.end(claim, replace(attempt, cycle=attempt.cycle or cycle)):
             self._claims.forget(wake)
             return False
         await self._claims.leave_session(wake)
         self._count(case, attempt)
         return True
-
-    def _left(self, case: Case, attempt: Attempt) -> Session | None:
-        """Return the session that a turn of ours has left: it is at work no more, and can be resumed, broken off or not."""
-        profile = self._reach.profile(case.workspace_id, case.agent_id)
-        is_gone = attempt.way is Way.LIVE or not attempt.session_id or attempt.code is Code.RUNTIME_NOT_FOUND
-        if profile is None or is_gone or Way.RESUME not in profile.means.ways:
-            return None
-        return Session(
-            workspace_id=case.workspace_id,
-            agent_id=case.agent_id,
-            session_id=attempt.session_id,
-            runtime=profile.runtime.name,
-            management_mode=ManagementMode.UNMANAGED,
-            resumable=True,
-            status=SessionStatus.IDLE,
-            heartbeat_at=self._now(),
-        )
 
     async def _settle(self, case: Case, step: act.Settle) -> bool:
         if step.attempt is not None and not await self._finish(case, step.attempt):

@@ -146,14 +146,6 @@ ON CONFLICT (trigger_id) DO UPDATE SET
     due_at = excluded.due_at,
     forced = CASE WHEN excluded.forced = 1 THEN 1 ELSE bridge_wake_states.forced END;
 
--- name: wakes.keep_session
--- Keep the session that a turn has left; one that lives in a terminal stays as it is.
-INSERT INTO bridge_sessions VALUES (
-    :workspace_id, :agent_id, :session_id, :runtime, :management_mode, :resumable, :status, :heartbeat_at
-) ON CONFLICT (workspace_id, agent_id, session_id) DO UPDATE SET
-    runtime = excluded.runtime, resumable = excluded.resumable, status = excluded.status, heartbeat_at = excluded.heartbeat_at
-WHERE bridge_sessions.management_mode = 'unmanaged';
-
 -- name: wakes.hold_session
 -- Become the one writer of a session, or stay it.
 INSERT INTO bridge_session_writers (session_id, holder, fence, lease_until) VALUES (:session_id, :holder, 1, :until)
