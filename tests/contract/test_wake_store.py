@@ -425,7 +425,9 @@ async def test_what_was_asked_for_meanwhile_is_told_with_the_first(store: Store,
     assert statuses == {
         unread.trigger_id: Status.DONE, first: Status.DONE, second: Status.DONE, late: Status.QUEUED,
     }  # fmt: skip
-    assert (await the_wake(wakes, first)).detail == f"taken into {unread.trigger_id}"
+    taken_in = await the_wake(wakes, first)
+    assert (taken_in.detail, taken_in.outcome) == (f"taken into {unread.trigger_id}", Outcome.TRIGGERED)
+    assert taken_in.ended_at == NOON
     (case,) = await wakes.cases()
     assert case.wake is not None
     assert (case.wake.trigger_id, case.wake.prompt) == (late, "and F-3")
@@ -509,8 +511,8 @@ async def test_a_trigger_is_cancelled_that_nobody_has_claimed_yet(store: Store, 
 
 async def test_a_retry_begins_anew(store: Store, wakes: Wakes) -> None:
     thread_id = await opened_thread(store)
-    first = await asked_for(store, thread_id, prompt="one")
-    second = await asked_for(store, thread_id, prompt="two", at=NOON + timedelta(seconds=1))
+    first = await asked_for(store, thread_id, prompt="one", at=NOON - timedelta(seconds=9))
+    second = await asked_for(store, thread_id, prompt="two", at=NOON - timedelta(seconds=8))
     await wakes.cases()
     claim = await claimed(wakes, first)
     begun = attempt(claim, at=NOON - timedelta(seconds=1))
@@ -527,6 +529,7 @@ async def test_a_retry_begins_anew(store: Store, wakes: Wakes) -> None:
     (case,) = await wakes.cases()
     assert case.wake is not None
     assert case.wake.prompt == "one\n\ntwo"
+    assert await wakes.claim(second, holder="one", lease=LEASE) is None
     again = await claimed(wakes, first)
     assert again.fence > claim.fence
     assert await wakes.settle(again, status=Status.DONE, outcome=Outcome.TRIGGERED)

@@ -182,6 +182,25 @@ async def test_a_server_that_is_gone_is_told_and_found_again(cluster: Cluster) -
 
 
 @pytest.mark.xdist_group("postgres")
+async def test_a_trigger_that_ends_while_it_is_claimed_is_not_claimed(cluster: Cluster) -> None:
+    place = cluster.new_database()
+    async with opened(place) as (store, wakes):
+        trigger_id = await asked_for(store, await opened_thread(store))
+        claim = await wakes.claim(trigger_id, holder="one", lease=LEASE)
+        assert claim is not None
+        async with await psycopg.AsyncConnection.connect(place) as other:
+            await other.execute(b"UPDATE bridge_wake_states SET ended_at = now(), holder = '', fence = fence + 1")
+            await other.execute(b"UPDATE bridge_triggers SET status = 'cancelled'")
+            claiming = asyncio.ensure_future(wakes.claim(trigger_id, holder="two", lease=LEASE))
+            async with asyncio.timeout(DEADLINE), await psycopg.AsyncConnection.connect(place, autocommit=True) as third:
+                waiting = b"SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%wake_states%'"
+                while not await (await third.execute(waiting)).fetchall():
+                    await asyncio.sleep(0.005)
+            await other.commit()
+        assert await claiming is None
+
+
+@pytest.mark.xdist_group("postgres")
 async def test_connections_that_were_cut_are_noticed_by_nobody(cluster: Cluster) -> None:
     place = cluster.new_database()
     async with opened(place) as (store, wakes):

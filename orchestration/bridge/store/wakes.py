@@ -564,7 +564,7 @@ class WakeSteps:
         raise NotImplementedError
 
     async def cases(
-        self, *, agents: Iterable[str] | None = None, after: Case | None = None, limit: int = 500
+        self, *, agents: Iterable[str] | None = None, after: Case | None = None, limit: int = 10_000
     ) -> tuple[Case, ...]:
         """Look for what is to be decided on."""
         wanted = None if agents is None else frozenset(agents)
