@@ -181,7 +181,7 @@ class Waking:
     async def close(self, *, within: float) -> None:
         """End what is under way, tell that nobody goes on, and let go of the store."""
         await self.supervisor.end(within=within)
-        await self.reporter.end()
+        await self.reporter.end(self.supervisor.counted)
         await self._turns.close()
         await self._store.close()
 

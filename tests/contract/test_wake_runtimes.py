@@ -129,10 +129,11 @@ async def test_a_session_that_is_not_here_is_absent_and_nobody_writes_to_it(runt
 
 
 async def test_turns_without_a_terminal_refuse_to_be_written_to(kind: Kind) -> None:
-    turns = kind.profile and turns_of(kind.profile)
-    if turns is None:
-        assert kind.profile is None or kind.profile.runtime == "tmux"
+    if kind.profile is None:
+        assert turns_of(Agent(runtime="tmux")) is None
         return
+    turns = turns_of(kind.profile)
+    assert turns is not None
     assert (await turns.probe(somewhere())).liveness is Liveness.ABSENT
     for refused in (turns.deliver(somewhere(), "wake up"), turns.press(somewhere(), "trg_1")):
         with pytest.raises(WakeFailed, match="RUNTIME_UNMANAGED"):

@@ -12,10 +12,13 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
+from orchestration.bridge.refusal import Refused
 from orchestration.bridge.wake import signs
 from orchestration.bridge.wake.port import WakeStore
 from orchestration.bridge.wake.state import Outcome, Status, Wake
@@ -163,16 +166,24 @@ class Reporter:
         age = self._clock() - self._told_at
         if age < (SOON if self._news else AGAIN_AFTER):
             return
+        if await self._write(counted, serving=True):
+            self._told_at, self._news = self._clock(), False
+
+    async def end(self, counted: Counted) -> None:
+        """Tell how it stands at the end, and that nobody goes on telling."""
+        with suppress(Refused):
+            if await self._write(counted, serving=False):
+                return
+        await asyncio.to_thread(self._teller.end, self._now())
+
+    async def _write(self, counted: Counted, *, serving: bool) -> bool:
         wakes = {one.trigger_id: one for one in await self._store.wakes(limit=_NEWEST)}
         for status in (Status.QUEUED, Status.CLAIMED):
             wakes |= {one.trigger_id: one for one in await self._store.wakes(status=status, limit=_NEWEST)}
         newest_first = sorted(wakes.values(), key=lambda one: one.created_at, reverse=True)
         taken = counted.take()
-        if await asyncio.to_thread(self._teller.tell, newest_first, taken, self._now()):
-            self._told_at, self._news = self._clock(), False
-        else:
+        tell = partial(self._teller.tell, newest_first, taken, self._now(), serving=serving)
+        told = await asyncio.to_thread(tell)
+        if not told:
             counted.put_back(taken)
-
-    async def end(self) -> None:
-        """Tell that nobody goes on telling."""
-        await asyncio.to_thread(self._teller.end, self._now())
+        return told
