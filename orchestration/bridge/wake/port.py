@@ -19,7 +19,7 @@ class WakeStore(Protocol):
     """Triggers, their claims and attempts."""
 
     async def cases(
-        self, *, agents: Iterable[str] | None = None, after: Case | None = None, limit: int = 10_000
+        self, *, agents: Iterable[str] | None = None, after: Case | None = None, limit: int = 500
     ) -> tuple[Case, ...]:
         """Return every case to decide on, the oldest first: unread messages in an active thread, or an open trigger.
 
@@ -135,10 +135,16 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """A command that is one turn of an agent; run by the cycle runner, without a shell."""
+    """A command that is one turn of an agent; run by the cycle runner, without a shell.
+
+    The prompt takes the place of the word `{prompt}` of the command; where there is none, it is standard input. So it
+    stands in no log, manifest or list of commands.
+    """
 
     command: tuple[str, ...]
-    stdin: str = ""
+    prompt: str
+    session_id: str = ""
+    """Of the runtime: whoever runs the turn holds that session's lock on this host; empty for a new one."""
     working_dir: str = ""
     variables: tuple[tuple[str, str], ...] = ()
 
@@ -150,6 +156,8 @@ class TurnTold:
     session_id: str = ""
     failed: str = ""
     """What the runtime says went wrong; empty when nothing did."""
+    code: Code | None = None
+    """RUNTIME_NOT_FOUND when the runtime knows no such session."""
 
 
 class WakeFailed(Exception):
