@@ -513,8 +513,10 @@ async def test_a_retry_begins_anew(store: Store, wakes: Wakes) -> None:
     thread_id = await opened_thread(store)
     first = await asked_for(store, thread_id, prompt="one", at=NOON - timedelta(seconds=9))
     second = await asked_for(store, thread_id, prompt="two", at=NOON - timedelta(seconds=8))
+    third = await asked_for(store, thread_id, prompt="three", at=NOON - timedelta(seconds=7))
     await wakes.cases()
     claim = await claimed(wakes, first)
+    assert await wakes.steer(third, Status.CANCELLED, actor="operator:ada", reason="not that")
     begun = attempt(claim, at=NOON - timedelta(seconds=1))
     assert await wakes.begin(claim, begun)
     assert await wakes.release(claim, due_at=NOON, deferred=True)
@@ -525,7 +527,9 @@ async def test_a_retry_begins_anew(store: Store, wakes: Wakes) -> None:
     assert (wake.status, wake.forced, wake.due_at, wake.renewed_at) == (Status.QUEUED, True, NOON, NOON)
     assert (wake.outcome, wake.code, wake.ended_at, wake.deferrals, wake.deferred_at) == (None, None, None, 0, None)
     assert [one.number for one in wake.attempts] == [1]
-    assert (await the_wake(wakes, second)).status is Status.QUEUED
+    with_it = await the_wake(wakes, second)
+    assert (with_it.status, with_it.outcome, with_it.ended_at) == (Status.QUEUED, None, None)
+    assert (await the_wake(wakes, third)).status is Status.CANCELLED
     (case,) = await wakes.cases()
     assert case.wake is not None
     assert case.wake.prompt == "one\n\ntwo"
@@ -535,7 +539,9 @@ async def test_a_retry_begins_anew(store: Store, wakes: Wakes) -> None:
     assert await wakes.settle(again, status=Status.DONE, outcome=Outcome.TRIGGERED)
     assert (await the_wake(wakes, second)).status is Status.DONE
     assert await wakes.steer(first, Status.QUEUED, actor="operator:ada", reason="") == await the_wake(wakes, first)
-    assert (await operations(store, thread_id))[3:] == ["settle_trigger", "retry_trigger", "settle_trigger"]
+    assert (await the_wake(wakes, third)).status is Status.CANCELLED
+    ops = ["cancel_trigger", "settle_trigger", "retry_trigger", "settle_trigger"]
+    assert (await operations(store, thread_id))[4:] == ops
 
 
 async def test_a_queued_trigger_is_hurried_and_forced(store: Store, wakes: Wakes) -> None:

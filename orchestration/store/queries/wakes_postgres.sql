@@ -89,7 +89,9 @@ WHERE place = 1;
 -- name: wakes_postgres.followers_of
 -- Give what was taken into triggers and was not cancelled, in line.
 SELECT * FROM bridge_wakes
-WHERE leader IN (SELECT json_array_elements_text(:ids)) AND trigger_status <> 'cancelled' ORDER BY queued_at, trigger_id;
+WHERE trigger_id IN (SELECT s.trigger_id FROM bridge_wake_states s WHERE s.leader IN (SELECT json_array_elements_text(:ids)))
+  AND trigger_status <> 'cancelled'
+ORDER BY queued_at, trigger_id;
 
 -- name: wakes_postgres.attempts_of
 -- Give the attempts of triggers.

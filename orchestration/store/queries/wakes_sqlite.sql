@@ -67,7 +67,9 @@ WHERE place = 1;
 -- name: wakes_sqlite.followers_of
 -- Give what was taken into triggers and was not cancelled, in line.
 SELECT * FROM bridge_wakes
-WHERE leader IN (SELECT value FROM json_each(:ids)) AND trigger_status <> 'cancelled' ORDER BY queued_at, trigger_id;
+WHERE trigger_id IN (SELECT s.trigger_id FROM bridge_wake_states s WHERE s.leader IN (SELECT value FROM json_each(:ids)))
+  AND trigger_status <> 'cancelled'
+ORDER BY queued_at, trigger_id;
 
 -- name: wakes_sqlite.attempts_of
 -- Give the attempts of triggers.
