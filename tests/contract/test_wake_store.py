@@ -520,6 +520,7 @@ async def test_a_retry_begins_anew(store: Store, wakes: Wakes) -> None:
     begun = attempt(claim, at=NOON - timedelta(seconds=1))
     assert await wakes.begin(claim, begun)
     assert await wakes.release(claim, due_at=NOON, deferred=True)
+    await wakes.cases()
     claim = await claimed(wakes, first)
     assert await wakes.settle(claim, status=Status.DEAD_LETTERED, outcome=Outcome.DEAD_LETTERED, code=Code.WAKE_FAILED)
     wake = await wakes.steer(first, Status.QUEUED, actor="operator:ada", reason="fixed", forced=True)
@@ -570,6 +571,23 @@ async def test_a_cancelled_trigger_lets_go_of_what_it_had_taken_in(store: Store,
     assert case.wake is not None
     assert (case.wake.trigger_id, case.wake.prompt) == (second, "two")
     await claimed(wakes, second)
+
+
+async def test_what_is_claimed_goes_on_whatever_comes_before_it(store: Store, wakes: Wakes, open_wakes: OpenWakes) -> None:
+    thread_id = await opened_thread(store)
+    first = await asked_for(store, thread_id, at=NOON - timedelta(seconds=9))
+    second = await asked_for(store, thread_id, at=NOON - timedelta(seconds=8))
+    await wakes.steer(first, Status.CANCELLED, actor="operator:ada", reason="not now")
+    await claimed(wakes, second, "one", SHORT)
+    behind = await open_wakes(clock=lambda: NOON - timedelta(hours=1))  # another host, whose clock is slow
+    await behind.steer(first, Status.QUEUED, actor="operator:ada", reason="now")
+    for case in (*await wakes.cases(), await the_case(wakes, thread_id)):
+        assert case.wake is not None
+        assert case.wake.trigger_id == second
+    assert await wakes.claim(first, holder="two", lease=LEASE) is None
+    claim = await taken_up(wakes, second, "two")
+    assert await wakes.settle(claim, status=Status.DONE, outcome=Outcome.TRIGGERED)
+    await claimed(wakes, first)
 
 
 async def test_a_pause_is_audited_in_the_workspaces_chain(store: Store, wakes: Wakes) -> None:
