@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TypeAlias
 
 import pytest
@@ -19,6 +23,8 @@ from orchestration.bridge.store.sqlite_wakes import SqliteWakes
 from orchestration.bridge.wake.port import WakeStore
 from orchestration.bridge.wake.state import Case, Claim, Code, Outcome, Status, Wake, Way
 from orchestration.bridge.wire import ManagementMode, MessageKind, SessionStatus, ThreadStatus
+from orchestration.store.queries import sql
+from orchestration.store.sqlite import SqliteDatabase
 from tests.contract.bridging import AGENT, WORKSPACE, new_id, note, opened_thread, post
 from tests.contract.waking import (
     LEASE,
@@ -640,3 +646,24 @@ async def test_who_waits_for_work_hears_of_what_another_process_writes(store: St
     assert await waiting
     assert asyncio.get_running_loop().time() - began < 2
     assert placed(await wakes.cases()) == [(thread_id, REVIEWER)]
+
+
+# ---- size
+
+
+LOOKS = (
+    "wakes.of", "wakes.open", "wakes.open_of_case", "wakes.claim", "wakes.followers", "wakes.hold", "wakes.end",
+    "wakes.end_trigger", "wakes.free", "wakes_sqlite.newest", "wakes_sqlite.touched", "wakes_sqlite.unread_of",
+    "wakes_sqlite.places", "wakes_sqlite.ended_of", "wakes_sqlite.followers_of", "wakes_sqlite.attempts_of",
+    "wakes_sqlite.attempted", "wakes_sqlite.failed", "wakes_sqlite.sessions", "wakes_sqlite.pauses",
+)  # fmt: skip
+FEW_ROWS = re.compile(r"VIRTUAL TABLE|INDEX bridge_triggers_queued|CONSTANT ROW|SCAN (\(subquery-\d+\)|found|n)$")
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_nothing_that_is_asked_often_reads_what_has_gathered_over_years(tmp_path: Path, name: str) -> None:
+    SqliteDatabase(str(tmp_path / "kloros.db")).close()
+    asked = dict.fromkeys(re.findall(r":([a-z_]+)", sql(name)))
+    with closing(sqlite3.connect(tmp_path / "kloros.db")) as db:
+        plan = [str(row[3]) for row in db.execute(f"EXPLAIN QUERY PLAN {sql(name)}", asked)]
+    assert not [step for step in plan if step.startswith("SCAN") and not FEW_ROWS.search(step)]
