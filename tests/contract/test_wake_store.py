@@ -321,8 +321,16 @@ async def test_attempts_are_kept_and_counted(store: Store, wakes: Wakes) -> None
     crashed = replace(second, ended_at=NOON + timedelta(seconds=3), outcome=Outcome.FAILED, code=Code.WAKE_FAILED)
     assert await wakes.end(claim, crashed)
     assert (await the_case(wakes, thread_id)).failed_at == (crashed.ended_at,)
+    more = range(4, 30)
+    for number in more:
+        later = NOON + timedelta(seconds=number)
+        turn = attempt(claim, number, way=Way.SPAWN, at=later)
+        assert await wakes.end(claim, replace(turn, ended_at=later, outcome=Outcome.FAILED))
+    newest = [NOON + timedelta(seconds=number) for number in reversed(more)][:20]
+    assert list((await the_case(wakes, thread_id)).failed_at) == newest
+    assert list((await the_case(wakes, thread_id)).attempted_at) == newest
     other = await opened_thread(store)
-    assert (await the_case(wakes, other)).failed_at == (crashed.ended_at,)
+    assert list((await the_case(wakes, other)).failed_at) == newest
     assert (await the_case(wakes, other)).attempted_at == ()
 
 
@@ -458,6 +466,33 @@ async def test_nothing_is_claimed_that_is_more_than_was_shown(store: Store, open
     assert case.wake.prompt == "one\n\ntwo"
     await claimed(one, first, "one")
     assert (await the_wake(one, second)).status is Status.QUEUED
+
+
+async def test_what_was_taken_back_meanwhile_is_not_told(store: Store, wakes: Wakes) -> None:
+    thread_id = await opened_thread(store)
+    first = await asked_for(store, thread_id, prompt="one")
+    second = await asked_for(store, thread_id, prompt="two", at=NOON + timedelta(seconds=1))
+    await wakes.cases()
+    await wakes.steer(second, Status.CANCELLED, actor="operator:ada", reason="not that")
+    assert await wakes.claim(first, holder="one", lease=LEASE) is None
+    assert (await the_wake(wakes, first)).status is Status.QUEUED
+    (case,) = await wakes.cases()
+    assert case.wake is not None
+    assert case.wake.prompt == "one"
+    await claimed(wakes, first)
+
+
+async def test_of_those_that_ended_together_the_first_in_line_is_shown(store: Store, wakes: Wakes) -> None:
+    thread_id = await opened_thread(store)
+    first, second = sorted(new_id("trg") for _ in range(2))
+    await asked_for(store, thread_id, prompt="one", trigger_id=first)
+    await asked_for(store, thread_id, prompt="two", at=NOON + timedelta(seconds=1), trigger_id=second)
+    await wakes.cases()
+    claim = await claimed(wakes, first)
+    assert await wakes.settle(claim, status=Status.DONE, outcome=Outcome.TRIGGERED)
+    case = await the_case(wakes, thread_id)
+    assert case.wake is not None
+    assert (case.wake.trigger_id, case.wake.prompt) == (first, "one\n\ntwo")
 
 
 async def test_who_was_told_already_is_not_told_what_came_later(store: Store, wakes: Wakes) -> None:

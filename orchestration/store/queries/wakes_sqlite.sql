@@ -77,23 +77,23 @@ SELECT * FROM bridge_wake_attempts WHERE trigger_id IN (SELECT value FROM json_e
 
 -- name: wakes_sqlite.attempted
 -- Give when agents were attempted to be woken for threads last, deferrals left out.
-SELECT * FROM (
-    SELECT a.thread_id, a.agent_id, a.began_at,
-           row_number() OVER (PARTITION BY a.thread_id, a.agent_id ORDER BY a.began_at DESC) AS place
-    FROM json_each(:keys) k
-    JOIN bridge_wake_attempts a ON a.thread_id = k.value ->> 0 AND a.agent_id = k.value ->> 1
-    WHERE coalesce(a.outcome, '') <> 'deferred') found
-WHERE place <= :most ORDER BY began_at DESC;
+SELECT a.thread_id, a.agent_id, a.began_at FROM json_each(:keys) k
+JOIN bridge_wake_attempts a ON a.thread_id = k.value ->> 0 AND a.agent_id = k.value ->> 1
+WHERE coalesce(a.outcome, '') <> 'deferred' AND a.began_at >= coalesce((
+    SELECT b.began_at FROM bridge_wake_attempts b
+    WHERE b.thread_id = k.value ->> 0 AND b.agent_id = k.value ->> 1 AND coalesce(b.outcome, '') <> 'deferred'
+    ORDER BY b.began_at DESC LIMIT 1 OFFSET :most - 1), '')
+ORDER BY a.began_at DESC;
 
 -- name: wakes_sqlite.failed
 -- Give when turns of agents, in whatever threads, failed last.
-SELECT * FROM (
-    SELECT a.workspace_id, a.agent_id, a.ended_at,
-           row_number() OVER (PARTITION BY a.workspace_id, a.agent_id ORDER BY a.ended_at DESC) AS place
-    FROM json_each(:keys) k
-    JOIN bridge_wake_attempts a ON a.workspace_id = k.value ->> 0 AND a.agent_id = k.value ->> 1
-    WHERE a.outcome = 'failed' AND a.way <> 'live') found
-WHERE place <= :most ORDER BY ended_at DESC;
+SELECT a.workspace_id, a.agent_id, a.ended_at FROM json_each(:keys) k
+JOIN bridge_wake_attempts a ON a.workspace_id = k.value ->> 0 AND a.agent_id = k.value ->> 1
+WHERE a.outcome = 'failed' AND a.way <> 'live' AND a.ended_at >= coalesce((
+    SELECT b.ended_at FROM bridge_wake_attempts b
+    WHERE b.workspace_id = k.value ->> 0 AND b.agent_id = k.value ->> 1 AND b.outcome = 'failed' AND b.way <> 'live'
+    ORDER BY b.ended_at DESC LIMIT 1 OFFSET :most - 1), '')
+ORDER BY a.ended_at DESC;
 
 -- name: wakes_sqlite.sessions
 -- Give the sessions of agents, the newest heartbeat first.
