@@ -371,6 +371,7 @@ async def test_an_end_is_audited_and_bounced_in_one_commit(store: Store, wakes: 
     message = (await store.read(thread_id, reader="", since_seq=1, limit=9)).messages[0]
     assert (message.sender, message.kind, message.body) == (GUARD, MessageKind.SYSTEM, "reviewer could not be woken")
     assert message.metadata["trigger_id"] == trigger_id
+    assert [one.message_id for one in await store.search("woken", workspace_id=WORKSPACE)] == [message.message_id]
     assert [one.status for one in await store.triggers(thread_id)] == ["dead_lettered"]
     entry = (await store.audit(workspace_id=WORKSPACE, thread_id=thread_id, limit=99))[-1]
     assert entry.operation == "settle_trigger"
@@ -430,8 +431,11 @@ async def test_what_was_asked_for_meanwhile_is_told_with_the_first(store: Store,
     assert (case.wake.requested_by, case.wake.reason) == (AGENT, "look")
     assert await wakes.claim(first, holder="one", lease=LEASE) is None
     claim = await claimed(wakes, unread.trigger_id)
-    assert await wakes.begin(claim, attempt(claim))
     late = await asked_for(store, thread_id, prompt="and F-3", at=NOON + timedelta(seconds=3))
+    (case,) = await wakes.cases()
+    assert case.wake is not None
+    assert case.wake.prompt == "look at F-1\n\nand at F-2"
+    assert await wakes.begin(claim, attempt(claim))
     assert (await the_wake(wakes, unread.trigger_id)).prompt == "look at F-1\n\nand at F-2"
     assert await wakes.claim(late, holder="two", lease=LEASE) is None
     assert await wakes.settle(claim, status=Status.DONE, outcome=Outcome.TRIGGERED)
@@ -508,6 +512,19 @@ async def test_who_was_told_already_is_not_told_what_came_later(store: Store, wa
     again = await claimed(wakes, first)
     assert await wakes.settle(again, status=Status.DONE, outcome=Outcome.TRIGGERED)
     await claimed(wakes, second)
+
+
+async def test_what_was_told_once_is_not_taken_in_by_another(store: Store, wakes: Wakes) -> None:
+    thread_id = await opened_thread(store)
+    first = await asked_for(store, thread_id, prompt="one", at=NOON - timedelta(seconds=9))
+    claim = await claimed(wakes, first)
+    assert await wakes.begin(claim, attempt(claim))
+    await wakes.steer(first, Status.CANCELLED, actor="operator:ada", reason="wait")
+    second = await asked_for(store, thread_id, prompt="two", at=NOON - timedelta(seconds=8))
+    await wakes.steer(first, Status.QUEUED, actor="operator:ada", reason="now")
+    (case,) = await wakes.cases()
+    assert case.wake is not None
+    assert (case.wake.trigger_id, case.wake.prompt) == (second, "two")
 
 
 async def test_prompts_that_are_too_long_together_wait(store: Store, wakes: Wakes) -> None:
@@ -590,6 +607,7 @@ async def test_a_queued_trigger_is_hurried_and_forced(store: Store, wakes: Wakes
     thread_id = await opened_thread(store)
     later = replace(made_of_unread(thread_id), due_at=NOON + timedelta(hours=1))
     assert await wakes.queue(later)
+    assert await the_wake(wakes, later.trigger_id) == later
     wake = await wakes.steer(later.trigger_id, Status.QUEUED, actor="operator:ada", reason="now", forced=True)
     assert wake is not None
     assert (wake.due_at, wake.forced, wake.renewed_at) == (NOON, True, None)
