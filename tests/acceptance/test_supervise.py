@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tests.acceptance.bridging import Bridge, caller, play
 from tests.acceptance.host import Host
 from tests.acceptance.serving import until
 from tests.acceptance.supervising import agent, supervising
+from tests.contract.postgres import Cluster
 
 EXECUTIONER, REVIEWER = caller("executioner"), caller("reviewer")
 
@@ -153,3 +155,36 @@ def test_a_silent_supervisor_is_told_and_one_that_was_stopped_is_not(host: Host,
     host.decided()
     latest = json.loads((host.state / "latest.json").read_text())
     assert "supervisor_silent" not in {one["condition"] for one in latest["causes"]}
+
+
+def test_a_database_that_is_away_is_waited_for_and_ending_takes_no_longer(host: Host) -> None:
+    host.decided()
+    host.set(KLR_DATABASE_URL=f"postgresql:///kloros?host={host.home}")
+    with supervising(host) as running:
+        until(lambda: running.log("tick.failed"), what="it says what is out of reach")
+        assert running.process.poll() is None
+        assert running.stop() == Exit.DONE
+
+
+def test_two_hosts_share_one_postgresql_and_nobody_is_woken_twice(tmp_path: Path, cluster: Cluster) -> None:
+    place, turns = cluster.new_database(), tmp_path / "turns"
+    hosts = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        hosts.append(Host(tmp_path / name))
+        hosts[-1].set(KLR_DATABASE_URL=place)
+        hosts[-1].decided()
+        hosts[-1].configure(agent(place, turns))
+    with supervising(hosts[0]) as one, supervising(hosts[1]) as other:
+        until(lambda: one.log("tick.idle") and other.log("tick.idle"), what="both look")
+        for _ in range(5):
+            say(place)
+        ended = until(lambda: _ended(hosts[0], 5), what="all are ended", within=60)
+        assert one.stop() == other.stop() == Exit.DONE
+    assert {one["outcome"] for one in ended} == {"fallback_spawned"}
+    assert sorted(turns_in(turns)) == sorted(one["trigger_id"] for one in ended)
+
+
+def _ended(host: Host, many: int) -> list[dict[str, Any]]:
+    found = triggers(host)
+    return found if len(found) == many and all(one["ended_at"] for one in found) else []

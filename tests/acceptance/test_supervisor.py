@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+from orchestration.bridge.refusal import Code as Refusal
+from orchestration.bridge.refusal import Refused
 from orchestration.bridge.state import Session
 from orchestration.bridge.wake.observation import Turned
 from orchestration.bridge.wake.port import WakeFailed
 from orchestration.bridge.wake.state import Code, Outcome, Status
+from orchestration.bridge.wake.telling import Counted
 from tests.acceptance.waking import PANE, REVIEWER, Paper, PaperRuntime, World, play
 
 
@@ -64,10 +69,13 @@ def test_a_person_who_types_defers_it_and_after_a_minute_another_way_is_taken(pl
                 await world.beats()
                 await watched.one_pass()
                 world.clock.passes(5)
+            assert not world.paper.turns, "a minute has not passed yet, or has just"
+            await watched.one_pass()
             assert not world.paper.runtime.prompts
             assert len(world.paper.turns) == 1
         (wake,) = await world.wakes()
-        assert wake.deferrals == 12
+        assert wake.deferrals == 13
+        assert [one.code for one in wake.attempts].count(Code.DEFER_TIMEOUT) == 1, "the collision"
         assert {one.outcome for one in wake.attempts} == {Outcome.DEFERRED, None}
 
     play(place, scene)
@@ -226,6 +234,57 @@ def test_an_agent_without_a_profile_here_is_left_to_others(place: str) -> None:
         assert not world.paper.turns
 
     play(place, scene)
+
+
+def test_two_supervisors_share_the_work_and_nobody_is_prompted_twice(place: str) -> None:
+    async def scene(world: World) -> None:
+        await world.beats()
+        papers = Paper(), Paper()
+        for _ in range(12):
+            world.thread_id = ""
+            await world.said()
+        async with world.supervisor(papers[0], host="one") as one, world.supervisor(papers[1], host="other") as other:
+            for _ in range(3):
+                await asyncio.gather(one.one_pass(), other.one_pass())
+        told = Counter(text.split("]")[0] for paper in papers for _, text in paper.runtime.prompts)
+        assert len(told) == 12
+        assert set(told.values()) == {1}
+
+    play(place, scene)
+
+
+def test_a_store_out_of_reach_is_told_and_waited_out(place: str) -> None:
+    async def scene(world: World) -> None:
+        await world.said()
+        await world.beats()
+        async with world.supervisor() as watched:
+            asked = 0
+            cases = watched.store.cases
+
+            async def away(**given: Any) -> Any:
+                nonlocal asked
+                asked += 1
+                if asked < 3:
+                    raise Refused(Refusal.UNAVAILABLE, "no connection", rule="store.reachable")
+                return await cases(**given)
+
+            watched.store.cases = away
+            running = asyncio.create_task(watched.itself.run(Silent()))
+            async with asyncio.timeout(30):
+                while not world.paper.runtime.prompts:
+                    assert not running.done(), running
+                    await asyncio.sleep(0.01)
+            watched.itself.stopping.set()
+            await running
+        assert asked >= 3
+
+    play(place, scene)
+
+
+class Silent:
+    """Where nothing is told."""
+
+    async def tell(self, counted: Counted, *, news: bool) -> None: ...
 
 
 async def _lapsed(world: World) -> None:

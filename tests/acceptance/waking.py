@@ -128,10 +128,13 @@ class World:
         await self.bridge.ask(REVIEWER, "ack_read", thread_id=self.thread_id, last_read_seq=read.next_seq)
 
     @asynccontextmanager
-    async def supervisor(self, paper: Paper | None = None, *, host: str = "host", **limits: Any) -> AsyncIterator[Watched]:
-        """Give a supervisor with its own connection to the store."""
-        store = await wakes_at(self.place, clock=self.clock)
-        found = paper or self.paper
+    async def supervisor(
+        self, paper: Paper | None = None, *, host: str = "host", mortal: Any = None, **limits: Any
+    ) -> AsyncIterator[Watched]:
+        """Give a supervisor with its own connection to the store; `mortal` may stand before all that it works with."""
+        opened = await wakes_at(self.place, clock=self.clock)
+        store: Any = mortal.of(opened) if mortal else opened
+        found: Any = mortal.of(paper or self.paper) if mortal else paper or self.paper
         supervisor = Supervisor(
             store,
             found,
@@ -145,7 +148,7 @@ class World:
         try:
             yield Watched(supervisor, store)
         finally:
-            await store.close()
+            await opened.close()
 
     async def wakes(self) -> tuple[Wake, ...]:
         """Return the thread's triggers as they stand, newest first."""

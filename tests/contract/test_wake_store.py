@@ -425,7 +425,9 @@ async def test_what_was_asked_for_meanwhile_is_told_with_the_first(store: Store,
     assert statuses == {
         unread.trigger_id: Status.DONE, first: Status.DONE, second: Status.DONE, late: Status.QUEUED,
     }  # fmt: skip
-    assert (await the_wake(wakes, first)).detail == f"taken into {unread.trigger_id}"
+    taken_in = await the_wake(wakes, first)
+    assert (taken_in.detail, taken_in.outcome) == (f"taken into {unread.trigger_id}", Outcome.TRIGGERED)
+    assert taken_in.ended_at == NOON
     (case,) = await wakes.cases()
     assert case.wake is not None
     assert (case.wake.trigger_id, case.wake.prompt) == (late, "and F-3")
@@ -509,8 +511,8 @@ async def test_a_trigger_is_cancelled_that_nobody_has_claimed_yet(store: Store, 
 
 async def test_a_retry_begins_anew(store: Store, wakes: Wakes) -> None:
     thread_id = await opened_thread(store)
-    first = await asked_for(store, thread_id, prompt="one")
-    second = await asked_for(store, thread_id, prompt="two", at=NOON + timedelta(seconds=1))
+    first = await asked_for(store, thread_id, prompt="one", at=NOON - timedelta(seconds=9))
+    second = await asked_for(store, thread_id, prompt="two", at=NOON - timedelta(seconds=8))
     await wakes.cases()
     claim = await claimed(wakes, first)
     begun = attempt(claim, at=NOON - timedelta(seconds=1))
@@ -527,6 +529,7 @@ async def test_a_retry_begins_anew(store: Store, wakes: Wakes) -> None:
     (case,) = await wakes.cases()
     assert case.wake is not None
     assert case.wake.prompt == "one\n\ntwo"
+    assert await wakes.claim(second, holder="one", lease=LEASE) is None
     again = await claimed(wakes, first)
     assert again.fence > claim.fence
     assert await wakes.settle(again, status=Status.DONE, outcome=Outcome.TRIGGERED)
@@ -595,6 +598,54 @@ async def test_a_session_has_one_writer(open_wakes: OpenWakes) -> None:
             await asyncio.sleep(0.005)
     assert taken > fence
     assert await one.hold_session("s-2", holder="one", lease=LEASE) == 1
+
+
+async def test_a_turn_leaves_a_session_that_can_be_resumed(store: Store, wakes: Wakes) -> None:
+    claim = await claimed(wakes, await asked_for(store, thread_id := await opened_thread(store)))
+    spawned = replace(attempt(claim, way=Way.SPAWN), session_id="")
+    assert await wakes.begin(claim, spawned)
+    ended = replace(spawned, session_id="s-9", ended_at=NOON, outcome=Outcome.FALLBACK_SPAWNED)
+    assert await wakes.end(claim, ended)
+    (known,) = (await the_case(wakes, thread_id)).sessions
+    assert (known.session_id, known.agent_id, known.workspace_id) == ("s-9", REVIEWER, WORKSPACE)
+    assert (known.management_mode, known.status) == (ManagementMode.UNMANAGED, SessionStatus.OFFLINE)
+    assert (known.resumable, known.heartbeat_at) == (True, NOON)
+    live = replace(attempt(claim, 2, session_id="pane"), ended_at=NOON, outcome=Outcome.TRIGGERED)
+    gone = replace(attempt(claim, 3, way=Way.RESUME, session_id="gone"), ended_at=NOON, outcome=Outcome.FAILED)
+    for one in (live, replace(gone, code=Code.RUNTIME_NOT_FOUND)):
+        assert await wakes.end(claim, one)
+    assert (await the_case(wakes, thread_id)).sessions == (known,)
+
+
+@pytest.mark.parametrize(
+    ("mode", "heard", "goes_by"),
+    [
+        (ManagementMode.UNMANAGED, NOON, (SessionStatus.OFFLINE, True)),
+        (ManagementMode.UNMANAGED, NOON + timedelta(seconds=1), (SessionStatus.ACTIVE, False)),
+        (ManagementMode.MANAGED, NOON, (SessionStatus.ACTIVE, False)),
+    ],
+)
+async def test_a_session_that_speaks_for_itself_is_left_to_it(
+    store: Store, wakes: Wakes, mode: ManagementMode, heard: datetime, goes_by: tuple[SessionStatus, bool]
+) -> None:
+    claim = await claimed(wakes, await asked_for(store, thread_id := await opened_thread(store)))
+    session = Session(
+        workspace_id=WORKSPACE,
+        agent_id=REVIEWER,
+        session_id="s-9",
+        runtime="codex",
+        management_mode=mode,
+        resumable=False,
+        status=SessionStatus.ACTIVE,
+        heartbeat_at=heard,
+    )
+    await store.change(Ask(workspace_id=WORKSPACE, agent_id=REVIEWER), lambda _: Change(session=session))
+    resumed = attempt(claim, way=Way.RESUME, session_id="s-9")
+    assert await wakes.begin(claim, resumed)
+    assert await wakes.end(claim, replace(resumed, ended_at=NOON, outcome=Outcome.FALLBACK_RESUMED))
+    (known,) = (await the_case(wakes, thread_id)).sessions
+    assert (known.status, known.resumable) == goes_by
+    assert (known.runtime, known.management_mode) == ("codex", mode)
 
 
 # ---- hints

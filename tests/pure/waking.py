@@ -197,8 +197,11 @@ class Course:
             case act.Release(due_at=due, code=code):
                 self._change(status=Status.QUEUED, due_at=due, code=code, holder="")
                 self.now = max(self.now, due)
-            case act.Defer(due_at=due):
+            case act.Defer(due_at=due, session=one, code=code):
+                row = attempt(trigger.next_number(self._wake), session_id=one.session_id, began_at=self.now, code=code)
+                row = replace(row, outcome=Outcome.DEFERRED, ended_at=self.now)
                 first = self._wake.deferred_at or self.now
+                self._change(attempts=(*self._wake.attempts, row))
                 self._change(status=Status.QUEUED, due_at=due, deferred_at=first, deferrals=self._wake.deferrals + 1)
                 self.now = max(self.now, due)
             case act.Deliver(session=one, number=number) | act.Press(session=one, number=number):
@@ -211,8 +214,8 @@ class Course:
                 self.now = until
                 if self.world.acknowledges:
                     self.case = replace(self.case, cursor=self.case.cursor + 1)
-            case act.AwaitTurn():
-                self.now += self.limits.interval
+            case act.AwaitTurn(until=until):
+                self.now = until
             case act.Finish(attempt=done):
                 self._end(done)
             case act.Settle(attempt=done):

@@ -23,7 +23,7 @@ from orchestration.bridge.store import rows, wake_rows
 from orchestration.bridge.store.batch import Batch, Loaded, settle
 from orchestration.bridge.thread import OPEN_FOR_POSTS
 from orchestration.bridge.wake.state import Attempt, Case, Claim, Code, Outcome, Status, Wake
-from orchestration.bridge.wake.trigger import OPEN, Event, after, counted
+from orchestration.bridge.wake.trigger import OPEN, Event, after, counted, leaves_a_session
 from orchestration.bridge.wire import Message, MessageKind
 
 _Answer = TypeVar("_Answer")
@@ -136,7 +136,10 @@ def ended(claim: Claim, attempt: Attempt) -> Steps[bool]:
     now = yield from _now()
     if not (yield from _asked("wakes.hold", **_held(claim, now))):
         return False
-    yield from _asked("wakes.attempt", **wake_rows.attempt_row(claim, attempt))
+    written = yield from _asked("wakes.attempt", **wake_rows.attempt_row(claim, attempt))
+    if written and attempt.ended_at and leaves_a_session(attempt):
+        known = {"trigger_id": claim.trigger_id, "session_id": attempt.session_id, "ended_at": rows.text(attempt.ended_at)}
+        yield from _asked("wake_sessions.know", **known)
     return True
 
 
@@ -561,7 +564,7 @@ class WakeSteps:
         raise NotImplementedError
 
     async def cases(
-        self, *, agents: Iterable[str] | None = None, after: Case | None = None, limit: int = 500
+        self, *, agents: Iterable[str] | None = None, after: Case | None = None, limit: int = 10_000
     ) -> tuple[Case, ...]:
         """Look for what is to be decided on."""
         wanted = None if agents is None else frozenset(agents)

@@ -128,7 +128,8 @@ class Release:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defer:
-    """Put it back because a person types there: counted as a deferral, with a row, and as no attempt."""
+    """Put it back because a person types there: counted as a deferral, with a row (outcome `deferred`, this code), and as
+    no attempt. With DEFER_TIMEOUT it is the collision: due at once, and then another way is taken."""
 
     due_at: datetime
     session: Session
@@ -228,6 +229,4 @@ class Decision:
     @property
     def collided(self) -> bool:
         """Whether this step leaves a terminal because a person types there: told as a collision, once for a trigger."""
-        return isinstance(self.action, Resume | Spawn | Settle) and any(
-            finding.reason is Reason.COLLISION for finding in self.findings
-        )
+        return isinstance(self.action, Defer) and self.action.code is Code.DEFER_TIMEOUT

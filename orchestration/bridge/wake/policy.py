@@ -10,6 +10,7 @@ from the terminal to a resumed session to a new one and ends in a dead letter. N
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 from orchestration.bridge.wake import flight, trigger, ways
@@ -17,8 +18,8 @@ from orchestration.bridge.wake.action import Action, Claim, Decision, Finding, Q
 from orchestration.bridge.wake.limits import Limits
 from orchestration.bridge.wake.observation import Seen
 from orchestration.bridge.wake.standing import Standing
-from orchestration.bridge.wake.state import Code, Outcome, Status, Wake
-from orchestration.bridge.wake.words import count, span, utc
+from orchestration.bridge.wake.state import Code, Outcome, Status, Wake, Way
+from orchestration.bridge.wake.words import clean, count, span, utc
 from orchestration.bridge.wire import ThreadStatus
 from orchestration.cycles.backoff import Failures
 
@@ -34,10 +35,17 @@ def decide(seen: Seen, limits: Limits) -> Decision:
     findings: list[Finding] = []
     for rule in WITH_TRIGGER if standing.is_open else WITHOUT_TRIGGER:
         finding, action = rule(standing)
-        findings.append(finding)
+        findings.append(replace(finding, evidence=clean(finding.evidence, lines=False)))
         if action is not None:
-            return Decision(_as_holder(action, standing), tuple(findings))
+            return Decision(_as_holder(_in_plain_words(action), standing), tuple(findings))
     raise AssertionError("the last rule of each table decides")
+
+
+def _in_plain_words(action: Action) -> Action:
+    """Names and reasons are others' words, and end up on terminals and in threads."""
+    if isinstance(action, Settle):
+        return replace(action, detail=clean(action.detail, lines=False), bounce=clean(action.bounce, lines=False))
+    return action
 
 
 def _as_holder(action: Action, at: Standing) -> Action:
@@ -89,7 +97,9 @@ def _profile(at: Standing) -> Verdict:
     nobody = "this host has neither a profile for the agent nor a terminal of it"
     if not at.is_open:
         return Finding(Rule.PROFILE, Reason.NO_PROFILE, nobody), Rest()
-    overdue = at.wake.due_at if at.wake.lease_until is None else max(at.wake.due_at, at.wake.lease_until)
+    overdue = at.wake.due_at
+    if at.wake.lease_until is not None and not at.is_ours:  # somebody had taken it up
+        overdue = max(overdue, at.wake.lease_until)
     if at.now < (until := overdue + at.limits.orphaned_after):
         return Finding(Rule.PROFILE, Reason.NO_PROFILE, nobody), Rest(until=until)
     waited = f"and no other has taken the trigger up since {utc(overdue)}"
@@ -194,7 +204,7 @@ def _read(at: Standing) -> Verdict:
     clear = Finding(Rule.READ, Reason.CLEAR, "the agent has not read it yet")
     if at.turn_failed:
         return Finding(Rule.READ, Reason.CLEAR, "a turn broke off, so that what it had read counts as unread"), None
-    told = [one for one in at.tried() if at.case.cursor > one.cursor]
+    told = [one for one in at.tried(Way.LIVE) if at.case.cursor > one.cursor]
     if told:
         evidence = f"its cursor went from {told[-1].cursor} to {at.case.cursor} since attempt {told[-1].number}"
         return Finding(Rule.READ, Reason.ACKNOWLEDGED, evidence), _done(Outcome.TRIGGERED, evidence)

@@ -19,7 +19,7 @@ class WakeStore(Protocol):
     """Triggers, their claims and attempts."""
 
     async def cases(
-        self, *, agents: Iterable[str] | None = None, after: Case | None = None, limit: int = 500
+        self, *, agents: Iterable[str] | None = None, after: Case | None = None, limit: int = 10_000
     ) -> tuple[Case, ...]:
         """Return every case to decide on, the oldest first: unread messages in an active thread, or an open trigger.
 
@@ -58,7 +58,11 @@ class WakeStore(Protocol):
         ...
 
     async def end(self, claim: Claim, attempt: Attempt) -> bool:
-        """Record how an attempt ended; False when the claim is lost."""
+        """Record how an attempt ended; False when the claim is lost.
+
+        A turn that names its session leaves one that can be resumed: it becomes a session of the agent, unmanaged and
+        offline, unless it lives in a terminal or was heard of since.
+        """
         ...
 
     async def release(self, claim: Claim, *, due_at: datetime, deferred: bool = False, code: Code | None = None) -> bool:

@@ -7,17 +7,14 @@ a terminal. At most 8 KiB: the frame is always whole, and what is quoted is cut 
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Final
 
 from orchestration.bridge.wake import trigger
 from orchestration.bridge.wake.limits import MAX_PROMPT
 from orchestration.bridge.wake.state import Case, Outcome, Wake, Way
-from orchestration.bridge.wake.words import count
+from orchestration.bridge.wake.words import clean, count
 
 _CUT: Final = "> … (cut: read the thread)"
-_GONE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
-_BREAKS: Final = frozenset("\n\u2028\u2029\x85")
 _MARGIN: Final = 64
 """Bytes kept for headings and line ends."""
 
@@ -41,15 +38,6 @@ def text(case: Case, wake: Wake, way: Way, *, summary: str = "") -> str:
         quoted += part
     what, how = _what(case, wake, way), _how(case, wake)
     return "\n".join([*what, *quoted, *how])
-
-
-def clean(words: str, *, lines: bool = True) -> str:
-    """Take out every control, format and unassigned character; line breaks stay, as `\\n`, unless one line is wanted."""
-    kept = (
-        "\n" if one in _BREAKS else " " if one == "\t" else one for one in words.replace("\r\n", "\n").replace("\r", "\n")
-    )
-    plain = "".join(one for one in kept if one == "\n" or unicodedata.category(one) not in _GONE)
-    return plain if lines else " ".join(plain.split())
 
 
 def _what(case: Case, wake: Wake, way: Way) -> list[str]:

@@ -61,7 +61,7 @@ class Standing:
     def is_claimed(self) -> bool:
         """Whether somebody holds its claim."""
         lease = self.wake.lease_until
-        return self.wake.status is Status.CLAIMED and (lease is None or lease > self.now)
+        return self.wake.status is Status.CLAIMED and lease is not None and lease > self.now
 
     @property
     def flight(self) -> Attempt | None:
@@ -81,6 +81,14 @@ class Standing:
         """When a person first kept us waiting."""
         first, renewed = self.wake.deferred_at, self.wake.renewed_at
         return None if first is None or (renewed is not None and first < renewed) else first
+
+    @property
+    def has_collided(self) -> bool:
+        """Whether the terminal was left to a person who types there; the row says so."""
+        renewed = self.wake.renewed_at
+        return any(
+            one.code is Code.DEFER_TIMEOUT and (renewed is None or one.began_at >= renewed) for one in self.wake.attempts
+        )
 
     @property
     def failures(self) -> tuple[datetime, ...]:

@@ -18,7 +18,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from orchestration.bridge.wake.state import Attempt, Outcome, Status, Wake
+from orchestration.bridge.wake.state import Attempt, Code, Outcome, Status, Wake, Way
 
 SUPERVISOR: Final = "(supervisor)"
 """Who asked for a trigger that was made of unread messages; no agent has such a name."""
@@ -89,3 +89,9 @@ def in_flight(wake: Wake) -> Attempt | None:
 def next_number(wake: Wake) -> int:
     """Return the number of the next row of an attempt."""
     return max((one.number for one in wake.attempts), default=0) + 1
+
+
+def leaves_a_session(attempt: Attempt) -> bool:
+    """Say whether an ended attempt was a turn of a session that can be gone on with, whatever its end."""
+    turn = attempt.way is not Way.LIVE and attempt.ended_at is not None
+    return turn and bool(attempt.session_id) and attempt.code is not Code.RUNTIME_NOT_FOUND

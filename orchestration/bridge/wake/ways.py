@@ -175,15 +175,18 @@ def _typed(at: Standing, session: Session) -> datetime | None:
 
 
 def _deferred(at: Standing, session: Session, typed: datetime) -> Verdict:
+    """Wait for who types; at the end of patience the collision gets a row of its own, and then the terminal is left."""
     ends = _patience_ends(at)
     evidence = f"a person typed in {session.session_id} at {utc(typed)}"
-    if at.now >= ends:
-        words = f"{evidence}, and was waited for {span(at.limits.defer_at_most)} ({Code.DEFER_TIMEOUT})"
-        reason = Reason.NO_TERMINAL if at.tried(Way.RESUME, Way.SPAWN) else Reason.COLLISION
-        return Finding(Rule.TERMINAL, reason, words), None
-    due = min(at.now + at.limits.defer_every, ends)
-    finding = Finding(Rule.TERMINAL, Reason.OPERATOR_TYPES, f"{evidence}; waited for until {utc(ends)}")
-    return finding, Defer(due_at=due, session=session)
+    if at.now < ends:
+        due = min(at.now + at.limits.defer_every, ends)
+        finding = Finding(Rule.TERMINAL, Reason.OPERATOR_TYPES, f"{evidence}; waited for until {utc(ends)}")
+        return finding, Defer(due_at=due, session=session)
+    words = f"{evidence}, and was waited for {span(at.limits.defer_at_most)} ({Code.DEFER_TIMEOUT})"
+    if at.has_collided:
+        return Finding(Rule.TERMINAL, Reason.NO_TERMINAL, words), None
+    action = Defer(due_at=at.now, session=session, code=Code.DEFER_TIMEOUT)
+    return Finding(Rule.TERMINAL, Reason.COLLISION, words), action
 
 
 def _patience_ends(at: Standing) -> datetime:
