@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import sqlite3
 import statistics
 import subprocess
@@ -25,6 +24,7 @@ from typing import NamedTuple
 
 import psycopg
 
+from tests.benchmarks import page
 from tests.benchmarks.bridge_http import COORDINATOR, Asking, Server, _written, serving
 from tests.benchmarks.bridge_store import BODY
 from tests.benchmarks.tick import ROOT, _machine
@@ -145,8 +145,7 @@ def _writers(server: Server, thread_id: str) -> Iterator[tuple[Tally, Tally]]:
 
 async def _visible(server: Server, thread_id: str, seconds: float) -> tuple[Tally, Tally, list[float]]:
     """Post and wait for it, one after the other: how posts and reads went, and seconds from sending to a reader's hands."""
-    writer = await Asking.to(server.port, server.tokens["agent-0"])
-    reader = await Asking.to(server.port, server.tokens["agent-1"])
+    writer, reader = await _client(server, "agent-0"), await _client(server, "agent-1")
     posts, reads, took = Tally(), Tally(), list[float]()
     since, until = 0, time.perf_counter() + seconds
     while time.perf_counter() < until:
@@ -159,6 +158,7 @@ async def _visible(server: Server, thread_id: str, seconds: float) -> tuple[Tall
         if answer is not None:
             took.append(at - began)
             since = json.loads(answer)["next_seq"]
+    await _leave(writer, reader)
     return posts, reads, took
 
 
@@ -169,7 +169,7 @@ async def _when(tally: Tally, answered: asyncio.Future[bytes]) -> tuple[float, b
 
 async def _woken(server: Server, url: str, seconds: float) -> list[float]:
     """Return the seconds from sending a message for somebody who sleeps until a trigger for him stands in the store."""
-    writer = await Asking.to(server.port, server.tokens[COORDINATOR])
+    writer = await _client(server, COORDINATOR)
     took: list[float] = []
     until = time.perf_counter() + seconds
     with _looking(url) as has_trigger:
@@ -181,6 +181,7 @@ async def _woken(server: Server, url: str, seconds: float) -> list[float]:
                 await asyncio.sleep(LOOKS_EVERY)
             took.append(time.perf_counter() - began)
             await writer.ask("update_thread_status", {"thread_id": thread_id, "status": "closed"})
+    await _leave(writer)
     return took
 
 
@@ -218,9 +219,21 @@ def supervised(folder: str, url: str = "") -> Iterator[None]:
 
 
 async def _opened(server: Server, *participants: str) -> str:
-    asking = await Asking.to(server.port, server.tokens[COORDINATOR])
+    asking = await _client(server, COORDINATOR)
     asked = {"workspace_id": "kloros", "title": "t", "participants": participants}
-    return str(json.loads(await asking.ask("create_thread", asked))["thread_id"])
+    made = json.loads(await asking.ask("create_thread", asked))
+    await _leave(asking)
+    return str(made["thread_id"])
+
+
+async def _client(server: Server, agent: str) -> Asking:
+    return await Asking.to(server.port, server.tokens[agent])
+
+
+async def _leave(*clients: Asking) -> None:
+    for one in clients:
+        one.close()
+    await asyncio.sleep(0)  # in which their sockets are closed
 
 
 def p95(took: list[float]) -> float:
@@ -292,15 +305,7 @@ def main() -> None:
                     print(f"  misses a goal: {missed}", flush=True)
     lines += [_wanted("goal", GOALS), _wanted("required", REQUIRED)]
     if "--write" in sys.argv:
-        _write("\n".join(lines))
-
-
-def _write(text: str) -> None:
-    with open(PAGE, encoding="utf-8") as file:
-        page = file.read()
-    between = re.compile(re.escape(MARKS[0]) + ".*" + re.escape(MARKS[1]), re.DOTALL)
-    with open(PAGE, "w", encoding="utf-8") as file:
-        file.write(between.sub(lambda _: f"{MARKS[0]}\n{text}\n{MARKS[1]}", page))
+        page.write(MARKS, "\n".join(lines), path=PAGE)
 
 
 if __name__ == "__main__":
