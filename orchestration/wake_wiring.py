@@ -5,10 +5,11 @@ Beside `bridge_wiring.py`, which brings faces and keys: a supervisor needs neith
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from orchestration import wiring
 from orchestration.bridge import configured
@@ -28,8 +29,8 @@ from orchestration.bridge.wake.supervisor import Supervisor
 from orchestration.bridge.wake.telling import Reporter, Teller
 from orchestration.bridge.wake.turns import Turns
 from orchestration.bridge.wire import SummarizeThread
-from orchestration.errors import Usage
-from orchestration.host import clock, files, process_identity
+from orchestration.errors import StoreUnreachable, Usage
+from orchestration.host import clock, files, process_identity, tasks
 from orchestration.store.sqlite import SqliteDatabase
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from orchestration.bridge.wake.port import Runtime, WakeStore
     from orchestration.settings import Settings
 
-_NO_PACKAGE = "install the extra bridge: sudo ./install.sh --with bridge, or pip install 'kloros-orchestration[bridge]'"
+_KEPT_OPEN: Final = 60.0  # seconds without a new session after which the bridge's own store is closed again
 
 
 async def store(settings: Settings) -> SqliteWakes | PostgresWakes:
@@ -77,34 +78,67 @@ async def threads(settings: Settings) -> Store:
 
 
 class Prompts:
-    """The words of `prompt.py`, with the summary of the bridge."""
+    """The words of `prompt.py`, with the summary of the bridge.
+
+    New sessions are rare, so the bridge's own store is opened for them, and closed again when none has begun for a while.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._store: Store | None = None
+        self._opening = asyncio.Lock()
+        self._users = 0
+        self._closing: asyncio.Task[None] | None = None
 
     async def prompt(self, case: Case, wake: Wake, way: Way) -> str:
         """Return the prompt. See `reach.Words`."""
         return text(case, wake, way, summary=await self._summary(case) if way is Way.SPAWN else "")
 
+    async def close(self) -> None:
+        """Let go of the bridge's store."""
+        if self._closing is not None:
+            await tasks.end([self._closing])
+        async with self._opening:
+            if self._store is not None:
+                await self._store.close()
+                self._store = None
+
     async def _summary(self, case: Case) -> str:
-        """Summarise the thread. New sessions are rare, so the bridge's own store is opened for it and closed again."""
         who = Caller(
             agent_id="operator:kloros",
             workspace_id=case.workspace_id,
             role=Role.OPERATOR,
             request_id=f"supervisor-{secrets.token_hex(8)}",
         )
-        opened = await threads(self._settings)
+        self._users += 1
         try:
-            commands = ThreadCommands(opened, configured.rules(self._settings.bridge))
+            async with self._opening:
+                if self._store is None:
+                    self._store = await threads(self._settings)
+                commands = ThreadCommands(self._store, configured.rules(self._settings.bridge))
             told = await commands.summarize_thread(who, SummarizeThread(thread_id=case.thread_id))
+        except StoreUnreachable as error:
+            raise Refused(Code.UNAVAILABLE, error.message, rule="store.reachable") from error
         except Refused as refused:
             if refused.code is Code.UNAVAILABLE:
                 raise
             return ""  # it has gone meanwhile; the next pass sees that
         finally:
-            await opened.close()
+            self._users -= 1
+            if self._closing is None or self._closing.done():
+                self._closing = asyncio.create_task(self._close_later())
         return told.summary
+
+    async def _close_later(self) -> None:
+        """Close it once nobody has used it for a while."""
+        quiet = 0
+        while quiet < 2:
+            await asyncio.sleep(_KEPT_OPEN / 2)
+            quiet = 0 if self._users else quiet + 1
+        async with self._opening:
+            if self._store is not None and not self._users:
+                await self._store.close()
+                self._store = None
 
 
 class HostReach:
@@ -164,12 +198,13 @@ class Waking:
         """
         self._store = await store(self._settings)
         self._turns = HostTurns(lambda: SqliteDatabase(self._path), lambda db: Turns(self._settings, self._environ, db))
+        self._prompts = Prompts(self._settings)
         limits = configured.wake_limits(self._settings.wake)
         self._supervisor = Supervisor(
             self._store,
             HostReach(self._settings),
             self._turns,
-            Prompts(self._settings),
+            self._prompts,
             limits=limits,
             holder=self.holder,
             now=clock.now,
@@ -183,6 +218,7 @@ class Waking:
         await self.supervisor.end(within=within)
         await self.reporter.end(self.supervisor.counted)
         await self._turns.close()
+        await self._prompts.close()
         await self._store.close()
 
 

@@ -69,10 +69,13 @@ def test_a_person_who_types_defers_it_and_after_a_minute_another_way_is_taken(pl
                 await world.beats()
                 await watched.one_pass()
                 world.clock.passes(5)
+            assert not world.paper.turns, "a minute has not passed yet, or has just"
+            await watched.one_pass()
             assert not world.paper.runtime.prompts
             assert len(world.paper.turns) == 1
         (wake,) = await world.wakes()
-        assert wake.deferrals == 12
+        assert wake.deferrals == 13
+        assert [one.code for one in wake.attempts].count(Code.DEFER_TIMEOUT) == 1, "the collision"
         assert {one.outcome for one in wake.attempts} == {Outcome.DEFERRED, None}
 
     play(place, scene)

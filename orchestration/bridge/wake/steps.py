@@ -84,9 +84,6 @@ class Steps:
         Returns:
             Whether to go on with what it changed; and the session that somebody else was found to write to.
         """
-        if decision.collided:
-            told = f"somebody has typed at {case.agent_id} for too long, so another way is taken"
-            _tell(Event.WAKE_COLLIDED, case, told, Priority.WARNING)
         step = decision.action
         match step:
             case act.Rest(until=until) | act.AwaitAck(until=until):
@@ -152,7 +149,8 @@ class Steps:
             return False
         number = trigger.next_number(wake)
         row = self._attempt(case, claim, Way.LIVE, number, step.session.session_id)
-        told = "a person types there"
+        collided = step.code is Code.DEFER_TIMEOUT
+        told = "a person went on typing there" if collided else "a person types there"
         ended = replace(row, ended_at=now, outcome=Outcome.DEFERRED, code=step.code, detail=told)
         if not (await self._store.begin(claim, row) and await self._store.end(claim, ended)):
             self._claims.forget(wake)
@@ -164,9 +162,12 @@ class Steps:
         await self._claims.let_go(wake, write)
         self.look_again(step.due_at)
         self.did["deferred"] += 1
-        self.counted.deferrals += 1
+        self.counted.deferrals += not collided
         self.counted.attempts[Outcome.DEFERRED] += 1
-        _tell(Event.WAKE_DEFERRED, case, f"{case.agent_id} is not prompted now: {told}")
+        if collided:
+            _tell(Event.WAKE_COLLIDED, case, f"{case.agent_id} is woken another way: {told}", Priority.WARNING)
+        else:
+            _tell(Event.WAKE_DEFERRED, case, f"{case.agent_id} is not prompted now: {told}")
         return False
 
     def _attempt(self, case: Case, claim: Claim, way: Way, number: int, session_id: str) -> Attempt:

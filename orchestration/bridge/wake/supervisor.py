@@ -37,7 +37,10 @@ _QUIET: Final = 60.0
 _PAUSE: Final = 0.05
 """Least seconds between two passes, whatever hints there are."""
 _SHARE: Final = 4
-"""A pass is followed by a pause of so many times what it took."""
+"""A pass that found nothing to do is followed by a pause of so many times what it took: much that is no news may be written
+to the store."""
+
+_LONGEST_PAUSE: Final = 0.2
 
 
 class Telling(Protocol):
@@ -122,9 +125,9 @@ class Supervisor:
         try:
             while not self.stopping.is_set():
                 began = self._clock()
-                await self._try(telling)
-                least = max(_PAUSE, (self._clock() - began) * _SHARE)
-                await self._until_stopped(asyncio.sleep(least))
+                did_something = await self._try(telling)
+                least = 0.0 if did_something else min((self._clock() - began) * _SHARE, _LONGEST_PAUSE)
+                await self._until_stopped(asyncio.sleep(max(_PAUSE, least)))
                 await self._until_stopped(self._news())
         finally:
             await tasks.end([keeping])
@@ -160,12 +163,12 @@ class Supervisor:
         await tasks.end(self._busy.values())
         await self._claims.give_back(due_at=self._now())
 
-    async def _try(self, telling: Telling) -> None:
-        """Pass, and say how it went."""
+    async def _try(self, telling: Telling) -> bool:
+        """Pass, and say how it went; False when there was nothing to do."""
         if why := self._refused():
             if self._is_due("_told_refused"):
                 log(Event.TICK_REFUSED, f"agents are not woken: {why}", priority=Priority.WARNING)
-            return
+            return False
         self._told_refused = -_QUIET
         counted = self._steps.counted
         try:
@@ -178,8 +181,9 @@ class Supervisor:
             counted.passes["failed"] += 1
             if self._is_due("_told_fault"):
                 log(Event.TICK_FAILED, f"the store is out of reach: {refused.message}", priority=Priority.ERROR)
-            return
+            return False
         self._told_fault = -_QUIET
+        return bool(passed.did)
 
     async def _news(self) -> None:
         """Wait until something may have changed, or is due."""
