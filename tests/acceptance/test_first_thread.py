@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -96,6 +97,11 @@ def test_two_agents_talk_in_ten_minutes(host: Host) -> None:
         reader.types("3. Make two agents")
         with supervising(host):
             reader.types("5. Ask once")
-            until(lambda: "resolved" in host.run("klorosctl", "threads", "list").stdout, what="they agree", within=60)
+            until(lambda: "resolved" in host.run("klorosctl", "threads", "list").stdout, what="they agree", within=30)
+            until(lambda: _open_triggers(host) == [], what="no turn runs", within=30)
             reader.types("6. Look at what happened")
         assert BETTER in host.run("klorosctl", "tail-thread", "--thread-id", reader.thread_id).stdout
+
+
+def _open_triggers(host: Host) -> object:
+    return json.loads(host.run("klorosctl", "triggers", "list", "--open", "--json").stdout)

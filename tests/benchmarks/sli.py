@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import sqlite3
 import statistics
 import subprocess
@@ -25,6 +24,7 @@ from typing import NamedTuple
 
 import psycopg
 
+from tests.benchmarks import page
 from tests.benchmarks.bridge_http import COORDINATOR, Asking, Server, _written, serving
 from tests.benchmarks.bridge_store import BODY
 from tests.benchmarks.tick import ROOT, _machine
@@ -33,6 +33,8 @@ from tests.contract.postgres import running
 WRITERS, READS_EVERY = 8, 10
 SLEEPER = "sleeper"
 PATIENCE, LOOKS_EVERY = 10.0, 0.005  # seconds
+TRIGGER = "SELECT 1 FROM bridge_triggers WHERE thread_id = ?"
+ENDED = "SELECT 1 FROM bridge_wake_attempts WHERE thread_id = ? AND ended_at IS NOT NULL"
 PAGE = os.path.join(ROOT, "docs", "reference", "sli-baseline.md")
 MARKS = ("<!-- sli: written by tests/benchmarks/sli.py -->", "<!-- /sli -->")
 
@@ -145,8 +147,7 @@ def _writers(server: Server, thread_id: str) -> Iterator[tuple[Tally, Tally]]:
 
 async def _visible(server: Server, thread_id: str, seconds: float) -> tuple[Tally, Tally, list[float]]:
     """Post and wait for it, one after the other: how posts and reads went, and seconds from sending to a reader's hands."""
-    writer = await Asking.to(server.port, server.tokens["agent-0"])
-    reader = await Asking.to(server.port, server.tokens["agent-1"])
+    writer, reader = await _client(server, "agent-0"), await _client(server, "agent-1")
     posts, reads, took = Tally(), Tally(), list[float]()
     since, until = 0, time.perf_counter() + seconds
     while time.perf_counter() < until:
@@ -159,6 +160,7 @@ async def _visible(server: Server, thread_id: str, seconds: float) -> tuple[Tall
         if answer is not None:
             took.append(at - began)
             since = json.loads(answer)["next_seq"]
+    await _leave(writer, reader)
     return posts, reads, took
 
 
@@ -168,32 +170,45 @@ async def _when(tally: Tally, answered: asyncio.Future[bytes]) -> tuple[float, b
 
 
 async def _woken(server: Server, url: str, seconds: float) -> list[float]:
-    """Return the seconds from sending a message for somebody who sleeps until a trigger for him stands in the store."""
-    writer = await Asking.to(server.port, server.tokens[COORDINATOR])
+    """Return the seconds from sending a message for somebody who sleeps until a trigger for him stands in the store.
+
+    The turn that follows, a process of its own, is over before the next message: a wake alone is measured.
+    """
+    writer = await _client(server, COORDINATOR)
     took: list[float] = []
     until = time.perf_counter() + seconds
-    with _looking(url) as has_trigger:
+    with _looking(url) as is_there:
         while time.perf_counter() < until:
             thread_id = await _opened(server, SLEEPER)
             began = time.perf_counter()
             await writer.ask("post_message", {"thread_id": thread_id, "body": BODY})
-            while not has_trigger(thread_id) and time.perf_counter() < began + PATIENCE:
-                await asyncio.sleep(LOOKS_EVERY)
+            await _until(is_there, TRIGGER, thread_id)
             took.append(time.perf_counter() - began)
+            await _until(is_there, ENDED, thread_id)
             await writer.ask("update_thread_status", {"thread_id": thread_id, "status": "closed"})
+    await _leave(writer)
     return took
 
 
+async def _until(seen: Callable[[str, str], bool], query: str, thread_id: str) -> None:
+    until = time.perf_counter() + PATIENCE
+    while not seen(query, thread_id) and time.perf_counter() < until:
+        await asyncio.sleep(LOOKS_EVERY)
+
+
 @contextmanager
-def _looking(url: str) -> Iterator[Callable[[str], bool]]:
+def _looking(url: str) -> Iterator[Callable[[str, str], bool]]:
     """Look into the store itself, so that the bridge isn't asked."""
-    query = "SELECT 1 FROM bridge_triggers WHERE thread_id = "
     if url.startswith("postgresql:"):
         with psycopg.connect(url, autocommit=True) as there:
-            yield lambda thread_id: there.execute(f"{query}%s".encode(), (thread_id,)).fetchone() is not None
+            yield (
+                lambda query, thread_id: (
+                    there.execute(query.replace("?", "%s").encode(), (thread_id,)).fetchone() is not None
+                )
+            )
     else:
         with closing(sqlite3.connect(f"file:{url}?mode=ro", uri=True)) as here:
-            yield lambda thread_id: here.execute(f"{query}?", (thread_id,)).fetchone() is not None
+            yield lambda query, thread_id: here.execute(query, (thread_id,)).fetchone() is not None
 
 
 @contextmanager
@@ -218,9 +233,21 @@ def supervised(folder: str, url: str = "") -> Iterator[None]:
 
 
 async def _opened(server: Server, *participants: str) -> str:
-    asking = await Asking.to(server.port, server.tokens[COORDINATOR])
+    asking = await _client(server, COORDINATOR)
     asked = {"workspace_id": "kloros", "title": "t", "participants": participants}
-    return str(json.loads(await asking.ask("create_thread", asked))["thread_id"])
+    made = json.loads(await asking.ask("create_thread", asked))
+    await _leave(asking)
+    return str(made["thread_id"])
+
+
+async def _client(server: Server, agent: str) -> Asking:
+    return await Asking.to(server.port, server.tokens[agent])
+
+
+async def _leave(*clients: Asking) -> None:
+    for one in clients:
+        one.close()
+    await asyncio.sleep(0)  # in which their sockets are closed
 
 
 def p95(took: list[float]) -> float:
@@ -292,15 +319,7 @@ def main() -> None:
                     print(f"  misses a goal: {missed}", flush=True)
     lines += [_wanted("goal", GOALS), _wanted("required", REQUIRED)]
     if "--write" in sys.argv:
-        _write("\n".join(lines))
-
-
-def _write(text: str) -> None:
-    with open(PAGE, encoding="utf-8") as file:
-        page = file.read()
-    between = re.compile(re.escape(MARKS[0]) + ".*" + re.escape(MARKS[1]), re.DOTALL)
-    with open(PAGE, "w", encoding="utf-8") as file:
-        file.write(between.sub(lambda _: f"{MARKS[0]}\n{text}\n{MARKS[1]}", page))
+        page.write(MARKS, "\n".join(lines), path=PAGE)
 
 
 if __name__ == "__main__":
