@@ -630,6 +630,18 @@ async def test_a_queued_trigger_is_hurried_and_forced(store: Store, wakes: Wakes
     assert wake.forced
 
 
+async def test_hurrying_what_was_taken_in_hurries_the_whole(store: Store, wakes: Wakes) -> None:
+    thread_id = await opened_thread(store)
+    first = await asked_for(store, thread_id, prompt="one")
+    second = await asked_for(store, thread_id, prompt="two", at=NOON + timedelta(seconds=1))
+    await wakes.cases()
+    claim = await claimed(wakes, first)
+    assert await wakes.release(claim, due_at=NOON + timedelta(hours=1), deferred=True)
+    assert await wakes.steer(second, Status.QUEUED, actor="operator:ada", reason="now", forced=True)
+    wake = await the_wake(wakes, first)
+    assert (wake.due_at, wake.forced) == (NOON, True)
+
+
 async def test_a_cancelled_trigger_lets_go_of_what_it_had_taken_in(store: Store, wakes: Wakes) -> None:
     thread_id = await opened_thread(store)
     first = await asked_for(store, thread_id, prompt="one")
@@ -707,6 +719,13 @@ async def test_who_waits_for_work_hears_of_what_another_process_writes(store: St
     await told(store, thread_id)
     assert await waiting
     assert placed(await wakes.cases()) == [(thread_id, REVIEWER)]
+    trigger_id = await asked_for(store, thread_id)
+    while await wakes.wait_for_work(seconds=0.3):
+        pass
+    waiting = asyncio.ensure_future(wakes.wait_for_work(seconds=DEADLINE))
+    operator = await open_wakes()
+    assert await operator.steer(trigger_id, Status.CANCELLED, actor="operator:ada", reason="not now")
+    assert await waiting
 
 
 # ---- size
