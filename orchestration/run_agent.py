@@ -107,7 +107,11 @@ class _Keeper:
                 "KLR_SESSION_ID": order.session_id,
                 TOKEN: token,
             }
+            output = self._log()
             self._resident = Resident(order.command, env=env, cwd=order.cwd)
+            for stream in (1, 2):  # from here on the terminal is the agent's
+                os.dup2(output, stream)
+            os.close(output)
             socket, _, number = os.environ.get("TMUX", ",,").split(",")
             self._place = Place(
                 agent=order.agent,
@@ -136,6 +140,16 @@ class _Keeper:
             asyncio.run(self._say_goodbye())
         code = os.waitstatus_to_exitcode(self._resident.status or 0)
         return code if code >= 0 else 128 - code
+
+    def _log(self) -> int:
+        """Open the file that is logged to while the terminal is the agent's. Raises: Unwritable."""
+        folder = os.path.join(self._settings.state_dir, "logs")
+        files.make_folder(folder)
+        path = os.path.join(folder, "run_agent.log")
+        try:
+            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise files.unwritable(path, error) from error
 
     async def _live(self) -> None:
         loop = asyncio.get_running_loop()
