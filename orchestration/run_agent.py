@@ -26,6 +26,7 @@ from orchestration.bridge.wake.resident import Resident
 from orchestration.cycles import orphan
 from orchestration.cycles.environment import of_agent
 from orchestration.errors import KlorosError, LockHeld
+from orchestration.exits import Exit
 from orchestration.host import clock, files, process_identity
 from orchestration.host.journal import Event, Priority, log
 from orchestration.host.process import TOKEN
@@ -69,9 +70,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.umask(0o077)
         return _Keeper(order, settings).run()
     except KlorosError as error:
-        with suppress(KlorosError):
-            files.replace(f"{path}.failed", json.dumps({"error": error.message, "hint": error.hint}).encode())
+        _tell(path, error.message, error.hint)
         return error.exit
+    except Exception:
+        import traceback
+
+        _tell(path, f"a defect of ours: {traceback.format_exc()}", "please report these lines")
+        return Exit.DEFECT
+
+
+def _tell(path: str, error: str, hint: str) -> None:
+    """Leave word for `klorosctl agent start`, which reads no terminal."""
+    with suppress(KlorosError):
+        files.replace(f"{path}.failed", json.dumps({"error": error, "hint": hint}).encode())
 
 
 def _taken(path: str) -> Order:
