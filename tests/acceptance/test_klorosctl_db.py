@@ -229,6 +229,8 @@ def test_the_file_is_backed_up_and_restored(host: Host, store: str) -> None:
         ("UPDATE bridge_participants SET last_read_seq = 99", "past the last message"),
         ("UPDATE bridge_audit SET actor = 'mallory' WHERE entry = 3", "not what was written"),
         ("INSERT INTO bridge_findings VALUES ('thr_gone', 'F', 's', 1, 'm', 'r')", "it is not there"),
+        ("UPDATE bridge_wake_attempts SET thread_id = 'thr_gone'", "it is not there"),
+        ("UPDATE bridge_triggers SET status = 'done'", "ended in one table and not in the other"),
     ],
 )
 def test_what_is_not_sound_is_found(host: Host, place: str, edit: str, fault: str) -> None:

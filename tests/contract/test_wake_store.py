@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TypeAlias
 
 import pytest
@@ -19,6 +23,8 @@ from orchestration.bridge.store.sqlite_wakes import SqliteWakes
 from orchestration.bridge.wake.port import WakeStore
 from orchestration.bridge.wake.state import Case, Claim, Code, Outcome, Status, Wake, Way
 from orchestration.bridge.wire import ManagementMode, MessageKind, SessionStatus, ThreadStatus
+from orchestration.store.queries import sql
+from orchestration.store.sqlite import SqliteDatabase
 from tests.contract.bridging import AGENT, WORKSPACE, new_id, note, opened_thread, post
 from tests.contract.waking import (
     LEASE,
@@ -315,8 +321,16 @@ async def test_attempts_are_kept_and_counted(store: Store, wakes: Wakes) -> None
     crashed = replace(second, ended_at=NOON + timedelta(seconds=3), outcome=Outcome.FAILED, code=Code.WAKE_FAILED)
     assert await wakes.end(claim, crashed)
     assert (await the_case(wakes, thread_id)).failed_at == (crashed.ended_at,)
+    more = range(4, 30)
+    for number in more:
+        later = NOON + timedelta(seconds=number)
+        turn = attempt(claim, number, way=Way.SPAWN, at=later)
+        assert await wakes.end(claim, replace(turn, ended_at=later, outcome=Outcome.FAILED))
+    newest = [NOON + timedelta(seconds=number) for number in reversed(more)][:20]
+    assert list((await the_case(wakes, thread_id)).failed_at) == newest
+    assert list((await the_case(wakes, thread_id)).attempted_at) == newest
     other = await opened_thread(store)
-    assert (await the_case(wakes, other)).failed_at == (crashed.ended_at,)
+    assert list((await the_case(wakes, other)).failed_at) == newest
     assert (await the_case(wakes, other)).attempted_at == ()
 
 
@@ -357,6 +371,7 @@ async def test_an_end_is_audited_and_bounced_in_one_commit(store: Store, wakes: 
     message = (await store.read(thread_id, reader="", since_seq=1, limit=9)).messages[0]
     assert (message.sender, message.kind, message.body) == (GUARD, MessageKind.SYSTEM, "reviewer could not be woken")
     assert message.metadata["trigger_id"] == trigger_id
+    assert [one.message_id for one in await store.search("woken", workspace_id=WORKSPACE)] == [message.message_id]
     assert [one.status for one in await store.triggers(thread_id)] == ["dead_lettered"]
     entry = (await store.audit(workspace_id=WORKSPACE, thread_id=thread_id, limit=99))[-1]
     assert entry.operation == "settle_trigger"
@@ -416,8 +431,11 @@ async def test_what_was_asked_for_meanwhile_is_told_with_the_first(store: Store,
     assert (case.wake.requested_by, case.wake.reason) == (AGENT, "look")
     assert await wakes.claim(first, holder="one", lease=LEASE) is None
     claim = await claimed(wakes, unread.trigger_id)
-    assert await wakes.begin(claim, attempt(claim))
     late = await asked_for(store, thread_id, prompt="and F-3", at=NOON + timedelta(seconds=3))
+    (case,) = await wakes.cases()
+    assert case.wake is not None
+    assert case.wake.prompt == "look at F-1\n\nand at F-2"
+    assert await wakes.begin(claim, attempt(claim))
     assert (await the_wake(wakes, unread.trigger_id)).prompt == "look at F-1\n\nand at F-2"
     assert await wakes.claim(late, holder="two", lease=LEASE) is None
     assert await wakes.settle(claim, status=Status.DONE, outcome=Outcome.TRIGGERED)
@@ -454,6 +472,33 @@ async def test_nothing_is_claimed_that_is_more_than_was_shown(store: Store, open
     assert (await the_wake(one, second)).status is Status.QUEUED
 
 
+async def test_what_was_taken_back_meanwhile_is_not_told(store: Store, wakes: Wakes) -> None:
+    thread_id = await opened_thread(store)
+    first = await asked_for(store, thread_id, prompt="one")
+    second = await asked_for(store, thread_id, prompt="two", at=NOON + timedelta(seconds=1))
+    await wakes.cases()
+    await wakes.steer(second, Status.CANCELLED, actor="operator:ada", reason="not that")
+    assert await wakes.claim(first, holder="one", lease=LEASE) is None
+    assert (await the_wake(wakes, first)).status is Status.QUEUED
+    (case,) = await wakes.cases()
+    assert case.wake is not None
+    assert case.wake.prompt == "one"
+    await claimed(wakes, first)
+
+
+async def test_of_those_that_ended_together_the_first_in_line_is_shown(store: Store, wakes: Wakes) -> None:
+    thread_id = await opened_thread(store)
+    first, second = sorted(new_id("trg") for _ in range(2))
+    await asked_for(store, thread_id, prompt="one", trigger_id=first)
+    await asked_for(store, thread_id, prompt="two", at=NOON + timedelta(seconds=1), trigger_id=second)
+    await wakes.cases()
+    claim = await claimed(wakes, first)
+    assert await wakes.settle(claim, status=Status.DONE, outcome=Outcome.TRIGGERED)
+    case = await the_case(wakes, thread_id)
+    assert case.wake is not None
+    assert (case.wake.trigger_id, case.wake.prompt) == (first, "one\n\ntwo")
+
+
 async def test_who_was_told_already_is_not_told_what_came_later(store: Store, wakes: Wakes) -> None:
     thread_id = await opened_thread(store)
     first = await asked_for(store, thread_id, prompt="one")
@@ -467,6 +512,19 @@ async def test_who_was_told_already_is_not_told_what_came_later(store: Store, wa
     again = await claimed(wakes, first)
     assert await wakes.settle(again, status=Status.DONE, outcome=Outcome.TRIGGERED)
     await claimed(wakes, second)
+
+
+async def test_what_was_told_once_is_not_taken_in_by_another(store: Store, wakes: Wakes) -> None:
+    thread_id = await opened_thread(store)
+    first = await asked_for(store, thread_id, prompt="one", at=NOON - timedelta(seconds=9))
+    claim = await claimed(wakes, first)
+    assert await wakes.begin(claim, attempt(claim))
+    await wakes.steer(first, Status.CANCELLED, actor="operator:ada", reason="wait")
+    second = await asked_for(store, thread_id, prompt="two", at=NOON - timedelta(seconds=8))
+    await wakes.steer(first, Status.QUEUED, actor="operator:ada", reason="now")
+    (case,) = await wakes.cases()
+    assert case.wake is not None
+    assert (case.wake.trigger_id, case.wake.prompt) == (second, "two")
 
 
 async def test_prompts_that_are_too_long_together_wait(store: Store, wakes: Wakes) -> None:
@@ -513,11 +571,14 @@ async def test_a_retry_begins_anew(store: Store, wakes: Wakes) -> None:
     thread_id = await opened_thread(store)
     first = await asked_for(store, thread_id, prompt="one", at=NOON - timedelta(seconds=9))
     second = await asked_for(store, thread_id, prompt="two", at=NOON - timedelta(seconds=8))
+    third = await asked_for(store, thread_id, prompt="three", at=NOON - timedelta(seconds=7))
     await wakes.cases()
     claim = await claimed(wakes, first)
+    assert await wakes.steer(third, Status.CANCELLED, actor="operator:ada", reason="not that")
     begun = attempt(claim, at=NOON - timedelta(seconds=1))
     assert await wakes.begin(claim, begun)
     assert await wakes.release(claim, due_at=NOON, deferred=True)
+    await wakes.cases()
     claim = await claimed(wakes, first)
     assert await wakes.settle(claim, status=Status.DEAD_LETTERED, outcome=Outcome.DEAD_LETTERED, code=Code.WAKE_FAILED)
     wake = await wakes.steer(first, Status.QUEUED, actor="operator:ada", reason="fixed", forced=True)
@@ -525,7 +586,9 @@ async def test_a_retry_begins_anew(store: Store, wakes: Wakes) -> None:
     assert (wake.status, wake.forced, wake.due_at, wake.renewed_at) == (Status.QUEUED, True, NOON, NOON)
     assert (wake.outcome, wake.code, wake.ended_at, wake.deferrals, wake.deferred_at) == (None, None, None, 0, None)
     assert [one.number for one in wake.attempts] == [1]
-    assert (await the_wake(wakes, second)).status is Status.QUEUED
+    with_it = await the_wake(wakes, second)
+    assert (with_it.status, with_it.outcome, with_it.ended_at) == (Status.QUEUED, None, None)
+    assert (await the_wake(wakes, third)).status is Status.CANCELLED
     (case,) = await wakes.cases()
     assert case.wake is not None
     assert case.wake.prompt == "one\n\ntwo"
@@ -535,18 +598,29 @@ async def test_a_retry_begins_anew(store: Store, wakes: Wakes) -> None:
     assert await wakes.settle(again, status=Status.DONE, outcome=Outcome.TRIGGERED)
     assert (await the_wake(wakes, second)).status is Status.DONE
     assert await wakes.steer(first, Status.QUEUED, actor="operator:ada", reason="") == await the_wake(wakes, first)
-    assert (await operations(store, thread_id))[3:] == ["settle_trigger", "retry_trigger", "settle_trigger"]
+    assert (await the_wake(wakes, third)).status is Status.CANCELLED
+    ops = ["cancel_trigger", "settle_trigger", "retry_trigger", "settle_trigger"]
+    assert (await operations(store, thread_id))[4:] == ops
 
 
 async def test_a_queued_trigger_is_hurried_and_forced(store: Store, wakes: Wakes) -> None:
     thread_id = await opened_thread(store)
     later = replace(made_of_unread(thread_id), due_at=NOON + timedelta(hours=1))
     assert await wakes.queue(later)
+    assert await the_wake(wakes, later.trigger_id) == later
     wake = await wakes.steer(later.trigger_id, Status.QUEUED, actor="operator:ada", reason="now", forced=True)
     assert wake is not None
     assert (wake.due_at, wake.forced, wake.renewed_at) == (NOON, True, None)
     assert await wakes.steer(later.trigger_id, Status.QUEUED, actor="operator:ada", reason="now") == wake
     assert (await operations(store, thread_id))[1:] == ["queue_trigger", "retry_trigger"]
+    patient = await opened_thread(store)
+    leading = await asked_for(store, patient, at=NOON - timedelta(seconds=1))
+    follower = await asked_for(store, patient, at=NOON)
+    assert await wakes.steer(follower, Status.QUEUED, actor="operator:ada", reason="now", forced=True)
+    case = await the_case(wakes, patient)
+    assert case.wake is not None
+    assert (case.wake.trigger_id, case.wake.forced) == (leading, True)
+    assert not (await the_wake(wakes, leading)).forced
     untouched = await asked_for(store, await opened_thread(store))
     wake = await wakes.steer(untouched, Status.QUEUED, actor="operator:ada", reason="now", forced=True)
     assert wake is not None
@@ -564,6 +638,23 @@ async def test_a_cancelled_trigger_lets_go_of_what_it_had_taken_in(store: Store,
     assert case.wake is not None
     assert (case.wake.trigger_id, case.wake.prompt) == (second, "two")
     await claimed(wakes, second)
+
+
+async def test_what_is_claimed_goes_on_whatever_comes_before_it(store: Store, wakes: Wakes, open_wakes: OpenWakes) -> None:
+    thread_id = await opened_thread(store)
+    first = await asked_for(store, thread_id, at=NOON - timedelta(seconds=9))
+    second = await asked_for(store, thread_id, at=NOON - timedelta(seconds=8))
+    await wakes.steer(first, Status.CANCELLED, actor="operator:ada", reason="not now")
+    await claimed(wakes, second, "one", SHORT)
+    behind = await open_wakes(clock=lambda: NOON - timedelta(hours=1))  # another host, whose clock is slow
+    await behind.steer(first, Status.QUEUED, actor="operator:ada", reason="now")
+    for case in (*await wakes.cases(), await the_case(wakes, thread_id)):
+        assert case.wake is not None
+        assert case.wake.trigger_id == second
+    assert await wakes.claim(first, holder="two", lease=LEASE) is None
+    claim = await taken_up(wakes, second, "two")
+    assert await wakes.settle(claim, status=Status.DONE, outcome=Outcome.TRIGGERED)
+    await claimed(wakes, first)
 
 
 async def test_a_pause_is_audited_in_the_workspaces_chain(store: Store, wakes: Wakes) -> None:
@@ -664,3 +755,24 @@ async def test_who_waits_for_work_hears_of_what_another_process_writes(store: St
     assert await waiting
     assert asyncio.get_running_loop().time() - began < 2
     assert placed(await wakes.cases()) == [(thread_id, REVIEWER)]
+
+
+# ---- size
+
+
+LOOKS = (
+    "wakes.of", "wakes.open", "wakes.open_of_case", "wakes.claim", "wakes.followers", "wakes.hold", "wakes.end",
+    "wakes.end_trigger", "wakes.free", "wakes_sqlite.newest", "wakes_sqlite.touched", "wakes_sqlite.unread_of",
+    "wakes_sqlite.places", "wakes_sqlite.ended_of", "wakes_sqlite.followers_of", "wakes_sqlite.attempts_of",
+    "wakes_sqlite.attempted", "wakes_sqlite.failed", "wakes_sqlite.sessions", "wakes_sqlite.pauses",
+)  # fmt: skip
+FEW_ROWS = re.compile(r"VIRTUAL TABLE|INDEX bridge_triggers_queued|CONSTANT ROW|SCAN (\(subquery-\d+\)|found|n)$")
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_nothing_that_is_asked_often_reads_what_has_gathered_over_years(tmp_path: Path, name: str) -> None:
+    SqliteDatabase(str(tmp_path / "kloros.db")).close()
+    asked = dict.fromkeys(re.findall(r":([a-z_]+)", sql(name)))
+    with closing(sqlite3.connect(tmp_path / "kloros.db")) as db:
+        plan = [str(row[3]) for row in db.execute(f"EXPLAIN QUERY PLAN {sql(name)}", asked)]
+    assert not [step for step in plan if step.startswith("SCAN") and not FEW_ROWS.search(step)]

@@ -25,9 +25,11 @@ async def wakes_at(place: str, *, clock: Callable[[], datetime] = utc_now) -> Sq
     return await PostgresWakes.opened(place, clock=clock) if "://" in place else SqliteWakes(place, clock=clock)
 
 
-async def asked_for(store: Store, thread_id: str, target: str = REVIEWER, *, prompt: str = "", at: datetime = NOON) -> str:
+async def asked_for(
+    store: Store, thread_id: str, target: str = REVIEWER, *, prompt: str = "", at: datetime = NOON, trigger_id: str = ""
+) -> str:
     """Have a trigger asked for as `trigger_participant` does; returns its id."""
-    trigger_id = new_id("trg")
+    trigger_id = trigger_id or new_id("trg")
 
     def plan(facts: Facts) -> Change[None]:
         trigger = Trigger(

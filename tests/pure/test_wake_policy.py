@@ -310,7 +310,7 @@ def test_after_the_collision_another_way_is_taken() -> None:
     assert not decision.collided
     assert isinstance(chosen(one, probes=typed(25)).action, act.Deliver)  # nobody types any more
     renewed = replace(one, wake=replace(left_to_them, renewed_at=ago(1)))
-    assert isinstance(chosen(renewed, probes=typed(1)).action, act.Defer)
+    assert chosen(renewed, probes=typed(1)).action == act.Defer(due_at=NOW + 5 * SECOND, session=session())
 
 
 def test_a_retry_too_waits_for_who_types() -> None:

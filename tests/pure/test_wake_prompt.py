@@ -62,11 +62,15 @@ def test_the_supervisors_own_reason_is_not_repeated_as_a_quotation() -> None:
     assert "\n> " not in text(case(), wake(), Way.LIVE)
 
 
-def test_after_a_turn_that_broke_off_it_says_so() -> None:
-    assert "broke off" in text(case(), wake(attempts=(failed(1, Way.RESUME),)), Way.RESUME)
-    assert "broke off" not in text(case(), wake(attempts=(failed(1),)), Way.RESUME)
+def test_after_a_turn_that_broke_off_it_is_to_read_from_the_beginning() -> None:
+    broken = text(case(), wake(attempts=(failed(1, Way.RESUME),)), Way.RESUME)
+    assert "broke off" in broken
+    assert '"since_seq": 0}' in broken
     deferral = failed(1, Way.RESUME, outcome=Outcome.DEFERRED, began_at=ago(9))
-    assert "broke off" not in text(case(), wake(attempts=(deferral,)), Way.RESUME)
+    for other in (failed(1), deferral):
+        said = text(case(), wake(attempts=(other,)), Way.RESUME)
+        assert "broke off" not in said
+        assert '"since_seq": 3}' in said
 
 
 def test_control_characters_are_stripped() -> None:

@@ -144,6 +144,8 @@ def _known(connection: sqlite3.Connection, ask: Ask) -> Loaded:
 
 def _write(connection: sqlite3.Connection, batch: Batch) -> None:
     for name, lines in batch.rows().lists().items():
-        connection.executemany(sql(f"bridge_sqlite.write_{name}"), lines)
         if name == "posts":
-            connection.executemany(sql("bridge_sqlite.write_words"), lines)
+            connection.executemany(sql("wakes_sqlite.write_post"), lines)
+            connection.executemany(sql("wakes_sqlite.write_words"), lines)
+        else:
+            connection.executemany(sql(f"bridge_sqlite.write_{name}"), lines)

@@ -9,8 +9,9 @@ from the terminal to a resumed session to a new one and ends in a dead letter. N
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from orchestration.bridge.wake import flight, trigger, ways
@@ -33,7 +34,7 @@ def decide(seen: Seen, limits: Limits) -> Decision:
     """Ask the rules in order; the first that chooses decides, and what takes the claim is preceded by claiming."""
     standing = Standing(seen, limits)
     findings: list[Finding] = []
-    for rule in WITH_TRIGGER if standing.is_open else WITHOUT_TRIGGER:
+    for rule in (WITH_TRIGGER if standing.is_open else WITHOUT_TRIGGER).values():
         finding, action = rule(standing)
         findings.append(replace(finding, evidence=clean(finding.evidence, lines=False)))
         if action is not None:
@@ -247,33 +248,37 @@ def _done(outcome: Outcome, detail: str) -> Settle:
     return Settle(status=Status.DONE, outcome=outcome, detail=detail)
 
 
-WITHOUT_TRIGGER: Final[tuple[Callable[[Standing], Verdict], ...]] = (
-    _thread,
-    _participation,
-    _unread,
-    _profile,
-    _pause,
-    _awake,
-    _cooldown,
-    _heed,
-    _coalesce,
+WITHOUT_TRIGGER: Final[Mapping[Rule, Callable[[Standing], Verdict]]] = MappingProxyType(
+    {
+        Rule.THREAD: _thread,
+        Rule.PARTICIPATION: _participation,
+        Rule.UNREAD: _unread,
+        Rule.PROFILE: _profile,
+        Rule.PAUSE: _pause,
+        Rule.AWAKE: _awake,
+        Rule.COOLDOWN: _cooldown,
+        Rule.HEED: _heed,
+        Rule.COALESCE: _coalesce,
+    }
 )
-WITH_TRIGGER: Final[tuple[Callable[[Standing], Verdict], ...]] = (
-    _claim,
-    _profile,
-    flight.attempt,
-    _thread,
-    _participation,
-    _read,
-    _pause,
-    _due,
-    _unheeded,
-    _rate,
-    ways.elsewhere,
-    ways.terminal,
-    _awake,
-    ways.resume,
-    ways.brake,
-    ways.spawn,
-    ways.give_up,
+WITH_TRIGGER: Final[Mapping[Rule, Callable[[Standing], Verdict]]] = MappingProxyType(
+    {
+        Rule.CLAIM: _claim,
+        Rule.PROFILE: _profile,
+        Rule.FLIGHT: flight.attempt,
+        Rule.THREAD: _thread,
+        Rule.PARTICIPATION: _participation,
+        Rule.READ: _read,
+        Rule.PAUSE: _pause,
+        Rule.DUE: _due,
+        Rule.UNHEEDED: _unheeded,
+        Rule.RATE: _rate,
+        Rule.ELSEWHERE: ways.elsewhere,
+        Rule.TERMINAL: ways.terminal,
+        Rule.AWAKE: _awake,
+        Rule.RESUME: ways.resume,
+        Rule.BRAKE: ways.brake,
+        Rule.SPAWN: ways.spawn,
+        Rule.DEAD_LETTER: ways.give_up,
+    }
 )

@@ -19,7 +19,7 @@ class WakeStore(Protocol):
     """Triggers, their claims and attempts."""
 
     async def cases(
-        self, *, agents: Iterable[str] | None = None, after: Case | None = None, limit: int = 10_000
+        self, *, agents: Iterable[str] | None = None, after: Case | None = None, limit: int = 500
     ) -> tuple[Case, ...]:
         """Return every case to decide on, the oldest first: unread messages in an active thread, or an open trigger.
 

@@ -14,7 +14,8 @@ ORDER BY created_at DESC, trigger_id DESC LIMIT :limit;
 
 -- name: wakes.open
 -- Give every open trigger that was not taken into another one, the first in line first.
-SELECT * FROM bridge_wakes WHERE trigger_status = 'queued' AND leader IS NULL
+SELECT * FROM bridge_wakes
+WHERE trigger_id IN (SELECT t.trigger_id FROM bridge_triggers t WHERE t.status = 'queued') AND leader IS NULL
 ORDER BY CASE WHEN holder <> '' THEN 0 ELSE 1 END, queued_at, trigger_id;
 
 -- name: wakes.open_of_case
@@ -52,7 +53,7 @@ RETURNING trigger_id;
 -- name: wakes.followers
 -- Give what was taken into a trigger and was not cancelled, in line.
 SELECT trigger_id, trigger_status FROM bridge_wakes
-WHERE leader = :trigger_id AND trigger_status <> 'cancelled' ORDER BY queued_at, trigger_id;
+WHERE trigger_id IN (SELECT s.trigger_id FROM bridge_wake_states s WHERE s.leader = :trigger_id) AND trigger_status <> 'cancelled' ORDER BY queued_at, trigger_id;
 
 -- name: wakes.hold
 -- Find that a claim holds, and keep it from being lost until the end of the transaction.
@@ -98,7 +99,9 @@ INSERT INTO bridge_wake_states (
     trigger_id, thread_id, agent_id, forced, due_at, holder, fence, deferrals, outcome, code, detail, ended_at)
 SELECT w.trigger_id, w.thread_id, w.agent_id, 0, w.due_at, '', 1, 0, :outcome, :code, :detail, :ended_at
 FROM bridge_wakes w
-WHERE (w.trigger_id = :trigger_id OR w.leader = :trigger_id) AND w.trigger_status = 'queued'
+WHERE w.trigger_id IN (
+        SELECT :trigger_id UNION ALL SELECT s.trigger_id FROM bridge_wake_states s WHERE s.leader = :trigger_id)
+    AND w.trigger_status = 'queued'
 ON CONFLICT (trigger_id) DO UPDATE SET
     holder = '', lease_until = NULL, fence = bridge_wake_states.fence + 1, outcome = excluded.outcome,
     code = excluded.code, ended_at = excluded.ended_at,

@@ -78,18 +78,18 @@ LEFT JOIN bridge_messages l ON l.thread_id = h.thread_id AND f.seq IS NOT NULL A
 
 -- name: wakes_postgres.ended_of
 -- Give the trigger of each thread and agent that ended last.
-SELECT * FROM (
-    SELECT w.*, row_number() OVER (PARTITION BY w.thread_id, w.agent_id
-                                   ORDER BY coalesce(w.ended_at, w.created_at) DESC, w.trigger_id DESC) AS place
-    FROM json_array_elements(:keys) k
-    JOIN bridge_wakes w ON w.thread_id = k ->> 0 AND w.agent_id = k ->> 1
-    WHERE w.trigger_status <> 'queued' AND w.leader IS NULL) found
-WHERE place = 1;
+SELECT last.* FROM json_array_elements(:keys) k
+CROSS JOIN LATERAL (
+    SELECT w.* FROM bridge_wakes w
+    WHERE w.thread_id = k ->> 0 AND w.agent_id = k ->> 1 AND w.trigger_status <> 'queued' AND w.leader IS NULL
+    ORDER BY coalesce(w.ended_at, w.created_at) DESC, w.trigger_id DESC LIMIT 1) last;
 
 -- name: wakes_postgres.followers_of
 -- Give what was taken into triggers and was not cancelled, in line.
 SELECT * FROM bridge_wakes
-WHERE leader IN (SELECT json_array_elements_text(:ids)) AND trigger_status <> 'cancelled' ORDER BY queued_at, trigger_id;
+WHERE trigger_id IN (SELECT s.trigger_id FROM bridge_wake_states s WHERE s.leader IN (SELECT json_array_elements_text(:ids)))
+  AND trigger_status <> 'cancelled'
+ORDER BY queued_at, trigger_id;
 
 -- name: wakes_postgres.attempts_of
 -- Give the attempts of triggers.
@@ -97,23 +97,23 @@ SELECT * FROM bridge_wake_attempts WHERE trigger_id IN (SELECT json_array_elemen
 
 -- name: wakes_postgres.attempted
 -- Give when agents were attempted to be woken for threads last, deferrals left out.
-SELECT * FROM (
-    SELECT a.thread_id, a.agent_id, a.began_at,
-           row_number() OVER (PARTITION BY a.thread_id, a.agent_id ORDER BY a.began_at DESC) AS place
-    FROM json_array_elements(:keys) k
-    JOIN bridge_wake_attempts a ON a.thread_id = k ->> 0 AND a.agent_id = k ->> 1
-    WHERE coalesce(a.outcome, '') <> 'deferred') found
-WHERE place <= :most ORDER BY began_at DESC;
+SELECT k ->> 0 AS thread_id, k ->> 1 AS agent_id, last.began_at
+FROM json_array_elements(:keys) k
+CROSS JOIN LATERAL (
+    SELECT a.began_at FROM bridge_wake_attempts a
+    WHERE a.thread_id = k ->> 0 AND a.agent_id = k ->> 1 AND coalesce(a.outcome, '') <> 'deferred'
+    ORDER BY a.began_at DESC LIMIT :most) last
+ORDER BY last.began_at DESC;
 
 -- name: wakes_postgres.failed
 -- Give when turns of agents, in whatever threads, failed last.
-SELECT * FROM (
-    SELECT a.workspace_id, a.agent_id, a.ended_at,
-           row_number() OVER (PARTITION BY a.workspace_id, a.agent_id ORDER BY a.ended_at DESC) AS place
-    FROM json_array_elements(:keys) k
-    JOIN bridge_wake_attempts a ON a.workspace_id = k ->> 0 AND a.agent_id = k ->> 1
-    WHERE a.outcome = 'failed' AND a.way <> 'live') found
-WHERE place <= :most ORDER BY ended_at DESC;
+SELECT k ->> 0 AS workspace_id, k ->> 1 AS agent_id, last.ended_at
+FROM json_array_elements(:keys) k
+CROSS JOIN LATERAL (
+    SELECT a.ended_at FROM bridge_wake_attempts a
+    WHERE a.workspace_id = k ->> 0 AND a.agent_id = k ->> 1 AND a.outcome = 'failed' AND a.way <> 'live'
+    ORDER BY a.ended_at DESC LIMIT :most) last
+ORDER BY last.ended_at DESC;
 
 -- name: wakes_postgres.sessions
 -- Give the sessions of agents, the newest heartbeat first.

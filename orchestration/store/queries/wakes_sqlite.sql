@@ -9,8 +9,8 @@ SELECT strftime('%Y-%m-%dT%H:%M:%f000Z', 'now') AS now;
 SELECT coalesce(max(entry), 0) AS entry, 0 AS oldest, 0 AS next FROM bridge_audit;
 
 -- name: wakes_sqlite.touched
--- Give the threads that have changed since an entry of the audit.
-SELECT DISTINCT chain AS thread_id FROM bridge_audit WHERE entry > :since;
+-- Give the threads that have changed since an entry of the audit. The plus keeps SQLite from reading the index of chains whole.
+SELECT DISTINCT +chain AS thread_id FROM bridge_audit WHERE entry > :since;
 
 -- name: wakes_sqlite.unread
 -- Give who has something to read in active threads, and since when.
@@ -67,7 +67,9 @@ WHERE place = 1;
 -- name: wakes_sqlite.followers_of
 -- Give what was taken into triggers and was not cancelled, in line.
 SELECT * FROM bridge_wakes
-WHERE leader IN (SELECT value FROM json_each(:ids)) AND trigger_status <> 'cancelled' ORDER BY queued_at, trigger_id;
+WHERE trigger_id IN (SELECT s.trigger_id FROM bridge_wake_states s WHERE s.leader IN (SELECT value FROM json_each(:ids)))
+  AND trigger_status <> 'cancelled'
+ORDER BY queued_at, trigger_id;
 
 -- name: wakes_sqlite.attempts_of
 -- Give the attempts of triggers.
@@ -75,23 +77,23 @@ SELECT * FROM bridge_wake_attempts WHERE trigger_id IN (SELECT value FROM json_e
 
 -- name: wakes_sqlite.attempted
 -- Give when agents were attempted to be woken for threads last, deferrals left out.
-SELECT * FROM (
-    SELECT a.thread_id, a.agent_id, a.began_at,
-           row_number() OVER (PARTITION BY a.thread_id, a.agent_id ORDER BY a.began_at DESC) AS place
-    FROM json_each(:keys) k
-    JOIN bridge_wake_attempts a ON a.thread_id = k.value ->> 0 AND a.agent_id = k.value ->> 1
-    WHERE coalesce(a.outcome, '') <> 'deferred') found
-WHERE place <= :most ORDER BY began_at DESC;
+SELECT a.thread_id, a.agent_id, a.began_at FROM json_each(:keys) k
+JOIN bridge_wake_attempts a ON a.thread_id = k.value ->> 0 AND a.agent_id = k.value ->> 1
+WHERE coalesce(a.outcome, '') <> 'deferred' AND a.began_at >= coalesce((
+    SELECT b.began_at FROM bridge_wake_attempts b
+    WHERE b.thread_id = k.value ->> 0 AND b.agent_id = k.value ->> 1 AND coalesce(b.outcome, '') <> 'deferred'
+    ORDER BY b.began_at DESC LIMIT 1 OFFSET :most - 1), '')
+ORDER BY a.began_at DESC;
 
 -- name: wakes_sqlite.failed
 -- Give when turns of agents, in whatever threads, failed last.
-SELECT * FROM (
-    SELECT a.workspace_id, a.agent_id, a.ended_at,
-           row_number() OVER (PARTITION BY a.workspace_id, a.agent_id ORDER BY a.ended_at DESC) AS place
-    FROM json_each(:keys) k
-    JOIN bridge_wake_attempts a ON a.workspace_id = k.value ->> 0 AND a.agent_id = k.value ->> 1
-    WHERE a.outcome = 'failed' AND a.way <> 'live') found
-WHERE place <= :most ORDER BY ended_at DESC;
+SELECT a.workspace_id, a.agent_id, a.ended_at FROM json_each(:keys) k
+JOIN bridge_wake_attempts a ON a.workspace_id = k.value ->> 0 AND a.agent_id = k.value ->> 1
+WHERE a.outcome = 'failed' AND a.way <> 'live' AND a.ended_at >= coalesce((
+    SELECT b.ended_at FROM bridge_wake_attempts b
+    WHERE b.workspace_id = k.value ->> 0 AND b.agent_id = k.value ->> 1 AND b.outcome = 'failed' AND b.way <> 'live'
+    ORDER BY b.ended_at DESC LIMIT 1 OFFSET :most - 1), '')
+ORDER BY a.ended_at DESC;
 
 -- name: wakes_sqlite.sessions
 -- Give the sessions of agents, the newest heartbeat first.
@@ -103,3 +105,17 @@ ORDER BY s.heartbeat_at DESC, s.session_id;
 -- Give which agents are left alone.
 SELECT DISTINCT s.workspace_id, s.agent_id FROM json_each(:keys) k
 JOIN bridge_pauses s ON s.workspace_id = k.value ->> 0 AND s.agent_id = k.value ->> 1;
+
+-- name: wakes_sqlite.write_post
+-- Write a message of the bridge, numbered by SQLite.
+INSERT INTO bridge_messages (
+    thread_id, seq, message_id, sender, kind, body, metadata, in_reply_to, addressee, created_at, traceparent,
+    thread_status, idempotency_key, payload_sha256
+) VALUES (
+    :thread_id, :seq, :message_id, :sender, :kind, :body, :metadata, :in_reply_to, :addressee, :created_at, :traceparent,
+    :thread_status, :idempotency_key, :payload_sha256
+);
+
+-- name: wakes_sqlite.write_words
+-- Write the words of a message, under its number.
+INSERT INTO bridge_words (rowid, words) SELECT number, :words FROM bridge_messages WHERE message_id = :message_id;
