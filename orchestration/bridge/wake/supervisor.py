@@ -168,6 +168,7 @@ class Supervisor:
         if why := self._refused():
             if self._is_due("_told_refused"):
                 log(Event.TICK_REFUSED, f"agents are not woken: {why}", priority=Priority.WARNING)
+            await self._claims.give_back(due_at=self._now())  # other hosts may
             return False
         self._told_refused = -_QUIET
         counted = self._steps.counted
