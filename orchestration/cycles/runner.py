@@ -12,6 +12,9 @@ What ends a cycle otherwise than by its command:
   `cancelled`, not `lost`: we ended it ourselves and know that it did not finish. Nothing more is claimed;
 - SIGKILL of the runner, or a reboot: the keeper ends the tree; how far the command came is unknown, so
   whoever looks next (a tick or a runner) records `lost`.
+
+The turn of an agent (WAKE) is run by a runner of its own, `run_turn`, under the lock of its cycle: it stops no
+other cycle and none stops it. Its consequences are a matter of the wake supervisor, so it ends settled.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import json
 import os
 import select
 import signal
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
 
 from orchestration.cycles import (
@@ -36,7 +39,7 @@ from orchestration.cycles import (
     sightings,
     telemetry,
 )
-from orchestration.cycles.cycle import Cause, Cycle, CycleEvent, CycleState, JobName, Result
+from orchestration.cycles.cycle import PROMPT, Cause, Cycle, CycleEvent, CycleNumber, CycleState, JobName, Result
 from orchestration.errors import CommandLost, CommandNotStarted, KlorosError, LockHeld, StoreUnreachable
 from orchestration.host import clock, files, process, process_identity
 from orchestration.host.journal import Event, Priority, log
@@ -81,6 +84,7 @@ class Runner:
         self._start = start
         self._signal: signal.Signals | None = None
         self._stopped = stopped
+        self._held_session = ""
 
     def run(self) -> int:
         """Run every queued cycle; come back when none is queued, another runner is at it, or we are asked to stop.
@@ -103,6 +107,44 @@ class Runner:
                 # Queued between our last look and the lock's release, with its starter turned away: look
                 # again.
         return ended
+
+    def run_turn(self, number: CycleNumber) -> bool:
+        """Run one queued WAKE cycle to its end; `lock` is that of the cycle.
+
+        Returns:
+            False when it was not run: it has ended, somebody else runs it, or we are asked to stop.
+
+        Raises:
+            StoreUnreachable, Unwritable: a running cycle is then `lost` for whoever looks next.
+        """
+        with nullcontext() if self._stopped else self._stopping():
+            try:
+                with self._held():
+                    return self._turn(number)
+            except LockHeld as error:
+                log(Event.RUNNER_IDLE, f"another runner is at cycle {number}: {error.message}", cycle=number)
+                return False
+
+    def _turn(self, number: CycleNumber) -> bool:
+        found = ledger.get(self._db, number)
+        if found is not None and found.state is not CycleState.QUEUED and found.settled_at is None:
+            orphan.end_turn(self._db, self._settings, found, now=clock.now())
+        if self._stop is not None:
+            return False
+        if (claimed := self._claim(number)) is None:
+            orphan.remove_lock(self._lock)  # it has ended; the file is of our making
+            return False
+        session = claimed.origin.session
+        with ExitStack() as stack:
+            self._held_session = ""
+            if session:
+                try:
+                    stack.enter_context(orphan.session_lock(self._settings.state_dir, session).held(f"cycle {number}"))
+                except LockHeld as error:
+                    self._held_session = f"its session has another writer: {error.message}"
+            self._see_through(claimed)
+        orphan.settle_turn(self._db, self._settings, number, now=clock.now())
+        return True
 
     @property
     def was_stopped(self) -> bool:
@@ -151,8 +193,10 @@ class Runner:
             ended += 1
         return ended
 
-    def _claim(self) -> Cycle | None:
+    def _claim(self, number: CycleNumber | None = None) -> Cycle | None:
         with self._db.transaction():
+            if number is not None:
+                return ledger.claim(self._db, number, runner=_record(), now=clock.now())
             return ledger.claim_next(self._db, runner=_record(), now=clock.now())
 
     def _record_end(
@@ -225,7 +269,7 @@ class Runner:
     def _end_of(self, cycle: Cycle) -> judgement.End:
         if cycle.cancel_asked_at is not None:
             return judgement.End(CycleEvent.CANCEL, Result(reason="cancelled before it started"))
-        if held := self._held_by_gpu(cycle):
+        if held := self._held_session or self._held_by_gpu(cycle):
             return judgement.End(CycleEvent.CANCEL, Result(reason=held))
         try:
             earlier = artifacts.put_aside(self._settings.cycles_dir, cycle.cycle)
@@ -266,6 +310,8 @@ class Runner:
             extra |= self._hints(cycle, folder)
         elif cycle.job is JobName.REFLECTION:
             extra = environment.of_reflection(cycle, digest=artifacts.digest_path(folder))
+        elif cycle.job is JobName.WAKE:
+            extra = environment.of_wake(cycle)
         else:
             extra = environment.of_dream(cycle, handover=artifacts.handover_path(folder), baseline=baseline)
         return environment.of_command(cycle, self._environ, state_dir=self._settings.state_dir, folder=folder, extra=extra)
@@ -298,13 +344,16 @@ class Runner:
             from orchestration.reflection import digest
 
             files.replace(artifacts.digest_path(folder), digest.to_bytes(digest.take(self._db)), 0o640)
+        elif cycle.job is JobName.WAKE and PROMPT not in cycle.command:
+            files.replace(artifacts.prompt_path(folder), cycle.origin.prompt.encode(), 0o600)
 
     def _write_manifest(self, cycle: Cycle) -> None:
         artifacts.write_manifest(self._settings.cycles_dir, cycle, products.get(self._db, cycle.cycle))
 
     def _run(self, cycle: Cycle, folder: str, env: Mapping[str, str]) -> process.Completed:
+        given = artifacts.prompt_path(folder) if cycle.job is JobName.WAKE and PROMPT not in cycle.command else None
         return process.run(
-            cycle.command,
+            _words(cycle),
             env=env,
             cwd=cycle.working_dir or folder,
             output=artifacts.output_path(folder),
@@ -312,6 +361,8 @@ class Runner:
             timeout=cycle.timeout,
             grace=self._settings.cycles.term_grace,
             should_stop=lambda: self._stop is not None or self._cancel_asked(cycle),
+            standard_input=given,
+            told=cycle.command,
         )
 
     def _cancel_asked(self, cycle: Cycle) -> bool:
@@ -323,6 +374,12 @@ class Runner:
 
     def _path(self, *names: str) -> str:
         return os.path.join(self._settings.state_dir, *names)
+
+
+def _words(cycle: Cycle) -> tuple[str, ...]:
+    if cycle.job is not JobName.WAKE:
+        return cycle.command
+    return tuple(cycle.origin.prompt if word == PROMPT else word for word in cycle.command)
 
 
 def _record() -> str:

@@ -95,6 +95,13 @@ class Event(Enum):
     BRIDGE_FAILED = "bridge.failed"
     THREAD_BLOCKED = "thread.blocked"  # by a loop guard
     THREAD_EXPIRED = "thread.expired"  # archived, and out of the store
+    SUPERVISOR_STARTED = "supervisor.started"
+    SUPERVISOR_ENDED = "supervisor.ended"
+    SUPERVISOR_FAILED = "supervisor.failed"
+    WAKE_ATTEMPTED = "wake.attempted"
+    WAKE_ENDED = "wake.ended"  # one attempt, or the trigger
+    WAKE_DEFERRED = "wake.deferred"  # a person types there
+    WAKE_COLLIDED = "wake.collided"  # for so long that another way is taken
     SUMMARY_LEFT = "summary.left"  # its command gave none, so our own is used
     FILTER_FAILED = "filter.failed"  # its command could not judge, so nothing passes
 
@@ -153,6 +160,13 @@ MESSAGE_IDS: Final = {
     Event.BRIDGE_FAILED: "79fe12cf694db7a3f8792547ebfe21a0",
     Event.THREAD_BLOCKED: "8b4dcadf4a4b8e83439facd79beaded6",
     Event.THREAD_EXPIRED: "3d0a5c8f5a5e4d0f9a1f6c2c7be4d913",
+    Event.SUPERVISOR_STARTED: "67b72ff158255c046369e22f9681d6bc",
+    Event.SUPERVISOR_ENDED: "159a2993ae08173e2eac392a83242d11",
+    Event.SUPERVISOR_FAILED: "b6cf5df22c6e30018848cde6aa129b5e",
+    Event.WAKE_ATTEMPTED: "17bd84b510f9a1c750ef2001c93db82b",
+    Event.WAKE_ENDED: "180f960a4adfcfbc710133796d86273b",
+    Event.WAKE_DEFERRED: "89fd54d014b7af249c5a766bdc94365f",
+    Event.WAKE_COLLIDED: "4d81415634bab89aa7662fec4f5270f5",
     Event.SUMMARY_LEFT: "86260bccb99475225725fc1a409a433b",
     Event.FILTER_FAILED: "2d1251043e3e0dc2e3102e8ef38cb87d",
 }

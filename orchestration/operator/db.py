@@ -1,6 +1,6 @@
 """`klorosctl db`: the databases themselves: `kloros.db`, and PostgreSQL where `KLR_DATABASE_URL` names one for the bridge.
 
-A copy of PostgreSQL is an SQLite file with the bridge's ten tables, so it can be read, checked and restored anywhere.
+A copy of PostgreSQL is an SQLite file with the bridge's fourteen tables, so it can be read, checked and restored anywhere.
 """
 
 from __future__ import annotations

@@ -184,7 +184,8 @@ def test_what_clients_are_told_leads_to_the_bridge_and_holds_no_token(host: Host
     host.set(**{"KLR_BRIDGE_HOST": "::", "KLR_BRIDGE_PORT": "9500", TOKEN: "s.e.cret"})
     url = "http://[::1]:9500/mcp"
     codex = tomllib.loads(configured(host, "codex"))["mcp_servers"]["kloros"]
-    assert codex == {"url": url, "bearer_token_env_var": TOKEN, "tool_timeout_sec": 60}
+    unattended = {"update_thread_status": {"approval_mode": "approve"}}
+    assert codex == {"url": url, "bearer_token_env_var": TOKEN, "tool_timeout_sec": 60, "tools": unattended}
     claude = json.loads(configured(host, "claude", "--name", "bridge"))["mcpServers"]["bridge"]
     assert claude == {"type": "http", "url": url, "headers": {"Authorization": f"Bearer ${{{TOKEN}}}"}}
     codex = tomllib.loads(configured(host, "codex", "--stdio", "--name", 'a "b"'))["mcp_servers"]['a "b"']

@@ -51,7 +51,7 @@ def test_a_thread_is_shown_with_all_that_concerns_it(host: Host, thread_id: str)
     assert found["thread"]["thread_id"] == thread_id
     assert [one["seq"] for one in found["messages"]] == [1, 2]
     assert [one["finding_id"] for one in found["open_items"]] == ["F-1"]
-    assert [(one["target"], one["status"]) for one in found["triggers"]] == [("executioner", "queued")]
+    assert [(one["agent_id"], one["status"]) for one in found["triggers"]] == [("executioner", "queued")]
     limits = ("--limit-messages", "1", "--limit-triggers", "0")
     short = told(host, "inspect-thread", "--thread-id", thread_id, *limits)
     assert ([one["seq"] for one in short["messages"]], short["triggers"]) == ([2], [])

@@ -248,6 +248,7 @@ def _globals() -> dict[str, Any]:
         "CHANGES": CHANGES,
         "RESULTS": RESULTS,
         "TAIL_CHARACTERS": TAIL_CHARACTERS,
+        "WAKE_STAGES": wording.WAKE_STAGES,
         "THREADS": THREADS,
         "THREAD_SEATS": THREAD_SEATS,
     }
