@@ -19,7 +19,7 @@ from orchestration.bridge.state import Ask
 from orchestration.bridge.store import rows
 from orchestration.bridge.store.batch import Batch, Loaded
 from orchestration.bridge.store.lookups import Clock, unavailable, utc_now
-from orchestration.bridge.store.sqlite_writer import connected
+from orchestration.bridge.store.sqlite_writer import connected, number
 from orchestration.bridge.store.wakes import Known, Lost, Statement, Steps, WakeSteps
 from orchestration.store.queries import sql
 from orchestration.store.sqlite import SqliteDatabase
@@ -28,6 +28,7 @@ _LOOK_SECONDS = (0.2, 0.05)
 """How often the file is looked at: while nothing happens, and for some seconds after something has."""
 _BUSY_SECONDS = 5.0
 _TAKEN = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
+_DEFECTS = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
 _Answer = TypeVar("_Answer")
 
 
@@ -98,7 +99,7 @@ class SqliteWakes(WakeSteps):
             self._undo(error)
             if getattr(error, "sqlite_errorcode", 0) in _TAKEN:  # somebody was faster, where a unique index tells
                 raise Lost from error
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, sqlite3.Error) and not isinstance(error, _DEFECTS):
                 raise unavailable(error) from error
             raise
         return answer
@@ -145,7 +146,7 @@ def _known(connection: sqlite3.Connection, ask: Ask) -> Loaded:
 def _write(connection: sqlite3.Connection, batch: Batch) -> None:
     for name, lines in batch.rows().lists().items():
         if name == "posts":
-            connection.executemany(sql("wakes_sqlite.write_post"), lines)
-            connection.executemany(sql("wakes_sqlite.write_words"), lines)
-        else:
-            connection.executemany(sql(f"bridge_sqlite.write_{name}"), lines)
+            number(connection, lines)
+        connection.executemany(sql(f"bridge_sqlite.write_{name}"), lines)
+        if name == "posts":
+            connection.executemany(sql("bridge_sqlite.write_words"), lines)
