@@ -16,7 +16,9 @@ SELECT * FROM cycles WHERE state IN ('queued', 'running') AND job <> 'wake' ORDE
 
 -- name: cycles.watched
 -- Give the cycles that are queued or running, turns of agents too, and turns that have ended and are not settled; oldest first.
-SELECT * FROM cycles WHERE settled_at IS NULL AND (job = 'wake' OR state IN ('queued', 'running')) ORDER BY cycle;
+-- Every tick asks it, so it reads what is not settled and not every turn there ever was.
+SELECT * FROM cycles INDEXED BY cycles_unsettled
+WHERE settled_at IS NULL AND (job = 'wake' OR state IN ('queued', 'running')) ORDER BY cycle;
 
 -- name: cycles.exclusive
 -- Give the cycles that keep every other from starting: those whose consequences do not stand yet, oldest first.
