@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from orchestration.cycles.backoff import Failures
 from orchestration.cycles.cycle import (
+    ACTIVE,
     Cause,
     Cycle,
     CycleEvent,
@@ -141,7 +142,12 @@ def active(db: Database) -> list[Cycle]:
 
 def standing(db: Database) -> list[Cycle]:
     """Return the queued and running cycles of every lane, oldest first."""
-    return _cycles(db.rows("cycles.standing"))
+    return [cycle for cycle in watched(db) if cycle.state in ACTIVE]
+
+
+def watched(db: Database) -> list[Cycle]:
+    """Return the queued and running cycles of every lane, and WAKE cycles that ended and are not settled; oldest first."""
+    return _cycles(db.rows("cycles.watched"))
 
 
 def exclusive(db: Database) -> list[Cycle]:

@@ -92,14 +92,26 @@ def record_lost(db: Database, cycle: Cycle, *, now: datetime, seen: Seen | None 
 
 
 def end_turn(db: Database, settings: Settings, cycle: Cycle, *, now: datetime) -> None:
-    """End what is left of a WAKE cycle's dead runner; its end is unknown, and that is all there is to settle."""
+    """Do what a WAKE cycle's dead runner came not to: end what runs, record the end as unknown, settle."""
     from orchestration.cycles import artifacts, products
     from orchestration.errors import Unwritable
+    from orchestration.host import files
 
-    end_processes(cycle)
-    record_lost(db, cycle, now=now)
+    if cycle.ended_at is None:
+        end_processes(cycle)
+        record_lost(db, cycle, now=now)
     ended = ledger.get(db, cycle.cycle)
-    if ended is not None and ended.ended_at is not None:
-        with suppress(Unwritable):  # a copy for people; the store is what counts
-            artifacts.write_manifest(settings.cycles_dir, ended, products.get(db, cycle.cycle))
-        remove_lock(lock_of_turn(settings.state_dir, cycle.cycle))
+    if ended is None or ended.ended_at is None:
+        return
+    folder = artifacts.cycle_dir(settings.cycles_dir, cycle.cycle)
+    with suppress(Unwritable):  # a copy for people; the store is what counts
+        artifacts.write_manifest(settings.cycles_dir, ended, products.get(db, cycle.cycle))
+        files.sweep(folder, os.listdir(folder))
+    settle_turn(db, settings, cycle.cycle, now=now)
+
+
+def settle_turn(db: Database, settings: Settings, cycle: CycleNumber, *, now: datetime) -> None:
+    """Note that nothing is left to do for a WAKE cycle."""
+    remove_lock(lock_of_turn(settings.state_dir, cycle))  # first: nobody looks for the lock of a settled one
+    with db.transaction():
+        ledger.settle(db, cycle, now=now)

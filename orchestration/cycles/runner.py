@@ -127,9 +127,12 @@ class Runner:
 
     def _turn(self, number: CycleNumber) -> bool:
         found = ledger.get(self._db, number)
-        if found is not None and found.state is CycleState.RUNNING:
+        if found is not None and found.state is not CycleState.QUEUED and found.settled_at is None:
             orphan.end_turn(self._db, self._settings, found, now=clock.now())
-        if self._stop is not None or (claimed := self._claim(number)) is None:
+        if self._stop is not None:
+            return False
+        if (claimed := self._claim(number)) is None:
+            orphan.remove_lock(self._lock)  # it has ended; the file is of our making
             return False
         session = claimed.origin.session
         with ExitStack() as stack:
@@ -140,7 +143,7 @@ class Runner:
                 except LockHeld as error:
                     self._held_session = f"its session has another writer: {error.message}"
             self._see_through(claimed)
-        orphan.remove_lock(self._lock)
+        orphan.settle_turn(self._db, self._settings, number, now=clock.now())
         return True
 
     @property
@@ -258,7 +261,7 @@ class Runner:
         """Write the manifest and start a tick; the next tick does either again if this fails."""
         try:
             self._write_manifest(finished)
-            if self._stop is None and finished.job is not JobName.WAKE:
+            if self._stop is None:
                 self._start("run_once")
         except KlorosError as error:
             log(Event.LAUNCH_FAILED, error.message, priority=Priority.WARNING, cycle=finished.cycle)

@@ -43,8 +43,8 @@ def reap(kernel: Kernel) -> None:
 
 
 def orphaned(kernel: Kernel) -> list[Cycle]:
-    """Return the cycles that stand as running although no runner lives, see `cycles/orphan.py`."""
-    running = [cycle for cycle in ledger.standing(kernel.db) if cycle.state is CycleState.RUNNING]
+    """Return the cycles that stand as running although no runner lives, see `cycles/orphan.py`, and turns left unsettled."""
+    running = [cycle for cycle in ledger.watched(kernel.db) if cycle.state is not CycleState.QUEUED]
     return [
         cycle for cycle in running if orphan.lock_of(kernel.settings.state_dir, cycle).is_free() and _stands(kernel, cycle)
     ]
@@ -53,7 +53,7 @@ def orphaned(kernel: Kernel) -> list[Cycle]:
 def _stands(kernel: Kernel, cycle: Cycle) -> bool:
     """Look again: it may have ended, and its runner too, between the two looks before."""
     now = ledger.get(kernel.db, cycle.cycle)
-    return now is not None and now.state is cycle.state
+    return now is not None and (now.state, now.settled_at) == (cycle.state, None)
 
 
 def _foreign_locks(kernel: Kernel) -> int:

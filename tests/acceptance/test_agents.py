@@ -94,7 +94,7 @@ def test_everything_an_agent_started_ends_with_it(host: Terminals) -> None:
     pids = host.home / "pids"
     host.start(sys.executable, "-S", "-c", LEAVING, str(pids))
     until(lambda: pids.exists() and pids.read_text().count("\n") == 2, "both stand")
-    told(host.klorosctl("agent", "stop", "--agent", "reviewer", "--json"))
+    assert told(host.klorosctl("agent", "stop", "--agent", "reviewer", "--json"))["killed"] == 0, "its keeper has done it"
     assert not living(pids)
 
 

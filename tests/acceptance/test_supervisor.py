@@ -236,6 +236,18 @@ def test_an_agent_without_a_profile_here_is_left_to_others(place: str) -> None:
     play(place, scene)
 
 
+def test_an_agent_without_a_profile_that_lives_in_a_terminal_here_is_told_there(place: str) -> None:
+    async def scene(world: World) -> None:
+        await world.said()
+        await world.beats()
+        world.paper.agents = frozenset()
+        async with world.supervisor() as watched:
+            assert await watched.did() == {"queued": 1, "claimed": 1, "attempted": 1}
+        assert [session_id for session_id, _ in world.paper.runtime.prompts] == [PANE]
+
+    play(place, scene)
+
+
 def test_two_supervisors_share_the_work_and_nobody_is_prompted_twice(place: str) -> None:
     async def scene(world: World) -> None:
         await world.beats()

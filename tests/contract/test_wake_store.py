@@ -613,6 +613,14 @@ async def test_a_queued_trigger_is_hurried_and_forced(store: Store, wakes: Wakes
     assert (wake.due_at, wake.forced, wake.renewed_at) == (NOON, True, None)
     assert await wakes.steer(later.trigger_id, Status.QUEUED, actor="operator:ada", reason="now") == wake
     assert (await operations(store, thread_id))[1:] == ["queue_trigger", "retry_trigger"]
+    patient = await opened_thread(store)
+    leading = await asked_for(store, patient, at=NOON - timedelta(seconds=1))
+    follower = await asked_for(store, patient, at=NOON)
+    assert await wakes.steer(follower, Status.QUEUED, actor="operator:ada", reason="now", forced=True)
+    case = await the_case(wakes, patient)
+    assert case.wake is not None
+    assert (case.wake.trigger_id, case.wake.forced) == (leading, True)
+    assert not (await the_wake(wakes, leading)).forced
     untouched = await asked_for(store, await opened_thread(store))
     wake = await wakes.steer(untouched, Status.QUEUED, actor="operator:ada", reason="now", forced=True)
     assert wake is not None

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from orchestration.bridge.state import Session
 from orchestration.bridge.wake import observation, trigger
-from orchestration.bridge.wake.limits import IN_ITS_TERMINAL, Limits
+from orchestration.bridge.wake.limits import IN_ITS_TERMINAL, Limits, Means
 from orchestration.bridge.wake.port import Liveness, Probe, TurnTold, WakeFailed
 from orchestration.bridge.wake.reach import Found, Reach, place_of, token_of
 from orchestration.bridge.wake.state import Attempt, Case
@@ -52,7 +52,7 @@ class Looking:
         """
         probes = await self._probes(case)
         profile = self._reach.profile(case.workspace_id, case.agent_id)
-        means = profile.means if profile else IN_ITS_TERMINAL if probes else None
+        means = profile.means if profile else await self._in_its_terminal(case)
         found = await self._turn_of(case) if observation.turn_to_find(case) else None
         seen = observation.Seen(
             case=case,
@@ -64,6 +64,13 @@ class Looking:
             held=held,
         )
         return Look(seen=seen, cycle=None if found is None else found.cycle)
+
+    async def _in_its_terminal(self, case: Case) -> Means | None:
+        """Say what can be done for an agent without a profile: it may live in a terminal of this host."""
+        for session in observation.terminals(case, self._limits, self._now()):
+            if await self._reach.terminal(session) is not None:
+                return IN_ITS_TERMINAL
+        return None
 
     async def _probes(self, case: Case) -> Mapping[str, Probe]:
         asked = observation.to_probe(case, self._limits, self._now())

@@ -68,11 +68,16 @@ def to_probe(case: Case, limits: Limits, now: datetime) -> tuple[Session, ...]:
     wake = case.wake
     if wake is None or (not case.unread and wake.status not in trigger.OPEN):
         return ()
-    fresh = tuple(one for one in case.sessions if is_managed(one) and is_fresh(one, limits, now))
+    fresh = terminals(case, limits, now)
     if wake.status in trigger.OPEN:
         return fresh
     tried = {one.session_id for one in wake.attempts}
     return tuple(one for one in fresh if wake.status is Status.DEAD_LETTERED and one.session_id not in tried)
+
+
+def terminals(case: Case, limits: Limits, now: datetime) -> tuple[Session, ...]:
+    """Return the managed sessions that are said to live, on whatever host."""
+    return tuple(one for one in case.sessions if is_managed(one) and is_fresh(one, limits, now))
 
 
 def turn_to_find(case: Case) -> bool:

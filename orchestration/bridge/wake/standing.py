@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from orchestration.bridge.state import Session
-from orchestration.bridge.wake import trigger
+from orchestration.bridge.wake import observation, trigger
 from orchestration.bridge.wake.limits import Limits, Means
 from orchestration.bridge.wake.observation import Seen, age, is_fresh, is_managed
 from orchestration.bridge.wake.port import Liveness
@@ -103,7 +103,7 @@ class Standing:
     @property
     def terminals(self) -> tuple[Session, ...]:
         """The managed sessions that are said to live, on whatever host."""
-        return tuple(one for one in self.case.sessions if is_managed(one) and is_fresh(one, self.limits, self.now))
+        return observation.terminals(self.case, self.limits, self.now)
 
     @property
     def live(self) -> tuple[Session, ...]:

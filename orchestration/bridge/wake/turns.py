@@ -100,17 +100,18 @@ class Turns:
                 ledger.ask_cancel(self._db, cycle, now=clock.now())
 
     def end_lost(self) -> list[CycleNumber]:
-        """Record those turns as lost that stand as running and have no runner any more; ticks do so too."""
-        lost = [one for one in ledger.standing(self._db) if one.job is JobName.WAKE and self._is_lost(one)]
+        """Record those turns as lost that stand as running and have no runner any more, and do what else a dead runner came
+        not to; ticks do so too. Returns the lost ones."""
+        lost = [one for one in ledger.watched(self._db) if one.job is JobName.WAKE and self._is_lost(one)]
         for cycle in lost:
             orphan.end_turn(self._db, self._settings, cycle, now=clock.now())
-        return [cycle.cycle for cycle in lost]
+        return [cycle.cycle for cycle in lost if cycle.state is CycleState.RUNNING]
 
     def _is_lost(self, cycle: Cycle) -> bool:
-        if cycle.state is not CycleState.RUNNING or not self._lock_is_free(cycle):
+        if cycle.state is CycleState.QUEUED or not self._lock_is_free(cycle):
             return False
         now = ledger.get(self._db, cycle.cycle)  # it may have ended, and its runner too, between the two looks
-        return now is not None and now.state is CycleState.RUNNING
+        return now is not None and (now.state, now.settled_at) == (cycle.state, None)
 
     def _lock_is_free(self, cycle: Cycle) -> bool:
         return orphan.lock_of(self._settings.state_dir, cycle).is_free()

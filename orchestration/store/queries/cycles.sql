@@ -14,18 +14,18 @@ SELECT cycle FROM cycles WHERE token = :token;
 -- Give the cycles that are queued or running, oldest first; turns of agents, which have a lane of their own, left out.
 SELECT * FROM cycles WHERE state IN ('queued', 'running') AND job <> 'wake' ORDER BY cycle;
 
--- name: cycles.standing
--- Give the cycles that are queued or running, turns of agents too, oldest first.
-SELECT * FROM cycles WHERE state IN ('queued', 'running') ORDER BY cycle;
+-- name: cycles.watched
+-- Give the cycles that are queued or running, turns of agents too, and turns that have ended and are not settled; oldest first.
+SELECT * FROM cycles WHERE settled_at IS NULL AND (job = 'wake' OR state IN ('queued', 'running')) ORDER BY cycle;
 
 -- name: cycles.exclusive
 -- Give the cycles that keep every other from starting: those whose consequences do not stand yet, oldest first.
 SELECT * FROM cycles WHERE settled_at IS NULL AND job <> 'wake' ORDER BY cycle;
 
 -- name: cycles.unsettled
--- Give the finished cycles whose consequences no tick has applied yet, oldest first.
+-- Give the finished cycles whose consequences no tick has applied yet, oldest first; turns of agents have none.
 SELECT * FROM cycles
-WHERE settled_at IS NULL AND state NOT IN ('queued', 'running') ORDER BY cycle;
+WHERE settled_at IS NULL AND state NOT IN ('queued', 'running') AND job <> 'wake' ORDER BY cycle;
 
 -- name: cycles.get
 -- Give one cycle.
@@ -46,10 +46,10 @@ UPDATE cycles SET state = 'running', started_at = :now, runner = :runner, baseli
 WHERE cycle = :cycle AND state = 'queued';
 
 -- name: cycles.finish
--- End a cycle, provided it still stands where the event was allowed. Notes the newest baseline. The turn of an agent has no
--- consequences, so it is settled with its end; what the agent was told, and its variables, are forgotten.
+-- End a cycle, provided it still stands where the event was allowed. Notes the newest baseline. What an agent was told by its
+-- turn, and its variables, are forgotten; a turn that never began leaves nothing to settle.
 UPDATE cycles SET state = :state, ended_at = :now, result = :result,
-    settled_at = CASE job WHEN 'wake' THEN :now END,
+    settled_at = CASE WHEN job = 'wake' AND :expected = 'queued' THEN :now END,
     origin = CASE job WHEN 'wake' THEN json_remove(origin, '$.prompt', '$.variables') ELSE origin END,
     baseline_ended = (SELECT coalesce(max(version), 0) FROM baseline_versions)
 WHERE cycle = :cycle AND state = :expected;
