@@ -370,7 +370,7 @@ async def test_an_end_is_audited_and_bounced_in_one_commit(store: Store, wakes: 
     assert (wake.detail, wake.ended_at, wake.holder, wake.lease_until) == ("three ways", NOON, "", None)
     message = (await store.read(thread_id, reader="", since_seq=1, limit=9)).messages[0]
     assert (message.sender, message.kind, message.body) == (GUARD, MessageKind.SYSTEM, "reviewer could not be woken")
-    assert message.metadata["trigger_id"] == trigger_id
+    assert (message.metadata["trigger_id"], message.traceparent) == (trigger_id, "00-trace")
     assert [one.message_id for one in await store.search("woken", workspace_id=WORKSPACE)] == [message.message_id]
     assert [one.status for one in await store.triggers(thread_id)] == ["dead_lettered"]
     entry = (await store.audit(workspace_id=WORKSPACE, thread_id=thread_id, limit=99))[-1]

@@ -93,7 +93,7 @@ class PostgresWakes(WakeSteps):
                         await connection.execute(query("bridge_postgres.notify"), {"news": rows.written(news)})
         except psycopg.errors.UniqueViolation as error:  # somebody was faster, where a unique index tells
             raise Lost from error
-        except (psycopg.Error, OSError) as error:
+        except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError, OSError) as error:
             raise unavailable(error) from error
         return answer
 

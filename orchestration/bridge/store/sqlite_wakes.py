@@ -28,6 +28,7 @@ _LOOK_SECONDS = (0.2, 0.05)
 """How often the file is looked at: while nothing happens, and for some seconds after something has."""
 _BUSY_SECONDS = 5.0
 _TAKEN = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
+_DEFECTS = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
 _Answer = TypeVar("_Answer")
 
 
@@ -98,7 +99,7 @@ class SqliteWakes(WakeSteps):
             self._undo(error)
             if getattr(error, "sqlite_errorcode", 0) in _TAKEN:  # somebody was faster, where a unique index tells
                 raise Lost from error
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, sqlite3.Error) and not isinstance(error, _DEFECTS):
                 raise unavailable(error) from error
             raise
         return answer

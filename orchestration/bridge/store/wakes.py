@@ -11,6 +11,7 @@ what a look has shown as one prompt is one trigger from its claim on (`shown`), 
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -205,7 +206,8 @@ def settled(
     }
     note = _Note("settle_trigger", claim.trigger_id, after=told)
     metadata = {"event_type": UNDELIVERED, "trigger_id": claim.trigger_id, "agent_id": agent_id, "code": code and code.value}
-    yield from _audited(loaded, thread_id, note, at, bounce=bounce, metadata=metadata)
+    trace = str(found[0]["traceparent"])
+    yield from _audited(loaded, thread_id, note, at, bounce=bounce, metadata=metadata, traceparent=trace)
     return True
 
 
@@ -300,6 +302,7 @@ def _audited(
     trigger: Trigger | None = None,
     bounce: str = "",
     metadata: Mapping[str, Any] | None = None,
+    traceparent: str = "",
 ) -> Steps[None]:
     """Write a line into a thread's chain, and with it a trigger, or a message of the bridge."""
 
@@ -318,6 +321,7 @@ def _audited(
                 body=bounce,
                 metadata=dict(metadata or {}),
                 created_at=facts.now,
+                traceparent=traceparent,
             )
             posts = (Post(message=message, thread_status=thread.status),)
         return Change(trigger=trigger, posts=posts, audit=(note.of(facts, thread.workspace_id, thread_id),))
@@ -408,12 +412,14 @@ def looked(
     for row in (yield from _asked("wakes.open")):
         wake = wake_rows.wake(row)
         lines.setdefault((wake.thread_id, wake.agent_id), []).append(wake)
+    first = {line[0].trigger_id for line in lines.values()}
+    seen.shown = {trigger_id: others for trigger_id, others in seen.shown.items() if trigger_id in first}
     since = dict(seen.unread)
     for key, line in lines.items():
         since[key] = min(since.get(key, line[0].created_at), line[0].created_at)
     order = sorted((moment, *key) for key, moment in since.items() if agents is None or key[1] in agents)
     chosen = [place[1:] for place in order if last is None or place > last][:limit]
-    found = yield from _cases(seen, chosen, lines, at)
+    found = yield from _cases(seen, chosen, lines)
     for key in chosen:
         case = found.get(key)
         if case is None or not case.unread:
@@ -421,11 +427,11 @@ def looked(
     return tuple(case for case in found.values() if case.unread or (case.wake and case.wake.status in OPEN))
 
 
-def one_looked_at(seen: Seen, thread_id: str, agent_id: str, at: datetime) -> Steps[Case | None]:
+def one_looked_at(seen: Seen, thread_id: str, agent_id: str) -> Steps[Case | None]:
     """Give one case."""
     line = [wake_rows.wake(row) for row in (yield from _asked("wakes.open_of_case", thread_id=thread_id, agent_id=agent_id))]
     key = (thread_id, agent_id)
-    found = yield from _cases(seen, [key], {key: line} if line else {}, at)
+    found = yield from _cases(seen, [key], {key: line} if line else {})
     return found.get(key)
 
 
@@ -457,9 +463,7 @@ def _looked_at_again(seen: Seen, touched: list[str]) -> Steps[None]:
     seen.unread.update({(row["thread_id"], row["agent_id"]): rows.instant(row["since"]) for row in found})
 
 
-def _cases(
-    seen: Seen, keys: Sequence[tuple[str, str]], lines: Mapping[_Key, list[Wake]], at: datetime
-) -> Steps[dict[_Key, Case]]:
+def _cases(seen: Seen, keys: Sequence[_Key], lines: Mapping[_Key, list[Wake]]) -> Steps[dict[_Key, Case]]:
     """Put cases together, in the order of the keys."""
     if not keys:
         return {}
@@ -471,7 +475,7 @@ def _cases(
     }
     leading = {key: lines[key][0] if key in lines else ended.get(key) for key in keys}
     wakes = yield from _with_attempts([wake for wake in leading.values() if wake is not None], lines, seen)
-    sessions, paused, attempted, failed = yield from _of_agents(written, agents, at)
+    sessions, paused, attempted, failed = yield from _of_agents(written, agents)
     return {
         key: wake_rows.case(
             places[key],
@@ -487,7 +491,7 @@ def _cases(
 
 
 def _of_agents(
-    keys: str, agents: str, at: datetime
+    keys: str, agents: str
 ) -> Steps[tuple[dict[_Key, list[Any]], set[_Key], dict[_Key, list[datetime]], dict[_Key, list[datetime]]]]:
     sessions: dict[_Key, list[Any]] = {}
     attempted: dict[_Key, list[datetime]] = {}
@@ -554,6 +558,7 @@ class WakeSteps:
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
         self._seen = Seen()
+        self._looking = asyncio.Lock()
 
     async def _done(self, steps: Callable[[], Steps[_Answer]], *, looking: bool = False) -> _Answer:
         """Carry steps out in one transaction; those that only look see one moment.
@@ -569,11 +574,12 @@ class WakeSteps:
         """Look for what is to be decided on."""
         wanted = None if agents is None else frozenset(agents)
         place = None if after is None else place_of(after)
-        return await self._done(lambda: looked(self._seen, wanted, place, limit, self._clock()), looking=True)
+        async with self._looking:  # what an older moment shows is not to undo what a newer one has
+            return await self._done(lambda: looked(self._seen, wanted, place, limit, self._clock()), looking=True)
 
     async def case(self, thread_id: str, agent_id: str) -> Case | None:
         """Look at one."""
-        return await self._done(lambda: one_looked_at(self._seen, thread_id, agent_id, self._clock()), looking=True)
+        return await self._done(lambda: one_looked_at(self._seen, thread_id, agent_id), looking=True)
 
     async def queue(self, wake: Wake) -> bool:
         """Make a trigger."""
