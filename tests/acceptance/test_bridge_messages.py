@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from orchestration.bridge import wire
 from orchestration.bridge.caller import Role
 from orchestration.bridge.commands import Rules
 from orchestration.bridge.guards import Limits
@@ -142,6 +143,26 @@ def test_a_cursor_goes_on_only_and_never_past_the_latest(place: str) -> None:
             "executioner": (0, 0),
             "reviewer": (3, 0),
         }
+
+    play(place, scene)
+
+
+def test_who_is_ahead_of_the_thread_is_told_where_it_ends_and_does_not_wait(place: str) -> None:
+    async def scene(bridge: Bridge) -> None:
+        thread_id = await bridge.thread(EXECUTIONER, REVIEWER)
+        for _ in range(3):
+            await bridge.post(EXECUTIONER, thread_id)
+        assert await texts(bridge, REVIEWER, thread_id, since_seq=3) == []
+        for waits in (0, 20):
+            for read in (bridge.commands.read_messages, bridge.commands.read_messages_text):
+                asked = wire.ReadMessages(thread_id=thread_id, since_seq=4, wait_seconds=waits)
+                refusal = await asyncio.wait_for(refused(read(REVIEWER, asked)), 5)
+                assert (refusal.code, refusal.rule) == ("INVALID_ARGUMENT", "messages.past_latest")
+                assert refusal.details == {"field": "since_seq", "last_seq": 3}
+        asked = wire.ReadMessages(thread_id=thread_id, since_seq=4)
+        stranger = await refused(bridge.commands.read_messages(caller("stranger"), asked))
+        assert (stranger.code, stranger.details) == ("FORBIDDEN", {})
+        assert [row.rule for row in await bridge.audit(thread_id=thread_id)].count("messages.past_latest") == 4
 
     play(place, scene)
 

@@ -87,6 +87,14 @@ def test_a_person_blocks_unblocks_and_closes_and_what_is_done_already_is_no_fail
     assert {row["actor"] for row in rows} == {f"operator:{getpass.getuser()}"}
 
 
+def test_what_is_logged_of_a_change_without_a_reason_ends_with_it(host: Host, thread_id: str) -> None:
+    ctl(host, "escalate-thread", "--thread-id", thread_id, "--reason", "looks wrong")
+    logged = ctl(host, "unblock-thread", "--thread-id", thread_id).stderr
+    assert [json.loads(line)["message"].partition(": ")[2] for line in logged.splitlines() if line.startswith("{")] == [
+        f"sets thread {thread_id} to active"
+    ]
+
+
 def test_who_became_somebody_else_by_sudo_is_named_with_both(host: Host, thread_id: str) -> None:
     host.environ["SUDO_USER"] = "ada"
     posted = told(host, "post", "--thread-id", thread_id, "--body", "Go on.")
