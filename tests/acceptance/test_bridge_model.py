@@ -230,7 +230,7 @@ def played(make: Any) -> None:
         suppress_health_check=list(HealthCheck),
         print_blob=True,
     )
-    run_state_machine_as_test(make, settings=how)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(make, settings=how)
 
 
 @contextmanager

@@ -129,8 +129,8 @@ def test_a_line_that_is_no_message_is_answered_and_the_next_one_as_well(host: Ho
     hello = {**ping, "id": 6, "method": "initialize", "params": HELLO}
     lines = ["no JSON", json.dumps(hello), '{"id": 1}', json.dumps(ping), "{"]
     command = host.command("klorosctl", "mcp", "--operator")
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, env=host.environ, text=True, bufsize=1, **pipes) as client:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=host.environ, stdin=pipe, stdout=pipe, stderr=pipe, text=True, bufsize=1) as client:
         assert client.stdin is not None
         assert client.stdout is not None
         client.stdin.write("\n".join([*lines, ""]))

@@ -24,8 +24,8 @@ from tests.acceptance.host import Host
 from tests.acceptance.serving import Answer, Served, residents, serving, until
 from tests.contract import postgres
 
-CASES = int(os.environ.get("KLR_TEST_API_CASES", "1000"))
-"""How many cases Schemathesis makes at least, in all; 10,000 before a release."""
+CASES = int(os.environ.get("KLR_TEST_API_CASES", "10000"))
+"""How many cases Schemathesis makes at least, in all."""
 MANY = 200
 MOST_MEMORY = 150 * 1024 * 1024
 CHECKS = (
@@ -337,6 +337,21 @@ def test_nothing_that_is_asked_is_answered_otherwise_than_described(host: Host, 
 def test_the_description_is_open_and_named_alike(host: Host, path: str) -> None:
     with serving(host, "--bridge") as served:
         assert served.get(path).status == 200
+
+
+def test_every_post_beyond_the_rate_is_in_the_audit_when_the_bridge_has_ended(host: Host) -> None:
+    with serving(host, "--bridge", KLR_BRIDGE_AGENT_POSTS_PER_MINUTE="1") as served:
+        agent = Agent(served, issue(host, "executioner"))
+        thread_id = agent.ask("create_thread", title="Retry")["thread_id"]
+        posts = [post(served, "/v1/mcp/post_message", {"thread_id": thread_id, "body": "x"}, agent.token) for _ in range(50)]
+        refused = sum(one.status == 429 for one in posts)
+        assert refused >= 48  # a minute may have ended meanwhile
+        served.process.terminate()
+        assert served.process.wait(20) == 0
+    listed = json.loads(host.run("klorosctl", "audit", "list", "--json").stdout)
+    rows = [row for row in listed if row["outcome"] == "RATE_LIMITED"]
+    assert sum(row["after"]["refusals"] if row["after"] else 1 for row in rows) == refused
+    assert len(rows) <= 4
 
 
 def test_what_was_refused_is_in_the_audit_with_who_asked(host: Host) -> None:

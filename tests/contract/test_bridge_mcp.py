@@ -76,6 +76,19 @@ def test_the_official_client_calls_every_tool(tmp_path: Path, mode: str) -> None
     asyncio.run(scene())
 
 
+def test_a_name_that_stands_twice_in_a_call_is_refused() -> None:
+    async def scene() -> None:
+        async with bridged() as bridge:
+            arguments = f'{{"thread_id": "{THREAD}", "body": "x", "body": "y"}}'
+            call = f'{{"name": "post_message", "arguments": {arguments}}}'
+            message = f'{{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {call}}}'
+            answer = await sent(bridge, message.encode(), mcp_protocol_version=LATEST_HANDSHAKE_VERSION)
+            assert (answer.status, answer.json["error"]["code"]) == (400, -32600)
+            assert not bridge.commands.asked
+
+    asyncio.run(scene())
+
+
 def test_a_number_past_the_latest_message_is_refused_by_every_way_in(place: str) -> None:
     """A cursor from before a restore, say: its reader would wait for ever, and miss what comes meanwhile."""
 

@@ -82,8 +82,9 @@ class Commanding:
     async def _carried_out(self, here: Exchange, command: _Command, raw: bytes, caller: Caller) -> bytes:
         try:
             asked = command.asks.validate_json(raw, strict=True)
-        except ValidationError as error:
-            refused = body.invalid(error)
+            body.check_names(raw, asked)
+        except (ValidationError, Refused) as error:
+            refused = body.invalid(error) if isinstance(error, ValidationError) else error
             await self._note(caller, command, refused)
             raise refused from None
         here.thread_id = getattr(asked, "thread_id", None)
