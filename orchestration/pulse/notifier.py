@@ -120,8 +120,8 @@ def _deliver(one: Notice, to: tuple[Target, ...]) -> dict[str, str]:
 def _well_at(db: Database, settle: timedelta) -> dict[str, datetime]:
     """Return when each unit last did what it is for, where it ever has.
 
-    Pulse writes nothing, nor does a bridge without threads. They are well when they have run for `settle`: what fails at each
-    start does not come as far.
+    Pulse writes nothing, nor does a bridge without threads. They are well when they have run for `settle`: what fails at
+    each start does not come as far.
     """
     found = {}
     for unit in (notice.PULSE, notice.BRIDGE):

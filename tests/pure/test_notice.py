@@ -11,10 +11,10 @@ from orchestration.cycles.backoff import Backoff
 from orchestration.exits import Exit
 from orchestration.pulse.health import RULES, Cause, Condition, Verdict
 from orchestration.pulse.notice import (
+    BRIDGE,
     CYCLES,
     HEALTH,
     LOOP,
-    BRIDGE,
     PULSE,
     RUNBOOKS,
     TICKS,
