@@ -198,7 +198,8 @@ class Conversation:
         self._writing, self._reading = threading.Event(), threading.Event()
         self._writers: list[threading.Thread] = []
         self._readers: list[threading.Thread] = []
-        self._failed: list[BaseException] = []
+        self.failed: list[BaseException] = []
+        """What writers and readers have found wrong."""
         self._names = [f"writer-{number}" for number in range(len(writers))]
         with closing(ground.client(0, "reader")) as first:
             status, thread = first.ask("create_thread", title="model", participants=self._names)
@@ -221,12 +222,12 @@ class Conversation:
     def some_more(self, count: int) -> None:
         """Wait until writers have been told of so many more."""
         enough = len(self.told) + count
-        until(lambda: len(self.told) >= enough or self._failed, what="writers get on")
-        self.check()
+        until(lambda: len(self.told) >= enough or self.failed, what="writers get on")
 
     def check(self) -> None:
-        """Hear of what a writer or reader has found wrong."""
-        assert not self._failed, self._failed
+        """Raise the first of what was found wrong."""
+        for error in self.failed:
+            raise error
 
     def end(self) -> None:
         """Let writers finish and readers read to the end; hold what they were told against what is there."""
@@ -234,7 +235,7 @@ class Conversation:
         for one in self._writers:
             one.join(30)
         messages = self._all_messages()
-        until(lambda: all(len(got) >= len(messages) for got in self._read) or self._failed, what="all is read")
+        until(lambda: all(len(got) >= len(messages) for got in self._read) or self.failed, what="all is read")
         self._reading.clear()
         for one in (*self._writers, *self._readers):
             one.join(30)
@@ -269,7 +270,7 @@ class Conversation:
         try:
             work()
         except BaseException as error:  # the test must hear of it
-            self._failed.append(error)
+            self.failed.append(error)
 
     def _write(self, name: str, how: Writing) -> None:
         client = self._ground.client(how.bridge, name, self.statuses)
