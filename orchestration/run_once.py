@@ -19,6 +19,7 @@ from orchestration.errors import KlorosError, LockHeld
 from orchestration.exits import Exit
 from orchestration.host import clock, process_identity
 from orchestration.host.journal import Event, Priority, log
+from orchestration.host.lock import PATIENCE
 from orchestration.store.counters import count, gauge
 from orchestration.store.instants import to_text
 from orchestration.tick import history
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
 
     from orchestration.pulse.liveness import Beat
     from orchestration.settings import Settings
-
-
-_PATIENCE = 10.0  # seconds that a person who waits for a cycle waits for a tick that is at work, too
 
 
 class Options(NamedTuple):
@@ -118,7 +116,7 @@ def _beat(settings: "Settings", environ: Mapping[str, str]) -> "Beat":
 def _tick(options: Options, settings: "Settings", environ: Mapping[str, str], tick_id: str, beat: "Beat | None") -> Exit:
     with wiring.kernel(settings, environ) as kernel:
         try:
-            record = tick(kernel, tick_id, patience=_PATIENCE if options.wait else 0.0)
+            record = tick(kernel, tick_id, patience=PATIENCE if options.wait else 0.0)
         except LockHeld as error:
             if beat is not None:
                 beat.cancel()

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _RECORD_LIMIT = 4096
+PATIENCE = 10.0
+"""Seconds that a person's command waits for a lock that a tick holds: a tick decides in less, however much it finds."""
 _CONTENDED = (errno.EWOULDBLOCK, errno.EACCES)
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from orchestration.errors import Usage
+from orchestration.host.lock import PATIENCE
 from orchestration.operator import differences
-from orchestration.operator.console import LOCK_PATIENCE, Console, check_reason, json_option
+from orchestration.operator.console import Console, check_reason, json_option
 from orchestration.store.instants import to_text
 from orchestration.tick.kernel import Kernel
 
@@ -90,7 +91,7 @@ def verify(console: Console, *, repair: bool) -> int:
     """Check the chain of hashes and every file of the baseline and of escrow; exit 1 when a byte was edited."""
     mended: list[str] = []
     if repair:
-        with console.acting() as kernel, kernel.lock.held("klorosctl baseline verify", patience=LOCK_PATIENCE):
+        with console.acting() as kernel, kernel.lock.held("klorosctl baseline verify", patience=PATIENCE):
             mended = _mended(kernel)
             found = faults(kernel)
         if mended:
@@ -144,7 +145,7 @@ def rollback(console: Console, *, version: int, reason: str) -> None:
     from orchestration.baseline.version import Kind
 
     check_reason(reason)
-    with console.acting() as kernel, kernel.lock.held("klorosctl baseline rollback", patience=LOCK_PATIENCE):
+    with console.acting() as kernel, kernel.lock.held("klorosctl baseline rollback", patience=PATIENCE):
         with kernel.db.transaction():
             _check_bounds(kernel, version)
             made = versions.put_back(
@@ -165,7 +166,7 @@ def set_(console: Console, *, assignments: tuple[str, ...], reason: str) -> None
 
     check_reason(reason)
     given = _assigned(console, assignments)
-    with console.acting() as kernel, kernel.lock.held("klorosctl baseline set", patience=LOCK_PATIENCE):
+    with console.acting() as kernel, kernel.lock.held("klorosctl baseline set", patience=PATIENCE):
         with kernel.db.transaction():
             made = versions.put(
                 kernel.db, given, _by(console, kernel, Kind.SET, reason), state_dir=kernel.settings.state_dir

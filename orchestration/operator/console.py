@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from orchestration.settings import Settings
 
 MODE = "KLR_ORCHESTRATION_MODE"
-LOCK_PATIENCE = 10.0
-"""Seconds that a command waits for the lock; a tick is done in one."""
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 

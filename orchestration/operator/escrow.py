@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestration.host.lock import PATIENCE
 from orchestration.operator import differences
-from orchestration.operator.console import LOCK_PATIENCE, Console, check_reason, json_option, unknown
+from orchestration.operator.console import Console, check_reason, json_option, unknown
 from orchestration.tick.kernel import Kernel
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _decide(console: Console, given: str, wanted: str, decide: Callable[[Kernel,
     from orchestration.baseline import copies, escrow_files, escrow_ledger, history
     from orchestration.baseline.escrow import document
 
-    with console.acting() as kernel, kernel.lock.held("klorosctl escrow", patience=LOCK_PATIENCE):
+    with console.acting() as kernel, kernel.lock.held("klorosctl escrow", patience=PATIENCE):
         found = _find(kernel, given)
         changed = found.status != wanted
         if changed:

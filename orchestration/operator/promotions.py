@@ -10,7 +10,8 @@ import click
 
 from orchestration.cycles import ledger as cycles
 from orchestration.errors import KlorosError
-from orchestration.operator.console import LOCK_PATIENCE, Console, check_reason, json_option, unknown
+from orchestration.host.lock import PATIENCE
+from orchestration.operator.console import Console, check_reason, json_option, unknown
 from orchestration.promotions import ledger
 from orchestration.promotions.ledger import Remembered
 from orchestration.promotions.scan import ack_name, scan_unacked, stem_of
@@ -192,7 +193,7 @@ def reject(console: Console, *, stem: str, reason: str) -> None:
     check_reason(reason)
     with console.looking() as kernel:
         stem = _find(console, kernel, stem)
-    with console.acting() as kernel, kernel.lock.held("klorosctl", patience=LOCK_PATIENCE):
+    with console.acting() as kernel, kernel.lock.held("klorosctl", patience=PATIENCE):
         _refuse_answered(console, kernel, stem)
         known = ledger.known(kernel.db, [stem]).get(stem)
         identity = known.promotion_id if known is not None else _own_id(console, stem)

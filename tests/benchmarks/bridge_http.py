@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import socket
 import statistics
 import subprocess
@@ -31,6 +30,7 @@ from orchestration.bridge.auth.issuer import issue
 from orchestration.bridge.auth.ring import Ring
 from orchestration.bridge_wiring import AUDIENCE, ISSUER
 from orchestration.host import files
+from tests.benchmarks import page
 from tests.benchmarks.bridge_store import _POST, _READ, _TABLES, BODY
 from tests.benchmarks.tick import ROOT, _machine
 from tests.contract.bridging import new_id
@@ -40,7 +40,6 @@ SECONDS = 0.5
 SHAPES = ((1, 1, 0.25), (8, 1, 0.7), (32, 1, 1.5), (32, 32, 0.35))
 MESSAGES, READERS, PAGE_OF = 10_000, 8, 50
 SEEN = 300
-PAGE = os.path.join(ROOT, "docs", "reference", "benchmarks.md")
 MARKS = ("<!-- bridge http: written by tests/benchmarks/bridge_http.py -->", "<!-- /bridge http -->")
 COORDINATOR = "coordinator"
 
@@ -416,15 +415,7 @@ def main() -> None:
         if "visible" in parts:
             lines += _latency(servers)
     if "--write" in sys.argv:
-        _write("\n".join(lines))
-
-
-def _write(text: str) -> None:
-    with open(PAGE, encoding="utf-8") as file:
-        page = file.read()
-    between = re.compile(re.escape(MARKS[0]) + ".*" + re.escape(MARKS[1]), re.DOTALL)
-    with open(PAGE, "w", encoding="utf-8") as file:
-        file.write(between.sub(lambda _: f"{MARKS[0]}\n{text}\n{MARKS[1]}", page))
+        page.write(MARKS, "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -27,15 +26,15 @@ from orchestration.bridge.commands import Commands, Rules
 from orchestration.bridge.guards import Limits
 from orchestration.bridge.store.sqlite import SqliteStore
 from orchestration.bridge.wire import CreateThread, PostMessage
+from tests.benchmarks import page
 from tests.benchmarks.bridge_face import Client
-from tests.benchmarks.tick import ROOT, _machine
+from tests.benchmarks.tick import _machine
 from tests.contract.bridge_served import bridged
 
 TURNS, SECONDS = 9, 0.5
 CLIENTS = (1, 8, 32)
 BODY = "The fix is on branch retry-2; tests pass here. " * 4
 MESSAGES = 2000
-PAGE = os.path.join(ROOT, "docs", "reference", "benchmarks.md")
 MARKS = ("<!-- bridge mcp: written by tests/benchmarks/bridge_mcp.py -->", "<!-- /bridge mcp -->")
 _ALL = Rules(limits=Limits(agent_per_minute=0, thread_per_minute=0, max_turns=0, max_repeats=0))
 
@@ -134,16 +133,7 @@ def main() -> None:
             process.wait()
     print("\n".join(lines))
     if "--write" in sys.argv:
-        _write("\n".join(lines))
-
-
-def _write(table: str) -> None:
-    with open(PAGE, encoding="utf-8") as file:
-        page = file.read()
-    before, _, rest = page.partition(MARKS[0])
-    after = rest.partition(MARKS[1])[2]
-    with open(PAGE, "w", encoding="utf-8") as file:
-        file.write(f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{after}")
+        page.write(MARKS, "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ syncs included. Every post is read back afterwards. `--write` puts the figures i
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 import statistics
 import sys
 import tempfile
@@ -23,14 +21,14 @@ import psycopg
 from orchestration.bridge.port import Store
 from orchestration.bridge.store.postgres import PostgresStore
 from orchestration.bridge.store.sqlite import SqliteStore
-from tests.benchmarks.tick import ROOT, _machine
+from tests.benchmarks import page
+from tests.benchmarks.tick import _machine
 from tests.contract.bridging import new_id, opened_thread, post
 from tests.contract.postgres import running
 
 TURNS, SECONDS = 9, 0.5
 SHAPES = ((1, 1, "≥ 0.25"), (8, 1, "≥ 0.7"), (32, 1, "≥ 1.5"), (32, 32, "≥ 0.35"))
 BODY = "The fix is on branch retry-2; tests pass here. " * 4
-PAGE = os.path.join(ROOT, "docs", "reference", "benchmarks.md")
 MARKS = ("<!-- bridge store: written by tests/benchmarks/bridge_store.py -->", "<!-- /bridge store -->")
 _TABLES = b"""
 CREATE TABLE bare_threads (thread_id text PRIMARY KEY, last_seq bigint NOT NULL) WITH (fillfactor = 40);
@@ -69,7 +67,7 @@ async def main() -> None:
             await store.close()
     print("\n".join(lines))
     if "--write" in sys.argv[1:]:
-        _write("\n".join(lines))
+        page.write(MARKS, "\n".join(lines))
 
 
 async def _posts(
@@ -179,14 +177,6 @@ async def _rate(side: Client, clients: int) -> float:
 
 def _line(what: str, store: str, ours: float, bare: float, goal: str) -> str:
     return f"| {what} | {store} | {ours:,.0f} | {bare:,.0f} | {ours / bare:.2f} | {goal} |"
-
-
-def _write(text: str) -> None:
-    with open(PAGE, encoding="utf-8") as file:
-        page = file.read()
-    between = re.compile(re.escape(MARKS[0]) + ".*" + re.escape(MARKS[1]), re.DOTALL)
-    with open(PAGE, "w", encoding="utf-8") as file:
-        file.write(between.sub(lambda _: f"{MARKS[0]}\n{text}\n{MARKS[1]}", page))
 
 
 if __name__ == "__main__":

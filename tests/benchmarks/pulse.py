@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import re
 import shutil
 import socket
 import statistics
@@ -22,12 +21,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from tests.benchmarks import page
 from tests.benchmarks.tick import HERE, ROOT, _machine
 
 SIZES = (1_000, 10_000, 100_000)
 TURNS = 41
 BUILDS = 7
-PAGE = os.path.join(ROOT, "docs", "reference", "benchmarks.md")
 MARKS = ("<!-- pulse: written by tests/benchmarks/pulse.py -->", "<!-- /pulse -->")
 BARE = """
 import sys, uvicorn
@@ -72,7 +71,7 @@ def main() -> None:
         shutil.rmtree(folder)
     print("\n".join(lines))
     if "--write" in sys.argv[1:]:
-        _write("\n".join(lines))
+        page.write(MARKS, "\n".join(lines))
 
 
 def _of(folder: str, cycles: int) -> Iterator[Row]:
@@ -160,14 +159,6 @@ def _in_turns(ours: Callable[[], object], other: Callable[[], object], turns: in
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
-
-
-def _write(text: str) -> None:
-    with open(PAGE, encoding="utf-8") as file:
-        page = file.read()
-    between = re.compile(re.escape(MARKS[0]) + ".*" + re.escape(MARKS[1]), re.DOTALL)
-    with open(PAGE, "w", encoding="utf-8") as file:
-        file.write(between.sub(lambda _: f"{MARKS[0]}\n{text}\n{MARKS[1]}", page))
 
 
 if __name__ == "__main__":
