@@ -81,8 +81,10 @@ def test_a_person_blocks_unblocks_and_closes_and_what_is_done_already_is_no_fail
     close = ("override-close-thread", "--reason", "human_override: settled by mail")
     assert [steer(*close), steer(*close)] == [("closed", True), ("closed", False)]
     refused = ctl(host, "unblock-thread", "--thread-id", thread_id, "--json", code=1)
-    assert "closed to active" in json.loads(refused.stderr.splitlines()[-1])["error"]["what"]
+    *logged, error = map(json.loads, refused.stderr.splitlines())
+    assert "closed to active" in error["error"]["what"]
     rows = [row for row in told(host, "audit", "list", "--thread-id", thread_id) if row["role"] == "operator"]
+    assert [(line["rule"], line["request_id"]) for line in logged] == [(rows[-1]["rule"], rows[-1]["request_id"])]
     assert [row["outcome"] for row in rows] == ["done"] * 7 + ["INVALID_THREAD_TRANSITION"]
     assert {row["actor"] for row in rows} == {f"operator:{getpass.getuser()}"}
 
