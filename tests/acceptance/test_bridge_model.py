@@ -49,9 +49,9 @@ AFTER = st.sampled_from([0, 1, 10, 40])
 SHORTLY = st.sampled_from([0.05, 0.2, 0.6])
 WRITING = st.builds(Writing, bridge=BRIDGES, hangs_up=st.sampled_from([0, 1, 5]))
 POLLING = st.builds(
-    Polling, bridge=BRIDGES, limit=st.sampled_from([1, 7, 200]), wait_seconds=st.sampled_from([0.0, 0.1, 1.0])
+    Polling, bridge=BRIDGES, limit=st.sampled_from([3, 20, 200]), wait_seconds=st.sampled_from([0.0, 0.1, 1.0])
 )
-FOLLOWING = st.builds(Following, bridge=BRIDGES, stays=st.sampled_from([1, 20, 10_000]))
+FOLLOWING = st.builds(Following, bridge=BRIDGES, stays=st.sampled_from([5, 50, 10_000]))
 
 
 class History(RuleBasedStateMachine):

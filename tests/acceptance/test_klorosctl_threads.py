@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import signal
 import sqlite3
 import subprocess
 from pathlib import Path
@@ -105,6 +106,21 @@ def test_who_became_somebody_else_by_sudo_is_named_with_both(host: Host, thread_
     (said,) = map(json.loads, lines)
     assert (said["body"], said["sender"]) == ("Go on.", f"operator:ada:as:{getpass.getuser()}")
     assert "Go on." in ctl(host, "tail-thread", "--thread-id", thread_id).stdout
+
+
+def test_a_thread_is_followed_until_ctrl_c(host: Host, thread_id: str) -> None:
+    command = host.command("klorosctl", "tail-thread", "-f", "--thread-id", thread_id, "--last", "1", "--json")
+    with subprocess.Popen(command, env=host.environ, stdout=subprocess.PIPE, text=True) as follows:
+        assert follows.stdout is not None
+        assert json.loads(follows.stdout.readline())["seq"] == 2
+        for number in range(3, 6):
+            told(host, "post", "--thread-id", thread_id, "--body", f"{number}")
+            said = json.loads(follows.stdout.readline())
+            assert (said["seq"], said["body"]) == (number, f"{number}")
+        follows.send_signal(signal.SIGINT)
+        assert follows.stdout.read() == ""
+        follows.wait(20)
+    assert follows.returncode == 130
 
 
 def test_threads_go_out_and_come_in_again(host: Host, thread_id: str, tmp_path: Path) -> None:
