@@ -61,11 +61,18 @@ class Process:
             self.port: int = free.getsockname()[1]
         self._environ = {**host.environ, **UNLIMITED}
         self._all: list[Served] = []
+        self.said = ""
+        """When it was last asked whether it is ready."""
         self.start()
 
     @property
     def pid(self) -> int:
         return self._all[-1].process.pid
+
+    @property
+    def last_lines(self) -> list[str]:
+        """The end of its log, but for what went well."""
+        return [line for line in self._all[-1].lines if '"request.answered"' not in line][-20:]
 
     def start(self) -> None:
         command = [PYTHON, "-m", "orchestration.serve", "--bridge", "--port", str(self.port)]
@@ -79,8 +86,11 @@ class Process:
             self.start()
             return False
         try:
-            return self._all[-1].get("/ready").status == 200
-        except _UNREACHED:
+            answer = self._all[-1].get("/ready")
+            self.said = answer.text
+            return answer.status == 200
+        except _UNREACHED as error:
+            self.said = repr(error)
             return False
 
     def stand_still(self, seconds: float) -> None:
@@ -177,7 +187,13 @@ class Ground:
     def await_ready(self, but: Collection[int] = ()) -> None:
         for number, bridge in enumerate(self.bridges):
             if number not in but:
-                until(bridge.ready, what="it is ready")
+                self._await_ready(bridge)
+
+    def _await_ready(self, bridge: Process) -> None:
+        try:
+            until(bridge.ready, what="it is ready")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it says {bridge.said}, and has logged {bridge.last_lines}") from error
 
     def client(self, bridge: int, name: str, statuses: dict[int, int] | None = None) -> Client:
         return Client(self.bridges[bridge].port, self.tokens[name], statuses)
