@@ -126,9 +126,9 @@ class Bridge:
         self.crowded: Callable[[], bool] = lambda: False
         """Whether more connections are open than are served."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer one request."""
-        await self._face(scope, receive, send)
+        return self._face(scope, receive, send)
 
     async def start(self) -> None:
         """Open the store and begin what goes on beside the requests.

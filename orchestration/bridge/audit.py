@@ -6,7 +6,6 @@ Messages appear by id, kind and hash, never with their text. `chain.py` links th
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 
 from orchestration.bridge.caller import Caller
 from orchestration.bridge.refusal import Refused
@@ -41,7 +40,7 @@ def note(
 
 def refused(told: AuditNote, refusal: Refused) -> AuditNote:
     """Turn a note into that of a refusal: its code, its rule, and nothing changed."""
-    return replace(told, outcome=refusal.code.value, rule=refusal.rule, after=None)
+    return told._replace(outcome=refusal.code.value, rule=refusal.rule, after=None)
 
 
 def of_status(status: ThreadStatus, reason: str) -> Snapshot:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 OPERATOR: Final = "operator:"
 GUARD: Final = "kloros:bridge"
@@ -25,8 +24,7 @@ class Role(StrEnum):
     """A person on the host, through klorosctl; no token carries it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
+class Caller(NamedTuple):
     """One verified identity, and the request it makes."""
 
     agent_id: str

@@ -7,16 +7,17 @@ stands with the thread or workspace; heads kept elsewhere show even that.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Final, NamedTuple, TypeAlias
+
+from pydantic_core import to_json
 
 Column: TypeAlias = str | int | float | bool | None
 
-_written: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 START: Final = "0" * 64
 """What the first row of a chain follows."""
-_HASHED: Final = (
+_hashed: Final = itemgetter(
     "chain",
     "link",
     "at",
@@ -42,7 +43,7 @@ class Head(NamedTuple):
 
 def digest(row: Mapping[str, Column], previous: str) -> str:
     """Return the hash of an audit row, as it is stored, after the row with the hash `previous`."""
-    return hashlib.sha256(_written([previous, *map(row.__getitem__, _HASHED)]).encode()).hexdigest()
+    return hashlib.sha256(to_json([previous, *_hashed(row)])).hexdigest()
 
 
 def workspace_chain(workspace_id: str) -> str:

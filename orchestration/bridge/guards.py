@@ -37,7 +37,9 @@ class Limits(NamedTuple):
 
 def check_rate(what: str, rate: Rate, limit: int, now: datetime) -> None:
     """Refuse with RATE_LIMITED and its Retry-After when a minute's posts are used up. `what` is `agent` or `thread`."""
-    if not limit or (wait := rate.seconds_until(limit, now)) <= 0:
+    if not limit or rate.posts + rate.before < limit:  # which is never less than what fell within the minute
+        return
+    if (wait := rate.seconds_until(limit, now)) <= 0:
         return
     whose = "You post" if what == "agent" else "This thread gets"
     raise Refused(
@@ -53,7 +55,7 @@ def turned(progress: Progress, sender: str, event: Event | None) -> Progress:
     """Count one turn of an agent: an event, or None for a chat."""
     known = event is None or event.type in progress.event_types or len(progress.event_types) >= MAX_TYPES
     if event is None or known:
-        return replace(progress, turns=progress.turns + 1, last_sender=sender)
+        return Progress(turns=progress.turns + 1, last_sender=sender, event_types=progress.event_types)
     return Progress(turns=0, last_sender=sender, event_types=progress.event_types | {event.type})
 
 

@@ -58,7 +58,7 @@ _ABOUT_FINDINGS: Final = frozenset(
 def check_text(name: str, text: str, *, limit: int) -> None:
     """Refuse a text that no store can hold as it is, or that is too long (`limit` in bytes of UTF-8)."""
     try:
-        size = len(text.encode())
+        size = len(text) if text.isascii() else len(text.encode())
     except UnicodeEncodeError:
         raise _invalid(name, "holds half a surrogate pair, which is no Unicode text") from None
     if "\0" in text:
@@ -92,6 +92,8 @@ def check(asked: PostMessage) -> None:
 
 def check_metadata(metadata: Mapping[str, Any]) -> None:
     """Refuse metadata beyond 16 KiB as compact JSON, beyond eight levels, or that is no JSON."""
+    if not metadata:
+        return
     if _deeper_than(metadata, MAX_METADATA_DEPTH):
         raise _invalid("metadata", f"is nested deeper than {MAX_METADATA_DEPTH} levels")
     try:
@@ -128,8 +130,15 @@ def event_of(kind: MessageKind, metadata: Mapping[str, Any], *, in_reply_to: str
 
 def digest(asked: PostMessage) -> str:
     """Tell one payload from another under the same idempotency key: SHA-256 of what is said, in hexadecimal."""
-    said = [asked.kind.value, asked.body, asked.metadata, asked.in_reply_to, asked.to]
-    return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    metadata = json.dumps(asked.metadata, sort_keys=True, separators=(",", ":")) if asked.metadata else "{}"
+    said = (asked.kind, asked.in_reply_to or "", asked.to or "", metadata, asked.body)  # only the body may have a NUL
+    return hashlib.sha256("\0".join(said).encode()).hexdigest()
+
+
+def id_after(message_id: str) -> str:
+    """Return the id that a message has which another one brings about: the next one."""
+    kind, _, number = message_id.partition("_")
+    return f"{kind}_{int(number, 16) + 1:032x}"
 
 
 def check_repeat(first: str, again: str) -> None:

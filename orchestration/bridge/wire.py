@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -100,6 +100,20 @@ class _Request(BaseModel):
 
 class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @classmethod
+    def of(cls, **fields: Any) -> Self:
+        """Make one of all its fields, where the values are ours: nothing is checked, which costs half as much.
+
+        `model_construct` looks at each field instead, and costs more than the check (2.5 against 1.7 and 0.9 µs).
+        """
+        made = cls.__new__(cls)
+        give = object.__setattr__
+        give(made, "__dict__", fields)
+        give(made, "__pydantic_fields_set__", set(fields))
+        give(made, "__pydantic_extra__", None)
+        give(made, "__pydantic_private__", None)
+        return made
 
 
 class Participant(_Answer):
@@ -207,7 +221,11 @@ class PostMessage(_Request):
     thread_id: ThreadId
     kind: MessageKind = MessageKind.CHAT
     body: Annotated[str, Field(max_length=MAX_BODY, examples=["The fix is on branch retry-2."])]
-    metadata: Annotated[dict[str, Any], Field(examples=[{"event_type": "fix_pushed", "finding_id": "F-1"}])] = {}
+    metadata: dict[str, Any] = Field(
+        default_factory=dict,  # a default would be copied, deeply, for each message
+        examples=[{"event_type": "fix_pushed", "finding_id": "F-1"}],
+        json_schema_extra={"default": {}},
+    )
     in_reply_to: MessageId | None = None
     idempotency_key: IdempotencyKey | None = None
     to: AgentId | None = None

@@ -7,10 +7,11 @@ one turn of the event loop goes out together.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from orchestration.serving import requests
 from orchestration.serving.process import Patience
 
 
@@ -43,9 +44,45 @@ class _Together:
             self._transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
 
 
+class _Whole:
+    """See `requests.Whole`: what uvicorn does with the messages of ASGI, done at once."""
+
+    __slots__ = ("_cycle",)
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+
+    def body(self) -> bytes | None:
+        cycle = self._cycle
+        if cycle.more_body or cycle.disconnected:
+            return None
+        body, cycle.body = cycle.body, bytearray()
+        cycle.flow.resume_reading()
+        return bytes(body)
+
+    def answer(self, head: bytes, body: bytes) -> bool:
+        cycle = self._cycle
+        if cycle.response_started or cycle.disconnected or cycle.flow.write_paused or not cycle.keep_alive:
+            return False
+        if cycle.scope["method"] == "HEAD":
+            return False
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        lines = b"".join([b"%b: %b\r\n" % header for header in cycle.default_headers])  # the date
+        cycle.transport.write(b"HTTP/1.1 200 OK\r\n%b%b\r\n%b" % (lines, head, body))
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
+
+
 class FastProtocol(Patience, HttpToolsProtocol):
     """As patient as the other."""
 
     def connection_made(self, transport: Any) -> None:
         """Begin."""
         super().connection_made(_Together(transport, self.loop))
+
+    def on_headers_complete(self) -> None:
+        """Begin a request."""
+        super().on_headers_complete()
+        cast("dict[str, Any]", self.scope)[requests.WHOLE] = _Whole(self.cycle)

@@ -81,10 +81,9 @@ def test_each_request_is_in_log_and_audit_under_its_id_and_each_refusal_with_its
             assert rows[name]["actor"] == (
                 "stranger" if name == "id-forbidden" else "ada" if name == "id-auditor" else "executioner"
             )
-        went_well = {"id-create", "id-post", "id-post-2", "id-block"}
+        well = {"id-create", "id-post", "id-post-2", "id-block"}
         until(
-            lambda: went_well <= {line["request_id"] for line in served.log("request.answered")},
-            what="what went well is logged",
+            lambda: well <= {line["request_id"] for line in served.log("request.answered")}, what="what went well is logged"
         )
         answered = served.log("request.answered")
         assert all(line["request_id"] for line in answered)

@@ -21,7 +21,7 @@ from orchestration.bridge.http.journal import AnswerLog
 from orchestration.bridge.methods import METHODS
 from orchestration.bridge.refusal import STATUS, Code, Refused
 from orchestration.errors import StoreUnreachable
-from tests.contract.bridge_served import THREAD, Answer, Bridged, SigningKey, bridged, claims
+from tests.contract.bridge_served import THREAD, Answer, Bridged, SigningKey, bridged, claims, until
 
 POST = {"thread_id": THREAD, "body": "done"}
 
@@ -364,6 +364,44 @@ def _raw(port: int, data: bytes) -> bytes:
         while part := connection.recv(65_536):
             parts.append(part)
     return b"".join(parts)
+
+
+def test_an_answer_is_the_same_however_its_request_comes() -> None:
+    async def test(bridge: Bridged) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
+        request = _request(bridge.token)
+        writer.write(request)
+        heads = [await _head(reader, seq=1)]  # whole in one piece, on a connection that stays
+        writer.write(request[:-3])
+        await until(lambda: bridge.face.measures.open, what="a request that has begun")
+        writer.write(request[-3:])
+        heads.append(await _head(reader, seq=2))
+        writer.write(request + request + _request(bridge.token, "connection: close"))
+        heads += [await _head(reader, seq=seq) for seq in (3, 4, 5)]
+        assert await reader.read() == b""
+        writer.close()
+        assert heads[-1].pop("connection") == "close"
+        assert len({head.pop("x-request-id") for head in heads}) == 5
+        assert all(head == heads[0] for head in heads)
+        assert heads[0]["x-content-type-options"] == "nosniff"
+
+    on_bridge(test)
+
+
+def _request(token: str, *more: str) -> bytes:
+    sent = json.dumps(POST)
+    lines = ["POST /v1/mcp/post_message HTTP/1.1", "host: x", f"authorization: Bearer {token}", *more]
+    return "\r\n".join([*lines, f"content-length: {len(sent)}", "", sent]).encode()
+
+
+async def _head(reader: asyncio.StreamReader, *, seq: int) -> dict[str, str]:
+    """Read one answer, to the post with this number; returns its headers."""
+    async with asyncio.timeout(15):
+        status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[:-2]
+        headers = dict(line.split(": ", 1) for line in lines)
+        assert (status, len(headers)) == ("HTTP/1.1 200 OK", len(lines))
+        assert json.loads(await reader.readexactly(int(headers["content-length"])))["seq"] == seq
+    return headers
 
 
 def test_a_head_that_never_ends_is_cut_off() -> None:

@@ -57,7 +57,7 @@ async def facts_of(store: Store, ask: Ask) -> Facts:
 def refusing(thread_id: str) -> Plan[None]:
     refused = Refused(Code.FORBIDDEN, "no", rule="test")
     return lambda facts: Change(
-        refusal=refused, audit=(replace(note(facts.now, "nothing", thread_id), outcome="FORBIDDEN"),)
+        refusal=refused, audit=(note(facts.now, "nothing", thread_id)._replace(outcome="FORBIDDEN"),)
     )
 
 
@@ -167,7 +167,7 @@ async def test_a_plan_that_raises_leaves_nothing_and_its_neighbours_alone(store:
     def skipping(facts: Facts) -> Change[MessagePosted]:
         change = posting("skips a number")(facts)
         late = change.posts[0].message.model_copy(update={"seq": facts.next_seq + 1})
-        return replace(change, posts=(replace(change.posts[0], message=late),))
+        return change._replace(posts=(change.posts[0]._replace(message=late),))
 
     plans: list[Plan[Any]] = [posting("a"), broken, posting("b"), refusing(thread_id), skipping, posting("c")]
     results = await asyncio.gather(*(store.change(asked(thread_id), plan) for plan in plans), return_exceptions=True)
@@ -188,6 +188,14 @@ async def test_what_no_database_can_keep_fails_alone(store: Store) -> None:
         "two",
     ]
     assert not (await store.verify()).faults
+
+
+async def test_long_messages_that_wait_together_are_all_kept(store: Store) -> None:
+    """More at once than a socket takes."""
+    thread_id, body = await opened_thread(store), "long 'and' \\ quoted " * 3000
+    await asyncio.gather(*(post(store, thread_id, f"{number} {body}") for number in range(40)))
+    messages = (await store.read(thread_id, reader="", since_seq=0, limit=99)).messages
+    assert [message.body for message in messages] == [f"{number} {body}" for number in range(40)]
 
 
 async def test_another_workspace_s_thread_is_not_shown(store: Store) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestration.bridge.words import words
 
@@ -21,3 +25,8 @@ from orchestration.bridge.words import words
 )
 def test_words(text: str, found: list[str]) -> None:
     assert words(text) == found
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_words_of_ascii_are_runs_of_letters_and_digits(text: str) -> None:
+    assert words(text) == list(dict.fromkeys(word[:64] for word in re.findall("[a-z0-9]+", text.lower())))

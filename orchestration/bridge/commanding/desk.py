@@ -8,8 +8,6 @@ and are raised inside, after authority, so that a stranger learns nothing from t
 
 from __future__ import annotations
 
-import secrets
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -25,7 +23,7 @@ from orchestration.bridge.port import Store
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.bridge.state import Ask, Change, Facts, ThreadRow
 from orchestration.bridge.summarising import Writer
-from orchestration.host import clock
+from orchestration.host import chance, clock
 
 T = TypeVar("T")
 Answer = TypeVar("Answer")
@@ -49,15 +47,12 @@ class Desk:
     def __init__(self, store: Store, rules: Rules | None = None, *, now: Callable[[], datetime] = clock.now) -> None:
         self.store = store
         self.rules = rules or Rules()
-        self.tally = Counter[tuple[str, str]]()
-        """What this process has done, for metrics: `messages_posted` by kind or type of event (one that the wire knows, or
-        `other`), `threads_blocked` by `guard` or `caller`."""
         self._now = now
         self._beyond_rate = BeyondRate()
 
     def new_id(self, kind: str) -> str:
         """Make an id of `thr`, `msg` or `trg`: 48 bits of time in milliseconds, which sorts them, and 80 of chance."""
-        return f"{kind}_{int(self._now().timestamp() * 1000):012x}{secrets.token_hex(10)}"
+        return f"{kind}_{int(self._now().timestamp() * 1000):012x}{chance.digits()}"
 
     async def in_thread(
         self,
@@ -194,17 +189,13 @@ def deferred(make: Callable[[], T]) -> Callable[[], T]:
     try:
         made = make()
     except Refused as refusal:
-        return failing(refusal)
+        kept = refusal  # which is unbound at the end of `except`
+
+        def later() -> NoReturn:
+            raise kept
+
+        return later
     return lambda: made
-
-
-def failing(refusal: Refused) -> Callable[[], NoReturn]:
-    """Raise a refusal later."""
-
-    def later() -> NoReturn:
-        raise refusal
-
-    return later
 
 
 def caught(*checks: Callable[[], None]) -> Callable[[], None]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import partial
-from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 from orchestration.bridge import audit, authority, guards, message, wire
 from orchestration.bridge.authority import SEES_ALL
 from orchestration.bridge.caller import GUARD, Caller, Role
-from orchestration.bridge.commanding.desk import Desk, caught, deferred, failing
+from orchestration.bridge.commanding.desk import Desk
 from orchestration.bridge.commanding.threads import status_message
 from orchestration.bridge.filtering import Judge
 from orchestration.bridge.filters import Filters
@@ -35,8 +34,6 @@ _Reads: TypeAlias = Callable[[int], Awaitable[_Page[T]]]
 
 class _Posted(NamedTuple):
     answer: wire.MessagePosted
-    is_new: bool = False
-    """It is no repeat."""
     blocked: str = ""
     """Why a loop guard has blocked the thread on this message."""
 
@@ -59,10 +56,7 @@ class MessageCommands(Desk):
             replies_to=asked.in_reply_to,
             finding_id=post.event.finding or None if post.event else None,
         )
-        if posted.is_new:
-            self.tally["messages_posted", post.event.label if post.event else asked.kind.value] += 1
         if posted.blocked:
-            self.tally["threads_blocked", "guard"] += 1
             told = f"thread {asked.thread_id} is blocked, and waits for a coordinator or operator: {posted.blocked}"
             told_of = {"thread": asked.thread_id, "request": caller.request_id, "traceparent": caller.traceparent or None}
             log(Event.THREAD_BLOCKED, told, priority=Priority.WARNING, **told_of)
@@ -204,55 +198,61 @@ class _Posting:
 
     def __init__(self, desk: Desk, caller: Caller, asked: wire.PostMessage) -> None:
         self._caller, self._asked, self._limits = caller, asked, desk.rules.limits
-        self._message_id, self._notice_id = desk.new_id("msg"), desk.new_id("msg")
-        self._check = caught(
-            partial(authority.check_claim, caller, agent_id=asked.agent_id),
-            partial(message.check, asked),
-            self._check_kind,
-        )
-        self._digest = deferred(lambda: message.digest(asked))
-        self._kept = deferred(partial(self._keep, desk.rules.filters))
-        self.event = self._event()
-
-    def _keep(self, filters: Filters) -> tuple[str, dict[str, Any]]:
-        """Give body and metadata as they are kept; what a filter makes of them must fit as well."""
-        self._check()
-        body, metadata = filters.message(self._asked.body, self._asked.metadata)
-        if filters.patterns:
-            message.check_text("body", body, limit=wire.MAX_BODY)
-            message.check_metadata(metadata)
-        return body, metadata
-
-    def _event(self) -> message.Event | None:
+        self._message_id = desk.new_id("msg")
+        self._body, self._metadata = asked.body, asked.metadata
+        self._digest = ""
+        self._unfit: Refused | None = None
+        """What is wrong with it, whatever the thread."""
+        self._unkept: Refused | None = None
+        """What a content filter has against it; a repeat of what was kept before is answered nevertheless."""
+        self.event: message.Event | None = None
         try:
-            _, metadata = self._kept()
-        except Refused:
-            return None
-        asked = self._asked
-        return message.event_of(asked.kind, metadata, in_reply_to=asked.in_reply_to, message_id=self._message_id)
-
-    async def judged(self, judge: Judge) -> None:
-        """Have a program look at the texts, if nothing is wrong with them so far."""
-        try:
-            body, metadata = self._kept()
-            await judge.check(body, metadata)
+            self._check()
+            self._digest = message.digest(asked)
         except Refused as refusal:
-            self._kept = failing(refusal)
+            self._unfit = refusal
+            return
+        try:
+            self._filter(desk.rules.filters)
+        except Refused as refusal:
+            self._unkept = refusal
+            return
+        self.event = message.event_of(asked.kind, self._metadata, in_reply_to=asked.in_reply_to, message_id=self._message_id)
 
-    def _check_kind(self) -> None:
-        if self._asked.kind is wire.MessageKind.SYSTEM and self._caller.role not in authority.SPEAKS_FOR_THE_SYSTEM:
+    def _check(self) -> None:
+        asked = self._asked
+        authority.check_claim(self._caller, agent_id=asked.agent_id)
+        message.check(asked)
+        if asked.kind is wire.MessageKind.SYSTEM and self._caller.role not in authority.SPEAKS_FOR_THE_SYSTEM:
             raise Refused(
                 Code.INSUFFICIENT_AUTHORITY,
                 "System messages are posted by coordinators, operators and the bridge itself.",
                 rule="authority.post_message.system",
             )
 
+    def _filter(self, filters: Filters) -> None:
+        """Make body and metadata what is kept of them; that must fit as well."""
+        if filters.patterns:
+            self._body, self._metadata = filters.message(self._body, self._metadata)
+            message.check_text("body", self._body, limit=wire.MAX_BODY)
+            message.check_metadata(self._metadata)
+
+    async def judged(self, judge: Judge) -> None:
+        """Have a program look at the texts, if nothing is wrong with them so far."""
+        if self._unfit is not None or self._unkept is not None:
+            return
+        try:
+            await judge.check(self._body, self._metadata)
+        except Refused as refusal:
+            self._unkept = refusal
+
     def plan(self, facts: Facts, row: ThreadRow) -> Change[_Posted]:
         """Post it, or answer with what the key already stands for."""
         asked, caller = self._asked, self._caller
-        self._check()
+        if self._unfit is not None:
+            raise self._unfit
         if facts.remembered is not None:
-            message.check_repeat(facts.remembered.payload_sha256, self._digest())
+            message.check_repeat(facts.remembered.payload_sha256, self._digest)
             known = facts.remembered
             return Change(
                 answer=_Posted(
@@ -271,15 +271,16 @@ class _Posting:
             raise authority.not_found("message")
         guards.check_rate("agent", facts.rate, self._limits.agent_per_minute, facts.now)
         guards.check_rate("thread", row.rate, self._limits.thread_per_minute, facts.now)
-        body, metadata = self._kept()
-        written = wire.Message(
+        if self._unkept is not None:
+            raise self._unkept
+        written = wire.Message.of(
             message_id=self._message_id,
             thread_id=row.thread_id,
             seq=facts.next_seq,
             sender=caller.agent_id,
             kind=asked.kind,
-            body=body,
-            metadata=metadata,
+            body=self._body,
+            metadata=self._metadata,
             in_reply_to=asked.in_reply_to,
             to=asked.to,
             created_at=facts.now,
@@ -298,7 +299,7 @@ class _Posting:
         if is_turn and row.status is wire.ThreadStatus.ACTIVE:
             why = guards.tripped(progress, finding, self.event, self._limits)
         status = wire.ThreadStatus.BLOCKED if why else row.status
-        answer = wire.MessagePosted(
+        answer = wire.MessagePosted.of(
             message_id=written.message_id, seq=written.seq, thread_status=status, created_at=facts.now
         )
         notes = [audit.note(caller, "post_message", facts, thread_id=row.thread_id, after=audit.of_message(written))]
@@ -307,7 +308,7 @@ class _Posting:
                 message=written,
                 thread_status=status,
                 idempotency_key=self._asked.idempotency_key,
-                payload_sha256=self._digest(),
+                payload_sha256=self._digest,
             )
         ]
         if why:
@@ -315,7 +316,7 @@ class _Posting:
                 status_message(
                     facts,
                     row,
-                    message_id=self._notice_id,
+                    message_id=message.id_after(written.message_id),
                     sender=GUARD,
                     status=status,
                     reason=why,
@@ -335,7 +336,7 @@ class _Posting:
                 )
             )
         return Change(
-            answer=_Posted(answer, is_new=True, blocked=why),
+            answer=_Posted(answer, blocked=why),
             posts=tuple(posts),
             status=(status, why) if why else None,
             progress=Progress() if why else progress if is_turn else None,

@@ -109,7 +109,7 @@ class ThreadCommands(Desk):
     async def latest(self, caller: Caller, thread_id: str, most: int, *, until: int | None = None) -> list[wire.Message]:
         """Read the latest messages of a thread, up to a number if one is given; for klorosctl."""
         row = await self.readable(caller, "read_messages", thread_id)
-        found = await self._latest(caller, row if until is None else replace(row, last_seq=until), most)
+        found = await self._latest(caller, row if until is None else row._replace(last_seq=until), most)
         sees_all = caller.role in SEES_ALL
         return [one for one in found if reaches(caller.agent_id, sender=one.sender, to=one.to, sees_all=sees_all)]
 
@@ -161,10 +161,7 @@ class ThreadCommands(Desk):
             )
             return Change(answer=answer, status=(asked.status, reason), progress=Progress(), posts=(said,), audit=(told,))
 
-        done = await self.in_thread(caller, "update_thread_status", asked.thread_id, plan)
-        if done.changed and done.status is wire.ThreadStatus.BLOCKED:
-            self.tally["threads_blocked", "caller"] += 1
-        return done
+        return await self.in_thread(caller, "update_thread_status", asked.thread_id, plan)
 
 
 def status_message(

@@ -41,6 +41,9 @@ async def read(scope: Scope, receive: Receive, *, patience: float = PATIENCE) ->
         Refused: it is too large, or did not come in time.
         ClientGone
     """
+    server: requests.Whole | None = scope.get(requests.WHOLE)
+    if server is not None and (whole := server.body()) is not None:
+        return _checked(whole)
     declared = requests.header(scope, b"content-length")
     too_large = len(declared) > 12 or (declared.isdigit() and int(declared) > LARGEST)
     if too_large and requests.header(scope, b"expect"):

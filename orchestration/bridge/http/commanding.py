@@ -1,6 +1,6 @@
 """`POST /v1/mcp/<method>`: verifies the token, reads the body, calls the command, writes its answer. The hot path.
 
-Plain ASGI: what a framework's request and response objects cost is more than all the rest of it (docs/decisions/0024).
+No framework: what its request and response objects cost is more than all the rest of it (docs/decisions/0024).
 """
 
 from __future__ import annotations
@@ -15,14 +15,11 @@ from starlette.exceptions import HTTPException
 
 from orchestration.bridge.auth.claims import Rejected, Rule
 from orchestration.bridge.caller import Caller
-from orchestration.bridge.http import body, exchange
+from orchestration.bridge.http import body
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.bridge.wire import ReadMessages
-from orchestration.serving import requests
 
 if TYPE_CHECKING:
-    from starlette.types import Receive, Scope, Send
-
     from orchestration.bridge.auth.tokens import Verifier
     from orchestration.bridge.http.exchange import Exchange
     from orchestration.bridge.http.measures import Measures
@@ -33,42 +30,43 @@ MOST_POLLS: Final = 512
 Refuse: TypeAlias = Callable[[Caller, str, Refused], Awaitable[object]]
 
 
-class _Command:
+class Command:
     """One method: its models, ready for use, and what carries it out."""
 
-    __slots__ = ("answers", "asks", "call", "name")
+    __slots__ = ("asked", "call", "name", "written")
 
     def __init__(self, method: Method, call: Callable[[Caller, Any], Awaitable[Any]]) -> None:
         self.name = method.name
         self.call = call
-        self.asks: TypeAdapter[BaseModel] = TypeAdapter(method.asks)
-        self.answers: TypeAdapter[BaseModel] = TypeAdapter(method.answers)
+        self.asked = TypeAdapter(method.asks).validator.validate_json
+        self.written = TypeAdapter(method.answers).serializer.to_json
 
 
 class Commanding:
-    """All methods, as one ASGI application."""
+    """All methods."""
 
     def __init__(
         self, commands: object, methods: Iterable[Method], verifier: Verifier, measures: Measures, refuse: Refuse | None
     ) -> None:
         """Take an object with one coroutine function for each method, under its name; `refuse` audits, and raises."""
         self._refuse = refuse
-        self._commands: Mapping[str, _Command] = {one.name: _Command(one, best(commands, one.name)) for one in methods}
+        self._commands: Mapping[str, Command] = {one.name: Command(one, best(commands, one.name)) for one in methods}
+        self._addresses = {f"/v1/mcp/{name}": command for name, command in self._commands.items()}
         self._verifier = verifier
         self._measures = measures
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        here = exchange.of(scope)
-        command = self._commands.get(scope["path_params"]["method"])
-        if command is None:
-            raise HTTPException(404)
+    def at(self, path: str) -> Command | None:
+        """Return the method that has this address."""
+        return self._addresses.get(path)
+
+    async def answer(self, here: Exchange, command: Command) -> None:
+        """Answer a request for a method."""
         here.operation = command.name
-        if scope["method"] != "POST":
+        if here.scope["method"] != "POST":
             raise HTTPException(405, headers={"Allow": "POST"})
         caller = await admitted(here, self._verifier)
         try:
-            raw = await body.read(scope, receive)
+            raw = await body.read(here.scope, here.receive)
         except Refused as refused:
             await self._note(caller, command, refused)
             raise
@@ -79,9 +77,9 @@ class Commanding:
         assert here.caller is not None
         return await self._carried_out(here, self._commands[name], raw, here.caller)
 
-    async def _carried_out(self, here: Exchange, command: _Command, raw: bytes, caller: Caller) -> bytes:
+    async def _carried_out(self, here: Exchange, command: Command, raw: bytes, caller: Caller) -> bytes:
         try:
-            asked = command.asks.validate_json(raw, strict=True)
+            asked = command.asked(raw, strict=True)
             body.check_names(raw, asked)
         except (ValidationError, Refused) as error:
             refused = body.invalid(error) if isinstance(error, ValidationError) else error
@@ -93,13 +91,13 @@ class Commanding:
             await admitted(here, self._verifier)  # the token may have expired or been revoked meanwhile
         else:
             answer = await command.call(caller, asked)
-        return answer if isinstance(answer, bytes) else command.answers.dump_json(answer)
+        return answer if isinstance(answer, bytes) else command.written(answer)
 
-    async def _note(self, caller: Caller, command: _Command, refused: Refused) -> None:
+    async def _note(self, caller: Caller, command: Command, refused: Refused) -> None:
         if self._refuse is not None:
             await self._refuse(caller, command.name, refused)
 
-    async def _waited(self, here: Exchange, command: _Command, asked: BaseModel, caller: Caller) -> BaseModel | bytes:
+    async def _waited(self, here: Exchange, command: Command, asked: BaseModel, caller: Caller) -> BaseModel | bytes:
         here.waits = True
         if self._measures.polls >= MOST_POLLS:
             told = f"{MOST_POLLS} reads wait already, as many as may"
@@ -132,7 +130,8 @@ async def admitted(here: Exchange, verifier: Verifier) -> Caller:
     Raises:
         Rejected, KeysUnavailable
     """
-    identity = await verifier.verify(requests.header(here.scope, b"authorization"))
+    headers = here.headers
+    identity = await verifier.verify(headers.get(b"authorization", b""))
     here.caller = Caller(
         agent_id=identity.agent_id,
         workspace_id=identity.workspace_id,
@@ -140,11 +139,11 @@ async def admitted(here: Exchange, verifier: Verifier) -> Caller:
         request_id=here.request_id,
         session_id=identity.session_id,
         token_id=identity.token_id,
-        traceparent=traceparent(requests.header(here.scope, b"traceparent").decode("latin-1")),
+        traceparent=traceparent(headers.get(b"traceparent", b"").decode("latin-1")),
     )
     return here.caller
 
 
 def traceparent(given: object) -> str:
     """Return a W3C trace context if it is well-formed, else an empty text."""
-    return given if isinstance(given, str) and _TRACEPARENT.fullmatch(given) else ""
+    return given if given and isinstance(given, str) and _TRACEPARENT.fullmatch(given) else ""

@@ -82,15 +82,13 @@ class Face:
         self._checks = checks
         self._jwks = jwks
         self._admits = admits
-        commanding = Commanding(commands, methods, verifier, self.measures, refuse)
-        tools = McpFace(methods, verifier, carry_out=commanding.carry_out, refusal=self._refusal, names=names)
+        self._commanding = Commanding(commands, methods, verifier, self.measures, refuse)
+        self._tools = McpFace(methods, verifier, carry_out=self._commanding.carry_out, refusal=self._refusal, names=names)
         self._streaming = Streaming(commands.read_messages, verifier, self.measures, heartbeat=heartbeat)
         self._described = openapi.description(methods)
         self._page = page.of(self._described)
         self._router = Router(
             [
-                Route("/v1/mcp/{method}", commanding),
-                Route("/mcp", tools),
                 Route("/v1/threads/{thread_id}/events", self._streaming),
                 self._document("/health", "health", self._health),
                 self._document("/ready", "ready", self._ready),
@@ -121,13 +119,18 @@ class Face:
         if scope["type"] != "http":
             raise RuntimeError(f"{scope['type']} is not served here")
         exchange = Exchange(scope, receive, send)
-        scope["kloros.exchange"] = exchange
-        scope["app"] = self  # without it, starlette writes its own words for 404 and 405
         began = self.measures.began()
         try:
             if self.crowded():
                 raise Refused(Code.UNAVAILABLE, "too many connections are open", rule="http.connections", retry_after=5)
-            await self._router(scope, receive, exchange.send)
+            if (command := self._commanding.at(scope["path"])) is not None:
+                await self._commanding.answer(exchange, command)
+            elif scope["path"] == "/mcp":
+                await self._tools.answer(exchange)
+            else:
+                scope["kloros.exchange"] = exchange
+                scope["app"] = self  # without it, starlette writes its own words for 404 and 405
+                await self._router(scope, receive, exchange.send)
         except ClientGone:
             pass
         except Exception as error:
@@ -137,19 +140,22 @@ class Face:
             await self._refuse(error, exchange)
         finally:
             method = requests.method(scope)
-            timed = not exchange.waits
             operation, status = exchange.operation, exchange.status
-            seconds = self.measures.ended(began, operation=operation, method=method, status=status, timed=timed)
-            self.measures.delivered(operation, status, exchange.rule or "")
+            seconds = self.measures.ended(began, operation, method, status, timed=not exchange.waits)
+            self.measures.delivered(operation, status, exchange.rule)
             self._tell(exchange, method, seconds)
             if self._tracing is not None:
                 self._tracing.answered(exchange, method, seconds)
 
     def _tell(self, exchange: Exchange, method: str, seconds: float) -> None:
         status, caller = exchange.status, exchange.caller
+        refused = bool(exchange.rule)
+        went_well = 200 <= status < 400 and not refused
+        if went_well and self.answers.full:
+            self.answers.drop()
+            return
         path = requests.path_shown(exchange.scope)
         client = exchange.scope.get("client")
-        refused = bool(exchange.rule)
         fields: dict[str, Any] = {
             "operation": exchange.operation,
             "method": method,
@@ -168,7 +174,7 @@ class Face:
             "traceparent": (caller.traceparent or None) if caller else None,
         }
         message = f"{method} {path} {status}"
-        if 200 <= status < 400 and not refused:
+        if went_well:
             fields["priority"] = Priority.DEBUG if exchange.operation in _OFTEN else Priority.INFO
             self.answers.take(message, fields)
             return
@@ -237,10 +243,10 @@ class Beside:
     def __init__(self, bridge: ASGIApp, other: ASGIApp) -> None:
         self._bridge, self._other = bridge, other
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer one request."""
-        here = scope["type"] == "http" and str(scope["path"]).startswith(PREFIXES)
-        await (self._bridge if here else self._other)(scope, receive, send)
+        here = scope["type"] == "http" and scope["path"].startswith(PREFIXES)
+        return (self._bridge if here else self._other)(scope, receive, send)
 
 
 def _tell_defect(exchange: Exchange) -> None:

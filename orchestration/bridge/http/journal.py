@@ -33,11 +33,17 @@ class AnswerLog:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
+    @property
+    def full(self) -> bool:
+        """Whether as many lines wait as may: then one more is to be dropped, best before it is made."""
+        return len(self._lines) >= self._most
+
+    def drop(self) -> None:
+        """Count a line instead of writing it."""
+        self.dropped += 1
+
     def take(self, message: str, fields: dict[str, Any]) -> None:
-        """Have a line written, or counted when too many wait already."""
-        if len(self._lines) >= self._most:
-            self.dropped += 1
-            return
+        """Have a line written."""
         self._lines.append((message, fields))
         if self._thread is None:
             self._thread = threading.Thread(target=self._write, name="bridge-log", daemon=True)

@@ -1,23 +1,23 @@
-"""`POST /mcp`: MCP's streamable HTTP, one request and one answer in JSON at a time. Plain ASGI, like `http/commanding.py`.
+"""`POST /mcp`: MCP's streamable HTTP, one request and one answer in JSON at a time.
 
 Theory. The server has nothing to say that nobody asked for, so it keeps no session and opens no stream: each POST stands
 for itself, whatever process answers it. So it does for both kinds of protocol there are: the older revisions, in which a
 client shakes hands first, and the newer, in which each request says all of it. The SDK's own transport starts tasks and
 streams for each request, which costs more than all the rest (docs/decisions/0025); what a message means is still the SDK's
-(`serve_one`).
+(`ServerRunner`; its `serve_one` also unwinds what was left to do for a connection, which with us is never anything).
 https://modelcontextprotocol.io/specification/2025-11-25/basic/transports
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import anyio
 import mcp_types as types
 from mcp.server.connection import Connection
-from mcp.server.runner import serve_one
+from mcp.server.runner import ServerRunner
 from mcp.shared import inbound
 from mcp.shared.exceptions import NoBackChannelError
 from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
@@ -28,17 +28,16 @@ from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 from starlette.exceptions import HTTPException
 
-from orchestration.bridge.http import body, exchange
+from orchestration.bridge.http import body
 from orchestration.bridge.http.commanding import admitted, traceparent
 from orchestration.bridge.mcp.server import server
 from orchestration.bridge.mcp.tools import result
 from orchestration.bridge.refusal import Code, Refused
-from orchestration.serving import requests
 
 if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
     from mcp.shared.dispatcher import CallOptions
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Scope
 
     from orchestration.bridge.auth.tokens import Verifier
     from orchestration.bridge.http.exchange import Exchange
@@ -63,7 +62,7 @@ class Names(Protocol):
 
 
 class McpFace:
-    """The bridge's tools, as one ASGI application."""
+    """The bridge's tools."""
 
     def __init__(
         self,
@@ -86,15 +85,14 @@ class McpFace:
         self._names = names
         self._server = server(methods, _door_of)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(self, here: Exchange) -> None:
         """Answer one request."""
-        here = exchange.of(scope)
         here.operation = "mcp"
-        if scope["method"] != "POST":
+        if here.scope["method"] != "POST":
             raise HTTPException(405, headers={"Allow": "POST"})
-        self._check(scope)
+        self._check(here.headers)
         await admitted(here, self._verifier)
-        message = _message(await body.read(scope, receive))
+        message = _message(await body.read(here.scope, here.receive))
         if isinstance(message, types.JSONRPCRequest):
             answer, status = await self._answered(here, message)
             await here.answer(status, answer)
@@ -103,22 +101,22 @@ class McpFace:
         else:
             await self._say(here, None, message)
 
-    def _check(self, scope: Scope) -> None:
+    def _check(self, headers: Mapping[bytes, bytes]) -> None:
         names = self._names
-        if names is not None and not names.knows(requests.header(scope, b"host").decode("latin-1")):
+        if names is not None and not names.knows(headers.get(b"host", b"").decode("latin-1")):
             told = "this server does not go by the name it was asked under; [pulse] hosts adds names"
             raise Refused(Code.FORBIDDEN, told, rule="mcp.host")
-        origin = requests.header(scope, b"origin").decode("latin-1")
+        origin = headers.get(b"origin", b"").decode("latin-1")
         if origin and not (names is not None and names.is_own_name(origin.rpartition("//")[2])):
             raise Refused(Code.FORBIDDEN, "a page of another site may not ask here", rule="mcp.origin")
-        if requests.header(scope, b"content-type").partition(b";")[0].strip().lower() != b"application/json":
+        if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
             raise Refused(Code.INVALID_ARGUMENT, "the Content-Type must be application/json", rule="mcp.content_type")
-        accepted = requests.header(scope, b"accept").lower()
+        accepted = headers.get(b"accept", b"").lower()
         if accepted and not any(one.partition(b";")[0].strip() in _ACCEPTED for one in accepted.split(b",")):
             raise Refused(Code.INVALID_ARGUMENT, "the answer is application/json: accept it", rule="mcp.accept")
 
     async def _answered(self, here: Exchange, request: types.JSONRPCRequest) -> tuple[bytes, int]:
-        version = requests.header(here.scope, _VERSION).decode("latin-1") or types.DEFAULT_NEGOTIATED_VERSION
+        version = here.headers.get(_VERSION, b"").decode("latin-1") or types.DEFAULT_NEGOTIATED_VERSION
         by_itself = version not in HANDSHAKE_PROTOCOL_VERSIONS
         if by_itself:
             route = _route(here.scope, request)
@@ -130,9 +128,7 @@ class McpFace:
         door = _Door(here, self._carry_out, self._refusal)
         context = _Context(request.id, ServerMessageMetadata(request_context=door))
         try:
-            answer = await serve_one(
-                self._server, context, request.method, request.params, connection=connection, lifespan_state={}
-            )
+            answer = await ServerRunner(self._server, connection, {}).on_request(context, request.method, request.params)
         except Exception as error:
             data = handler_exception_to_error_data(error)
             if data is None:
@@ -181,7 +177,7 @@ class _Door:
         here = self._here
         here.operation = f"mcp.{tool.name}"
         if here.caller is not None and not here.caller.traceparent and (trace := traceparent(meta.get("traceparent"))):
-            here.caller = replace(here.caller, traceparent=trace)
+            here.caller = here.caller._replace(traceparent=trace)
         self._data = await self._carry_out(here, tool.name, raw)
         return result(self._data, with_data=False)
 

@@ -69,7 +69,7 @@ def server(methods: Sequence[Method], door_of: DoorOf) -> Server[Any]:
         except Exception as error:
             return refused(door.refusal(error), door.request_id)
 
-    return Server(
+    made: Server[Any] = Server(
         NAME,
         version=__version__,
         title="KLoROS bridge",
@@ -77,3 +77,5 @@ def server(methods: Sequence[Method], door_of: DoorOf) -> Server[Any]:
         on_list_tools=list_tools,
         on_call_tool=call_tool,
     )
+    made.middleware.clear()  # the SDK's spans: ours (http/tracing.py) have them, and these go nowhere, for 15 µs a call
+    return made

@@ -7,8 +7,9 @@ commits. Each change sees those before it; one whose plan fails leaves nothing b
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Generic, NamedTuple
 
 from orchestration.bridge.chain import Head, digest, workspace_chain
@@ -131,6 +132,8 @@ class Written:
         "audit", "chains", "created", "findings", "joined", "left", "posts", "rates", "removed", "revocations",
         "sessions", "threads", "triggers",
     )  # fmt: skip
+    _ORDER = tuple(sorted(__slots__, key="removed".__eq__))
+    _of = attrgetter(*_ORDER)
 
     def __init__(self) -> None:
         self.created: list[Row] = []
@@ -151,8 +154,7 @@ class Written:
 
     def lists(self) -> dict[str, list[Row]]:
         """Return what there is to write, by name; removals come last."""
-        names = sorted(self.__slots__, key=lambda name: name == "removed")
-        return {name: getattr(self, name) for name in names if getattr(self, name)}
+        return {name: lines for name, lines in zip(self._ORDER, self._of(self), strict=True) if lines}
 
 
 class Batch:
@@ -215,7 +217,7 @@ class Batch:
                 out.joined.append(rows.member_row(thread_id, member))
         # In one order everywhere, so that two writers never wait for each other.
         for key in sorted(self._rates):
-            out.rates.append(rows.rate_row(*key, replace(now.rates[key], posts=self._rates[key], before=0)))
+            out.rates.append(rows.rate_row(*key, now.rates[key]._replace(posts=self._rates[key], before=0)))
         out.findings = [rows.finding_row(key[0], now.findings[key]) for key in sorted(self._findings)]
         out.sessions = [rows.session_row(now.sessions[key]) for key in sorted(self._sessions)]
         for workspace_id in sorted(self._workspaces):
@@ -302,7 +304,7 @@ class Batch:
                 self._members[thread_id, agent_id] = None
         if change.read is not None:
             agent_id, cursor = change.read
-            members[agent_id] = self._members[thread_id, agent_id] = replace(members[agent_id], last_read_seq=cursor)
+            members[agent_id] = self._members[thread_id, agent_id] = members[agent_id]._replace(last_read_seq=cursor)
         for finding in change.findings:
             now.findings[thread_id, finding.finding_id] = finding
             self._findings.add((thread_id, finding.finding_id))

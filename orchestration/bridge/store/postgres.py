@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -17,6 +17,7 @@ from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+from pydantic_core import to_json
 
 from orchestration.bridge.census import Tally
 from orchestration.bridge.chain import workspace_chain
@@ -34,7 +35,8 @@ from orchestration.bridge.store.batch import Outcome, settle
 from orchestration.bridge.store.lookups import Clock, Lookups, Waiting, outdated, unavailable, utc_now
 from orchestration.bridge.store.news import News
 from orchestration.bridge.store.postgres_lane import TRANSIENT, Lane
-from orchestration.bridge.store.postgres_reads import SharedReads
+from orchestration.bridge.store.postgres_line import Line
+from orchestration.bridge.store.postgres_reads import Asked, SharedReads
 from orchestration.bridge.store.recent import RecentRates
 from orchestration.bridge.store.verification import verified
 from orchestration.bridge.wire import AuditEntry, Message
@@ -44,7 +46,7 @@ from orchestration.store.postgres import PATIENCE, SCHEMA_VERSION, Connection, c
 
 _LANES = 4
 _READERS = 8
-_READ_LANES = 2
+_READ_LINES = 2
 _CHECKOUT_SECONDS = 2.0
 _PROBE_SECONDS = 0.2
 _LOOK_SECONDS = (1.0, 5.0)
@@ -65,11 +67,15 @@ class PostgresStore(Lookups):
         self.rates = RecentRates()
         self._untold: dict[str, int] = {}
         self._to_tell = asyncio.Event()
+        self._telling = Line(self.connected)
         self._listening = False
         self._pool = self._new_pool()
+        self._pools = [self._pool]
+        self._left: list[asyncio.Future[Any]] = []
         self._probing: asyncio.Task[None] | None = None
         self._lanes = [Lane(self) for _ in range(_LANES)]
-        self._reading = SharedReads(partial(self._rows, "bridge_postgres.read_text"))
+        lines = [Line(self.connected) for _ in range(_READ_LINES)]
+        self._reading = SharedReads(lines, partial(self._rows, "bridge_postgres.read_text"))
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -83,8 +89,6 @@ class PostgresStore(Lookups):
         store = cls(url, clock)
         await store._pool.open()
         work: list[Callable[[], Awaitable[None]]] = [store._watch, store._listen, store._tell]
-        work += [lane.work for lane in store._lanes]
-        work += [store._reading.work] * _READ_LANES
         store._tasks = [asyncio.ensure_future(todo()) for todo in work]
         return store
 
@@ -120,14 +124,8 @@ class PostgresStore(Lookups):
         self, thread_id: str, *, reader: str, since_seq: int, limit: int, sees_all: bool = True
     ) -> ReadingText:
         """Let the server write the JSON; reads that wait together share a query."""
-        found = await self._reading.read((thread_id, reader, since_seq, limit, sees_all))
-        thread, place = found["place"] or (None, None)
-        return ReadingText(
-            thread=None if thread is None else rows.thread(thread),
-            member=None if place is None else rows.member(place),
-            messages=found["messages"] or "[]",
-            next_seq=found["last"] or since_seq,
-        )
+        self._refuse_while_down()
+        return await self._reading.read(Asked(thread_id, reader, since_seq, limit, sees_all))
 
     async def search(
         self, query: str, *, workspace_id: str, thread_id: str | None = None, participant: str | None = None, limit: int = 50
@@ -213,10 +211,17 @@ class PostgresStore(Lookups):
         """Commit what waits, and close every connection."""
         for lane in self._lanes:
             await lane.finish()
+        await self._reading.close()
         await tasks.end([*self._tasks, *([self._probing] if self._probing else [])])
         for lane in self._lanes:
             await lane.let_go()
-        await self._pool.close()
+        for doing in self._left:
+            with suppress(psycopg.Error, OSError, Refused):
+                if isinstance(left := await doing, psycopg.AsyncConnection):
+                    await left.close()
+        await self._telling.close()
+        for pool in self._pools:
+            await pool.close()
 
     def committed(self, news: dict[str, int]) -> None:
         """Let those who wait know: here now, in other processes soon."""
@@ -235,8 +240,21 @@ class PostgresStore(Lookups):
         return self._clock()
 
     async def connected(self) -> Connection:
-        """Open a connection for one lane."""
-        return await connected(self._url)
+        """Open a connection, to be closed by who asked."""
+        return await self._unbroken(connected(self._url))
+
+    async def _unbroken(self, work: Coroutine[Any, Any, _Seen]) -> _Seen:
+        """Wait for it; who is told to end meanwhile leaves it to `close`.
+
+        psycopg leaves a connection half open when it is cancelled in making it, and opens another to cancel a statement. A
+        connection that it returns is closed in the end.
+        """
+        doing = asyncio.ensure_future(work)
+        try:
+            return await asyncio.shield(doing)
+        except asyncio.CancelledError:
+            self._left.append(doing)
+            raise
 
     def _new_pool(self) -> AsyncConnectionPool[Any]:
         return AsyncConnectionPool(
@@ -264,14 +282,22 @@ class PostgresStore(Lookups):
         """Try to reach the server until it answers; then read over new connections."""
         while True:
             with suppress(psycopg.Error, OSError):
-                async with await self.connected() as connection:
-                    await connection.execute(query("bridge.thread"), {"thread_id": ""})
+                await self._unbroken(self._reached())
                 break
             await asyncio.sleep(_PROBE_SECONDS)
         stale, self._pool = self._pool, self._new_pool()
+        self._pools.append(self._pool)
         await self._pool.open()
         self._probing = None
         await stale.close()
+        self._pools.remove(stale)
+
+    async def _reached(self) -> None:
+        connection = await connected(self._url)
+        try:
+            await connection.execute(query("bridge.thread"), {"thread_id": ""})
+        finally:
+            await connection.close()
 
     async def _rows(self, name: str, **parameters: Any) -> list[Any]:
         async def look(connection: Connection) -> list[Any]:
@@ -306,7 +332,7 @@ class PostgresStore(Lookups):
             await self._news.somebody_waits()
             await asyncio.sleep(_LOOK_SECONDS[self._listening])
             with suppress(Refused):
-                await self._look_for_news()
+                await self._unbroken(self._look_for_news())
 
     async def _look_for_news(self) -> None:
         found = await self._rows("bridge_postgres.last_seqs", ids=rows.written(self._news.watched()))
@@ -316,18 +342,32 @@ class PostgresStore(Lookups):
         """Hear what other processes tell. A pooler keeps no session that listens: behind one, only `_watch` remains."""
         while True:
             with suppress(psycopg.Error, OSError, Refused):
-                async with await self.connected() as connection:
-                    cursor = await connection.execute(query("bridge_postgres.session"))
-                    if cast("Any", await cursor.fetchone())["pid"] != connection.info.backend_pid:
-                        return
-                    await connection.execute(query("bridge_postgres.listen"))
+                connection = await self._unbroken(self._listening_connection())
+                if connection is None:
+                    return
+                try:
                     self._listening = True
-                    await self._look_for_news()
+                    await self._unbroken(self._look_for_news())
                     async for told in connection.notifies():
                         if told.channel == _CHANNEL:
                             self._news.announce(json.loads(told.payload))
+                finally:
+                    await connection.close()
             self._listening = False
             await asyncio.sleep(_LOOK_SECONDS[0])
+
+    async def _listening_connection(self) -> Connection | None:
+        connection = await connected(self._url)
+        try:
+            cursor = await connection.execute(query("bridge_postgres.session"))
+            if cast("Any", await cursor.fetchone())["pid"] == connection.info.backend_pid:
+                await connection.execute(query("bridge_postgres.listen"))
+                return connection
+        except BaseException:
+            await connection.close()
+            raise
+        await connection.close()
+        return None
 
     async def _tell(self) -> None:
         while True:
@@ -335,7 +375,10 @@ class PostgresStore(Lookups):
             self._to_tell.clear()
             untold, self._untold = list(self._untold.items()), {}
             for start in range(0, len(untold), _TOLD_TOGETHER):
-                with suppress(Refused):
-                    news = rows.written(dict(untold[start : start + _TOLD_TOGETHER]))
-                    await self._rows("bridge_postgres.notify", news=news)
+                with suppress(psycopg.Error, OSError):
+                    await self._unbroken(self._told(dict(untold[start : start + _TOLD_TOGETHER])))
             await asyncio.sleep(_NOTIFY_SECONDS)
+
+    async def _told(self, news: dict[str, int]) -> None:
+        await self._telling.open()
+        await self._telling.asked(self._telling.statement("bridge_postgres.notify", news=to_json(news)))

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import psycopg
+from pydantic_core import from_json, to_json
 
 from orchestration.bridge.chain import Head, workspace_chain
-from orchestration.bridge.state import Ask
-from orchestration.bridge.store import rows
 from orchestration.bridge.store.batch import Batch, Loaded, Outcome, Wanted
 from orchestration.bridge.store.lookups import Waiting, unavailable
+from orchestration.bridge.store.postgres_line import Line, Results
 from orchestration.bridge.store.recent import Recent
-from orchestration.store.postgres import Connection, query
 
 if TYPE_CHECKING:
     from orchestration.bridge.store.postgres import PostgresStore
@@ -33,58 +33,109 @@ _OF_CONTENT = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingErr
 class _LostOnTheWay(Exception):
     """The connection died with a commit under way."""
 
-    def __init__(self, planned: Batch) -> None:
+    def __init__(self, planned: Batch, error: Exception) -> None:
         super().__init__()
-        self.planned = planned
+        self.planned, self.error = planned, error
 
 
 class Lane:
-    """Changes of some of the threads, one transaction after the other."""
+    """Changes of some of the threads, one transaction after the other.
+
+    A batch that rests on what the last commit left is written from where it came in, and settled where the answer arrives:
+    no task runs for it. Whatever else it takes, locks above all, is the work of a task.
+    """
 
     def __init__(self, store: PostgresStore) -> None:
         self.waiting: list[Waiting] = []
         self.commits = self.changes = 0
         self._store = store
-        self._wake = asyncio.Event()
+        self._line = Line(store.connected)
+        self._loop = asyncio.get_running_loop()
         self._idle = asyncio.Event()
         self._idle.set()
         self._closing = False
-        self._connection: Connection | None = None
+        self._together = 1
+        """How many shared the last commit."""
+        self._task: asyncio.Task[None] | None = None
         self._recent = Recent()
 
     def take(self, waiting: Waiting) -> None:
         if self._closing:
             raise unavailable(None)
         self.waiting.append(waiting)
-        self._idle.clear()
-        self._wake.set()
+        if self._idle.is_set():
+            self._idle.clear()
+            self._next()
 
     async def finish(self) -> None:
+        """Take no more, and return when what was taken is done."""
         self._closing = True
         await self._idle.wait()
 
     async def let_go(self) -> None:
-        if self._connection is not None:
-            await self._connection.close()
+        await self._line.close()
 
-    async def work(self) -> None:
-        batch: list[Waiting] = []
-        while True:
-            await self._wake.wait()
-            if len(batch) > 1:  # those that were just answered ask again at once: let what has arrived come in
-                await asyncio.sleep(0)
-                await asyncio.sleep(0)
-            batch, self.waiting = self.waiting[:_MOST_TOGETHER], self.waiting[_MOST_TOGETHER:]
-            if not self.waiting:
-                self._wake.clear()
-            await self._carry_out(batch)
-            if not self.waiting:
-                self._idle.set()
+    def _next(self) -> None:
+        """Carry out what waits: at once where changes come one by one; else when what comes together has come in."""
+        if self._together > 1:  # those that were just answered ask again at once
+            self._loop.call_soon(self._loop.call_soon, self._begin)
+        else:
+            self._begin()
 
-    async def _carry_out(self, batch: list[Waiting]) -> None:
-        """Commit a batch; when one of it can't be written, or one thread is locked, the others are tried without it."""
+    def _begin(self) -> None:
+        batch, self.waiting = self.waiting[:_MOST_TOGETHER], self.waiting[_MOST_TOGETHER:]
+        self._together = len(batch)
+        asks = [waiting.ask for waiting in batch]
+        known = self._recent.known(asks, self._store.rates) if self._line.is_open else None
+        self._recent.forget(asks)
+        planned = self._planned(batch, known) if known is not None else None
+        if planned is not None and planned.validated(asks):
+            self._write_at_once(batch, planned)
+        else:
+            self._task = self._loop.create_task(self._work(batch))
+
+    def _write_at_once(self, batch: list[Waiting], planned: Batch) -> None:
+        """Write what was planned on what the last commit left: one round trip. The write proves what was known, or fails."""
         try:
-            planned = await self._committed(batch)
+            self._line.ask(self._writing("bridge_postgres.write", planned), partial(self._answered, batch, planned))
+        except Exception as error:
+            self._answered(batch, planned, [], error)
+
+    def _answered(self, batch: list[Waiting], planned: Batch, results: Results, error: Exception | None) -> None:
+        if error is None:
+            self._store.rates.learn(_counted(results))
+            self._settle(batch, planned)
+            self._go_on()
+            return
+        if isinstance(error, psycopg.OperationalError) and not self._line.is_open:
+            error = _LostOnTheWay(planned, error)
+        self._task = self._loop.create_task(self._work(batch, error))
+
+    def _settle(self, batch: list[Waiting], planned: Batch) -> None:
+        self.commits += 1
+        self.changes += len(batch)
+        self._recent.remember(planned.known, [waiting.ask for waiting in batch])
+        self._store.committed(planned.news)
+        _answer(batch, planned.outcomes)
+
+    def _go_on(self) -> None:
+        if self.waiting:
+            self._next()
+        else:
+            self._idle.set()
+
+    async def _work(self, batch: list[Waiting], failed: Exception | None = None) -> None:
+        await self._carry_out(batch, failed)
+        self._go_on()
+
+    async def _carry_out(self, batch: list[Waiting], failed: Exception | None = None) -> None:
+        """Commit a batch; when one of it can't be written, or one thread is locked, the others are tried without it.
+
+        Args:
+            failed: what became of writing it at once.
+        """
+        try:
+            planned = await self._committed(batch, failed)
         except Exception as error:
             parts = _parts(batch, error)
             if len(parts) > 1:
@@ -92,16 +143,10 @@ class Lane:
                     await self._carry_out(part)
                 return
             if isinstance(error, _LostOnTheWay):
-                error = cast("Exception", error.__cause__)
-            outcomes: list[Outcome[Any]] = [Outcome(None, self._as_refusal(error))] * len(batch)
+                error = error.error
+            _answer(batch, [Outcome(None, self._as_refusal(error))] * len(batch))
         else:
-            self.commits += 1
-            self.changes += len(batch)
-            outcomes = planned.outcomes
-            self._store.committed(planned.news)
-        for waiting, outcome in zip(batch, outcomes, strict=True):
-            if not waiting.future.done():  # who asked may have gone
-                waiting.future.set_result(outcome)
+            self._settle(batch, planned)
 
     def _as_refusal(self, error: Exception) -> Exception:
         if isinstance(error, TRANSIENT):
@@ -110,103 +155,98 @@ class Lane:
             return self._store.lost(error)
         return error
 
-    async def _committed(self, batch: list[Waiting]) -> Batch:
-        asks = [waiting.ask for waiting in batch]
-        known = self._recent.known(asks, self._store.rates)
-        self._recent.forget(asks)
+    async def _committed(self, batch: list[Waiting], failed: Exception | None) -> Batch:
+        if isinstance(failed, _LostOnTheWay):
+            return await self._written_under_lock(batch, failed.planned)
+        if failed is not None and not _is_outdated(failed):
+            raise failed
         try:
-            planned = await self._written_at_once(batch, asks, known) if known is not None else None
-            if planned is None:
-                planned = await self._written_under_lock(batch, asks)
+            return await self._written_under_lock(batch)
         except _LostOnTheWay as error:
-            planned = await self._written_under_lock(batch, asks, error.planned)
-        self._recent.remember(planned.known, asks)
-        return planned
+            return await self._written_under_lock(batch, error.planned)
 
-    async def _written_at_once(self, batch: list[Waiting], asks: list[Ask], known: Loaded) -> Batch | None:
-        """Plan on what the last commit left, and write: one round trip. None when that can't prove the answers."""
-        planned = self._planned(batch, known)
-        if self._connection is None or self._connection.closed or not planned.validated(asks):
-            return None
-        try:
-            await self._write("bridge_postgres.write", planned, self._connection)
-        except psycopg.errors.UniqueViolation:  # a repeat
-            return None
-        except psycopg.Error as error:
-            if error.sqlstate == _STALE:
-                return None
-            raise
-        return planned
-
-    async def _write(self, name: str, planned: Batch, connection: Connection) -> None:
-        parameters = _parameters(planned)
-        try:
-            cursor = await connection.execute(query(name), parameters)
-        except psycopg.OperationalError as error:
-            if connection.closed:
-                raise _LostOnTheWay(planned) from error
-            raise
-        self._store.rates.learn(cast("Any", await cursor.fetchone())["bridge_write"])
-
-    async def _written_under_lock(self, batch: list[Waiting], asks: list[Ask], lost: Batch | None = None) -> Batch:
+    async def _written_under_lock(self, batch: list[Waiting], lost: Batch | None = None) -> Batch:
         """Lock, load, plan and write: two round trips, on facts that nobody else can change meanwhile.
 
         `lost` was written just before its connection died. Under the lock it shows whether it was committed; if it was
         not, it never will be, for the version that it was planned on is passed.
         """
-        connection, facts = await self._begun(Wanted(asks))
+        asks = [waiting.ask for waiting in batch]
         try:
-            loaded = _loaded(facts)
+            loaded = _loaded(await self._begun(Wanted(asks)))
             chains = loaded.chains_to_lock(asks)
             if chains:
-                cursor = await connection.execute(query("bridge_postgres.heads"), {"workspaces": rows.written(chains)})
-                for row in cast("Any", await cursor.fetchone())["bridge_heads"]:
+                for row in await self._told("bridge_postgres.heads", workspaces=to_json(chains)):
                     loaded.heads[workspace_chain(row["workspace_id"])] = Head(row["links"], row["head"])
-            if lost is not None and await _stands(lost, connection):
-                await connection.rollback()
+            if lost is not None and await self._stands(lost):
                 return lost
             planned = self._planned(batch, loaded)
-            await self._write("bridge_postgres.commit", planned, connection)
-        except BaseException:
-            with suppress(psycopg.Error):
-                await connection.rollback()
-            raise
-        return planned
+            try:
+                results = await self._line.asked(self._writing("bridge_postgres.commit", planned))
+            except psycopg.OperationalError as error:
+                raise error if self._line.is_open else _LostOnTheWay(planned, error) from error
+            self._store.rates.learn(_counted(results))
+            return planned
+        finally:
+            await self._line.roll_back()
 
     def _planned(self, batch: list[Waiting], known: Loaded) -> Batch:
-        planned = Batch(known)
+        planned, now = Batch(known), self._store.now()
         for waiting in batch:
-            planned.add(waiting.ask, waiting.plan, self._store.now())
+            planned.add(waiting.ask, waiting.plan, now)
         return planned
 
-    async def _begun(self, wanted: Wanted) -> tuple[Connection, Any]:
+    async def _begun(self, wanted: Wanted) -> list[dict[str, Any]]:
         """Lock and load, over a new connection when the old one turns out to be dead: nothing is written yet."""
-        asked = {"wanted": rows.written(_wanted(wanted))}
-        fresh = self._connection is None or self._connection.closed
-        while True:
-            if self._connection is None or self._connection.closed:
-                self._connection = await self._store.connected()
-            connection = self._connection
-            try:
-                cursor = await connection.execute(query("bridge_postgres.begin"), asked)
-            except BaseException as error:
-                with suppress(psycopg.Error):
-                    await connection.rollback()
-                if fresh or not isinstance(error, psycopg.OperationalError) or not connection.closed:
-                    raise
-                fresh = True
-            else:
-                cursor.nextset()
-                return connection, cast("Any", await cursor.fetchone())["bridge_facts"]
+        was_open = self._line.is_open
+        asked = to_json(_wanted(wanted))
+        try:
+            return await self._facts(asked)
+        except psycopg.OperationalError:
+            if self._line.is_open or not was_open:
+                raise
+        return await self._facts(asked)
+
+    async def _facts(self, wanted: bytes) -> list[dict[str, Any]]:
+        await self._line.open()
+        results = await self._line.asked(self._line.statement("bridge_postgres.begin", wanted=wanted))
+        facts: list[dict[str, Any]] = from_json(results[-1].get_value(0, 0) or b"")
+        return facts
+
+    async def _told(self, name: str, **values: bytes) -> Any:
+        """Return the JSON that a named query gives; None when it gives no row."""
+        (result,) = await self._line.asked(self._line.statement(name, **values))
+        return from_json(result.get_value(0, 0) or b"null") if result.ntuples else None
+
+    async def _stands(self, lost: Batch) -> bool:
+        row = lost.proof()
+        if row is None:
+            raise unavailable(None)  # it may stand or not
+        chain, link = str(row["chain"]).encode(), str(row["link"]).encode()
+        (result,) = await self._line.asked(self._line.statement("bridge.audit_link", chain=chain, link=link))
+        return bool(result.ntuples) and result.get_value(0, 0) == str(row["sha256"]).encode()
+
+    def _writing(self, name: str, planned: Batch) -> bytes:
+        lists = planned.rows().lists()
+        first = {of: to_json(lists.pop(of, [])) for of in ("threads", "posts", "audit", "rates")}
+        return self._line.statement(name, **first, rest=to_json(lists) if lists else None)
 
 
-async def _stands(lost: Batch, connection: Connection) -> bool:
-    row = lost.proof()
-    if row is None:
-        raise unavailable(None)  # it may stand or not
-    asked = {"chain": row["chain"], "link": row["link"]}
-    found: Any = await (await connection.execute(query("bridge.audit_link"), asked)).fetchone()
-    return found is not None and found["sha256"] == row["sha256"]
+def _answer(batch: list[Waiting], outcomes: Iterable[Outcome[Any]]) -> None:
+    for waiting, outcome in zip(batch, outcomes, strict=True):
+        if not waiting.future.done():  # who asked may have gone
+            waiting.future.set_result(outcome)
+
+
+def _counted(results: Results) -> Any:
+    return from_json(results[0].get_value(0, 0) or b"[]")
+
+
+def _is_outdated(error: Exception) -> bool:
+    """Tell whether a write has shown that more was not known than thought: another process was faster, or it is a repeat."""
+    return isinstance(error, psycopg.errors.UniqueViolation) or (
+        isinstance(error, psycopg.Error) and error.sqlstate == _STALE
+    )
 
 
 def _parts(batch: list[Waiting], error: Exception) -> list[list[Waiting]]:
@@ -238,9 +278,3 @@ def _loaded(facts: list[dict[str, Any]]) -> Loaded:
         loaded.replies.update(found.pop("replies", None) or ())
         loaded.fill(**{kind: lines or () for kind, lines in found.items()})
     return loaded
-
-
-def _parameters(planned: Batch) -> dict[str, str | None]:
-    lists = planned.rows().lists()
-    first = {name: rows.written(lists.pop(name, [])) for name in ("threads", "posts", "audit", "rates")}
-    return {**first, "rest": rows.written(lists) if lists else None}

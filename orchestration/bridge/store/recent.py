@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from orchestration.bridge.state import Ask, Rate
-from orchestration.bridge.store import rows
 from orchestration.bridge.store.batch import Loaded
 
 _MOST_THREADS: Final = 1024
@@ -27,13 +26,13 @@ class RecentRates:
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], tuple[float, Rate]] = {}
 
-    def learn(self, returned: Iterable[Mapping[str, Any]] | None) -> None:
-        """Take what a write returned."""
+    def learn(self, returned: Iterable[tuple[str, str, int, int, int]]) -> None:
+        """Take what a write returned: workspace, agent, and the three numbers of their `Rate`."""
         if len(self._known) > _MOST_THREADS:
             self._known.clear()
         now = time.monotonic()
-        for row in returned or ():
-            self._known[row["workspace_id"], row["agent_id"]] = (now, rows.rate(row))
+        for workspace_id, agent_id, *rate in returned:
+            self._known[workspace_id, agent_id] = (now, Rate(*rate))
 
     def keep(self, counted: Mapping[tuple[str, str], Rate]) -> None:
         """Take what a batch has counted, where nobody else counts."""

@@ -58,7 +58,7 @@ class SqliteStore(Lookups):
         self.path = path
         self._loop = asyncio.get_running_loop()
         self._news = News()
-        self._writer = Writer(path, clock, self._loop, self._settle)
+        self._writer = Writer(path, clock, self._loop, self._news.announce)
         self._readers = _Readers(path)
         self._watching = self._loop.create_task(self._watch())
 
@@ -171,14 +171,8 @@ class SqliteStore(Lookups):
     async def close(self) -> None:
         """Commit what waits, and close the file."""
         await tasks.end([self._watching])
-        await asyncio.to_thread(self._writer.close)
+        await self._writer.close()
         await asyncio.to_thread(self._readers.close)
-
-    def _settle(self, done: list[tuple[asyncio.Future[Outcome[Any]], Outcome[Any]]], news: dict[str, int]) -> None:
-        for future, outcome in done:
-            if not future.done():  # who asked may have gone
-                future.set_result(outcome)
-        self._news.announce(news)
 
     async def _rows(self, name: str, **parameters: Value) -> list[Any]:
         return await self._look(lambda connection: connection.execute(sql(name), parameters).fetchall())

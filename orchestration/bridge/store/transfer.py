@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from orchestration.bridge.state import ChainsVerified
 from orchestration.bridge.store import rows
+from orchestration.bridge.store.sqlite_writer import number
 from orchestration.bridge.store.verification import verified
 from orchestration.bridge.words import words
 from orchestration.errors import KlorosError, StoreUnreachable
@@ -211,8 +212,11 @@ class SqliteSide:
 
     def write(self, table: Table, lines: list[rows.Row]) -> None:
         """Add rows."""
+        lines = with_words(table, lines)
+        if table.name == "messages":
+            number(self._connection, lines)
         for statement in table.writes:
-            self._connection.executemany(sql(statement), with_words(table, lines))
+            self._connection.executemany(sql(statement), lines)
 
     def ask(self, query: str, /, **asked: Any) -> list[Any]:
         """Ask."""

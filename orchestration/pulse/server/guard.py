@@ -89,7 +89,7 @@ class _Exchange:
         self.status = 0
         self.bytes = 0
         self.streams = False
-        self.request_id = requests.request_id(scope)
+        self.request_id = requests.request_id(requests.header(scope, b"x-request-id"))
         scope["kloros.request_id"] = self.request_id
         self._send = send
 

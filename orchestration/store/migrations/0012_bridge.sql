@@ -54,7 +54,7 @@ CREATE TABLE bridge_messages (
 CREATE UNIQUE INDEX bridge_messages_by_key ON bridge_messages (thread_id, sender, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 -- The words of each body (bridge/words.py): no text, no places, no sizes, for every page more is a slower commit.
-CREATE VIRTUAL TABLE bridge_words USING fts5 (words, content = '', columnsize = 0, detail = none, tokenize = 'unicode61 remove_diacritics 0');
+CREATE VIRTUAL TABLE bridge_words USING fts5 (words, content = '', columnsize = 0, detail = none, tokenize = 'ascii');
 
 CREATE TABLE bridge_findings (
     thread_id   TEXT    NOT NULL,

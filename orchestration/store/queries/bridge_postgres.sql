@@ -16,6 +16,10 @@ SELECT bridge_write(:threads, :posts, :audit, :rates, :rest);
 -- Write what a batch has changed, and commit.
 SELECT bridge_write(:threads, :posts, :audit, :rates, :rest); COMMIT;
 
+-- name: bridge_postgres.rollback
+-- End a transaction, and nothing of it stays.
+ROLLBACK;
+
 -- name: bridge_postgres.search
 -- Give messages that have all the words, newest first.
 SELECT m.message_id, m.thread_id, m.seq, m.sender, m.kind, m.body, m.metadata, m.in_reply_to, m.addressee, m.created_at,
@@ -55,7 +59,7 @@ SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY;
 
 -- name: bridge_postgres.read_text
 -- Give threads, their readers' places in them, and their next messages as JSON, for reads that share a query.
-SELECT r.place, r.messages, r.last
+SELECT r.place::text AS place, r.messages, r.last::text AS last
 FROM json_array_elements(:asked) WITH ORDINALITY AS a (read, number),
      LATERAL bridge_read(a.read->>0, a.read->>1, (a.read->>2)::bigint, (a.read->>3)::bigint, (a.read->>4)::boolean) r
 ORDER BY a.number;

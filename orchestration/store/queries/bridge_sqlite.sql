@@ -67,17 +67,20 @@ DELETE FROM bridge_participants WHERE thread_id = :thread_id AND agent_id = :age
 -- name: bridge_sqlite.write_posts
 -- Write a message.
 INSERT INTO bridge_messages (
-    thread_id, seq, message_id, sender, kind, body, metadata, in_reply_to, addressee, created_at, traceparent,
-    thread_status, idempotency_key, payload_sha256
+    number, thread_id, seq, message_id, sender, kind, body, metadata, in_reply_to, addressee, created_at,
+    traceparent, thread_status, idempotency_key, payload_sha256
 ) VALUES (
-    :thread_id, :seq, :message_id, :sender, :kind, :body, :metadata, :in_reply_to, :addressee, :created_at, :traceparent,
-    :thread_status, :idempotency_key, :payload_sha256
+    :number, :thread_id, :seq, :message_id, :sender, :kind, :body, :metadata, :in_reply_to, :addressee, :created_at,
+    :traceparent, :thread_status, :idempotency_key, :payload_sha256
 );
 
 -- name: bridge_sqlite.write_words
 -- Write the words of a message, under its number.
-INSERT INTO bridge_words (rowid, words)
-SELECT number, :words FROM bridge_messages WHERE message_id = :message_id;
+INSERT INTO bridge_words (rowid, words) VALUES (:number, :words);
+
+-- name: bridge_sqlite.last_number
+-- Give the number of the last message.
+SELECT coalesce(max(number), 0) FROM bridge_messages;
 
 -- name: bridge_sqlite.write_audit
 -- Write an audit row.

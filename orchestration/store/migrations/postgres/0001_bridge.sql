@@ -237,7 +237,8 @@ BEGIN
             rate_before = CASE WHEN known.rate_minute >= excluded.rate_minute THEN known.rate_before
                                WHEN known.rate_minute = excluded.rate_minute - 1 THEN known.rate_posts ELSE 0 END
         RETURNING *
-    ) SELECT json_agg(written) FROM written INTO counted;
+    ) SELECT json_agg(json_build_array(workspace_id, agent_id, rate_minute, rate_posts, rate_before)) FROM written
+    INTO counted;
     IF rest IS NULL THEN
         RETURN counted;
     END IF;
