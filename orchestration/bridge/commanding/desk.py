@@ -9,7 +9,7 @@ and are raised inside, after authority, so that a stranger learns nothing from t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NoReturn, TypeVar
 
@@ -113,7 +113,7 @@ class Desk:
 
         def plan(facts: Facts) -> Change[None]:
             told = audit.refused(audit.note(caller, "post_message", facts), counted.refusal)
-            return Change(audit=(replace(told, after={"refusals": counted.refusals, **span}),))
+            return Change(audit=(told._replace(after={"refusals": counted.refusals, **span}),))
 
         await self.store.change(Ask(workspace_id=caller.workspace_id, agent_id=caller.agent_id), plan)
 
