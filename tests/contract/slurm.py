@@ -19,6 +19,7 @@ from pathlib import Path
 
 _DAEMONS = ("munged", "slurmctld", "slurmd")
 _PATIENCE = 60.0
+_MARK = "KLOROS_TEST_DAEMON"
 
 
 def missing() -> str:
@@ -65,14 +66,13 @@ class Slurm:
         self._spawn(node, "slurmd", "-D", "-N", node, "-f", str(self.conf))
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
-        """Kill `slurmctld` or a node; a node with what runs on it."""
+        """Kill `slurmctld` or a node: with everything that runs on it, at once, as a power cut does."""
         process = self._running.pop(name)
+        for pid in self._started_by(name):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
         process.send_signal(number)
         process.wait()
-        if name in self.nodes:
-            for pid in self._steps(name):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
 
     @contextmanager
     def paused(self, name: str) -> Iterator[None]:
@@ -128,22 +128,27 @@ class Slurm:
     def _spawn(self, name: str, *command: str) -> None:
         with (self.folder / "log" / name).open("ab") as log:
             self._running[name] = subprocess.Popen(
-                command, env=self.environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, start_new_session=True
+                command, env={**self.environ, _MARK: f"{self.folder}/{name}"}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                cwd=self.folder, start_new_session=True,
             )
 
-    def _steps(self, node: str) -> Iterator[int]:
-        """Give the processes that a node's slurmd had started; they carry its name."""
+    def _started_by(self, name: str) -> list[int]:
+        """Return what a daemon has started, its supervisors of steps first: they would tell of the others' ends."""
+        mark = f"{_MARK}={self.folder}/{name}".encode()
+        of_a_job = {f"SLURMD_NODENAME={name}".encode(), f"SLURM_CLUSTER_NAME={self.folder.name}".encode()}
+        found = []
         for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                with suppress(OSError):
-                    environ = (entry / "environ").read_bytes().split(b"\0")
-                    if f"SLURMD_NODENAME={node}".encode() in environ and f"SLURM_CONF={self.conf}".encode() in environ:
-                        yield int(entry.name)
+            with suppress(OSError, ValueError):
+                environ = set((entry / "environ").read_bytes().split(b"\0"))
+                if mark in environ or of_a_job <= environ:
+                    found.append(((entry / "comm").read_text() != "slurmstepd\n", int(entry.name)))
+        own = self._running[name].pid if name in self._running else 0
+        return [pid for _, pid in sorted(found) if pid != own]
 
     def _configured(self) -> str:
         ports = _free_ports(len(self.nodes) + 1)
         lines = [
-            "ClusterName=kloros",
+            f"ClusterName={self.folder.name}",
             f"SlurmctldHost={socket.gethostname()}(127.0.0.1)",
             f"SlurmctldPort={ports[0]}",
             "SlurmUser=root",
