@@ -92,6 +92,12 @@ def of_loop(cycle: Cycle) -> dict[str, str]:
     return dict(cycle.origin.variables)
 
 
+def of_wake(cycle: Cycle) -> dict[str, str]:
+    """Return what the turn of an agent gets: what its runtime asked for."""
+    assert cycle.job is JobName.WAKE
+    return dict(cycle.origin.variables)
+
+
 def of_hinted(path: str) -> dict[str, str]:
     """Return what a PHASE command gets as well when there are hints for it: their path."""
     return {"KLR_HINTS": path}

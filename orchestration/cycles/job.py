@@ -36,6 +36,8 @@ def job(name: JobName, settings: "Settings") -> Job:
             section = settings.reflection
         case JobName.LOOP:
             raise ValueError("the loop makes its job for each iteration anew: the goal changes")
+        case JobName.WAKE:
+            raise ValueError("a turn's command is its runtime's")
         case _:
             assert_never(name)
     command = section.command or (sys.executable, "-m", _DEFAULT_MODULES[name])

@@ -65,9 +65,14 @@ def enqueue(
 def claim_next(db: Database, *, runner: str, now: datetime) -> Cycle | None:
     """Claim the oldest queued cycle for this runner (a record for people), or return None when none is queued."""
     for queued in active(db):
-        if queued.state is CycleState.QUEUED and db.run("cycles.claim", cycle=queued.cycle, runner=runner, now=to_text(now)):
-            return get(db, queued.cycle)
+        if queued.state is CycleState.QUEUED and (claimed := claim(db, queued.cycle, runner=runner, now=now)):
+            return claimed
     return None
+
+
+def claim(db: Database, cycle: CycleNumber, *, runner: str, now: datetime) -> Cycle | None:
+    """Claim one queued cycle for this runner; None when it is queued no more."""
+    return get(db, cycle) if db.run("cycles.claim", cycle=cycle, runner=runner, now=to_text(now)) else None
 
 
 def finish(db: Database, cycle: Cycle, event: CycleEvent, result: Result, *, now: datetime) -> bool:
@@ -130,8 +135,13 @@ def over(db: Database, *, keep_last: int, before: datetime, limit: int = -1, hel
 
 
 def active(db: Database) -> list[Cycle]:
-    """Return the queued and running cycles, oldest first."""
+    """Return the queued and running cycles, oldest first, but for WAKE, which has a lane of its own."""
     return _cycles(db.rows("cycles.active"))
+
+
+def standing(db: Database) -> list[Cycle]:
+    """Return the queued and running cycles of every lane, oldest first."""
+    return _cycles(db.rows("cycles.standing"))
 
 
 def exclusive(db: Database) -> list[Cycle]:
@@ -151,6 +161,11 @@ def unsettled(db: Database) -> list[Cycle]:
 def get(db: Database, cycle: CycleNumber) -> Cycle | None:
     """Return one cycle, or None when the number was never given."""
     return next(iter(_cycles(db.rows("cycles.get", cycle=cycle))), None)
+
+
+def of_token(db: Database, token: str) -> Cycle | None:
+    """Return the cycle of a token, or None when there is none."""
+    return next(iter(_cycles(db.rows("cycles.of_token", token=token))), None)
 
 
 def recent(db: Database, limit: int) -> list[Cycle]:

@@ -36,7 +36,7 @@ def document(cycle: Cycle, products: Products) -> dict[str, object]:
         "cycle": cycle.cycle,
         "job": cycle.job,
         "state": cycle.state,
-        "origin": cycle.origin._asdict(),
+        "origin": cycle.origin.told(),
         "command": list(cycle.command),
         "working_dir": cycle.working_dir,
         "environment": products.environment,

@@ -12,6 +12,9 @@ What ends a cycle otherwise than by its command:
   `cancelled`, not `lost`: we ended it ourselves and know that it did not finish. Nothing more is claimed;
 - SIGKILL of the runner, or a reboot: the keeper ends the tree; how far the command came is unknown, so
   whoever looks next (a tick or a runner) records `lost`.
+
+The turn of an agent (WAKE) is run by a runner of its own, `run_turn`, under the lock of its cycle: it stops no
+other cycle and none stops it. Its consequences are a matter of the wake supervisor, so it ends settled.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ from orchestration.cycles import (
     sightings,
     telemetry,
 )
-from orchestration.cycles.cycle import Cause, Cycle, CycleEvent, CycleState, JobName, Result
+from orchestration.cycles.cycle import PROMPT, Cause, Cycle, CycleEvent, CycleNumber, CycleState, JobName, Result
 from orchestration.errors import CommandLost, CommandNotStarted, KlorosError, LockHeld, StoreUnreachable
 from orchestration.host import clock, files, process, process_identity
 from orchestration.host.journal import Event, Priority, log
@@ -104,6 +107,33 @@ class Runner:
                 # again.
         return ended
 
+    def run_turn(self, number: CycleNumber) -> bool:
+        """Run one queued WAKE cycle to its end; `lock` is that of the cycle.
+
+        Returns:
+            False when it was not run: it has ended, somebody else runs it, or we are asked to stop.
+
+        Raises:
+            StoreUnreachable, Unwritable: a running cycle is then `lost` for whoever looks next.
+        """
+        with nullcontext() if self._stopped else self._stopping():
+            try:
+                with self._held():
+                    return self._turn(number)
+            except LockHeld as error:
+                log(Event.RUNNER_IDLE, f"another runner is at cycle {number}: {error.message}", cycle=number)
+                return False
+
+    def _turn(self, number: CycleNumber) -> bool:
+        found = ledger.get(self._db, number)
+        if found is not None and found.state is CycleState.RUNNING:
+            orphan.end_turn(self._db, self._settings, found, now=clock.now())
+        if self._stop is not None or (claimed := self._claim(number)) is None:
+            return False
+        self._see_through(claimed)
+        orphan.remove_lock(self._lock)
+        return True
+
     @property
     def was_stopped(self) -> bool:
         """Whether a signal has asked this runner to stop."""
@@ -151,8 +181,10 @@ class Runner:
             ended += 1
         return ended
 
-    def _claim(self) -> Cycle | None:
+    def _claim(self, number: CycleNumber | None = None) -> Cycle | None:
         with self._db.transaction():
+            if number is not None:
+                return ledger.claim(self._db, number, runner=_record(), now=clock.now())
             return ledger.claim_next(self._db, runner=_record(), now=clock.now())
 
     def _record_end(
@@ -217,7 +249,7 @@ class Runner:
         """Write the manifest and start a tick; the next tick does either again if this fails."""
         try:
             self._write_manifest(finished)
-            if self._stop is None:
+            if self._stop is None and finished.job is not JobName.WAKE:
                 self._start("run_once")
         except KlorosError as error:
             log(Event.LAUNCH_FAILED, error.message, priority=Priority.WARNING, cycle=finished.cycle)
@@ -266,6 +298,8 @@ class Runner:
             extra |= self._hints(cycle, folder)
         elif cycle.job is JobName.REFLECTION:
             extra = environment.of_reflection(cycle, digest=artifacts.digest_path(folder))
+        elif cycle.job is JobName.WAKE:
+            extra = environment.of_wake(cycle)
         else:
             extra = environment.of_dream(cycle, handover=artifacts.handover_path(folder), baseline=baseline)
         return environment.of_command(cycle, self._environ, state_dir=self._settings.state_dir, folder=folder, extra=extra)
@@ -298,13 +332,16 @@ class Runner:
             from orchestration.reflection import digest
 
             files.replace(artifacts.digest_path(folder), digest.to_bytes(digest.take(self._db)), 0o640)
+        elif cycle.job is JobName.WAKE and PROMPT not in cycle.command:
+            files.replace(artifacts.prompt_path(folder), cycle.origin.prompt.encode(), 0o600)
 
     def _write_manifest(self, cycle: Cycle) -> None:
         artifacts.write_manifest(self._settings.cycles_dir, cycle, products.get(self._db, cycle.cycle))
 
     def _run(self, cycle: Cycle, folder: str, env: Mapping[str, str]) -> process.Completed:
+        given = artifacts.prompt_path(folder) if cycle.job is JobName.WAKE and PROMPT not in cycle.command else None
         return process.run(
-            cycle.command,
+            _words(cycle),
             env=env,
             cwd=cycle.working_dir or folder,
             output=artifacts.output_path(folder),
@@ -312,6 +349,8 @@ class Runner:
             timeout=cycle.timeout,
             grace=self._settings.cycles.term_grace,
             should_stop=lambda: self._stop is not None or self._cancel_asked(cycle),
+            standard_input=given,
+            told=cycle.command,
         )
 
     def _cancel_asked(self, cycle: Cycle) -> bool:
@@ -323,6 +362,12 @@ class Runner:
 
     def _path(self, *names: str) -> str:
         return os.path.join(self._settings.state_dir, *names)
+
+
+def _words(cycle: Cycle) -> tuple[str, ...]:
+    if cycle.job is not JobName.WAKE:
+        return cycle.command
+    return tuple(cycle.origin.prompt if word == PROMPT else word for word in cycle.command)
 
 
 def _record() -> str:

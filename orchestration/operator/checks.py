@@ -9,8 +9,8 @@ from datetime import timedelta
 
 from orchestration.baseline import escrow_ledger
 from orchestration.baseline import history as baseline_history
-from orchestration.cycles import ledger
-from orchestration.cycles.cycle import CycleState
+from orchestration.cycles import ledger, orphan
+from orchestration.cycles.cycle import CycleState, JobName
 from orchestration.errors import KlorosError, SettingsInvalid
 from orchestration.host.lock import FileLock
 from orchestration.operator.baseline import faults
@@ -141,6 +141,10 @@ def running(console: Console, kernel: Kernel) -> Iterator[Check]:
         idle = FileLock(console.path("locks", "runner.lock")).is_free()
     except OSError:
         idle = True
+    for turn in ledger.standing(kernel.db):
+        if turn.job is JobName.WAKE and turn.started_at and orphan.lock_of(console.settings.state_dir, turn).is_free():
+            evidence = f"cycle {turn.cycle} (a turn) stands as running and no runner lives"
+            yield Check("runner", Level.WARNING, evidence, "the next tick records it as lost: klorosctl tick")
     active = ledger.active(kernel.db)
     for cycle in active if idle else ():
         if cycle.state is CycleState.RUNNING:

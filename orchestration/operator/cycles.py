@@ -12,10 +12,9 @@ from typing import Any, cast
 
 import click
 
-from orchestration.cycles import artifacts, ledger
+from orchestration.cycles import artifacts, ledger, orphan
 from orchestration.cycles.cycle import Cycle, CycleEvent, CycleNumber, CycleState, Result, folder_name
 from orchestration.errors import KlorosError, Usage
-from orchestration.host.lock import FileLock
 from orchestration.operator.console import Console, json_option
 from orchestration.operator.records import cycle_json, elapsed, took
 from orchestration.operator.screen import size, span
@@ -252,7 +251,7 @@ def _cancel(console: Console, kernel: Kernel, cycle: Cycle) -> dict[str, Any]:
         outcome, message = "cancelled", f"{name} is cancelled; it had not started."
     elif cycle.ended_at is not None:
         outcome, message = "ended", f"{name} ended meanwhile: {cycle.state}."
-    elif FileLock(console.path("locks", "runner.lock")).is_free():
+    elif orphan.lock_of(console.settings.state_dir, cycle).is_free():
         outcome, message = "lost", f"{name} has no runner any more: the next tick records it as lost and ends what it left."
     elif done:
         grace = span(console.settings.cycles.term_grace)

@@ -15,7 +15,7 @@ def cycle_json(cycle: Cycle) -> dict[str, Any]:
     """Write a cycle for `--json`; its token is its own business."""
     document = cycle._asdict()
     del document["token"]
-    document["origin"] = cycle.origin._asdict()
+    document["origin"] = cycle.origin.told()
     document["result"] = None if cycle.result is None else cycle.result._asdict()
     document["timeout_seconds"] = document.pop("timeout").total_seconds()
     return document

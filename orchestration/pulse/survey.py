@@ -164,7 +164,8 @@ def _ended(row: Row) -> Ended:
 
 def _queues(settings: Settings, db: Database, values: metrics.Values, active: Sequence[CycleLine]) -> tuple[Queue, ...]:
     (row,) = db.rows("survey.queues")
-    queued = [line.queued_at for line in active if line.state is CycleState.QUEUED and line.queued_at is not None]
+    lane = (line for line in active if line.state is CycleState.QUEUED and line.job != JobName.WAKE)
+    queued = [line.queued_at for line in lane if line.queued_at is not None]
     waiting = metrics.queues(values)["promotions_unacked"]
     return (
         Queue(name="promotions", count=waiting, oldest=_oldest_unacked(settings, db) if waiting else None),

@@ -61,7 +61,7 @@ class WakeStore(Protocol):
         ...
 
     async def steer(self, trigger_id: str, status: Status, *, actor: str, reason: str, forced: bool = False) -> Wake | None:
-        """Cancel or retry a trigger for an operator, audited; None when there is none; as it is already: no change."""
+        """Cancel or retry a trigger for an operator, audited; None: there is none. Where it stands already: no change."""
         ...
 
     async def hold_session(self, session_id: str, *, holder: str, lease: timedelta) -> int | None:
@@ -115,10 +115,14 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """A command that is one turn of an agent; run by the cycle runner, without a shell."""
+    """A command that is one turn of an agent; run by the cycle runner, without a shell.
+
+    The prompt takes the place of the word `{prompt}` of the command; where there is none, it is standard input. So it
+    stands in no log, manifest or list of commands.
+    """
 
     command: tuple[str, ...]
-    stdin: str = ""
+    prompt: str
     working_dir: str = ""
     variables: tuple[tuple[str, str], ...] = ()
 

@@ -90,7 +90,7 @@ STATES: Mapping[str, str] = {
     "worse": "worse, not rolled back",
 }
 
-JOBS: Mapping[str, str] = {"phase": "PHASE", "dream": "D-REAM", "loop": "loop", "reflection": "reflection"}
+JOBS: Mapping[str, str] = {"phase": "PHASE", "dream": "D-REAM", "loop": "loop", "reflection": "reflection", "wake": "turn"}
 
 DECISIONS: Mapping[str, str] = {"phase": "PHASE", "dream_cycle": "D-REAM cycle", "reflection": "reflection", "noop": "NOOP"}
 
@@ -101,6 +101,7 @@ CAUSES: Mapping[str, str] = {
     "intent": "intent",
     "loop": "loop iteration",
     "direct": "started by hand",
+    "wake": "a trigger of the bridge",
 }
 
 _CONTROL_SEQUENCES = re.compile(

@@ -11,12 +11,16 @@ VALUES (
 SELECT cycle FROM cycles WHERE token = :token;
 
 -- name: cycles.active
--- Give the cycles that are queued or running, oldest first.
+-- Give the cycles that are queued or running, oldest first; turns of agents, which have a lane of their own, left out.
+SELECT * FROM cycles WHERE state IN ('queued', 'running') AND job <> 'wake' ORDER BY cycle;
+
+-- name: cycles.standing
+-- Give the cycles that are queued or running, turns of agents too, oldest first.
 SELECT * FROM cycles WHERE state IN ('queued', 'running') ORDER BY cycle;
 
 -- name: cycles.exclusive
 -- Give the cycles that keep every other from starting: those whose consequences do not stand yet, oldest first.
-SELECT * FROM cycles WHERE settled_at IS NULL ORDER BY cycle;
+SELECT * FROM cycles WHERE settled_at IS NULL AND job <> 'wake' ORDER BY cycle;
 
 -- name: cycles.unsettled
 -- Give the finished cycles whose consequences no tick has applied yet, oldest first.
@@ -26,6 +30,10 @@ WHERE settled_at IS NULL AND state NOT IN ('queued', 'running') ORDER BY cycle;
 -- name: cycles.get
 -- Give one cycle.
 SELECT * FROM cycles WHERE cycle = :cycle;
+
+-- name: cycles.of_token
+-- Give the cycle of a token.
+SELECT * FROM cycles WHERE token = :token;
 
 -- name: cycles.recent
 -- Give the newest cycles.
@@ -38,8 +46,11 @@ UPDATE cycles SET state = 'running', started_at = :now, runner = :runner, baseli
 WHERE cycle = :cycle AND state = 'queued';
 
 -- name: cycles.finish
--- End a cycle, provided it still stands where the event was allowed. Notes the newest baseline.
+-- End a cycle, provided it still stands where the event was allowed. Notes the newest baseline. The turn of an agent has no
+-- consequences, so it is settled with its end; what the agent was told, and its variables, are forgotten.
 UPDATE cycles SET state = :state, ended_at = :now, result = :result,
+    settled_at = CASE job WHEN 'wake' THEN :now END,
+    origin = CASE job WHEN 'wake' THEN json_remove(origin, '$.prompt', '$.variables') ELSE origin END,
     baseline_ended = (SELECT coalesce(max(version), 0) FROM baseline_versions)
 WHERE cycle = :cycle AND state = :expected;
 

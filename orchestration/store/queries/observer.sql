@@ -55,9 +55,10 @@ ON CONFLICT (cycle, rule) DO UPDATE SET at = excluded.at, number = excluded.numb
 -- name: observer.idle
 -- Give what tells since when nothing has run, and whether something is about to. Of a future that the clock has left, nothing.
 SELECT
-    (SELECT max(ended_at) FROM (SELECT ended_at FROM cycles ORDER BY cycle DESC LIMIT 50) WHERE ended_at <= :now) AS ended_at,
+    (SELECT max(ended_at) FROM (
+        SELECT ended_at FROM cycles WHERE job <> 'wake' ORDER BY cycle DESC LIMIT 50) WHERE ended_at <= :now) AS ended_at,
     (SELECT started_at FROM ticks ORDER BY tick LIMIT 1) AS began_at,
-    EXISTS (SELECT 1 FROM cycles WHERE settled_at IS NULL) AS active,
+    EXISTS (SELECT 1 FROM cycles WHERE settled_at IS NULL AND job <> 'wake') AS active,
     EXISTS (SELECT 1 FROM counters WHERE name = 'kloros_promotions_unacked' AND value > 0) AS promotions,
     EXISTS (SELECT 1 FROM intents WHERE filed = 0 AND status = 'pending' AND intent_type NOT LIKE 'loop_goal%') AS intents;
 

@@ -22,16 +22,16 @@ SELECT cycle, job, state, cause, phase_date, queued_at, started_at, ended_at, ti
 FROM cycles WHERE state IN ('queued', 'running') ORDER BY cycle;
 
 -- name: survey.failed
--- Give the newest cycles that did not succeed as lists show them, newest first.
+-- Give the newest cycles that did not succeed as lists show them, newest first; turns of agents are told with their triggers.
 SELECT cycle, job, state, cause, phase_date, queued_at, started_at, ended_at, timeout_seconds,
     json_extract(result, '$.reason') AS reason, telemetry
 FROM cycles LEFT JOIN products USING (cycle)
-WHERE state IN ('failed', 'timed_out', 'lost') ORDER BY cycle DESC LIMIT :limit;
+WHERE state IN ('failed', 'timed_out', 'lost') AND job <> 'wake' ORDER BY cycle DESC LIMIT :limit;
 
 -- name: survey.ended
--- Give what figures need of the newest cycles that have ended, newest first.
+-- Give what figures need of the newest cycles that have ended, newest first; turns of agents left out.
 SELECT state, started_at, ended_at, telemetry
-FROM cycles LEFT JOIN products USING (cycle) WHERE ended_at IS NOT NULL ORDER BY cycle DESC LIMIT :limit;
+FROM cycles LEFT JOIN products USING (cycle) WHERE ended_at IS NOT NULL AND job <> 'wake' ORDER BY cycle DESC LIMIT :limit;
 
 -- name: survey.unacked
 -- Give the promotions remembered without an answer, those seen first before the others.
