@@ -1,6 +1,6 @@
 """Slurm's own commands, each with a deadline: sbatch, scontrol, sacct, scancel. Never held under a lock of the tick.
 
-What can't be reached is told apart from what was refused by the words that Slurm 22.05 has for it (src/common/slurm_errno.c).
+What can't be reached is told apart from what was refused by the words of Slurm 22.05 (src/common/slurm_errno.c).
 """
 
 from __future__ import annotations

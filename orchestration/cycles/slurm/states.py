@@ -40,7 +40,7 @@ MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
     {
         **dict.fromkeys(_WAITS, Meaning(Stage.WAITS)),
         **dict.fromkeys(_RUNS, Meaning(Stage.RUNS)),
-        "COMPLETED": Meaning(Stage.ENDED, CycleEvent.LOSE, "Slurm says that it was completed, and its step has left no record"),
+        "COMPLETED": Meaning(Stage.ENDED, CycleEvent.LOSE, "Slurm says that it is completed, yet its step left no record"),
         "FAILED": Meaning(Stage.ENDED, CycleEvent.FAIL, "Slurm says that its script failed before its command ran"),
         "TIMEOUT": Meaning(Stage.ENDED, CycleEvent.TIME_OUT, "Slurm ended it: its time was over"),
         "DEADLINE": Meaning(Stage.ENDED, CycleEvent.TIME_OUT, "Slurm ended it: its deadline had passed"),
