@@ -124,8 +124,8 @@ class Phase(_Section):
     timeout: Annotated[PositiveDuration, Field(examples=["1h"])] = timedelta(hours=1)
     """Longest run of a PHASE, in seconds or with a unit; after it the whole process tree is ended."""
     executor: Annotated[Executor, Field(examples=["slurm"])] = "local"
-    """Who runs it: this host, or Slurm. For Slurm, `cycles_dir` and what the command reads and writes must lie where the nodes
-    find them under the same paths; see docs/how-to/slurm.md."""
+    """Who runs it: this host, or Slurm. For Slurm, `cycles_dir` and what the command reads and writes must lie where the
+    nodes find them under the same paths; see docs/how-to/slurm.md."""
     needs: Needs = Needs()
     backoff: Annotated[tuple[Duration, ...], Field(examples=[["1min", "5min", "15min", "30min"]])] = _STEPS
     """Waits after the first, second, … failed PHASE of a date; the last one repeats."""
@@ -150,8 +150,8 @@ class Dream(_Section):
     timeout: Annotated[PositiveDuration, Field(examples=["30min"])] = timedelta(minutes=30)
     """Longest run of a D-REAM cycle, in seconds or with a unit; after it the whole process tree is ended."""
     executor: Annotated[Executor, Field(examples=["slurm"])] = "local"
-    """Who runs it: this host, or Slurm. For Slurm, `cycles_dir` and what the command reads and writes must lie where the nodes
-    find them under the same paths; see docs/how-to/slurm.md."""
+    """Who runs it: this host, or Slurm. For Slurm, `cycles_dir` and what the command reads and writes must lie where the
+    nodes find them under the same paths; see docs/how-to/slurm.md."""
     needs: Needs = Needs()
     trial: Annotated[Command, Field(examples=[["python3", "/opt/app/trial.py"]])] = ()
     """Program that measures one set of parameters and prints its fitness; empty: promotions are judged by their own."""
@@ -635,7 +635,10 @@ class Slurm(_Section):
     """Python on the nodes that has this program; empty: where it lies on this host, which an installation in `/opt/kloros`
     on every node, or a shared one, makes true."""
     patience: Annotated[PositiveDuration, Field(le=timedelta(minutes=2), examples=["20s"])] = timedelta(seconds=20)
-    """Longest time for one of Slurm's commands, at most 2 min; after it Slurm counts as out of reach, and the cycle waits."""
+    """Longest time for one of Slurm's commands, at most 2 min; after it Slurm is out of reach, and the cycle waits."""
+    lag: Annotated[Duration, Field(examples=["2min"])] = timedelta(minutes=2)
+    """How long what a node has written may take to be seen here, and Slurm's controller to know its jobs after a restart;
+    NFS keeps what it knows of a folder for up to a minute (nfs(5), acdirmax)."""
 
 
 class Settings(_Section):

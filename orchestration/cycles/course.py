@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from orchestration.cycles import (
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 _ATTEMPTS: Final = 30  # of ten seconds each, see store/sqlite.py
 _NAP_MS: Final = 50
+_BASELINE: Final = "baseline.json"
+_SIGNALS: Final = "signals"
 
 
 class Prepared(NamedTuple):
@@ -51,8 +54,14 @@ class Prepared(NamedTuple):
 class Course:
     """The course of the cycles of one state folder."""
 
-    def __init__(self, settings: Settings, db: Database, *, environ: Mapping[str, str]) -> None:
-        """Take the settings, the store and the environment that commands inherit."""
+    def __init__(self, settings: Settings, db: Database, *, environ: Mapping[str, str], is_away: bool = False) -> None:
+        """Take the settings, the store and the environment that commands inherit.
+
+        Args:
+            is_away: the command runs on another host, with which only the folders of the cycles are shared: what it reads
+                and leaves has its place there.
+        """
+        self._is_away = is_away
         self._settings = settings
         self._db = db
         self._environ = environ
@@ -85,7 +94,9 @@ class Course:
     def judge(self, cycle: Cycle, completed: Completed, *, stopped_by: signal.Signals | None = None) -> judgement.End:
         """Judge a command that has ended; `stopped_by` is the signal that asked the runner to stop, if one did."""
         folder = artifacts.cycle_dir(self._settings.cycles_dir, cycle.cycle)
-        return judgement.judge(cycle, completed, folder=folder, signals_dir=self._path("signals"), stopped_by=stopped_by)
+        if self._is_away:
+            _bring(os.path.join(folder, _SIGNALS), self._path(_SIGNALS))
+        return judgement.judge(cycle, completed, folder=folder, signals_dir=self._path(_SIGNALS), stopped_by=stopped_by)
 
     def record(self, cycle: Cycle, end: judgement.End) -> Cycle:
         """Record the end of a running cycle with what it left, tell it, and return the cycle as it is now.
@@ -151,11 +162,12 @@ class Course:
         return inventory.take(artifacts.cycle_dir(self._settings.cycles_dir, cycle.cycle))
 
     def _environment(self, cycle: Cycle, folder: str) -> dict[str, str]:
-        baseline = self._path("baseline", "baseline.json")
+        baseline = os.path.join(folder, _BASELINE) if self._is_away else self._path("baseline", _BASELINE)
         if cycle.job is JobName.LOOP:
             extra = environment.of_loop(cycle)
         elif cycle.job is JobName.PHASE:
-            epoch, signals = judgement.epoch_of(cycle), self._path("signals")
+            epoch = judgement.epoch_of(cycle)
+            signals = os.path.join(folder, _SIGNALS) if self._is_away else self._path(_SIGNALS)
             extra = environment.of_phase(cycle, epoch=epoch, signals_dir=signals, baseline=baseline)
             extra |= self._hints(cycle, folder)
         elif cycle.job is JobName.REFLECTION:
@@ -183,8 +195,10 @@ class Course:
         if cycle.job is JobName.PHASE:
             from orchestration.phase.signal import put_aside
 
-            files.make_folder(self._path("signals"))
-            put_aside(self._path("signals"), judgement.epoch_of(cycle))
+            files.make_folder(self._path(_SIGNALS))
+            put_aside(self._path(_SIGNALS), judgement.epoch_of(cycle))
+            if self._is_away:
+                files.make_folder(os.path.join(folder, _SIGNALS))
         elif cycle.job is JobName.DREAM:
             from orchestration.baseline import copies
 
@@ -197,5 +211,17 @@ class Course:
         elif cycle.job is JobName.WAKE and PROMPT not in cycle.command:
             files.replace(artifacts.prompt_path(folder), cycle.origin.prompt.encode(), 0o600)
 
+        if self._is_away and os.path.exists(in_force := self._path("baseline", _BASELINE)):
+            shutil.copyfile(in_force, os.path.join(folder, _BASELINE))
+
     def _path(self, *names: str) -> str:
         return os.path.join(self._settings.state_dir, *names)
+
+
+def _bring(folder: str, to: str) -> None:
+    """Put the signals that a command left on another host where they are looked for, and keep its own."""
+    files.make_folder(to)
+    for entry in os.scandir(folder) if os.path.isdir(folder) else ():
+        if entry.is_file(follow_symlinks=False):
+            with open(entry.path, "rb") as file:
+                files.replace(os.path.join(to, entry.name), file.read(), 0o640)

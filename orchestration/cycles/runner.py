@@ -154,11 +154,11 @@ class Runner:
                 signal.signal(number, handler)
 
     def _is_work(self) -> bool:
-        return any(cycle.state is CycleState.QUEUED for cycle in ledger.active(self._db))
+        return any(cycle.state is CycleState.QUEUED and ledger.is_for_runner(cycle) for cycle in ledger.active(self._db))
 
     def _drain(self) -> int:
         for cycle in ledger.active(self._db):
-            if cycle.state is CycleState.RUNNING:
+            if cycle.state is CycleState.RUNNING and ledger.is_for_runner(cycle):
                 orphan.end_processes(cycle)
                 orphan.record_lost(self._db, cycle, now=clock.now(), seen=sightings.of_cycle(cycle, self._settings))
         ended = 0

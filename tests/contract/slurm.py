@@ -106,7 +106,9 @@ class Slurm:
         until = time.monotonic() + _PATIENCE
         while not seen():
             if time.monotonic() > until:
-                told = "\n".join(f"{path.name}: {path.read_text()[-1500:]}" for path in sorted((self.folder / "log").iterdir()))
+                told = "\n".join(
+                    f"{path.name}: {path.read_text()[-1500:]}" for path in sorted((self.folder / "log").iterdir())
+                )
                 raise TimeoutError(f"{what} did not come about\n{told}")
             with suppress(subprocess.TimeoutExpired):
                 self._running["slurmctld"].wait(0.1)
@@ -128,8 +130,13 @@ class Slurm:
     def _spawn(self, name: str, *command: str) -> None:
         with (self.folder / "log" / name).open("ab") as log:
             self._running[name] = subprocess.Popen(
-                command, env={**self.environ, _MARK: f"{self.folder}/{name}"}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                cwd=self.folder, start_new_session=True,
+                command,
+                env={**self.environ, _MARK: f"{self.folder}/{name}"},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                start_new_session=True,
             )
 
     def _started_by(self, name: str) -> list[int]:
@@ -182,7 +189,9 @@ class Slurm:
             "MessageTimeout=5",
         ]
         for node, port in zip(self.nodes, ports[1:], strict=True):
-            lines.append(f"NodeName={node} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 Port={port} CPUs=2 RealMemory=512 State=UNKNOWN")
+            lines.append(
+                f"NodeName={node} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 Port={port} CPUs=2 RealMemory=512 State=UNKNOWN"
+            )
         lines.append(f"PartitionName=batch Nodes={','.join(self.nodes)} Default=YES MaxTime=INFINITE State=UP")
         return "\n".join(lines) + "\n"
 

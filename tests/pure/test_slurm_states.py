@@ -48,6 +48,8 @@ def test_a_line_of_scontrol_is_read() -> None:
     assert comment(LINE) == "kloros:0123abcd"
 
 
-@pytest.mark.parametrize("line", ["", "slurm_load_jobs error: Invalid job id specified", "JobId=x JobState=RUNNING", "JobId=3"])
+@pytest.mark.parametrize(
+    "line", ["", "slurm_load_jobs error: Invalid job id specified", "JobId=x JobState=RUNNING", "JobId=3"]
+)
 def test_what_is_no_job_is_none(line: str) -> None:
     assert read(line) is None

@@ -110,7 +110,7 @@ class Slurm:
         except subprocess.TimeoutExpired as error:
             raise SlurmAway(f"{command[0]} has not answered within {self._patience:g} s") from error
         except OSError as error:
-            hint = "install Slurm's commands on this host (Debian: slurm-client), or set executor = \"local\""
+            hint = 'install Slurm\'s commands on this host (Debian: slurm-client), or set executor = "local"'
             raise SlurmAway(f"{command[0]} can't be started: {error.strerror}", hint=hint) from error
         if done.returncode == 0:
             return done.stdout
