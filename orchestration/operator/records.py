@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from orchestration.cycles.cycle import Executor, Cycle
+from orchestration.cycles.cycle import Cycle, Executor
 from orchestration.operator.console import Console
 from orchestration.operator.screen import span
 

@@ -71,7 +71,8 @@ def test_a_job_is_followed_to_its_end(
 def test_a_job_is_found_by_its_comment(commands: Slurm, submit: Callable[..., int]) -> None:
     job_id = submit("true", "--comment=kloros:abc")
     found = commands.find("kloros:abc")
-    assert found is not None and found.job_id == job_id
+    assert found is not None
+    assert found.job_id == job_id
     assert commands.find("kloros:ab") is None
 
 
@@ -88,7 +89,7 @@ def test_a_job_is_cancelled_with_what_its_script_started(
 
 
 def test_what_slurm_refuses_is_told_in_its_words(submit: Callable[..., int]) -> None:
-    with pytest.raises(SlurmRefused, match="(?i)partition"):
+    with pytest.raises(SlurmRefused, match=r"(?i)partition"):
         submit("true", "--partition=none")
 
 
@@ -111,7 +112,7 @@ def test_a_controller_that_is_away_is_told_apart_and_comes_back_with_its_jobs(
 
 def test_a_controller_that_hangs_is_given_up(cluster: slurm.Slurm) -> None:
     quick = Slurm(cluster.environ, patience=0.5)
-    with cluster.paused("slurmctld"), pytest.raises(SlurmAway, match="0.5 s"):
+    with cluster.paused("slurmctld"), pytest.raises(SlurmAway, match=r"0\.5 s"):
         quick.job(1)
 
 

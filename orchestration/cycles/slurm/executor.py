@@ -1,8 +1,8 @@
 """Hands cycles to Slurm, and looks after those that were: one pass, from what Slurm and the shared folder say now.
 
-Owns the order of things where a job says `executor = "slurm"`; `states.py` says what Slurm means, `step.py` runs
-the command on the node, `cycles/course.py` does what is done for every cycle. Nothing stays resident: every tick that finds such
-a cycle starts a runner, which does one pass. Level-triggered: a pass that was missed, doubled or killed changes nothing.
+Owns the order of things where a job says `executor = "slurm"`; `states.py` says what Slurm means, `step.py` runs the command
+on the node, `cycles/course.py` does what is done for every cycle. Nothing stays resident: every tick that finds such a cycle
+starts a runner, which does one pass. Level-triggered: a pass that was missed, doubled or killed changes nothing.
 
 - A submission that died halfway is found by its comment, which is the cycle's token, and not repeated. Should Slurm have
   forgotten a job that nobody saw begin (a controller killed within seconds of taking it does), it is submitted again: the
