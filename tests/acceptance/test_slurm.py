@@ -203,6 +203,8 @@ def test_a_controller_that_is_away_keeps_the_cycle_waiting_with_that_reason(
         assert following.state == "queued"
         assert following.job["reason"].startswith("Slurm is out of reach")
         assert "out of reach" in host.run("klorosctl", "show", "1").stdout
+        doctor = host.run("klorosctl", "doctor").stdout
+        assert "cycle 1 is queued: job None, Slurm is out of reach" in " ".join(doctor.split())
     finally:
         cluster.start_controller()
     following.until_ended()
@@ -238,6 +240,24 @@ def test_a_submission_that_died_halfway_is_found_and_not_repeated(
     assert following.state == "succeeded"
     assert mark.read_text() == "once\n"
     assert len(cluster.ask("scontrol", "show", "job", "-o").split("Comment=kloros:" + _token(host))) == 2
+
+
+def test_a_job_that_slurm_forgot_before_it_began_is_submitted_again(
+    given: Callable[..., None], following: Following, cluster: slurm.Slurm, tmp_path: Path
+) -> None:
+    """A controller that is killed outright forgets what it has taken within the last seconds."""
+    mark = tmp_path / "ran"
+    cluster.ask("scontrol", "update", "partitionname=batch", "state=down")  # so that it does not begin
+    given(f"echo once >> {mark}")
+    following.until(lambda: following.job.get("job_id") is not None)
+    cluster.kill("slurmctld")
+    for saved in (cluster.folder / "state").glob("job_state*"):
+        saved.unlink()
+    cluster.start_controller()
+    cluster.ask("scontrol", "update", "partitionname=batch", "state=up")
+    following.until_ended()
+    assert following.state == "succeeded", following.result
+    assert mark.read_text() == "once\n"
 
 
 def test_a_job_that_is_started_again_runs_its_command_once(

@@ -55,6 +55,15 @@ class Slurm:
         self._environ = environ
         self._patience = patience
 
+    def ping(self) -> None:
+        """Ask the controller for a sign of life.
+
+        Raises:
+            SlurmAway: it gives none.
+        """
+        if "UP" not in (told := self._ask("scontrol", "ping")):
+            raise SlurmAway(f"scontrol ping: {told.strip()[:200]}")
+
     def submit(self, options: Sequence[str], script: str) -> int:
         """Submit a batch script; returns the job's id.
 
