@@ -664,8 +664,9 @@ class Settings(_Section):
     textfile: Annotated[AbsolutePath, Field(examples=[_COLLECTED])]
     """File for node_exporter's textfile collector: of the state in `/var/lib/kloros` that in the folder of Debian's package,
     `/var/lib/prometheus/node-exporter/kloros.prom`; of any other state `kloros.prom` in its folder by default."""
-    launcher: Annotated[Literal["auto", "systemd", "detached"], Field(examples=["auto"])] = "auto"
-    """How cycles are started: by kloros-cycle.path, or as a process of its own; `auto` sees which there is."""
+    launcher: Annotated[Literal["auto", "systemd", "detached", "external"], Field(examples=["auto"])] = "auto"
+    """How cycles are started: by kloros-cycle.path, or as a process of its own; `auto` sees which there is. `external`: not
+    by us, for something else runs `python -m orchestration.run_cycle` again and again, such as a CronJob of Kubernetes."""
     phase: Phase = Phase()
     dream: Dream = Dream()
     promotions: Promotions = Promotions()
