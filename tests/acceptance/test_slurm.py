@@ -156,6 +156,9 @@ def test_a_waiting_job_is_queued_for_slurms_reason_and_keeps_others_from_startin
         following.until(lambda: following.job.get("reason") == "PartitionDown")
         assert following.state == "queued"
         assert host.decided()["decision"] == "noop"
+        assert host.run("klorosctl", "pulse", "build", "--out", str(host.home / "page")).returncode == 0
+        shown = (host.home / "page" / "index.html").read_text()
+        assert f"Slurm job {following.job['job_id']}: PENDING PartitionDown" in shown
     finally:
         cluster.ask("scontrol", "update", "partitionname=batch", "state=up")
     following.until_ended()
