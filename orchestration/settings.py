@@ -84,6 +84,28 @@ class Domain(_Section):
     the default PHASE deadline."""
 
 
+class Needs(_Section):
+    """What a job asks of Slurm, with `executor = "slurm"`; what is empty or 0 is left to Slurm's own defaults."""
+
+    partition: Annotated[str, Field(pattern=r"^[\w.,+-]*$", examples=["batch"])] = ""
+    """Partition, or several with commas: that which starts it first."""
+    hosts: Annotated[str, Field(pattern=r"^[\w.,\[\]-]*$", examples=["node[1-4]"])] = ""
+    """Nodes that it may run on, as Slurm writes lists of them; empty for any."""
+    cpus: Annotated[int, Field(ge=0, examples=[8])] = 0
+    """Processors."""
+    memory: Annotated[str, Field(pattern=r"^(\d+[KMGT]?)?$", examples=["16G"])] = ""
+    """Memory of its node; a plain number counts MiB, as Slurm has it."""
+    gpus: Annotated[int, Field(ge=0, examples=[1])] = 0
+    """GPUs."""
+    time: Annotated[Duration, Field(examples=["2h"])] = timedelta(0)
+    """Longest run as Slurm sees it, in whole minutes; 0: the job's timeout, and the grace after it."""
+    options: Annotated[Command, Field(examples=[["--account=lab", "--qos=night"]])] = ()
+    """Further options of sbatch(1), for what a site demands."""
+
+
+Executor = Literal["local", "slurm"]
+
+
 class Phase(_Section):
     """When PHASE runs, and what it runs."""
 
@@ -101,6 +123,10 @@ class Phase(_Section):
     """Folder in which the command runs; empty means the cycle's own, which is the same however a tick was started."""
     timeout: Annotated[PositiveDuration, Field(examples=["1h"])] = timedelta(hours=1)
     """Longest run of a PHASE, in seconds or with a unit; after it the whole process tree is ended."""
+    executor: Annotated[Executor, Field(examples=["slurm"])] = "local"
+    """Who runs it: this host, or Slurm. For Slurm, `cycles_dir` and what the command reads and writes must lie where the
+    nodes find them under the same paths; see docs/how-to/slurm.md."""
+    needs: Needs = Needs()
     backoff: Annotated[tuple[Duration, ...], Field(examples=[["1min", "5min", "15min", "30min"]])] = _STEPS
     """Waits after the first, second, … failed PHASE of a date; the last one repeats."""
     domains: Annotated[dict[str, Domain], Field(examples=["[phase.domains.unit]"])] = {}
@@ -123,6 +149,10 @@ class Dream(_Section):
     """Folder in which the command runs; empty means the cycle's own, which is the same however a tick was started."""
     timeout: Annotated[PositiveDuration, Field(examples=["30min"])] = timedelta(minutes=30)
     """Longest run of a D-REAM cycle, in seconds or with a unit; after it the whole process tree is ended."""
+    executor: Annotated[Executor, Field(examples=["slurm"])] = "local"
+    """Who runs it: this host, or Slurm. For Slurm, `cycles_dir` and what the command reads and writes must lie where the
+    nodes find them under the same paths; see docs/how-to/slurm.md."""
+    needs: Needs = Needs()
     trial: Annotated[Command, Field(examples=[["python3", "/opt/app/trial.py"]])] = ()
     """Program that measures one set of parameters and prints its fitness; empty: promotions are judged by their own."""
     trial_runs: Annotated[int, Field(ge=1, le=1000, examples=[5])] = 5
@@ -698,6 +728,19 @@ class Heartbeat(_Section):
     """Longest time for one ping, at most 10 s. It is spent beside the tick, never by it."""
 
 
+class Slurm(_Section):
+    """How Slurm's commands are used, by jobs with `executor = "slurm"`."""
+
+    python: Annotated[str, Field(pattern=r"^(/.*)?$", examples=["/opt/kloros/bin/python"])] = ""
+    """Python on the nodes that has this program; empty: where it lies on this host, which an installation in `/opt/kloros`
+    on every node, or a shared one, makes true."""
+    patience: Annotated[PositiveDuration, Field(le=timedelta(minutes=2), examples=["20s"])] = timedelta(seconds=20)
+    """Longest time for one of Slurm's commands, at most 2 min; after it Slurm is out of reach, and the cycle waits."""
+    lag: Annotated[Duration, Field(examples=["2min"])] = timedelta(minutes=2)
+    """How long what a node has written may take to be seen here, and Slurm's controller to know its jobs after a restart;
+    NFS keeps what it knows of a folder for up to a minute (nfs(5), acdirmax)."""
+
+
 class Settings(_Section):
     """All settings."""
 
@@ -726,8 +769,9 @@ class Settings(_Section):
         Field(examples=["[agents.reviewer]"]),
     ] = {}
     """Agents that this host may wake, by their names on the bridge."""
-    launcher: Annotated[Literal["auto", "systemd", "detached"], Field(examples=["auto"])] = "auto"
-    """How cycles are started: by kloros-cycle.path, or as a process of its own; `auto` sees which there is."""
+    launcher: Annotated[Literal["auto", "systemd", "detached", "external"], Field(examples=["auto"])] = "auto"
+    """How cycles are started: by kloros-cycle.path, or as a process of its own; `auto` sees which there is. `external`: not
+    by us, for something else runs `python -m orchestration.run_cycle` again and again, such as a CronJob of Kubernetes."""
     phase: Phase = Phase()
     dream: Dream = Dream()
     promotions: Promotions = Promotions()
@@ -740,6 +784,7 @@ class Settings(_Section):
     validation: Validation = Validation()
     retention: Retention = Retention()
     federation: Federation = Federation()
+    slurm: Slurm = Slurm()
     pulse: Pulse = Pulse()
     bridge: Bridge = Bridge()
     wake: Wake = Wake()
