@@ -15,9 +15,9 @@ SECONDS = 6.0
 @pytest.mark.xdist_group("postgres")
 def test_a_short_run_reaches_what_is_required(tmp_path: Path, cluster: Cluster) -> None:
     with sli.bridges(str(tmp_path), cluster.new_database()) as served:
-        for store, (server, place) in served.items():
+        for store, bridge in served.items():
             for writers in (False, True):
-                found = sli.measure(server, place, seconds=SECONDS / 2, writers=writers)
+                found = sli.measure(bridge, seconds=SECONDS / 2, writers=writers)
                 assert found.levels.misses(sli.REQUIRED) == [], f"{store}, {writers}: {found}"
                 assert min(found.seen, found.woken) >= 2
 
