@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple
@@ -233,11 +233,10 @@ def _looking(bridge: Bridge) -> Iterator[Look]:
 
 
 def _here(file: str, query: str, *asked: str) -> list[tuple[int, ...]]:
-    """Ask the host's own store; nothing while there is none."""
-    if not os.path.exists(file):
-        return []
-    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as host:
+    """Ask the host's own store; nothing until somebody has made it."""
+    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as host:
         return host.execute(query, asked).fetchall()
+    return []
 
 
 @contextmanager
