@@ -189,15 +189,17 @@ async def _woken(bridge: Bridge, seconds: float) -> list[float]:
     with _looking(bridge) as look:
         while time.perf_counter() < until or len(took) < LEAST:
             thread_id = await _opened(bridge.server, SLEEPER)
-            writer = await _client(bridge.server, COORDINATOR)  # a new one: an idle connection is closed after a while
+            writer = await _client(bridge.server, COORDINATOR)
             turns = look.turns()
             began = time.perf_counter()
             await writer.ask("post_message", {"thread_id": thread_id, "body": BODY})
             await _until(partial(look.has_trigger, thread_id))
             took.append(time.perf_counter() - began)
+            await _until(partial(_more, look.turns, turns))
+            await _leave(writer)
+            writer = await _client(bridge.server, COORDINATOR)  # an idle connection is closed after a while
             await writer.ask("update_thread_status", {"thread_id": thread_id, "status": "closed"})
             await _leave(writer)
-            await _until(partial(_more, look.turns, turns))
     return took
 
 
