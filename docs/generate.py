@@ -2,7 +2,7 @@
 
     docs/reference/klorosctl.md   from the click commands
     docs/man/klorosctl.1          likewise
-    docs/reference/settings.md    from the fields of settings.py and their docstrings
+    docs/reference/settings.md    from the fields of orchestration/settings and their docstrings
 
 Run it after a change to a command or a setting: `python docs/generate.py`. With `--check` it writes nothing and ends with 1
 when a page is not current, as tests/architecture/test_generated_docs.py has it.

@@ -26,6 +26,7 @@ from orchestration.bridge.wake.resident import Resident
 from orchestration.cycles import orphan
 from orchestration.cycles.environment import of_agent
 from orchestration.errors import KlorosError, LockHeld
+from orchestration.exits import Exit
 from orchestration.host import clock, files, process_identity
 from orchestration.host.journal import Event, Priority, log
 from orchestration.host.process import TOKEN
@@ -69,9 +70,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.umask(0o077)
         return _Keeper(order, settings).run()
     except KlorosError as error:
-        with suppress(KlorosError):
-            files.replace(f"{path}.failed", json.dumps({"error": error.message, "hint": error.hint}).encode())
+        _tell(path, error.message, error.hint)
         return error.exit
+    except Exception:
+        import traceback
+
+        _tell(path, f"a defect of ours: {traceback.format_exc()}", "please report these lines")
+        return Exit.DEFECT
+
+
+def _tell(path: str, error: str, hint: str) -> None:
+    """Leave word for `klorosctl agent start`, which reads no terminal."""
+    with suppress(KlorosError):
+        files.replace(f"{path}.failed", json.dumps({"error": error, "hint": hint}).encode())
 
 
 def _taken(path: str) -> Order:
@@ -107,7 +118,11 @@ class _Keeper:
                 "KLR_SESSION_ID": order.session_id,
                 TOKEN: token,
             }
+            output = self._log()
             self._resident = Resident(order.command, env=env, cwd=order.cwd)
+            for stream in (1, 2):  # from here on the terminal is the agent's
+                os.dup2(output, stream)
+            os.close(output)
             socket, _, number = os.environ.get("TMUX", ",,").split(",")
             self._place = Place(
                 agent=order.agent,
@@ -136,6 +151,16 @@ class _Keeper:
             asyncio.run(self._say_goodbye())
         code = os.waitstatus_to_exitcode(self._resident.status or 0)
         return code if code >= 0 else 128 - code
+
+    def _log(self) -> int:
+        """Open the file that is logged to while the terminal is the agent's. Raises: Unwritable."""
+        folder = os.path.join(self._settings.state_dir, "logs")
+        files.make_folder(folder)
+        path = os.path.join(folder, "run_agent.log")
+        try:
+            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise files.unwritable(path, error) from error
 
     async def _live(self) -> None:
         loop = asyncio.get_running_loop()

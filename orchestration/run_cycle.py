@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestration import wiring
 from orchestration.command_line import Parser
-from orchestration.errors import KlorosError, Usage
+from orchestration.errors import KlorosError, LockHeld, Usage
 from orchestration.exits import Exit
 from orchestration.host.journal import Event, Priority, log
 from orchestration.tick.gate import gate, halted
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from orchestration.cycles.direct import Existing
     from orchestration.settings import Settings
     from orchestration.store.port import Database
+    from orchestration.tick.kernel import Kernel
 
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
@@ -96,11 +97,31 @@ def _run_queued(environ: Mapping[str, str]) -> Exit:
         log(Event.RUNNER_IDLE, evidence, reason=reason, exit=exit_code)
         return exit_code
     with wiring.kernel(settings, environ) as kernel:
+        _look_at_slurm(kernel, environ)
         runner = Runner(settings, kernel.db, lock=kernel.runner_lock, environ=environ, start=kernel.start)
         log(Event.RUNNER_IDLE, f"{runner.run()} cycles run, none is queued", priority=Priority.DEBUG)
         if not runner.was_stopped:
             _follow_up(kernel.db, settings)
     return Exit.DONE
+
+
+def _look_at_slurm(kernel: Kernel, environ: Mapping[str, str]) -> None:
+    """Hand cycles to Slurm, and see what has become of those that were, unless somebody else is at it."""
+    from orchestration.cycles import ledger
+    from orchestration.cycles.cycle import Executor
+
+    if all(cycle.executor is not Executor.SLURM for cycle in ledger.active(kernel.db)):
+        return
+    from orchestration.cycles.slurm.commands import Slurm
+    from orchestration.cycles.slurm.executor import SlurmExecutor
+    from orchestration.host.lock import FileLock
+
+    slurm = Slurm(environ, patience=kernel.settings.slurm.patience.total_seconds())
+    try:
+        with FileLock(kernel.path("locks", "slurm.lock")).held("run_cycle"):
+            SlurmExecutor(kernel.settings, kernel.db, slurm=slurm, environ=environ, start=kernel.start).look()
+    except LockHeld as error:
+        log(Event.RUNNER_IDLE, f"another runner looks after Slurm: {error.message}", priority=Priority.DEBUG)
 
 
 def _run_turn(text: str, environ: Mapping[str, str]) -> Exit:

@@ -27,6 +27,13 @@ class JobName(StrEnum):
     WAKE = "wake"  # one turn of an agent: beside the others, settled at its end, no matter of the ticks
 
 
+class Executor(StrEnum):
+    """Who runs a cycle's command."""
+
+    LOCAL = "local"
+    SLURM = "slurm"
+
+
 class CycleState(StrEnum):
     """Where a cycle stands."""
 
@@ -158,6 +165,7 @@ class Cycle(NamedTuple):
     cancel_asked_at: datetime | None
     runner: str | None
     result: Result | None
+    executor: Executor = Executor.LOCAL
 
 
 def end_of(cycle: Cycle) -> datetime:

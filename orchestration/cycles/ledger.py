@@ -19,6 +19,7 @@ from orchestration.cycles.cycle import (
     CycleEvent,
     CycleNumber,
     CycleState,
+    Executor,
     JobName,
     Origin,
     Result,
@@ -57,16 +58,23 @@ def enqueue(
         command=json.dumps(job.command),
         working_dir=job.working_dir,
         timeout_seconds=job.timeout.total_seconds(),
+        executor=job.executor,
         phase_date=None if phase_date is None else phase_date.isoformat(),
         queued_at=to_text(now),
     )
     return cast("CycleNumber", db.rows("cycles.number_of", token=token)[0]["cycle"])
 
 
+def is_for_runner(cycle: Cycle) -> bool:
+    """Tell whether it is this host's runner that runs a cycle: its lock then tells whether it is lost."""
+    return cycle.executor is Executor.LOCAL
+
+
 def claim_next(db: Database, *, runner: str, now: datetime) -> Cycle | None:
     """Claim the oldest queued cycle for this runner (a record for people), or return None when none is queued."""
     for queued in active(db):
-        if queued.state is CycleState.QUEUED and (claimed := claim(db, queued.cycle, runner=runner, now=now)):
+        is_ours = queued.state is CycleState.QUEUED and is_for_runner(queued)
+        if is_ours and (claimed := claim(db, queued.cycle, runner=runner, now=now)):
             return claimed
     return None
 
@@ -241,6 +249,7 @@ def _cycle(row: Row) -> Cycle:
         cancel_asked_at=from_text_or_none(text["cancel_asked_at"]),
         runner=text["runner"],
         result=None if result is None else Result(**json.loads(result)),
+        executor=Executor(text["executor"]),
     )
 
 

@@ -48,6 +48,7 @@ def document(cycle: Cycle, products: Products) -> dict[str, object]:
         "ended_at": _text(cycle.ended_at),
         "host": runner.get("host"),
         "boot_id": runner.get("boot_id"),
+        "slurm": runner.get("slurm"),
         "runner": cycle.runner,
         "result": _result(cycle.result),
         "resources": {name: None if cycle.result is None else getattr(cycle.result, name) for name in _USED},

@@ -50,6 +50,7 @@ class Event(Enum):
     SETTINGS_REFUSED = "settings.refused"
     LEFTOVER_REAPED = "leftover.reaped"
     CYCLE_STARTED = "cycle.started"
+    CYCLE_HELD = "cycle.held"  # waits for something that is not ours, such as Slurm
     CYCLE_ENDED = "cycle.ended"
     CYCLE_LOST = "cycle.lost"
     CYCLE_SETTLED = "cycle.settled"
@@ -115,6 +116,7 @@ MESSAGE_IDS: Final = {
     Event.SETTINGS_REFUSED: "4d9880104bd860d7f58767db7d334dc5",
     Event.LEFTOVER_REAPED: "a39714d3afdc2a39ca8845b07e94bee3",
     Event.CYCLE_STARTED: "4b7761e22501bdd69b4bc59829617d40",
+    Event.CYCLE_HELD: "357d41a8fd3b47029fdaf948746a7f29",
     Event.CYCLE_ENDED: "44f5d97e851ffb1d553aac71d4228865",
     Event.CYCLE_LOST: "07364f700971b35289d0ba82087cf1f9",
     Event.CYCLE_SETTLED: "1cd934ff29883f62c995fc0b4885600a",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pwd
 import re
 import select
 import shutil
@@ -63,7 +64,8 @@ def start(console: Console, *, agent: str, runtime: str | None, folder: str | No
     What runs is `start` of its profile, else the runtime's own program; a COMMAND after -- goes before both.
     """
     profile = _profile(console, agent, runtime)
-    session = str(uuid.uuid4())
+    session, here, caller = str(uuid.uuid4()), os.getcwd(), os.getuid()
+    console.become_owner()
     order = {
         "agent": agent,
         "workspace": profile.workspace or console.settings.bridge.workspace,
@@ -71,11 +73,10 @@ def start(console: Console, *, agent: str, runtime: str | None, folder: str | No
         "runtime": profile.runtime,
         "resumable": profile.runtime == "claude" or (profile.runtime == "command" and bool(profile.resume)),
         "command": _command(agent, profile, words, session),
-        "cwd": os.path.abspath(folder or profile.working_dir or os.getcwd()),
+        "cwd": os.path.abspath(folder or profile.working_dir or here),
         "variables": profile.variables,
-        "environ": console.environ,
+        "environ": {**console.environ, **({} if os.getuid() == caller else _of_owner())},
     }
-    console.become_owner()
     places = _places(console)
     if (there := places.of_agent(agent)) is not None and there.keeper_lives:
         raise Usage(f"{agent} lives already: {_where(there)}", hint=f"klorosctl agent attach --agent {agent}")
@@ -156,6 +157,15 @@ def stop(console: Console, *, agent: str) -> None:
     console.note("agent stop", f"ends {agent}")
     document = {**_json(place), "killed": left}
     console.answer(document, lambda: [f"{agent} has ended." + (f" {left} processes it left were killed." if left else "")])
+
+
+def _of_owner() -> dict[str, str]:
+    """Return what says who somebody is: root has become the owner of the state folder."""
+    try:
+        owner = pwd.getpwuid(os.getuid())
+    except KeyError:
+        return {}
+    return {"HOME": owner.pw_dir, "USER": owner.pw_name, "LOGNAME": owner.pw_name}
 
 
 def _places(console: Console) -> Places:

@@ -294,7 +294,7 @@ def _check_alone(url: str) -> None:
     others = postgres.others(url)
     if others:
         what = f"{others} other connections are open to {postgres.named(url)}"
-        raise KlorosError(what, hint="stop what uses it: systemctl stop kloros-bridge.service")
+        raise KlorosError(what, hint="stop what uses it: systemctl stop kloros-bridge.service kloros-supervisor.service")
 
 
 def _is_of_bridge(file: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from orchestration.cycles.cycle import Cycle
+from orchestration.cycles.cycle import Cycle, Executor
 from orchestration.operator.console import Console
 from orchestration.operator.screen import span
 
@@ -39,6 +39,7 @@ def took(cycle: Cycle, now: datetime) -> str:
 def elapsed(cycle: Cycle, now: datetime) -> str:
     """Write how much of its time an active cycle has used."""
     if cycle.started_at is None:
-        return f"for {span(now - cycle.queued_at)}, no runner has it yet"
+        who = "Slurm has not begun it" if cycle.executor is Executor.SLURM else "no runner has it yet"
+        return f"for {span(now - cycle.queued_at)}, {who}"
     asked = ", asked to end" if cycle.cancel_asked_at is not None else ""
     return f"{span(now - cycle.started_at)} of {span(cycle.timeout)}{asked}"

@@ -267,7 +267,8 @@ def _set_status(console: Console, command: str, thread_id: str, status: str, rea
     done = bridging.ask(console, lambda ours, who: ours.update_thread_status(who, asked))
     if done.changed:
         bridging.tell(console)
-        console.note(command, f"sets thread {thread_id} to {status}: {reason}", thread=thread_id)
+        why = f": {reason}" if reason else ""
+        console.note(command, f"sets thread {thread_id} to {status}{why}", thread=thread_id)
     told = f"Thread {thread_id} is {'now' if done.changed else 'already'} {status}."
     console.answer(done.model_dump(mode="json"), lambda: [told])
 

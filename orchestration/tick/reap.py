@@ -44,7 +44,9 @@ def reap(kernel: Kernel) -> None:
 
 def orphaned(kernel: Kernel) -> list[Cycle]:
     """Return the cycles that stand as running although no runner lives, see `cycles/orphan.py`, and turns left unsettled."""
-    running = [cycle for cycle in ledger.watched(kernel.db) if cycle.state is not CycleState.QUEUED]
+    running = [
+        cycle for cycle in ledger.watched(kernel.db) if cycle.state is not CycleState.QUEUED and ledger.is_for_runner(cycle)
+    ]
     return [
         cycle for cycle in running if orphan.lock_of(kernel.settings.state_dir, cycle).is_free() and _stands(kernel, cycle)
     ]

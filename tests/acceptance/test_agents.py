@@ -125,6 +125,16 @@ def test_an_agent_that_ends_by_itself_says_good_bye(host: Terminals) -> None:
     assert sessions(host)[place.session_id][2] == "offline"
 
 
+def test_what_the_keeper_logs_does_not_stand_in_the_terminal(host: Terminals) -> None:
+    (host.state).mkdir(parents=True)
+    (host.state / "kloros.db").write_text("no database")
+    place = host.listen()
+    log = host.state / "logs" / "run_agent.log"
+    until(lambda: log.exists() and "no heartbeat of reviewer" in log.read_text(), "the bridge's store can't be opened")
+    assert place.program_lives
+    assert "heartbeat" not in host.shown(place)
+
+
 def test_a_stopped_program_goes_on(host: Terminals) -> None:
     place = host.listen()
     os.kill(place.program, signal.SIGSTOP)

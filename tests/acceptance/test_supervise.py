@@ -32,6 +32,15 @@ def place(host: Host, place: str) -> str:
     return place
 
 
+@pytest.fixture
+def own(host: Host) -> str:
+    """The host's own store, where it makes no difference which one there is."""
+    host.state.mkdir(mode=0o700)
+    place = str(host.state / "kloros.db")
+    host.configure(agent(place, host.home / "turns"))
+    return place
+
+
 def say(place: str, thread_id: str = "", body: str = "done") -> str:
     """Have the executioner say something to the reviewer."""
 
@@ -76,9 +85,9 @@ def test_a_message_wakes_a_sleeping_agent_which_answers(host: Host, place: str) 
     assert "Waking of agents" in (host.home / "page" / "index.html").read_text()
 
 
-def test_while_the_kill_switch_is_set_nobody_is_woken(host: Host, place: str) -> None:
+def test_while_the_kill_switch_is_set_nobody_is_woken(host: Host, own: str) -> None:
     host.decided()
-    say(place)
+    say(own)
     assert host.run("klorosctl", "halt", "--reason", "look").returncode == 0
     assert host.run("supervise", "--once").returncode == Exit.HALTED
     with supervising(host) as running:
@@ -88,7 +97,7 @@ def test_while_the_kill_switch_is_set_nobody_is_woken(host: Host, place: str) ->
         until(lambda: triggers(host), what="it goes on by itself")
 
 
-def test_a_second_supervisor_of_a_host_leaves(host: Host, place: str) -> None:
+def test_a_second_supervisor_of_a_host_leaves(host: Host, own: str) -> None:
     host.decided()
     with supervising(host) as running:
         until(lambda: running.log("supervisor.started"), what="it runs")
@@ -98,9 +107,9 @@ def test_a_second_supervisor_of_a_host_leaves(host: Host, place: str) -> None:
     assert host.run("supervise", "--once").returncode == Exit.DISABLED
 
 
-def test_why_not_woken_says_what_the_rules_see(host: Host, place: str) -> None:
+def test_why_not_woken_says_what_the_rules_see(host: Host, own: str) -> None:
     host.decided()
-    thread_id = say(place)
+    thread_id = say(own)
     asked = ("why-not-woken", "--thread", thread_id, "--agent")
     told = json.loads(host.run("klorosctl", *asked, "reviewer", "--json").stdout)
     assert told["action"] == "queue"
@@ -139,7 +148,7 @@ def test_an_operator_cancels_and_has_it_tried_again(host: Host, place: str) -> N
     assert host.run("klorosctl", "triggers", "show", "trg_none").returncode == Exit.USAGE
 
 
-def test_a_silent_supervisor_is_told_and_one_that_was_stopped_is_not(host: Host, place: str) -> None:
+def test_a_silent_supervisor_is_told_and_one_that_was_stopped_is_not(host: Host, own: str) -> None:
     host.decided()
     with supervising(host) as running:
         until(lambda: host.rows("SELECT 1 FROM facts WHERE name = 'wake.signs'"), what="it has told how it stands")

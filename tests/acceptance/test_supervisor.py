@@ -7,12 +7,15 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from orchestration.bridge.refusal import Code as Refusal
 from orchestration.bridge.refusal import Refused
 from orchestration.bridge.state import Session
 from orchestration.bridge.wake.observation import Turned
 from orchestration.bridge.wake.port import WakeFailed
-from orchestration.bridge.wake.state import Code, Outcome, Status
+from orchestration.bridge.wake.state import Case, Code, Outcome, Status, Wake, Way
+from orchestration.bridge.wake.supervisor import AT_ONCE
 from orchestration.bridge.wake.telling import Counted
 from tests.acceptance.waking import PANE, REVIEWER, Paper, PaperRuntime, World, play
 
@@ -176,20 +179,38 @@ def test_nothing_is_put_in_when_the_claim_was_lost_while_it_was_begun(place: str
         await world.beats()
 
         class Slow(Paper):
-            asked = 0
-
             async def terminal(self, session: Session) -> PaperRuntime | None:
-                found = await super().terminal(session)
-                if self.asked:
+                if any(wake.attempts for wake in await world.wakes()):
                     world.clock.passes(60)
-                self.asked += 1
-                return found
+                return await super().terminal(session)
 
         paper = Slow()
         async with world.supervisor(paper) as watched:
-            await watched.one_pass()
-        assert paper.asked >= 2
+            assert (await watched.did())["attempted"] == 1
         assert not paper.runtime.prompts
+
+    play(place, scene)
+
+
+@pytest.mark.parametrize("what", ["an operator cancels it", "it is told to end"])
+def test_nothing_is_begun_when_meanwhile(place: str, what: str) -> None:
+    async def scene(world: World) -> None:
+        await world.said()
+        await world.beats()
+
+        class Interrupted(Paper):
+            async def prompt(self, case: Case, wake: Wake, way: Way) -> str:
+                if "cancels" in what:
+                    await watched.store.steer(wake.trigger_id, Status.CANCELLED, actor="operator:ada", reason="no need")
+                else:
+                    watched.itself.stopping.set()
+                return await super().prompt(case, wake, way)
+
+        paper = Interrupted()
+        async with world.supervisor(paper) as watched:
+            assert "attempted" not in await watched.did()
+        assert not paper.runtime.prompts
+        assert not (await world.wakes())[0].attempts
 
     play(place, scene)
 
@@ -261,6 +282,50 @@ def test_two_supervisors_share_the_work_and_nobody_is_prompted_twice(place: str)
         told = Counter(text.split("]")[0] for paper in papers for _, text in paper.runtime.prompts)
         assert len(told) == 12
         assert set(told.values()) == {1}
+
+    play(place, scene)
+
+
+def test_a_store_that_goes_away_while_a_case_is_seen_to_fails_the_pass(place: str) -> None:
+    async def scene(world: World) -> None:
+        await world.said()
+        async with world.supervisor() as watched:
+
+            async def away(*given: Any, **named: Any) -> Any:
+                raise Refused(Refusal.UNAVAILABLE, "no connection", rule="store.reachable")
+
+            watched.store.queue = away
+            with pytest.raises(Refused):
+                await watched.itself.one_pass()
+            del watched.store.queue
+            assert (await watched.did())["queued"] == 1
+
+    play(place, scene)
+
+
+def test_at_most_so_many_agents_are_seen_to_at_one_time(place: str) -> None:
+    async def scene(world: World) -> None:
+        at_once = most = 0
+        full = asyncio.Event()
+
+        async def slow() -> None:
+            nonlocal at_once, most
+            at_once += 1
+            most = max(most, at_once)
+            if most >= AT_ONCE:
+                full.set()
+            await full.wait()
+            at_once -= 1
+
+        world.paper.runtime.delivering = slow
+        await world.beats()
+        for _ in range(2 * AT_ONCE):
+            world.thread_id = ""
+            await world.said()
+        async with world.supervisor() as watched:
+            await watched.one_pass()
+        assert len(world.paper.runtime.prompts) == 2 * AT_ONCE
+        assert most == AT_ONCE
 
     play(place, scene)
 

@@ -41,7 +41,8 @@ from tests.contract.waking import (
 pytestmark = pytest.mark.anyio
 Wakes: TypeAlias = SqliteWakes | PostgresWakes
 OpenWakes: TypeAlias = Callable[..., Awaitable[Wakes]]
-SHORT = timedelta(milliseconds=30)
+AT_ONCE = timedelta(0)
+"""A lease that has ended when it is given."""
 DEADLINE = 20
 
 
@@ -75,10 +76,11 @@ async def claimed(wakes: Wakes, trigger_id: str, holder: str = "one", lease: tim
 
 
 async def taken_up(wakes: Wakes, trigger_id: str, holder: str) -> Claim:
-    """Claim it once the lease of whoever has it has ended."""
-    async with asyncio.timeout(DEADLINE):
-        while (claim := await wakes.claim(trigger_id, holder=holder, lease=LEASE)) is None:
-            await asyncio.sleep(0.005)
+    """Claim what somebody had whose lease has ended."""
+    before = await the_wake(wakes, trigger_id)
+    assert before.status is Status.CLAIMED
+    claim = await claimed(wakes, trigger_id, holder)
+    assert claim.fence > before.fence
     return claim
 
 
@@ -240,7 +242,7 @@ async def test_who_comes_after_a_lapsed_lease_has_a_higher_fence_and_the_other_w
     one, two = await open_wakes(), await open_wakes()
     thread_id = await opened_thread(store)
     trigger_id = await asked_for(store, thread_id)
-    stale = await claimed(one, trigger_id, "one", SHORT)
+    stale = await claimed(one, trigger_id, "one", AT_ONCE)
     fresh = await taken_up(two, trigger_id, "two")
     assert fresh.fence > stale.fence
     before, audit = await the_wake(two, trigger_id), await operations(store)
@@ -259,7 +261,7 @@ async def test_who_comes_after_a_lapsed_lease_has_a_higher_fence_and_the_other_w
 async def test_a_lease_that_has_ended_is_no_right_to_write_even_if_nobody_took_it(store: Store, wakes: Wakes) -> None:
     thread_id = await opened_thread(store)
     trigger_id = await asked_for(store, thread_id)
-    claim = await claimed(wakes, trigger_id, lease=SHORT)
+    claim = await claimed(wakes, trigger_id, lease=timedelta(milliseconds=30))
     async with asyncio.timeout(DEADLINE):
         while await wakes.begin(claim, attempt(claim)):
             await asyncio.sleep(0.005)
@@ -270,7 +272,7 @@ async def test_a_lease_that_has_ended_is_no_right_to_write_even_if_nobody_took_i
 async def test_a_renewed_claim_is_not_taken_up(store: Store, open_wakes: OpenWakes) -> None:
     one, two = await open_wakes(), await open_wakes()
     trigger_id = await asked_for(store, await opened_thread(store))
-    claim = await claimed(one, trigger_id, "one", timedelta(seconds=1))
+    claim = await claimed(one, trigger_id, "one", timedelta(seconds=20))
     renewed = await one.renew(claim, lease=LEASE)
     assert renewed is not None
     assert renewed.lease_until > claim.lease_until
@@ -338,8 +340,9 @@ async def test_the_next_supervisor_ends_what_the_last_one_began(store: Store, op
     one, two = await open_wakes(), await open_wakes()
     thread_id = await opened_thread(store)
     trigger_id = await asked_for(store, thread_id)
-    stale = await claimed(one, trigger_id, "one", SHORT)
+    stale = await claimed(one, trigger_id, "one")
     assert await one.begin(stale, attempt(stale))
+    assert await one.renew(stale, lease=AT_ONCE)
     claim = await taken_up(two, trigger_id, "two")
     wake = (await the_case(two, thread_id)).wake
     assert wake is not None
@@ -627,6 +630,18 @@ async def test_a_queued_trigger_is_hurried_and_forced(store: Store, wakes: Wakes
     assert wake.forced
 
 
+async def test_hurrying_what_was_taken_in_hurries_the_whole(store: Store, wakes: Wakes) -> None:
+    thread_id = await opened_thread(store)
+    first = await asked_for(store, thread_id, prompt="one")
+    second = await asked_for(store, thread_id, prompt="two", at=NOON + timedelta(seconds=1))
+    await wakes.cases()
+    claim = await claimed(wakes, first)
+    assert await wakes.release(claim, due_at=NOON + timedelta(hours=1), deferred=True)
+    assert await wakes.steer(second, Status.QUEUED, actor="operator:ada", reason="now", forced=True)
+    wake = await the_wake(wakes, first)
+    assert (wake.due_at, wake.forced) == (NOON, True)
+
+
 async def test_a_cancelled_trigger_lets_go_of_what_it_had_taken_in(store: Store, wakes: Wakes) -> None:
     thread_id = await opened_thread(store)
     first = await asked_for(store, thread_id, prompt="one")
@@ -645,7 +660,7 @@ async def test_what_is_claimed_goes_on_whatever_comes_before_it(store: Store, wa
     first = await asked_for(store, thread_id, at=NOON - timedelta(seconds=9))
     second = await asked_for(store, thread_id, at=NOON - timedelta(seconds=8))
     await wakes.steer(first, Status.CANCELLED, actor="operator:ada", reason="not now")
-    await claimed(wakes, second, "one", SHORT)
+    await claimed(wakes, second, "one", AT_ONCE)
     behind = await open_wakes(clock=lambda: NOON - timedelta(hours=1))  # another host, whose clock is slow
     await behind.steer(first, Status.QUEUED, actor="operator:ada", reason="now")
     for case in (*await wakes.cases(), await the_case(wakes, thread_id)):
@@ -681,12 +696,11 @@ async def test_a_session_has_one_writer(open_wakes: OpenWakes) -> None:
     await one.leave_session("s-1", holder="somebody else")
     assert await two.hold_session("s-1", holder="two", lease=LEASE) is None
     await one.leave_session("s-1", holder=f"{winner}")
-    fence = await two.hold_session("s-1", holder="two", lease=SHORT)
+    fence = await two.hold_session("s-1", holder="two", lease=AT_ONCE)
     assert fence is not None
     assert fence > (held[winner] or 0)
-    async with asyncio.timeout(DEADLINE):
-        while (taken := await one.hold_session("s-1", holder="one", lease=LEASE)) is None:
-            await asyncio.sleep(0.005)
+    taken = await one.hold_session("s-1", holder="one", lease=LEASE)
+    assert taken is not None
     assert taken > fence
     assert await one.hold_session("s-2", holder="one", lease=LEASE) == 1
 
@@ -750,11 +764,16 @@ async def test_who_waits_for_work_hears_of_what_another_process_writes(store: St
     waiting = asyncio.ensure_future(wakes.wait_for_work(seconds=DEADLINE))
     await asyncio.sleep(0)
     assert not waiting.done()
-    began = asyncio.get_running_loop().time()
     await told(store, thread_id)
     assert await waiting
-    assert asyncio.get_running_loop().time() - began < 2
     assert placed(await wakes.cases()) == [(thread_id, REVIEWER)]
+    trigger_id = await asked_for(store, thread_id)
+    while await wakes.wait_for_work(seconds=0.3):
+        pass
+    waiting = asyncio.ensure_future(wakes.wait_for_work(seconds=DEADLINE))
+    operator = await open_wakes()
+    assert await operator.steer(trigger_id, Status.CANCELLED, actor="operator:ada", reason="not now")
+    assert await waiting
 
 
 # ---- size

@@ -19,7 +19,7 @@ from orchestration.bridge.state import Ask
 from orchestration.bridge.store import rows
 from orchestration.bridge.store.batch import Batch, Loaded
 from orchestration.bridge.store.lookups import Clock, unavailable, utc_now
-from orchestration.bridge.store.sqlite_writer import connected
+from orchestration.bridge.store.sqlite_writer import connected, number
 from orchestration.bridge.store.wakes import Known, Lost, Statement, Steps, WakeSteps
 from orchestration.store.queries import sql
 from orchestration.store.sqlite import SqliteDatabase
@@ -146,7 +146,7 @@ def _known(connection: sqlite3.Connection, ask: Ask) -> Loaded:
 def _write(connection: sqlite3.Connection, batch: Batch) -> None:
     for name, lines in batch.rows().lists().items():
         if name == "posts":
-            connection.executemany(sql("wakes_sqlite.write_post"), lines)
-            connection.executemany(sql("wakes_sqlite.write_words"), lines)
-        else:
-            connection.executemany(sql(f"bridge_sqlite.write_{name}"), lines)
+            number(connection, lines)
+        connection.executemany(sql(f"bridge_sqlite.write_{name}"), lines)
+        if name == "posts":
+            connection.executemany(sql("bridge_sqlite.write_words"), lines)

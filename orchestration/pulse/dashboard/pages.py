@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from orchestration.pulse.views import CalendarView, CycleDetail, CyclePage, IntentsView, PromotionsView, TickDetail
 
-FILE_CYCLES = 22
+FILE_CYCLES = 21
 """Cycles that the file lists; the served page has them all, on pages of their own."""
 SERVED_CYCLES = 20
 GAPS = 12

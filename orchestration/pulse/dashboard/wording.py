@@ -82,15 +82,15 @@ BEATS: Mapping[Beat, str] = {
 }
 
 WAKE_STAGES: Mapping[str, str] = {
-    "made": "Triggers made",
-    "attempted": "Attempted",
-    "triggered": "Prompted in a terminal",
-    "fallback_resumed": "Resumed",
-    "fallback_spawned": "Spawned",
-    "already_active": "Reading already",
-    "dead_lettered": "Given up",
-    "cancelled": "Cancelled",
-    "open": "Open",
+    "made": "made",
+    "attempted": "attempted",
+    "triggered": "prompted in a terminal",
+    "fallback_resumed": "resumed",
+    "fallback_spawned": "spawned",
+    "already_active": "reading already",
+    "dead_lettered": "given up",
+    "cancelled": "cancelled",
+    "open": "open",
 }
 """How far a trigger comes, in this order."""
 

@@ -1,9 +1,10 @@
 -- name: cycles.enqueue
 -- Queue one cycle under the number given, else under the next one; a number that is taken is refused.
-INSERT INTO cycles (cycle, job, state, token, cause, origin, command, working_dir, timeout_seconds, phase_date, queued_at)
+INSERT INTO cycles (cycle, job, state, token, cause, origin, command, working_dir, timeout_seconds, executor, phase_date,
+    queued_at)
 VALUES (
     coalesce(:number, (SELECT coalesce(max(cycle), 0) + 1 FROM cycles)),
-    :job, 'queued', :token, :cause, :origin, :command, :working_dir, :timeout_seconds, :phase_date, :queued_at
+    :job, 'queued', :token, :cause, :origin, :command, :working_dir, :timeout_seconds, :executor, :phase_date, :queued_at
 );
 
 -- name: cycles.number_of
@@ -16,7 +17,9 @@ SELECT * FROM cycles WHERE state IN ('queued', 'running') AND job <> 'wake' ORDE
 
 -- name: cycles.watched
 -- Give the cycles that are queued or running, turns of agents too, and turns that have ended and are not settled; oldest first.
-SELECT * FROM cycles WHERE settled_at IS NULL AND (job = 'wake' OR state IN ('queued', 'running')) ORDER BY cycle;
+-- Every tick asks it, so it reads what is not settled and not every turn there ever was.
+SELECT * FROM cycles INDEXED BY cycles_unsettled
+WHERE settled_at IS NULL AND (job = 'wake' OR state IN ('queued', 'running')) ORDER BY cycle;
 
 -- name: cycles.exclusive
 -- Give the cycles that keep every other from starting: those whose consequences do not stand yet, oldest first.

@@ -16,10 +16,11 @@ SELECT cycle, job, state, cause, phase_date, queued_at, started_at, ended_at, ti
 FROM cycles LEFT JOIN products USING (cycle) ORDER BY cycle DESC LIMIT :limit;
 
 -- name: survey.active
--- Give the queued and running cycles as lists show them, oldest first.
-SELECT cycle, job, state, cause, phase_date, queued_at, started_at, ended_at, timeout_seconds,
-    NULL AS reason, NULL AS telemetry
-FROM cycles WHERE state IN ('queued', 'running') ORDER BY cycle;
+-- Give the queued and running cycles as lists show them, oldest first; with what Slurm says of those that it has.
+SELECT cycle, job, cycles.state, cause, phase_date, queued_at, started_at, ended_at, timeout_seconds, NULL AS telemetry,
+    CASE executor WHEN 'slurm' THEN coalesce('Slurm job ' || job_id || ': ' || slurm_jobs.state || ' ', '') || coalesce(
+        slurm_jobs.reason, '') END AS reason
+FROM cycles LEFT JOIN slurm_jobs USING (cycle) WHERE cycles.state IN ('queued', 'running') ORDER BY cycle;
 
 -- name: survey.failed
 -- Give the newest cycles that did not succeed as lists show them, newest first; turns of agents are told with their triggers.

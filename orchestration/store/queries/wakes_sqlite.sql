@@ -105,17 +105,3 @@ ORDER BY s.heartbeat_at DESC, s.session_id;
 -- Give which agents are left alone.
 SELECT DISTINCT s.workspace_id, s.agent_id FROM json_each(:keys) k
 JOIN bridge_pauses s ON s.workspace_id = k.value ->> 0 AND s.agent_id = k.value ->> 1;
-
--- name: wakes_sqlite.write_post
--- Write a message of the bridge, numbered by SQLite.
-INSERT INTO bridge_messages (
-    thread_id, seq, message_id, sender, kind, body, metadata, in_reply_to, addressee, created_at, traceparent,
-    thread_status, idempotency_key, payload_sha256
-) VALUES (
-    :thread_id, :seq, :message_id, :sender, :kind, :body, :metadata, :in_reply_to, :addressee, :created_at, :traceparent,
-    :thread_status, :idempotency_key, :payload_sha256
-);
-
--- name: wakes_sqlite.write_words
--- Write the words of a message, under its number.
-INSERT INTO bridge_words (rowid, words) SELECT number, :words FROM bridge_messages WHERE message_id = :message_id;
