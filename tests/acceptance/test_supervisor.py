@@ -96,6 +96,7 @@ def test_a_dormant_agent_is_spawned_and_three_failures_are_a_dead_letter_that_bo
                 world.clock.passes(60)
         (wake,) = await world.wakes()
         assert (wake.status, wake.outcome) == (Status.DEAD_LETTERED, Outcome.DEAD_LETTERED)
+        assert wake.detail.endswith("the last one: the turn failed: exit code 1")
         assert len(world.paper.turns) == 3
         read = await world.bridge.ask(REVIEWER, "read_messages", thread_id=world.thread_id)
         assert [one.kind.value for one in read.messages] == ["chat", "system"]

@@ -404,6 +404,7 @@ def test_an_agent_of_the_terminal_alone_becomes_a_dead_letter_while_it_is_away()
     decision = chosen(case(wake=wake(), sessions=(session(heartbeat_at=ago(1000)),)), means=IN_ITS_TERMINAL)
     assert isinstance(decision.action, act.Settle)
     assert (decision.action.status, decision.action.code) == (Status.DEAD_LETTERED, Code.RUNTIME_OFFLINE)
+    assert decision.action.detail == "no way is left after 0 attempts (RUNTIME_OFFLINE): no terminal of it beat within 90 s"
 
 
 # Threads that are not active, agents that are awake, paused, unknown here
@@ -574,6 +575,26 @@ def test_a_begun_turn_is_taken_up_as_it_is_found(turned: Turned, way: Way) -> No
         assert isinstance(decision.action, act.Finish)
         assert decision.action.attempt.code is Code.WAKE_FAILED
         assert decision.action.attempt.detail.endswith(": so")
+
+
+def test_a_turn_that_went_on_as_another_session_says_so_and_is_not_made_again() -> None:
+    begun = case(wake=wake(attempts=(attempt(1, Way.RESUME),)))
+    decision = chosen(begun, turn=Turn(turned=Turned.SUCCEEDED, session_id="another"))
+    assert isinstance(decision.action, act.Settle)
+    assert decision.action.outcome is Outcome.FALLBACK_RESUMED
+    made = decision.action.attempt
+    assert made is not None
+    assert (made.code, made.session_id) == (Code.RUNTIME_SESSION_MISMATCH, "another")
+    assert "went on as session another, and not as" in made.detail
+
+
+def test_a_failed_turn_of_another_session_has_its_code_and_what_was_asked_for_is_not_resumed_again() -> None:
+    begun = case(wake=wake(attempts=(attempt(1, Way.RESUME),)), sessions=(past(),))
+    decision = chosen(begun, turn=Turn(turned=Turned.FAILED, session_id="another", detail="so"))
+    assert isinstance(decision.action, act.Finish)
+    made = decision.action.attempt
+    assert (made.code, made.session_id) == (Code.RUNTIME_SESSION_MISMATCH, PAST)
+    assert isinstance(chosen(replace(begun, wake=wake(attempts=(made,)))).action, act.Spawn)
 
 
 def test_a_turn_that_its_host_never_tells_about_is_over_in_the_end() -> None:
