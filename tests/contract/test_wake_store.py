@@ -388,12 +388,26 @@ async def test_an_end_is_audited_and_bounced_in_one_commit(store: Store, wakes: 
     assert (await post(store, thread_id, "and on")).seq == 3
 
 
+async def test_words_for_an_agent_at_work_are_a_message_that_only_it_reads_and_is_woken_for(
+    store: Store, wakes: Wakes
+) -> None:
+    thread_id = await opened_thread(store)
+    claim = await claimed(wakes, await asked_for(store, thread_id))
+    assert await wakes.settle(claim, status=Status.DONE, outcome=Outcome.ALREADY_ACTIVE, words="look at it")
+    (message,) = (await store.read(thread_id, reader="", since_seq=0, limit=9)).messages
+    assert (message.sender, message.to, message.kind, message.body) == (GUARD, "reviewer", MessageKind.CHAT, "look at it")
+    assert (await the_case(wakes, thread_id)).unread == 1
+    assert not (await store.verify()).faults
+
+
 async def test_nothing_is_told_to_a_thread_that_is_over(store: Store, wakes: Wakes) -> None:
     thread_id = await opened_thread(store)
     trigger_id = await asked_for(store, thread_id)
     await store.change(Ask(workspace_id=WORKSPACE, thread_id=thread_id), becoming(ThreadStatus.CLOSED))
     claim = await claimed(wakes, trigger_id)
-    assert await wakes.settle(claim, status=Status.CANCELLED, outcome=Outcome.FAILED, bounce="nobody hears it")
+    assert await wakes.settle(
+        claim, status=Status.CANCELLED, outcome=Outcome.FAILED, bounce="nobody hears it", words="nor that"
+    )
     found = await store.thread(thread_id)
     assert found is not None
     assert found.last_seq == 0

@@ -442,6 +442,24 @@ def test_an_agent_that_is_at_work_by_itself_is_left_to_it() -> None:
     assert (decision.action.status, decision.action.outcome) == (Status.DONE, Outcome.ALREADY_ACTIVE)
 
 
+def test_words_for_an_agent_at_work_become_a_message_and_unread_messages_are_ones_already() -> None:
+    asked = wake(**{**ASKED, "reason": "look\nagain", "prompt": "a \x1b[2Jfinding"})
+    decision = chosen(case(sessions=(active(),), wake=asked))
+    assert isinstance(decision.action, act.Settle)
+    asker, *told = decision.action.words.split("\n")
+    assert (asked.trigger_id in asker, ASKED["requested_by"] in asker) == (True, True)
+    assert told == [
+        "Why, in the words of whoever asked:",
+        "> look",
+        "> again",
+        "What you were to be told:",
+        "> a [2Jfinding",
+    ]
+    decision = chosen(case(sessions=(active(),), wake=wake()))
+    assert isinstance(decision.action, act.Settle)
+    assert decision.action.words == ""
+
+
 @pytest.mark.parametrize("dormant", [active(heartbeat_at=ago(91)), active(status=SessionStatus.IDLE)])
 def test_an_unmanaged_session_that_is_silent_or_idle_is_resumed(dormant: Any) -> None:
     assert isinstance(chosen(case(sessions=(dormant,))).action, act.Queue)

@@ -205,6 +205,8 @@ class Settle:
     detail: str = ""
     bounce: str = ""
     """A system message for the thread; empty for none."""
+    words: str = ""
+    """What the agent was to be told, as a message for it alone that wakes it when it has not read it; empty for none."""
     attempt: Attempt | None = None
     """To be recorded first, as it ended."""
 

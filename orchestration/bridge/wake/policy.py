@@ -18,6 +18,7 @@ from orchestration.bridge.wake import flight, trigger, ways
 from orchestration.bridge.wake.action import Action, Claim, Decision, Finding, Queue, Reason, Release, Rest, Rule, Settle
 from orchestration.bridge.wake.limits import Limits
 from orchestration.bridge.wake.observation import Seen
+from orchestration.bridge.wake.prompt import handed_over
 from orchestration.bridge.wake.standing import Standing
 from orchestration.bridge.wake.state import Code, Outcome, Status, Wake, Way
 from orchestration.bridge.wake.words import clean, count, span, utc
@@ -108,14 +109,16 @@ def _profile(at: Standing) -> Verdict:
 
 
 def _awake(at: Standing) -> Verdict:
-    """Never a second writer: an agent that is at work by itself reads by itself, unless its terminal can be told."""
+    """Never a second writer: an agent that is at work by itself reads by itself, unless its terminal can be told. What it
+    was to be told in words becomes a message for it, which it reads, or is woken for once it is at work no more."""
     session = at.awake
     if session is None:
         return Finding(Rule.AWAKE, Reason.CLEAR, "no unmanaged session is at work"), None
     beat = f"its unmanaged session {session.session_id} is active, with a heartbeat {span(at.silence(session))} ago"
     if at.is_open:
+        words = "" if trigger.of_unread(at.wake) else handed_over(at.wake)
         return Finding(Rule.AWAKE, Reason.ALREADY_ACTIVE, beat), Settle(
-            status=Status.DONE, outcome=Outcome.ALREADY_ACTIVE, detail=beat
+            status=Status.DONE, outcome=Outcome.ALREADY_ACTIVE, detail=beat, words=words
         )
     if at.terminals:
         return Finding(Rule.AWAKE, Reason.CLEAR, f"{beat}, and a terminal can be told"), None

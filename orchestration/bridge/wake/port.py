@@ -70,9 +70,18 @@ class WakeStore(Protocol):
         ...
 
     async def settle(
-        self, claim: Claim, *, status: Status, outcome: Outcome, code: Code | None = None, detail: str = "", bounce: str = ""
+        self,
+        claim: Claim,
+        *,
+        status: Status,
+        outcome: Outcome,
+        code: Code | None = None,
+        detail: str = "",
+        bounce: str = "",
+        words: str = "",
     ) -> bool:
-        """End a trigger, audited in its thread's chain; with `bounce`, a system message in the thread, all in one commit."""
+        """End a trigger, audited in its thread's chain; with `bounce`, a system message in the thread, with `words`, one for
+        the agent to read, all in one commit."""
         ...
 
     async def steer(self, trigger_id: str, status: Status, *, actor: str, reason: str, forced: bool = False) -> Wake | None:

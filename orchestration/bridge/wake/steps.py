@@ -269,7 +269,13 @@ class Steps:
 
         def write(claim: Claim) -> Awaitable[bool]:
             return self._store.settle(
-                claim, status=step.status, outcome=step.outcome, code=step.code, detail=step.detail, bounce=step.bounce
+                claim,
+                status=step.status,
+                outcome=step.outcome,
+                code=step.code,
+                detail=step.detail,
+                bounce=step.bounce,
+                words=step.words,
             )
 
         if await self._claims.let_go(_wake(case), write):
