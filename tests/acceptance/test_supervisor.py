@@ -132,6 +132,25 @@ def test_who_is_at_work_gets_the_words_as_a_message_and_is_woken_if_it_leaves_wi
     play(place, scene)
 
 
+def test_a_terminal_that_comes_back_is_told_once_and_the_thread_is_not_flooded(place: str) -> None:
+    async def scene(world: World) -> None:
+        world.paper.ways = frozenset({Way.LIVE})
+        await world.said()
+        async with world.supervisor(unheeded=2) as watched:
+            for number in (1, 2):
+                world.paper.runtime.since = world.clock.at
+                for beat in range(20):
+                    if not beat % 5:
+                        await world.beats(f"tmux:1:%{number}", resumable=False)
+                    await watched.one_pass()
+                    world.clock.passes(4)
+        assert [session for session, _ in world.paper.runtime.prompts] == ["tmux:1:%1", "tmux:1:%2"]
+        read = await world.bridge.ask(REVIEWER, "read_messages", thread_id=world.thread_id)
+        assert [one.kind.value for one in read.messages] == ["chat", "system", "system"]
+
+    play(place, scene)
+
+
 def test_a_case_that_fails_fails_no_other(place: str) -> None:
     async def scene(world: World) -> None:
         await world.said()

@@ -156,6 +156,36 @@ def test_a_dead_letter_is_taken_up_when_a_terminal_comes_that_it_had_not_tried()
     assert chosen(tried).why.reason is Reason.GIVEN_UP
 
 
+def test_a_terminal_that_was_there_all_along_is_no_reason_to_try_again() -> None:
+    elsewhere = failed(1, session_id="another")
+    last = ended(status=Status.DEAD_LETTERED, outcome=Outcome.DEAD_LETTERED, code=Code.WAKE_FAILED, attempts=(elsewhere,))
+    slept = case(wake=last, unread_last_at=ago(900), sessions=(session(),))
+    for since, found_now in ((last.ended_at, act.Rest), (NOW, act.Queue)):
+        there = {PANE: Probe(liveness=Liveness.LIVE, since=since)}
+        assert isinstance(chosen(slept, probes=there).action, found_now)
+
+
+def test_what_was_given_up_does_not_count_against_the_trigger_that_follows_it() -> None:
+    many = tuple(ago(60 * number) for number in range(1, 6))
+    last = ended(
+        status=Status.DEAD_LETTERED,
+        outcome=Outcome.DEAD_LETTERED,
+        code=Code.WAKE_FAILED,
+        attempts=(failed(1, session_id="old"),),
+    )
+    there = {PANE: Probe(liveness=Liveness.LIVE, since=NOW)}
+    for why in ({"unread_last_at": ago(3)}, {"unread_last_at": ago(900), "sessions": (session(),)}):
+        given_up = case(wake=last, attempted_at=many, unread_since=ago(1000), **why)
+        action = chosen(given_up, probes=there).action
+        assert isinstance(action, act.Queue)
+        assert action.anew
+        next_one = wake(created_at=NOW, renewed_at=NOW)
+        assert chosen(replace(given_up, wake=next_one)).why.rule in (Rule.TERMINAL, Rule.SPAWN)
+    action = chosen(case(wake=ended(), unread_last_at=ago(3))).action
+    assert isinstance(action, act.Queue)
+    assert not action.anew
+
+
 @pytest.mark.parametrize("code", [Code.THREAD_AUTO_BLOCKED, Code.TARGET_NOT_FOUND])
 def test_a_thread_that_is_active_again_wakes_for_what_stayed_unread(code: Code) -> None:
     last = ended(status=Status.CANCELLED, outcome=Outcome.FAILED, code=code)

@@ -171,7 +171,10 @@ def queued(wake: Wake, at: datetime) -> Steps[bool]:
     told = {"trigger_id": wake.trigger_id, "target": wake.agent_id, "status": Status.QUEUED.value}
     note = _Note("queue_trigger", wake.trigger_id, after=told)
     yield from _audited(loaded, wake.thread_id, note, at, trigger=trigger)
-    if wake.due_at != wake.created_at or wake.forced:
+    if wake.renewed_at is not None:
+        at_then = rows.text(wake.renewed_at)
+        yield from _asked("wakes.renew_state", trigger_id=wake.trigger_id, at=at_then, forced=int(wake.forced))
+    elif wake.due_at != wake.created_at or wake.forced:
         at_then, forced = rows.text(wake.due_at), int(wake.forced)
         yield from _asked("wakes.hurry", trigger_id=wake.trigger_id, at=at_then, forced=forced)
     return True

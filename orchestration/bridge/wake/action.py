@@ -111,6 +111,8 @@ class Queue:
 
     reason: str
     """The trigger's."""
+    anew: bool = False
+    """What was given up before counts no more: there is something new to say, or somewhere new to say it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

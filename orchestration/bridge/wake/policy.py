@@ -170,7 +170,8 @@ def _heed(at: Standing) -> Verdict:
 
 def _coalesce(at: Standing) -> Verdict:
     """All that is unread becomes one trigger, since a case has no second one while it is open."""
-    return Finding(Rule.COALESCE, Reason.UNREAD_MESSAGES, _unread_words(at)), Queue(reason=_unread_words(at))
+    given_up = at.case.wake is not None and at.case.wake.status is Status.DEAD_LETTERED
+    return Finding(Rule.COALESCE, Reason.UNREAD_MESSAGES, _unread_words(at)), Queue(reason=_unread_words(at), anew=given_up)
 
 
 def _is_news(at: Standing, last: Wake) -> bool:
@@ -179,8 +180,16 @@ def _is_news(at: Standing, last: Wake) -> bool:
 
 
 def _came_back(at: Standing, last: Wake) -> str:
+    """Name a terminal that was not there before: one that was, and was left aside for another, is no news. Two terminals of
+    one agent would take turns for good."""
     tried = {one.session_id for one in last.attempts}
-    return next((one.session_id for one in at.live if one.session_id not in tried), "")
+    was_told = any(one.way is Way.LIVE for one in last.attempts)
+    for session in at.live:
+        since = at.seen.probes[session.session_id].since
+        newer = since is not None and last.ended_at is not None and since > last.ended_at
+        if session.session_id not in tried and (newer or not was_told):
+            return session.session_id
+    return ""
 
 
 def _coded(wake: Wake) -> str:

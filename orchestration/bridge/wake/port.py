@@ -139,6 +139,8 @@ class Probe:
     """What runs in the foreground there."""
     typed_at: datetime | None = None
     """When a person last pressed a key there."""
+    since: datetime | None = None
+    """When it was started."""
     detail: str = ""
 
 
