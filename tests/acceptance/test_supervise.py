@@ -13,7 +13,7 @@ from orchestration.host import clock
 from tests.acceptance.agent_of_paper import turns_in
 from tests.acceptance.bridging import Bridge, caller, play
 from tests.acceptance.host import Host
-from tests.acceptance.serving import until
+from tests.acceptance.serving import residents, until
 from tests.acceptance.supervising import agent, supervising
 from tests.contract.postgres import Cluster
 from tests.contract.postgres import running as running_postgres
@@ -103,6 +103,8 @@ def test_a_second_supervisor_of_a_host_leaves(host: Host, own: str) -> None:
     with supervising(host) as running:
         until(lambda: running.log("supervisor.started"), what="it runs")
         assert host.run("supervise").returncode == Exit.LOCK_HELD
+        until(lambda: running.log("tick.idle"), what="it has nothing to do")
+        assert residents(running.process.pid) <= 60 * 1024**2
     assert host.run("supervise", "--once").returncode == Exit.DONE
     host.set(KLR_ORCHESTRATION_MODE="disabled")
     assert host.run("supervise", "--once").returncode == Exit.DISABLED
