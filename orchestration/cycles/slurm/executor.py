@@ -73,6 +73,8 @@ class SlurmExecutor:
                 self._look_at(cycle, job)
             except SlurmAway as error:
                 self._wait(job, f"Slurm is out of reach: {error.message}")
+            except SlurmRefused as error:
+                self._wait(job, f"Slurm does not answer as it should: {error.message}")
 
     def _look_at(self, cycle: Cycle, job: SlurmJob) -> None:
         spool = self._spool(cycle)
