@@ -118,6 +118,9 @@ def test_why_not_woken_says_what_the_rules_see(host: Host, own: str) -> None:
     told = json.loads(host.run("klorosctl", *asked, "executioner", "--json").stdout)
     assert (told["action"], told["reason"]) == ("rest", "nothing_unread")
     assert host.run("klorosctl", *asked, "stranger").returncode == 0
+    shown = host.run("klorosctl", *asked, "reviewer").stdout
+    assert len(shown.splitlines()) == 2, "one sentence, and one of the supervisor that is missing"
+    assert "unread: " in host.run("klorosctl", *asked, "reviewer", "--rules").stdout
     unknown = host.run("klorosctl", "why-not-woken", "--agent", "reviewer", "--thread", f"thr_{'0' * 32}")
     assert unknown.returncode == Exit.USAGE
     assert not triggers(host), "it changes nothing"
