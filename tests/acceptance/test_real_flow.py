@@ -13,6 +13,7 @@ import re
 import signal
 from collections import Counter
 from contextlib import suppress
+from functools import partial
 
 import pytest
 
@@ -151,9 +152,9 @@ def _killed_again_and_again(here: Flow, chance: random.Random) -> int:
     killed = 0
     while not here.is_resolved():
         with supervising(here.host) as supervisor:
-            lives_for = chance.uniform(0.3, 4)
+            until(partial(supervisor.log, "supervisor.started"), what="it is there")
             with suppress(AssertionError):
-                until(here.is_resolved, what="it lives on", within=lives_for)
+                until(here.is_resolved, what="it lives on", within=chance.uniform(0, 1.5))
             supervisor.process.kill()
         killed += 1
         assert killed < 60
