@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}")
 _RUNTIMES: Final = ("codex", "claude", "command", "tmux")
 _STARTS_WITHIN: Final = 30.0
+_STAYS: Final = 1.0
+"""Seconds that a program has to live: what can't do with its arguments, or where it is, ends before."""
 _ENDS_WITHIN: Final = 20.0  # and the grace
 _NAP_MS: Final = 50
 _LONGEST_SOCKET: Final = 107  # sun_path, unix(7)
@@ -225,7 +227,7 @@ def _started(console: Console, places: Places, order: dict[str, Any]) -> Place:
     finally:
         _remove(path)
     place = places.of_agent(agent)
-    if place is not None and place.pane == pane and place.keeper_lives:
+    if place is not None and _lives(places, agent, pane) and not _until(lambda: not _lives(places, agent, pane), _STAYS):
         return place
     if os.path.exists(failed):
         with open(failed, "rb") as file:
@@ -238,7 +240,7 @@ def _started(console: Console, places: Places, order: dict[str, Any]) -> Place:
 
 def _lives(places: Places, agent: str, pane: str) -> bool:
     place = places.of_agent(agent)
-    return place is not None and place.pane == pane and place.keeper_lives
+    return place is not None and place.pane == pane and place.keeper_lives and place.program_lives
 
 
 def _is_pane(socket: str, pane: str) -> bool:

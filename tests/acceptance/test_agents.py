@@ -135,6 +135,19 @@ def test_what_the_keeper_logs_does_not_stand_in_the_terminal(host: Terminals) ->
     assert "heartbeat" not in host.shown(place)
 
 
+def test_a_log_that_was_rotated_is_gone_on_with_in_a_new_file(host: Terminals) -> None:
+    place = host.listen()
+    log = host.state / "logs" / "run_agent.log"
+    log.rename(log.with_suffix(".log.1"))
+    until(lambda: log.exists() and os.path.samefile(f"/proc/{place.keeper}/fd/2", log), "it logs to a new file")
+
+
+def test_a_program_that_ends_at_once_was_not_started(host: Terminals) -> None:
+    done = host.klorosctl("agent", "start", "--agent", "reviewer", "--runtime", "command", "--", "timeout", "0.3", "sleep", "9")
+    assert done.returncode == Exit.FAILED, done.stdout
+    assert "ended at once" in done.stderr
+
+
 def test_a_stopped_program_goes_on(host: Terminals) -> None:
     place = host.listen()
     os.kill(place.program, signal.SIGSTOP)
