@@ -767,6 +767,26 @@ async def test_a_session_that_speaks_for_itself_is_left_to_it(
     assert (known.runtime, known.management_mode) == ("codex", mode)
 
 
+async def test_sessions_that_were_silent_for_a_quarter_are_forgotten_when_a_trigger_ends(store: Store, wakes: Wakes) -> None:
+    claim = await claimed(wakes, await asked_for(store, thread_id := await opened_thread(store)))
+    for days in (91, 89):
+        session = Session(
+            workspace_id=WORKSPACE,
+            agent_id=REVIEWER,
+            session_id=f"s-{days}",
+            runtime="codex",
+            management_mode=ManagementMode.UNMANAGED,
+            resumable=True,
+            status=SessionStatus.OFFLINE,
+            heartbeat_at=NOON - timedelta(days=days),
+        )
+        ask = Ask(workspace_id=WORKSPACE, agent_id=REVIEWER)
+        await store.change(ask, lambda _, session=session: Change(session=session))  # type: ignore[misc]
+    assert len((await the_case(wakes, thread_id)).sessions) == 2
+    assert await wakes.settle(claim, status=Status.DONE, outcome=Outcome.TRIGGERED)
+    assert [one.session_id for one in (await the_case(wakes, thread_id)).sessions] == ["s-89"]
+
+
 # ---- hints
 
 

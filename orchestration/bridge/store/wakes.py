@@ -39,6 +39,8 @@ _MOST_TIMES: Final = 20
 _ALL_AGAIN: Final = timedelta(minutes=10)
 _MOST_TOUCHED: Final = 2000
 _FORGET_SESSIONS: Final = timedelta(days=30)
+_FORGET_SILENT: Final = timedelta(days=90)
+"""Each new session leaves a row, and every look at an agent reads them all; `[wake] resume_within` is hours."""
 
 
 class Lost(Exception):
@@ -206,6 +208,7 @@ def settled(claim: Claim, end: Ending, at: datetime) -> Steps[bool]:
     how = {"outcome": end.outcome.value, "code": end.code and end.code.value, "detail": end.detail}
     yield from _asked("wakes.end", trigger_id=claim.trigger_id, ended_at=rows.text(at), **how)
     yield from _asked("wakes.end_trigger", trigger_id=claim.trigger_id, status=end.status.value)
+    yield from _asked("wakes.forget_silent", before=rows.text(at - _FORGET_SILENT))
     told: Snapshot = {
         "trigger_id": claim.trigger_id,
         "target": agent_id,
