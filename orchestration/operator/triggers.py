@@ -288,7 +288,10 @@ def _steer(console: Console, command: str, trigger_id: str, status: str, reason:
 def _supervisor(console: Console) -> str:
     """Say that nobody wakes anybody on this host, if that is so."""
     from orchestration.bridge.wake.telling import last_word
+    from orchestration.tick.gate import gate
 
+    if refused := gate(console.settings):
+        return f"this host wakes nobody: {refused[2]}"
     told = last_word(console.path("kloros.db"))
     if told is None:
         return "no supervisor of this host has ever told how it stands: systemctl status kloros-supervisor.service"

@@ -143,7 +143,9 @@ def test_a_log_that_was_rotated_is_gone_on_with_in_a_new_file(host: Terminals) -
 
 
 def test_a_program_that_ends_at_once_was_not_started(host: Terminals) -> None:
-    done = host.klorosctl("agent", "start", "--agent", "reviewer", "--runtime", "command", "--", "timeout", "0.3", "sleep", "9")
+    done = host.klorosctl(
+        "agent", "start", "--agent", "reviewer", "--runtime", "command", "--", "timeout", "0.3", "sleep", "9"
+    )
     assert done.returncode == Exit.FAILED, done.stdout
     assert "ended at once" in done.stderr
 

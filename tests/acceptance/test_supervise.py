@@ -124,6 +124,9 @@ def test_why_not_woken_says_what_the_rules_see(host: Host, own: str) -> None:
     shown = host.run("klorosctl", *asked, "reviewer").stdout
     assert len(shown.splitlines()) == 2, "one sentence, and one of the supervisor that is missing"
     assert "unread: " in host.run("klorosctl", *asked, "reviewer", "--rules").stdout
+    assert host.run("klorosctl", "halt", "--reason", "so").returncode == 0
+    assert "And this host wakes nobody: " in host.run("klorosctl", *asked, "reviewer").stdout
+    assert host.run("klorosctl", "unhalt").returncode == 0
     unknown = host.run("klorosctl", "why-not-woken", "--agent", "reviewer", "--thread", f"thr_{'0' * 32}")
     assert unknown.returncode == Exit.USAGE
     assert not triggers(host), "it changes nothing"
