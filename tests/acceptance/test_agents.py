@@ -267,3 +267,13 @@ def test_an_agent_is_left_alone_until_it_is_resumed(host: Terminals) -> None:
         (False, True),
         (False, False),
     ]
+
+
+def test_who_is_left_alone_is_in_the_list(host: Terminals) -> None:
+    assert told(host.klorosctl("agent", "list", "--json")) == []
+    assert host.klorosctl("agent", "pause", "--agent", "reviewer").returncode == 0
+    (listed,) = told(host.klorosctl("agent", "list", "--json"))
+    assert (listed["agent"], listed["paused"]) == ("reviewer", True)
+    assert "Paused, so that nothing wakes them: reviewer." in host.klorosctl("agent", "list").stdout
+    assert host.klorosctl("agent", "resume", "--agent", "reviewer").returncode == 0
+    assert told(host.klorosctl("agent", "list", "--json")) == []

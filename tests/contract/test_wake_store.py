@@ -689,6 +689,7 @@ async def test_what_is_claimed_goes_on_whatever_comes_before_it(store: Store, wa
 async def test_a_pause_is_audited_in_the_workspaces_chain(store: Store, wakes: Wakes) -> None:
     assert await wakes.pause(WORKSPACE, REVIEWER, paused=True, actor="operator:ada")
     assert not await wakes.pause(WORKSPACE, REVIEWER, paused=True, actor="operator:bob")
+    assert await wakes.paused() == {(WORKSPACE, REVIEWER)}
     thread_id = await opened_thread(store)
     assert (await the_case(wakes, thread_id)).paused
     assert await wakes.pause(WORKSPACE, REVIEWER, paused=False, actor="operator:ada")

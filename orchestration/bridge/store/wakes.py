@@ -269,6 +269,12 @@ def steered(trigger_id: str, status: Status, actor: str, reason: str, forced: bo
     return True
 
 
+def all_paused() -> Steps[frozenset[tuple[str, str]]]:
+    """Give who is left alone."""
+    found = yield from _asked("wakes.paused")
+    return frozenset((str(row["workspace_id"]), str(row["agent_id"])) for row in found)
+
+
 def pausing(workspace_id: str, agent_id: str, is_paused: bool, actor: str, at: datetime) -> Steps[bool]:
     """Have an agent left alone, or no longer."""
     loaded = yield Known(Ask(workspace_id=workspace_id))
@@ -681,6 +687,10 @@ class WakeSteps:
     async def pause(self, workspace_id: str, agent_id: str, *, paused: bool, actor: str) -> bool:
         """Have an agent left alone."""
         return await self._done(lambda: pausing(workspace_id, agent_id, paused, actor, self._clock()))
+
+    async def paused(self) -> frozenset[tuple[str, str]]:
+        """Give who is left alone."""
+        return await self._done(all_paused, looking=True)
 
     async def wakes(
         self, *, thread_id: str | None = None, agent_id: str | None = None, status: Status | None = None, limit: int = 50

@@ -100,6 +100,10 @@ class WakeStore(Protocol):
         """Have an agent left alone, or no longer, audited; False when that was so already."""
         ...
 
+    async def paused(self) -> frozenset[tuple[str, str]]:
+        """Return who is left alone: workspaces and agents."""
+        ...
+
     async def wakes(
         self, *, thread_id: str | None = None, agent_id: str | None = None, status: Status | None = None, limit: int = 50
     ) -> tuple[Wake, ...]:

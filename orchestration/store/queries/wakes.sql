@@ -177,6 +177,10 @@ DELETE FROM bridge_sessions WHERE heartbeat_at < :before;
 INSERT INTO bridge_pauses (workspace_id, agent_id, paused_at, paused_by) VALUES (:workspace_id, :agent_id, :at, :actor)
 ON CONFLICT (workspace_id, agent_id) DO NOTHING RETURNING agent_id;
 
+-- name: wakes.paused
+-- Give every agent that is left alone.
+SELECT workspace_id, agent_id FROM bridge_pauses ORDER BY workspace_id, agent_id;
+
 -- name: wakes.resume
 -- Leave an agent alone no longer.
 DELETE FROM bridge_pauses WHERE workspace_id = :workspace_id AND agent_id = :agent_id RETURNING agent_id;
