@@ -343,7 +343,18 @@ def _inspected(
         yield from screen.table(("OPEN", "FINDING", "BY", "MESSAGE"), items)
     if found:
         yield ""
-        yield from triggers.table(console, found)
+        wakes = [
+            (
+                one.outcome.value if one.outcome else one.status.value,
+                one.code.value if one.code else "",
+                one.agent_id,
+                times.ago(one.created_at),
+                one.requested_by,
+                one.reason,
+            )
+            for one in found
+        ]
+        yield from screen.table(("TRIGGER", "CODE", "FOR", "WHEN", "BY", "REASON"), wakes)
     for one in said:
         yield ""
         yield from _message_lines(console, one)

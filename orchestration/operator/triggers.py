@@ -129,9 +129,10 @@ def cancel(console: Console, *, trigger_id: str, reason: str) -> None:
 @click.command("why-not-woken")
 @click.option("--agent", required=True, help="Who.")
 @click.option("--thread", "thread_id", required=True, metavar="THREAD", help="For which thread: thr_….")
+@click.option("--rules", is_flag=True, help="Also list what every rule has seen that was asked; --json always does.")
 @json_option
 @click.pass_obj
-def why_not_woken(console: Console, *, agent: str, thread_id: str) -> None:
+def why_not_woken(console: Console, *, agent: str, thread_id: str, rules: bool) -> None:
     """Say in one sentence why an agent is, or is not, woken for a thread, with the evidence. It changes nothing.
 
     It asks the rules of the supervisor, as this host sees the agent now.
@@ -150,7 +151,8 @@ def why_not_woken(console: Console, *, agent: str, thread_id: str) -> None:
     sentence = found["sentence"]
     silent = _supervisor(console)
     document = {**{name: value for name, value in found.items() if name != "known"}, "supervisor": silent}
-    lines = [sentence, *([f"And {silent}."] if silent else []), *(f"  {line}" for line in found["evidence"])]
+    seen = [f"  {line}" for line in found["evidence"]] if rules else []
+    lines = [sentence, *([f"And {silent}."] if silent else []), *seen]
     console.answer(document, lambda: lines)
 
 

@@ -53,6 +53,7 @@ def test_a_terminal_that_does_not_acknowledge_is_never_prompted_again_and_then_a
             assert len(world.paper.runtime.prompts) == 1
             assert len(world.paper.runtime.pressed) == 2, "two retries, which put nothing in"
             assert len(world.paper.turns) == 1
+            assert (await world.wakes())[0].attempts[-1].cycle == 1, "while it runs, too"
             world.paper.ends(Turned.SUCCEEDED)
             await watched.one_pass()
         (wake,) = await world.wakes()
@@ -228,6 +229,25 @@ def test_told_to_end_it_gives_its_claims_back_and_begins_nothing(place: str) -> 
             assert wake.status is Status.QUEUED
             await watched.one_pass()
         assert len(world.paper.runtime.prompts) == 1
+
+    play(place, scene)
+
+
+def test_while_nothing_may_be_done_other_hosts_may_have_what_it_had(place: str) -> None:
+    async def scene(world: World) -> None:
+        await world.said()
+        await world.beats()
+        refused = ""
+        async with world.supervisor(refused=lambda: refused) as watched:
+            await watched.itself._try(Silent())
+            assert (await world.wakes())[0].status is Status.CLAIMED
+            refused = "the kill switch is set"
+            await watched.itself._try(Silent())
+            assert (await world.wakes())[0].status is Status.QUEUED
+            world.thread_id = ""
+            await world.said()
+            await watched.itself._try(Silent())
+            assert not await world.wakes()
 
     play(place, scene)
 

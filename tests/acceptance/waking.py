@@ -129,7 +129,13 @@ class World:
 
     @asynccontextmanager
     async def supervisor(
-        self, paper: Paper | None = None, *, host: str = "host", mortal: Any = None, **limits: Any
+        self,
+        paper: Paper | None = None,
+        *,
+        host: str = "host",
+        mortal: Any = None,
+        refused: Callable[[], str] = lambda: "",
+        **limits: Any,
     ) -> AsyncIterator[Watched]:
         """Give a supervisor with its own connection to the store; `mortal` may stand before all that it works with."""
         opened = await wakes_at(self.place, clock=self.clock)
@@ -144,6 +150,7 @@ class World:
             holder=name(host, "/state", process=secrets.token_hex(4)),
             now=self.clock,
             clock=lambda: self.clock.at.timestamp(),
+            refused=refused,
         )
         try:
             yield Watched(supervisor, store)

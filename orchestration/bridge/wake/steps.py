@@ -152,7 +152,7 @@ class Steps:
         collided = step.code is Code.DEFER_TIMEOUT
         told = "a person went on typing there" if collided else "a person types there"
         ended = replace(row, ended_at=now, outcome=Outcome.DEFERRED, code=step.code, detail=told)
-        if not (await self._store.begin(claim, row) and await self._store.end(claim, ended)):
+        if not await self._store.begin(claim, ended):  # begun and ended at once: nobody has to see to its end
             self._claims.forget(wake)
             return False
 
@@ -241,9 +241,11 @@ class Steps:
             turn = profile.runtime.turn(text, session_id=session_id)
             if self._claims.to_act(wake) is None:
                 return False
-            await self._turns.begin(turn, profile, token=token_of(wake, number))
+            cycle = await self._turns.begin(turn, profile, token=token_of(wake, number))
         except WakeFailed as error:
             return await self._fail(case, attempt, error)
+        if (claim := self._claims.of(wake)) is not None:  # so that an operator can see what it prints
+            await self._store.begin(claim, replace(attempt, cycle=cycle))
         return True
 
     async def _fail(self, case: Case, attempt: Attempt, error: WakeFailed) -> bool:

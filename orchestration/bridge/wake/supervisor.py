@@ -168,6 +168,7 @@ class Supervisor:
         if why := self._refused():
             if self._is_due("_told_refused"):
                 log(Event.TICK_REFUSED, f"agents are not woken: {why}", priority=Priority.WARNING)
+            await self._claims.give_back(due_at=self._now())  # other hosts may
             return False
         self._told_refused = -_QUIET
         counted = self._steps.counted
@@ -252,16 +253,17 @@ class Supervisor:
 
 def report(passed: Passed, counted: Counted, *, quiet: bool) -> None:
     """Count and log a pass; one that did nothing is only counted when `quiet`."""
+    cases = f"{passed.cases} case{'s' * (passed.cases != 1)}"
     counts: dict[str, Any] = {"cases": passed.cases, "failed": passed.failed or None, **passed.did}
     if passed.failed:
         counted.passes["failed"] += 1
-        told = f"{passed.failed} of {passed.cases} cases could not be dealt with; the next pass tries again"
+        told = f"{passed.failed} of {cases} could not be dealt with; the next pass tries again"
         log(Event.TICK_FAILED, told, priority=Priority.ERROR, **counts)
     elif passed.did:
         counted.passes["completed"] += 1
         told = ", ".join(f"{number} {what}" for what, number in passed.did.items())
-        log(Event.TICK_COMPLETED, f"{passed.cases} cases: {told}", **counts)
+        log(Event.TICK_COMPLETED, f"{cases}: {told}", **counts)
     else:
         counted.passes["idle"] += 1
         if not quiet:
-            log(Event.TICK_IDLE, f"{passed.cases} cases, nothing to do", **counts)
+            log(Event.TICK_IDLE, f"{cases}, nothing to do", **counts)
