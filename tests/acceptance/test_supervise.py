@@ -13,9 +13,10 @@ from orchestration.host import clock
 from tests.acceptance.agent_of_paper import turns_in
 from tests.acceptance.bridging import Bridge, caller, play
 from tests.acceptance.host import Host
-from tests.acceptance.serving import until
+from tests.acceptance.serving import residents, until
 from tests.acceptance.supervising import agent, supervising
 from tests.contract.postgres import Cluster
+from tests.contract.postgres import running as running_postgres
 
 EXECUTIONER, REVIEWER = caller("executioner"), caller("reviewer")
 
@@ -102,6 +103,8 @@ def test_a_second_supervisor_of_a_host_leaves(host: Host, own: str) -> None:
     with supervising(host) as running:
         until(lambda: running.log("supervisor.started"), what="it runs")
         assert host.run("supervise").returncode == Exit.LOCK_HELD
+        until(lambda: running.log("tick.idle"), what="it has nothing to do")
+        assert residents(running.process.pid) <= 60 * 1024**2
     assert host.run("supervise", "--once").returncode == Exit.DONE
     host.set(KLR_ORCHESTRATION_MODE="disabled")
     assert host.run("supervise", "--once").returncode == Exit.DISABLED
@@ -200,3 +203,22 @@ def test_two_hosts_share_one_postgresql_and_nobody_is_woken_twice(tmp_path: Path
 def _ended(host: Host, many: int) -> list[dict[str, Any]]:
     found = triggers(host)
     return found if len(found) == many and all(one["ended_at"] for one in found) else []
+
+
+def test_a_database_that_goes_away_and_comes_back_is_told_and_waited_out(host: Host) -> None:
+    with running_postgres() as cluster:
+        place = cluster.new_database()
+        host.set(KLR_DATABASE_URL=place)
+        host.decided()
+        host.configure(agent(place, host.home / "turns"))
+        with supervising(host) as supervisor:
+            until(lambda: supervisor.log("tick.idle"), what="it works")
+            cluster.stop("immediate")
+            until(lambda: supervisor.log("tick.failed"), what="it says what is out of reach")
+            assert "out of reach" in supervisor.log("tick.failed")[0]["message"]
+            cluster.start()
+            say(place)
+            until(lambda: _ended(host, 1), what="the agent is woken")
+            assert len(supervisor.log("tick.failed")) == 1, "told once"
+            assert supervisor.stop() == Exit.DONE
+    assert len(turns_in(host.home / "turns")) == 1
