@@ -97,14 +97,16 @@ class Writer:
             self._connection.close()
 
     def _next(self) -> None:
-        """Carry out what waits: at once where changes come one by one; else when what comes together has come in."""
+        """Carry out what waits: after this turn of the loop, so that what has come in with it is not committed apart; where
+        changes came together, when those that were just answered have asked again.
+        """
         if self._owed > _PAUSE:  # SQLite's locks know no queue: whoever polls them gets a turn only while they are free
             self._owed = 0.0
             self._loop.call_later(_PAUSE, self._begin)
-        elif self._together > 1:  # those that were just answered ask again at once
+        elif self._together > 1:
             self._loop.call_soon(self._loop.call_soon, self._begin)
         else:
-            self._begin()
+            self._loop.call_soon(self._begin)
 
     def _begin(self) -> None:
         batch, self._waiting = self._waiting[:_MOST_TOGETHER], self._waiting[_MOST_TOGETHER:]
