@@ -33,6 +33,8 @@ _PAUSE = 0.003
 _QUICK = 0.001
 """Where commits take less, that of a lone change is made in the loop: the way to the thread and back takes as long."""
 _WAITING, _NOT_WAITING = f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000:.0f}", "PRAGMA busy_timeout = 0"
+_COMMITS_A_CHECKPOINT = 50
+"""Of lone changes fewer pages than make SQLite copy the log itself, which it does in a commit, be that in the loop."""
 _PARAMETER = re.compile(r":([a-z_]+[0-9]*)")
 _OF_CONTENT = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
 _Done: TypeAlias = tuple[list[Outcome[Any]], dict[str, int]]
@@ -65,7 +67,7 @@ class Writer:
         self._usual = 1.0
         """Seconds that the last batches took, the latest counting most."""
         self._connection: sqlite3.Connection | None = None
-        self._commits = self._changes = 0
+        self._commits = self._changes = self._checkpointed = 0
         self._version = -1
         self._recent, self._rates = Recent(), RecentRates()
         self._todo: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -159,10 +161,25 @@ class Writer:
         self._usual += (seconds - self._usual) / 16
         if self._waiting:
             self._owed += _PAUSE_SHARE * min(seconds, 0.1)
+        if self._commits - self._checkpointed < _COMMITS_A_CHECKPOINT:
+            self._go_on()
+        else:
+            self._checkpointed = self._commits
+            self._todo.put(self._checkpoint)
+
+    def _go_on(self) -> None:
+        if self._waiting:
             self._next()
         else:
             self._owed = 0.0
             self._idle.set()
+
+    def _checkpoint(self) -> None:
+        """Copy what was committed from the log into the file: milliseconds, in which the loop answers and reads."""
+        if self._connection is not None:
+            with suppress(sqlite3.Error):  # what was committed stands in the log as well; a later commit tries again
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        self._loop.call_soon_threadsafe(self._go_on)
 
     def _carried_out(self, batch: list[Waiting]) -> _Done:
         try:
