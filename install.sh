@@ -15,7 +15,7 @@ recorder=$here/orchestration/operator/installation.py
 os_release=/etc/os-release
 units=(kloros-orchestrator.service kloros-orchestrator.timer kloros-orchestrator.path kloros-loop.service
     kloros-cycle.service kloros-cycle.path kloros-alert@.service kloros-notice.service kloros-notice.path
-    kloros-pulse.socket kloros-pulse.service kloros-bridge.service)
+    kloros-pulse.socket kloros-pulse.service kloros-bridge.service kloros-supervisor.service)
 started_units=(kloros-orchestrator.timer kloros-orchestrator.path kloros-cycle.path kloros-notice.path)
 user_units=(kloros-logrotate.service kloros-logrotate.timer) # beside those above, for one person
 wanted="" # what --with says
@@ -411,7 +411,7 @@ start_units() {
     fi
     [[ ${#known[@]} -gt 0 ]] || return 0
     # Take up what changed in them. The running cycle's own unit is left alone.
-    for unit in "${known[@]}" kloros-pulse.socket kloros-pulse.service kloros-bridge.service; do systemctl "${user[@]}" try-restart "$unit"; done
+    for unit in "${known[@]}" kloros-pulse.socket kloros-pulse.service kloros-bridge.service kloros-supervisor.service; do systemctl "${user[@]}" try-restart "$unit"; done
     say "upgraded; units that were off stay off"
 }
 

@@ -50,6 +50,8 @@ async def speak(settings: Settings, *, token: str, actor: str) -> None:
         finally:
             keys.cancel()
             await asyncio.gather(keys, return_exceptions=True)
+            with suppress(Refused):  # the log has each of them
+                await commands.write_beyond_rate(all_of_it=True)
     finally:
         await store.close()
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 ISSUER: Final = "kloros"
 AUDIENCE: Final = "kloros-bridge"
 _LOOK_AT_REVOKED: Final = 1.0
+_WRITE_BEYOND_RATE: Final = 5.0
 _EXPIRE: Final = 3600.0  # seconds between two passes over old threads
 _AGAIN: Final = 5.0  # seconds after which what failed beside the requests is begun anew
 
@@ -100,6 +101,7 @@ class Bridge:
     """The bridge of one process: its face, and what goes on beside the requests. An ASGI application once it has started."""
 
     _store: Store
+    _commands: Commands
     _face: Face
     _measured: ThreadsMeasured
     _expiry: Expiry
@@ -138,7 +140,7 @@ class Bridge:
         from orchestration.bridge.http.threads_measured import ThreadsMeasured
 
         self._store = await store(self._settings)
-        carried_out = commands(self._settings, self._store)
+        self._commands = carried_out = commands(self._settings, self._store)
         self._face = Face(
             carried_out,
             self._verifier,
@@ -154,7 +156,9 @@ class Bridge:
         self._measured = ThreadsMeasured(self._tally)
         self._face.measures.add(self._measured)
         self._expiry = expiry(self._settings, carried_out)
-        for work in (self._keys.run, self._watch_revocations, self._watch_threads, self._expire_threads):
+        for work in (
+            self._keys.run, self._watch_revocations, self._watch_threads, self._expire_threads, self._write_beyond_rate,
+        ):  # fmt: skip
             self._tasks.add(asyncio.create_task(_on_and_on(work)))
 
     def stop(self) -> None:
@@ -164,6 +168,8 @@ class Bridge:
     async def end(self) -> None:
         """End the rest, and let go of the store."""
         await tasks.end(self._tasks)
+        with suppress(Refused):  # the log has each of them
+            await self._commands.write_beyond_rate(all_of_it=True)
         await self._teller.end()
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.close)
@@ -175,6 +181,12 @@ class Bridge:
             with suppress(Refused):  # those that are known stay; it is looked again in a moment
                 self._verifier.revoked = await self._store.revoked(clock.now())
             await asyncio.sleep(_LOOK_AT_REVOKED)
+
+    async def _write_beyond_rate(self) -> None:
+        while True:
+            await asyncio.sleep(_WRITE_BEYOND_RATE)
+            with suppress(Refused):  # it stays counted
+                await self._commands.write_beyond_rate()
 
     async def _expire_threads(self) -> None:
         workspace = self._settings.bridge.workspace

@@ -122,8 +122,9 @@ def _identity(environ: Mapping[str, str]) -> tuple[object, ...]:
     """Return everything that a snapshot depends on, in a form that JSON gives back equal."""
     prefixes = ("KLR_", "RUN_CYCLE_", "AUTH_")
     ours = tuple(sorted((k, v) for k, v in environ.items() if k.startswith(prefixes) or k == "XDG_STATE_HOME"))
-    model = os.path.join(os.path.dirname(__file__), "settings.py")
-    return (ours, os.geteuid(), config_path(environ), _file_identity(config_path(environ)), _file_identity(model))
+    model = os.path.join(os.path.dirname(__file__), "settings")
+    files = sorted(entry.path for entry in os.scandir(model) if entry.name.endswith(".py"))
+    return (ours, os.geteuid(), config_path(environ), *map(_file_identity, (config_path(environ), *files)))
 
 
 def _file_identity(path: str) -> tuple[int, ...] | None:

@@ -4,7 +4,8 @@ Owns the gates before any work (settings, mode, kill switch) and the exit code. 
 queued, when everything queued has been run (whatever came of it: that is in the store), and when another
 runner is at work.
 
-With `--cycle N --output-root DIR` the same runner runs one cycle there (cycles/direct.py), makes its bundle, and
+With `--wake N` it runs the turn of an agent that was queued under this number, beside whatever else runs. With
+`--cycle N --output-root DIR` the same runner runs one cycle there (cycles/direct.py), makes its bundle, and
 exits with the cycle's typed code. Whoever types that has consented, so the mode does not matter; the kill switch does.
 """
 
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestration import wiring
 from orchestration.command_line import Parser
-from orchestration.errors import KlorosError, Usage
+from orchestration.errors import KlorosError, LockHeld, Usage
 from orchestration.exits import Exit
 from orchestration.host.journal import Event, Priority, log
 from orchestration.tick.gate import gate, halted
@@ -30,12 +31,15 @@ if TYPE_CHECKING:
     from orchestration.cycles.direct import Existing
     from orchestration.settings import Settings
     from orchestration.store.port import Database
+    from orchestration.tick.kernel import Kernel
 
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """Run the entry; returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
+        if options.wake is not None:
+            return _run_turn(options.wake, environ)
         return _run_queued(environ) if options.output_root is None else _run_direct(options, environ)
     except KlorosError as error:
         event = Event.SETTINGS_REFUSED if error.exit is Exit.SETTINGS_INVALID else Event.RUNNER_FAILED
@@ -56,6 +60,7 @@ def _parser() -> Parser:
         "75 another run is at work under the output root, 78 settings; with --output-root also 10/11 PHASE failed/timed "
         "out, 12/13 D-REAM failed/timed out",
     )
+    parser.add_argument("--wake", metavar="N", help="run the turn of an agent that is queued under this number, and no more")
     direct = parser.add_argument_group("one cycle directly")
     direct.add_argument("--output-root", metavar="DIR", help="make the cycle's folder and bundle here; made if absent")
     direct.add_argument("--cycle", metavar="N", help="the cycle's number (default: the variable CYCLE_ID)")
@@ -73,7 +78,9 @@ class _Parser(Parser):
 
     def parse_args(self, *given: Any, **more: Any) -> Any:
         options = super().parse_args(*given, **more)
-        others = (name for name, value in vars(options).items() if value and name != "output_root")
+        others = (name for name, value in vars(options).items() if value and name not in ("output_root", "wake"))
+        if options.wake is not None and options.output_root is not None:
+            self.error("--wake is for what a trigger has queued, --output-root for a cycle of one's own")
         if options.output_root is None and (first := next(others, None)):
             self.error(f"--{first.replace('_', '-')} needs --output-root DIR")
         return options
@@ -90,10 +97,54 @@ def _run_queued(environ: Mapping[str, str]) -> Exit:
         log(Event.RUNNER_IDLE, evidence, reason=reason, exit=exit_code)
         return exit_code
     with wiring.kernel(settings, environ) as kernel:
+        _look_at_slurm(kernel, environ)
         runner = Runner(settings, kernel.db, lock=kernel.runner_lock, environ=environ, start=kernel.start)
         log(Event.RUNNER_IDLE, f"{runner.run()} cycles run, none is queued", priority=Priority.DEBUG)
         if not runner.was_stopped:
             _follow_up(kernel.db, settings)
+    return Exit.DONE
+
+
+def _look_at_slurm(kernel: Kernel, environ: Mapping[str, str]) -> None:
+    """Hand cycles to Slurm, and see what has become of those that were, unless somebody else is at it."""
+    from orchestration.cycles import ledger
+    from orchestration.cycles.cycle import Executor
+
+    if all(cycle.executor is not Executor.SLURM for cycle in ledger.active(kernel.db)):
+        return
+    from orchestration.cycles.slurm.commands import Slurm
+    from orchestration.cycles.slurm.executor import SlurmExecutor
+    from orchestration.host.lock import FileLock
+
+    slurm = Slurm(environ, patience=kernel.settings.slurm.patience.total_seconds())
+    try:
+        with FileLock(kernel.path("locks", "slurm.lock")).held("run_cycle"):
+            SlurmExecutor(kernel.settings, kernel.db, slurm=slurm, environ=environ, start=kernel.start).look()
+    except LockHeld as error:
+        log(Event.RUNNER_IDLE, f"another runner looks after Slurm: {error.message}", priority=Priority.DEBUG)
+
+
+def _run_turn(text: str, environ: Mapping[str, str]) -> Exit:
+    from orchestration.cycles import direct, ledger, orphan
+    from orchestration.cycles.cycle import JobName
+    from orchestration.cycles.runner import Runner
+
+    number = direct.number_of("--wake", text)
+    settings = wiring.settings(environ)
+    wiring.become_owner(settings.state_dir)
+    refused = gate(settings)
+    if refused is not None:
+        exit_code, reason, evidence = refused
+        log(Event.RUNNER_IDLE, evidence, reason=reason, exit=exit_code)
+        return exit_code
+    with wiring.kernel(settings, environ) as kernel:
+        found = None if number is None else ledger.get(kernel.db, number)
+        if found is None or found.job is not JobName.WAKE:
+            raise Usage(f"--wake {text}: there is no such turn of an agent", hint="klorosctl cycles lists what there is")
+        lock = orphan.lock_of(settings.state_dir, found)
+        runner = Runner(settings, kernel.db, lock=lock, environ=environ, start=lambda _entry: None)
+        if not runner.run_turn(found.cycle):
+            log(Event.RUNNER_IDLE, f"cycle {found.cycle} was not run: it is queued no more, or somebody else is at it")
     return Exit.DONE
 
 

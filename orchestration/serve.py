@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from orchestration.host import clock, listening, process_identity
 from orchestration.host.journal import Event, Priority, log
 from orchestration.host.listening import Listening
 from orchestration.host.notify import Notifier
-from orchestration.operator.units import Units
+from orchestration.operator.in_force import InForce
 
 if TYPE_CHECKING:
     from orchestration.pulse.server.admission import Admission
@@ -39,7 +38,6 @@ _FLAGS = {
 }
 _MOST_WITH_BRIDGE = 2000
 _TOLD_IN_OUR_WORDS = 32
-_SETTINGS_LAST = 1.0  # seconds for which settings are taken as read
 _EPILOG = (
     "A flag beats its variable, the variable beats [pulse] in the TOML file. "
     "exit codes: 0 ended, 1 can't listen there, 64 usage, 70 defect, 78 settings"
@@ -81,31 +79,8 @@ def _parser() -> Parser:
     return parser
 
 
-class _Current:
-    """The settings in force, read again when they may have changed."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._caller = dict(environ)
-        self._read_at = -_SETTINGS_LAST
-        self._settings: Settings | None = None
-
-    @property
-    def environ(self) -> dict[str, str]:
-        """Our variables over those that the installed unit gives ticks."""
-        units = Units.of(self._caller, user=None)
-        given = units.environment() if units.ticks_for(self._caller) else {}
-        return {**{name: value for name, (value, _) in given.items() if name.startswith("KLR_")}, **self._caller}
-
-    def settings(self) -> Settings:
-        """Return them. Raises: SettingsInvalid."""
-        now = time.monotonic()
-        if self._settings is None or now - self._read_at >= _SETTINGS_LAST:
-            self._settings, self._read_at = wiring.settings(self.environ), now
-        return self._settings
-
-
 def _run(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Exit:
-    current = _Current(environ)
+    current = InForce(environ)
     chosen = _chosen(flags, current.environ)
     wiring.become_owner(current.settings().state_dir)
     if flags["bridge"]:

@@ -1,4 +1,4 @@
-"""From the settings to the rules of the commands."""
+"""From the settings to the rules of the commands, and of waking."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from orchestration.bridge.filters import Act, Filters, Pattern
 from orchestration.bridge.guards import Limits
 from orchestration.bridge.outside import Program
 from orchestration.bridge.summarising import Writer
+from orchestration.bridge.wake.limits import Limits as WakeLimits
+from orchestration.bridge.wake.limits import Means
+from orchestration.bridge.wake.state import Way
+from orchestration.cycles.backoff import Backoff
 
 if TYPE_CHECKING:
-    from orchestration.settings import Bridge
+    from orchestration.settings import Agent, Bridge, Wake
 
 
 def rules(bridge: Bridge) -> Rules:
@@ -30,6 +34,20 @@ def rules(bridge: Bridge) -> Rules:
         judge=Judge(_program(bridge.filter_command, bridge.filter_timeout)) if bridge.filter_command else None,
         writer=Writer(_program(bridge.summary_command, bridge.summary_timeout)) if bridge.summary_command else None,
     )
+
+
+def wake_limits(wake: Wake) -> WakeLimits:
+    """Make the limits that `[wake]` sets."""
+    same = {name: getattr(wake, name) for name in WakeLimits._fields if name != "backoff"}
+    return WakeLimits(**same, backoff=Backoff(wake.backoff))
+
+
+def means(agent: Agent) -> Means:
+    """Tell what a profile lets this host do for its agent."""
+    turns = {Way.SPAWN, Way.RESUME} if agent.runtime != "tmux" else set()
+    if agent.runtime == "command" and not agent.resume:
+        turns.discard(Way.RESUME)
+    return Means(frozenset({Way.LIVE, *turns}), agent.timeout)
 
 
 def _program(command: tuple[str, ...], timeout: timedelta) -> Program:

@@ -3,6 +3,7 @@
     manifest.json        what the store knows, see manifest.py
     promotions.json      D-REAM: what was handed to the command
     digest.json          reflection: what is open
+    prompt.txt           turn of an agent: what it is told on standard input
     logs/output.log      both streams of the command
     logs/*.jsonl         telemetry that the command writes
     artifacts/           what the command leaves: report.json (PHASE), verdicts.json (D-REAM), reflection.md and intents/
@@ -69,6 +70,11 @@ def intents_path(folder: str) -> str:
 def digest_path(folder: str) -> str:
     """Return where a reflection finds what is open."""
     return os.path.join(folder, "digest.json")
+
+
+def prompt_path(folder: str) -> str:
+    """Return where a turn's prompt lies, unless it is an argument."""
+    return os.path.join(folder, "prompt.txt")
 
 
 def handover_path(folder: str) -> str:

@@ -18,12 +18,20 @@ CycleNumber = NewType("CycleNumber", int)
 
 
 class JobName(StrEnum):
-    """The jobs there are; each is exclusive of every other."""
+    """The jobs there are; each is exclusive of every other, but for WAKE, which has a lane of its own."""
 
     PHASE = "phase"
     DREAM = "dream"
     LOOP = "loop"
     REFLECTION = "reflection"
+    WAKE = "wake"  # one turn of an agent: beside the others, settled at its end, no matter of the ticks
+
+
+class Executor(StrEnum):
+    """Who runs a cycle's command."""
+
+    LOCAL = "local"
+    SLURM = "slurm"
 
 
 class CycleState(StrEnum):
@@ -95,6 +103,7 @@ class Cause(StrEnum):
     INTENT = "intent"
     LOOP = "loop"  # an iteration of the continuous loop
     DIRECT = "direct"  # a person or a script, by `run_cycle --cycle`
+    WAKE = "wake"  # a trigger of the bridge
 
 
 class Origin(NamedTuple):
@@ -105,8 +114,20 @@ class Origin(NamedTuple):
     promotions: tuple[str, ...] = ()  # stems, in the order given to the command
     topic: str = ""
     intent: str = ""  # file name of the intent
-    variables: tuple[tuple[str, str], ...] = ()  # LOOP: what its command gets besides, name and value
+    variables: tuple[tuple[str, str], ...] = ()  # LOOP, WAKE: what its command gets besides, name and value
     resumes: bool = False  # goes on with the artifacts of an earlier run of this number
+    prompt: str = ""  # WAKE, until it has ended: what the agent is told, see PROMPT
+    session: str = ""  # WAKE: the runtime's session that the turn goes on with, whose one writer it has to be
+
+    def told(self) -> dict[str, object]:
+        """Return it for people: without what an agent is told, which is a matter of its thread."""
+        fields = self._asdict()
+        del fields["prompt"]
+        return fields if self.cause is not Cause.WAKE else {**fields, "variables": ()}
+
+
+PROMPT = "{prompt}"
+"""A word of a WAKE cycle's command that is the prompt; where there is none, the prompt is standard input."""
 
 
 class Result(NamedTuple):
@@ -144,6 +165,7 @@ class Cycle(NamedTuple):
     cancel_asked_at: datetime | None
     runner: str | None
     result: Result | None
+    executor: Executor = Executor.LOCAL
 
 
 def end_of(cycle: Cycle) -> datetime:

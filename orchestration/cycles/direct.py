@@ -18,7 +18,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from orchestration.cycles import artifacts, ledger, orphan
-from orchestration.cycles.cycle import Cause, CycleEvent, CycleNumber, CycleState, JobName, Origin, Result
+from orchestration.cycles.cycle import Cause, CycleEvent, CycleNumber, CycleState, Executor, JobName, Origin, Result
 from orchestration.cycles.job import job
 from orchestration.errors import LockHeld, StoreUnreachable, Usage
 from orchestration.host import clock
@@ -82,7 +82,8 @@ def enqueue(
     with db.transaction():
         ledger.forget(db, number)
         token = os.urandom(16).hex()
-        ledger.enqueue(db, job=job(name, settings), origin=origin, token=token, now=clock.now(), number=number)
+        own = job(name, settings)._replace(executor=Executor.LOCAL)  # a direct run is one here and now
+        ledger.enqueue(db, job=own, origin=origin, token=token, now=clock.now(), number=number)
 
 
 def settle(db: Database, number: CycleNumber) -> Cycle:

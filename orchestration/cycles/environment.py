@@ -41,6 +41,14 @@ _RUNNERS_OWN: Final = frozenset(
 )
 
 
+_NOT_FOR_AGENTS: Final = frozenset({"KLR_DATABASE_URL"})  # whoever has it is anybody on the bridge
+
+
+def of_agent(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without what marks a cycle, and without what an agent has no business with."""
+    return {name: value for name, value in without_cycle(environ).items() if name not in _NOT_FOR_AGENTS}
+
+
 def without_cycle(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment without what marks a cycle's command, and without what is said to one process alone."""
     return {name: value for name, value in environ.items() if name not in CYCLE_VARIABLES | _RUNNERS_OWN}
@@ -58,8 +66,9 @@ def of_command(
         folder: the cycle's.
         extra: what only this job gets.
     """
+    given = of_agent(environ) if cycle.job is JobName.WAKE else without_cycle(environ)
     return {
-        **without_cycle(environ),
+        **given,
         "KLR_STATE_DIR": state_dir,
         "KLR_CYCLE": str(cycle.cycle),
         "CYCLE_ID": str(cycle.cycle),
@@ -89,6 +98,12 @@ def of_reflection(cycle: Cycle, *, digest: str) -> dict[str, str]:
 def of_loop(cycle: Cycle) -> dict[str, str]:
     """Return what the command of a loop's iteration gets: what the loop noted when it queued the cycle."""
     assert cycle.job is JobName.LOOP
+    return dict(cycle.origin.variables)
+
+
+def of_wake(cycle: Cycle) -> dict[str, str]:
+    """Return what the turn of an agent gets: what its runtime asked for."""
+    assert cycle.job is JobName.WAKE
     return dict(cycle.origin.variables)
 
 

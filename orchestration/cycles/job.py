@@ -4,7 +4,7 @@ import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
-from orchestration.cycles.cycle import JobName
+from orchestration.cycles.cycle import Executor, JobName
 
 if TYPE_CHECKING:
     from orchestration.settings import Dream, Phase, Reflection, Settings
@@ -23,20 +23,26 @@ class Job(NamedTuple):
     command: tuple[str, ...]
     working_dir: str
     timeout: timedelta
+    executor: Executor = Executor.LOCAL
 
 
 def job(name: JobName, settings: "Settings") -> Job:
     """Return the job of this name; an empty command in the settings means our own program for it."""
+    executor = Executor.LOCAL
     match name:
         case JobName.PHASE:
             section: Phase | Dream | Reflection = settings.phase
+            executor = Executor(settings.phase.executor)
         case JobName.DREAM:
             section = settings.dream
+            executor = Executor(settings.dream.executor)
         case JobName.REFLECTION:
             section = settings.reflection
         case JobName.LOOP:
             raise ValueError("the loop makes its job for each iteration anew: the goal changes")
+        case JobName.WAKE:
+            raise ValueError("a turn's command is its runtime's")
         case _:
             assert_never(name)
     command = section.command or (sys.executable, "-m", _DEFAULT_MODULES[name])
-    return Job(name, command, section.working_dir, section.timeout)
+    return Job(name, command, section.working_dir, section.timeout, executor)

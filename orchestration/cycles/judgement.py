@@ -79,7 +79,7 @@ def _with_report(cycle: Cycle, folder: str, result: Result) -> Result:
 
 
 def _verified(cycle: Cycle, completed: Completed, folder: str, signals_dir: str, result: Result) -> Result:
-    if cycle.job is JobName.LOOP:
+    if cycle.job in (JobName.LOOP, JobName.WAKE):
         return result
     if cycle.job is JobName.REFLECTION:
         written = artifacts.reflection_path(folder)

@@ -13,11 +13,13 @@ from typing import Any, cast
 
 from orchestration.cycles.backoff import Failures
 from orchestration.cycles.cycle import (
+    ACTIVE,
     Cause,
     Cycle,
     CycleEvent,
     CycleNumber,
     CycleState,
+    Executor,
     JobName,
     Origin,
     Result,
@@ -56,18 +58,30 @@ def enqueue(
         command=json.dumps(job.command),
         working_dir=job.working_dir,
         timeout_seconds=job.timeout.total_seconds(),
+        executor=job.executor,
         phase_date=None if phase_date is None else phase_date.isoformat(),
         queued_at=to_text(now),
     )
     return cast("CycleNumber", db.rows("cycles.number_of", token=token)[0]["cycle"])
 
 
+def is_for_runner(cycle: Cycle) -> bool:
+    """Tell whether it is this host's runner that runs a cycle: its lock then tells whether it is lost."""
+    return cycle.executor is Executor.LOCAL
+
+
 def claim_next(db: Database, *, runner: str, now: datetime) -> Cycle | None:
     """Claim the oldest queued cycle for this runner (a record for people), or return None when none is queued."""
     for queued in active(db):
-        if queued.state is CycleState.QUEUED and db.run("cycles.claim", cycle=queued.cycle, runner=runner, now=to_text(now)):
-            return get(db, queued.cycle)
+        is_ours = queued.state is CycleState.QUEUED and is_for_runner(queued)
+        if is_ours and (claimed := claim(db, queued.cycle, runner=runner, now=now)):
+            return claimed
     return None
+
+
+def claim(db: Database, cycle: CycleNumber, *, runner: str, now: datetime) -> Cycle | None:
+    """Claim one queued cycle for this runner; None when it is queued no more."""
+    return get(db, cycle) if db.run("cycles.claim", cycle=cycle, runner=runner, now=to_text(now)) else None
 
 
 def finish(db: Database, cycle: Cycle, event: CycleEvent, result: Result, *, now: datetime) -> bool:
@@ -130,8 +144,18 @@ def over(db: Database, *, keep_last: int, before: datetime, limit: int = -1, hel
 
 
 def active(db: Database) -> list[Cycle]:
-    """Return the queued and running cycles, oldest first."""
+    """Return the queued and running cycles, oldest first, but for WAKE, which has a lane of its own."""
     return _cycles(db.rows("cycles.active"))
+
+
+def standing(db: Database) -> list[Cycle]:
+    """Return the queued and running cycles of every lane, oldest first."""
+    return [cycle for cycle in watched(db) if cycle.state in ACTIVE]
+
+
+def watched(db: Database) -> list[Cycle]:
+    """Return the queued and running cycles of every lane, and WAKE cycles that ended and are not settled; oldest first."""
+    return _cycles(db.rows("cycles.watched"))
 
 
 def exclusive(db: Database) -> list[Cycle]:
@@ -151,6 +175,11 @@ def unsettled(db: Database) -> list[Cycle]:
 def get(db: Database, cycle: CycleNumber) -> Cycle | None:
     """Return one cycle, or None when the number was never given."""
     return next(iter(_cycles(db.rows("cycles.get", cycle=cycle))), None)
+
+
+def of_token(db: Database, token: str) -> Cycle | None:
+    """Return the cycle of a token, or None when there is none."""
+    return next(iter(_cycles(db.rows("cycles.of_token", token=token))), None)
 
 
 def recent(db: Database, limit: int) -> list[Cycle]:
@@ -220,6 +249,7 @@ def _cycle(row: Row) -> Cycle:
         cancel_asked_at=from_text_or_none(text["cancel_asked_at"]),
         runner=text["runner"],
         result=None if result is None else Result(**json.loads(result)),
+        executor=Executor(text["executor"]),
     )
 
 

@@ -40,9 +40,10 @@ class Stopped(Exception):
 def ask(db: Database, settings: Settings, cycle: Cycle, *, due: datetime) -> None:
     """Note that a cycle's bundle is wanted, unless bundles are off. Inside the transaction that ends or settles it.
 
-    A cycle that never started has nothing to put into one; a direct run makes its own.
+    A cycle that never started has nothing to put into one; a direct run makes its own; of an agent's turn there is none, for
+    what is said in a thread stays where the thread's retention finds it.
     """
-    if settings.cycles.bundle and cycle.started_at is not None and cycle.origin.cause is not Cause.DIRECT:
+    if settings.cycles.bundle and cycle.started_at is not None and cycle.origin.cause not in (Cause.DIRECT, Cause.WAKE):
         db.run("bundles.ask", cycle=cycle.cycle, due_at=to_text(due))
 
 

@@ -1,10 +1,8 @@
 """The runner: claims queued cycles, one at a time, and sees each through to a result in the store.
 
-Owns the order of things; `host/process` runs the command, `cycles/judgement` says what its end means. It
-holds `locks/runner.lock` from before it claims until the end is recorded, so a cycle that is `running` while
-that lock is free has no runner (design rule 3). The result is committed to the store first, with the list of
-what the cycle left; the manifest is then written from the store, and the next tick repairs one that is
-missing (design rule 8).
+Owns the order of things; `host/process` runs the command, `cycles/course` puts in place what it finds and records
+what it left, `cycles/judgement` says what its end means. It holds `locks/runner.lock` from before it claims until
+the end is recorded, so a cycle that is `running` while that lock is free has no runner (design rule 3).
 
 What ends a cycle otherwise than by its command:
 - `klorosctl cancel`: seen in the store within half a second; the tree is ended, the cycle is `cancelled`;
@@ -12,6 +10,9 @@ What ends a cycle otherwise than by its command:
   `cancelled`, not `lost`: we ended it ourselves and know that it did not finish. Nothing more is claimed;
 - SIGKILL of the runner, or a reboot: the keeper ends the tree; how far the command came is unknown, so
   whoever looks next (a tick or a runner) records `lost`.
+
+The turn of an agent (WAKE) is run by a runner of its own, `run_turn`, under the lock of its cycle: it stops no
+other cycle and none stops it. Its consequences are a matter of the wake supervisor, so it ends settled.
 """
 
 from __future__ import annotations
@@ -20,27 +21,15 @@ import json
 import os
 import select
 import signal
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
 
-from orchestration.cycles import (
-    artifacts,
-    environment,
-    inventory,
-    judgement,
-    ledger,
-    orphan,
-    packing,
-    products,
-    revision,
-    sightings,
-    telemetry,
-)
-from orchestration.cycles.cycle import Cause, Cycle, CycleEvent, CycleState, JobName, Result
-from orchestration.errors import CommandLost, CommandNotStarted, KlorosError, LockHeld, StoreUnreachable
-from orchestration.host import clock, files, process, process_identity
+from orchestration.cycles import artifacts, judgement, ledger, orphan, sightings
+from orchestration.cycles.course import Course
+from orchestration.cycles.cycle import PROMPT, Cycle, CycleEvent, CycleNumber, CycleState, JobName, Result
+from orchestration.errors import KlorosError, LockHeld, StoreUnreachable
+from orchestration.host import clock, process, process_identity
 from orchestration.host.journal import Event, Priority, log
-from orchestration.phase import hints
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -51,7 +40,6 @@ if TYPE_CHECKING:
     from orchestration.store.port import Database
 
 _ATTEMPTS: Final = 5  # at the lock: a tick that probes it holds it for some microseconds
-_END_ATTEMPTS: Final = 30  # of ten seconds each, see store/sqlite.py
 _NAP_MS: Final = 50
 _STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -78,9 +66,11 @@ class Runner:
         self._db = db
         self._lock = lock
         self._environ = environ
+        self._course = Course(settings, db, environ=environ)
         self._start = start
         self._signal: signal.Signals | None = None
         self._stopped = stopped
+        self._held_session = ""
 
     def run(self) -> int:
         """Run every queued cycle; come back when none is queued, another runner is at it, or we are asked to stop.
@@ -103,6 +93,44 @@ class Runner:
                 # Queued between our last look and the lock's release, with its starter turned away: look
                 # again.
         return ended
+
+    def run_turn(self, number: CycleNumber) -> bool:
+        """Run one queued WAKE cycle to its end; `lock` is that of the cycle.
+
+        Returns:
+            False when it was not run: it has ended, somebody else runs it, or we are asked to stop.
+
+        Raises:
+            StoreUnreachable, Unwritable: a running cycle is then `lost` for whoever looks next.
+        """
+        with nullcontext() if self._stopped else self._stopping():
+            try:
+                with self._held():
+                    return self._turn(number)
+            except LockHeld as error:
+                log(Event.RUNNER_IDLE, f"another runner is at cycle {number}: {error.message}", cycle=number)
+                return False
+
+    def _turn(self, number: CycleNumber) -> bool:
+        found = ledger.get(self._db, number)
+        if found is not None and found.state is not CycleState.QUEUED and found.settled_at is None:
+            orphan.end_turn(self._db, self._settings, found, now=clock.now())
+        if self._stop is not None:
+            return False
+        if (claimed := self._claim(number)) is None:
+            orphan.remove_lock(self._lock)  # it has ended; the file is of our making
+            return False
+        session = claimed.origin.session
+        with ExitStack() as stack:
+            self._held_session = ""
+            if session:
+                try:
+                    stack.enter_context(orphan.session_lock(self._settings.state_dir, session).held(f"cycle {number}"))
+                except LockHeld as error:
+                    self._held_session = f"its session has another writer: {error.message}"
+            self._see_through(claimed)
+        orphan.settle_turn(self._db, self._settings, number, now=clock.now())
+        return True
 
     @property
     def was_stopped(self) -> bool:
@@ -138,11 +166,11 @@ class Runner:
                 signal.signal(number, handler)
 
     def _is_work(self) -> bool:
-        return any(cycle.state is CycleState.QUEUED for cycle in ledger.active(self._db))
+        return any(cycle.state is CycleState.QUEUED and ledger.is_for_runner(cycle) for cycle in ledger.active(self._db))
 
     def _drain(self) -> int:
         for cycle in ledger.active(self._db):
-            if cycle.state is CycleState.RUNNING:
+            if cycle.state is CycleState.RUNNING and ledger.is_for_runner(cycle):
                 orphan.end_processes(cycle)
                 orphan.record_lost(self._db, cycle, now=clock.now(), seen=sightings.of_cycle(cycle, self._settings))
         ended = 0
@@ -151,72 +179,20 @@ class Runner:
             ended += 1
         return ended
 
-    def _claim(self) -> Cycle | None:
+    def _claim(self, number: CycleNumber | None = None) -> Cycle | None:
         with self._db.transaction():
+            if number is not None:
+                return ledger.claim(self._db, number, runner=_record(), now=clock.now())
             return ledger.claim_next(self._db, runner=_record(), now=clock.now())
-
-    def _record_end(
-        self,
-        cycle: Cycle,
-        event: CycleEvent,
-        result: Result,
-        left: inventory.Inventory,
-        measured: telemetry.Telemetry,
-        seen: sightings.Seen,
-    ) -> None:
-        """Commit the end; tried again while somebody keeps the store, for work that was done must not count as lost.
-
-        Raises:
-            StoreUnreachable: nobody let go of it in `_END_ATTEMPTS` times the store's own waiting.
-        """
-        now = clock.now()
-        for attempt in range(_END_ATTEMPTS):
-            try:
-                with self._db.transaction():
-                    ledger.finish(self._db, cycle, event, result, now=now)
-                    products.end(self._db, cycle.cycle, left)
-                    telemetry.note(self._db, cycle.cycle, measured)
-                    sightings.note(self._db, cycle.cycle, seen)
-                    packing.ask(self._db, self._settings, cycle, due=now + packing.RUNNERS_TURN)
-                return
-            except StoreUnreachable as error:
-                if attempt == _END_ATTEMPTS - 1:
-                    raise
-                told = f"the end of cycle {cycle.cycle} can't be recorded yet, trying again: {error.message}"
-                log(Event.CYCLE_ENDED, told, priority=Priority.WARNING, cycle=cycle.cycle)
-                select.poll().poll(_NAP_MS)
 
     def _see_through(self, cycle: Cycle) -> None:
         log(Event.CYCLE_STARTED, f"cycle {cycle.cycle} ({cycle.job}) started", cycle=cycle.cycle, job=cycle.job)
-        event, result = self._end_of(cycle)
-        left = self._left_by(cycle)
-        measured = (
-            telemetry.read(artifacts.cycle_dir(self._settings.cycles_dir, cycle.cycle)) if left.files else telemetry.NOTHING
-        )
-        seen = sightings.of_cycle(cycle, self._settings) if left.files else sightings.NOTHING
-        self._record_end(cycle, event, result, left, measured, seen)
-        finished = ledger.get(self._db, cycle.cycle)
-        assert finished is not None, f"cycle {cycle.cycle} has gone from the store"
-        log(
-            Event.CYCLE_ENDED,
-            f"cycle {cycle.cycle} ({cycle.job}) {finished.state}: {result.reason}",
-            priority=Priority.NOTICE if finished.state is CycleState.SUCCEEDED else Priority.WARNING,
-            cycle=cycle.cycle,
-            job=cycle.job,
-            state=finished.state,
-        )
-        self._follow_up(finished)
-
-    def _left_by(self, cycle: Cycle) -> inventory.Inventory:
-        """List what the cycle left; nothing when it never began, whatever lies in a folder of its number."""
-        if products.get(self._db, cycle.cycle).environment is None:
-            return inventory.Inventory(())
-        return inventory.take(artifacts.cycle_dir(self._settings.cycles_dir, cycle.cycle))
+        self._follow_up(self._course.record(cycle, self._end_of(cycle)))
 
     def _follow_up(self, finished: Cycle) -> None:
         """Write the manifest and start a tick; the next tick does either again if this fails."""
         try:
-            self._write_manifest(finished)
+            self._course.write_manifest(finished)
             if self._stop is None:
                 self._start("run_once")
         except KlorosError as error:
@@ -225,28 +201,16 @@ class Runner:
     def _end_of(self, cycle: Cycle) -> judgement.End:
         if cycle.cancel_asked_at is not None:
             return judgement.End(CycleEvent.CANCEL, Result(reason="cancelled before it started"))
-        if held := self._held_by_gpu(cycle):
+        if held := self._held_session or self._held_by_gpu(cycle):
             return judgement.End(CycleEvent.CANCEL, Result(reason=held))
         try:
-            earlier = artifacts.put_aside(self._settings.cycles_dir, cycle.cycle)
-            folder = artifacts.make_folder(self._settings.cycles_dir, cycle.cycle)
-            env = self._environment(cycle, folder)
-            if cycle.origin.resumes and earlier is not None:
-                artifacts.carry_over(earlier, folder)
-                env |= environment.of_resumed(earlier)
-            code = revision.of_command(cycle.command, cycle.working_dir)
-            products.begin(self._db, cycle.cycle, environment=env, revision=code)
-            self._write_manifest(cycle)
-            self._prepare(cycle, folder)
+            folder, env = self._course.prepare(cycle)
             completed = self._run(cycle, folder, env)
-        except CommandLost as error:
-            return judgement.End(CycleEvent.LOSE, Result(reason=error.message))
         except StoreUnreachable:
             raise
         except KlorosError as error:
-            unstarted = isinstance(error, CommandNotStarted)
-            return judgement.End(CycleEvent.FAIL, Result(reason=str(error), not_started=unstarted))
-        return judgement.judge(cycle, completed, folder=folder, signals_dir=self._path("signals"), stopped_by=self._stop)
+            return self._course.failed(error)
+        return self._course.judge(cycle, completed, stopped_by=self._stop)
 
     def _held_by_gpu(self, cycle: Cycle) -> str:
         """Say that a GPU is too busy for a reflection that idleness asked for; the tick's own unit sees no GPU."""
@@ -256,55 +220,10 @@ class Runner:
 
         return load.gpu_busy(self._settings.reflection.max_gpu, self._environ)
 
-    def _environment(self, cycle: Cycle, folder: str) -> dict[str, str]:
-        baseline = self._path("baseline", "baseline.json")
-        if cycle.job is JobName.LOOP:
-            extra = environment.of_loop(cycle)
-        elif cycle.job is JobName.PHASE:
-            epoch, signals = judgement.epoch_of(cycle), self._path("signals")
-            extra = environment.of_phase(cycle, epoch=epoch, signals_dir=signals, baseline=baseline)
-            extra |= self._hints(cycle, folder)
-        elif cycle.job is JobName.REFLECTION:
-            extra = environment.of_reflection(cycle, digest=artifacts.digest_path(folder))
-        else:
-            extra = environment.of_dream(cycle, handover=artifacts.handover_path(folder), baseline=baseline)
-        return environment.of_command(cycle, self._environ, state_dir=self._settings.state_dir, folder=folder, extra=extra)
-
-    def _hints(self, cycle: Cycle, folder: str) -> dict[str, str]:
-        """Choose and write the hints of a PHASE; whatever hinders that, the PHASE runs, without."""
-        if cycle.origin.cause is Cause.DIRECT:
-            return {}
-        try:
-            path = hints.give(self._db, cycle.cycle, folder=folder, state_dir=self._settings.state_dir)
-            return environment.of_hinted(path)
-        except (KlorosError, OSError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-            told = f"PHASE {cycle.cycle} runs without hints: {error}"
-            log(Event.HINTS_LEFT, told, priority=Priority.WARNING, cycle=cycle.cycle)
-            return {}
-
-    def _prepare(self, cycle: Cycle, folder: str) -> None:
-        """Put in place what the command is to find."""
-        if cycle.job is JobName.PHASE:
-            from orchestration.phase.signal import put_aside
-
-            files.make_folder(self._path("signals"))
-            put_aside(self._path("signals"), judgement.epoch_of(cycle))
-        elif cycle.job is JobName.DREAM:
-            from orchestration.baseline import copies
-
-            copies.check_in_force(self._db, self._path("baseline"))
-            artifacts.hand_over(cycle, folder, self._settings, now=clock.now())
-        elif cycle.job is JobName.REFLECTION:
-            from orchestration.reflection import digest
-
-            files.replace(artifacts.digest_path(folder), digest.to_bytes(digest.take(self._db)), 0o640)
-
-    def _write_manifest(self, cycle: Cycle) -> None:
-        artifacts.write_manifest(self._settings.cycles_dir, cycle, products.get(self._db, cycle.cycle))
-
     def _run(self, cycle: Cycle, folder: str, env: Mapping[str, str]) -> process.Completed:
+        given = artifacts.prompt_path(folder) if cycle.job is JobName.WAKE and PROMPT not in cycle.command else None
         return process.run(
-            cycle.command,
+            _words(cycle),
             env=env,
             cwd=cycle.working_dir or folder,
             output=artifacts.output_path(folder),
@@ -312,6 +231,8 @@ class Runner:
             timeout=cycle.timeout,
             grace=self._settings.cycles.term_grace,
             should_stop=lambda: self._stop is not None or self._cancel_asked(cycle),
+            standard_input=given,
+            told=cycle.command,
         )
 
     def _cancel_asked(self, cycle: Cycle) -> bool:
@@ -321,8 +242,11 @@ class Runner:
             return False  # busy or away for the moment: the command is no worse for it, and we ask again
         return now is not None and now.cancel_asked_at is not None
 
-    def _path(self, *names: str) -> str:
-        return os.path.join(self._settings.state_dir, *names)
+
+def _words(cycle: Cycle) -> tuple[str, ...]:
+    if cycle.job is not JobName.WAKE:
+        return cycle.command
+    return tuple(cycle.origin.prompt if word == PROMPT else word for word in cycle.command)
 
 
 def _record() -> str:

@@ -54,7 +54,7 @@ def of_cycle(cycle: Cycle, settings: Settings, *, within: float = MOST_TOGETHER)
 
     It takes at most `within` seconds.
     """
-    if cycle.origin.cause is Cause.DIRECT:
+    if cycle.origin.cause in (Cause.DIRECT, Cause.WAKE):  # nor do the words of agents ask for anything
         return NOTHING
     patterns = {name: rule.pattern for name, rule in settings.observer.rules.items() if rule.enabled and rule.pattern}
     seen = look(artifacts.output_path(artifacts.cycle_dir(settings.cycles_dir, cycle.cycle)), patterns, within=within)

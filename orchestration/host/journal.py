@@ -50,6 +50,7 @@ class Event(Enum):
     SETTINGS_REFUSED = "settings.refused"
     LEFTOVER_REAPED = "leftover.reaped"
     CYCLE_STARTED = "cycle.started"
+    CYCLE_HELD = "cycle.held"  # waits for something that is not ours, such as Slurm
     CYCLE_ENDED = "cycle.ended"
     CYCLE_LOST = "cycle.lost"
     CYCLE_SETTLED = "cycle.settled"
@@ -95,6 +96,13 @@ class Event(Enum):
     BRIDGE_FAILED = "bridge.failed"
     THREAD_BLOCKED = "thread.blocked"  # by a loop guard
     THREAD_EXPIRED = "thread.expired"  # archived, and out of the store
+    SUPERVISOR_STARTED = "supervisor.started"
+    SUPERVISOR_ENDED = "supervisor.ended"
+    SUPERVISOR_FAILED = "supervisor.failed"
+    WAKE_ATTEMPTED = "wake.attempted"
+    WAKE_ENDED = "wake.ended"  # one attempt, or the trigger
+    WAKE_DEFERRED = "wake.deferred"  # a person types there
+    WAKE_COLLIDED = "wake.collided"  # for so long that another way is taken
     SUMMARY_LEFT = "summary.left"  # its command gave none, so our own is used
     FILTER_FAILED = "filter.failed"  # its command could not judge, so nothing passes
 
@@ -108,6 +116,7 @@ MESSAGE_IDS: Final = {
     Event.SETTINGS_REFUSED: "4d9880104bd860d7f58767db7d334dc5",
     Event.LEFTOVER_REAPED: "a39714d3afdc2a39ca8845b07e94bee3",
     Event.CYCLE_STARTED: "4b7761e22501bdd69b4bc59829617d40",
+    Event.CYCLE_HELD: "357d41a8fd3b47029fdaf948746a7f29",
     Event.CYCLE_ENDED: "44f5d97e851ffb1d553aac71d4228865",
     Event.CYCLE_LOST: "07364f700971b35289d0ba82087cf1f9",
     Event.CYCLE_SETTLED: "1cd934ff29883f62c995fc0b4885600a",
@@ -153,6 +162,13 @@ MESSAGE_IDS: Final = {
     Event.BRIDGE_FAILED: "79fe12cf694db7a3f8792547ebfe21a0",
     Event.THREAD_BLOCKED: "8b4dcadf4a4b8e83439facd79beaded6",
     Event.THREAD_EXPIRED: "3d0a5c8f5a5e4d0f9a1f6c2c7be4d913",
+    Event.SUPERVISOR_STARTED: "67b72ff158255c046369e22f9681d6bc",
+    Event.SUPERVISOR_ENDED: "159a2993ae08173e2eac392a83242d11",
+    Event.SUPERVISOR_FAILED: "b6cf5df22c6e30018848cde6aa129b5e",
+    Event.WAKE_ATTEMPTED: "17bd84b510f9a1c750ef2001c93db82b",
+    Event.WAKE_ENDED: "180f960a4adfcfbc710133796d86273b",
+    Event.WAKE_DEFERRED: "89fd54d014b7af249c5a766bdc94365f",
+    Event.WAKE_COLLIDED: "4d81415634bab89aa7662fec4f5270f5",
     Event.SUMMARY_LEFT: "86260bccb99475225725fc1a409a433b",
     Event.FILTER_FAILED: "2d1251043e3e0dc2e3102e8ef38cb87d",
 }

@@ -42,7 +42,7 @@ _HIGHEST_DESCRIPTOR: Final = 1 << 20
 
 
 class Order(NamedTuple):
-    """What to run and within which bounds; durations in seconds, `output` an open file, `limit` in bytes."""
+    """What to run and within which bounds; durations in seconds, `output` and `input` open files, `limit` in bytes."""
 
     argv: Sequence[str]
     env: Mapping[str, str]
@@ -51,6 +51,7 @@ class Order(NamedTuple):
     limit: int
     timeout: float
     grace: float
+    input: int | None = None
 
 
 class _Phase(Enum):
@@ -283,7 +284,8 @@ def _become(order: Order, output_in: int, errors_in: int, keeper: int, group: st
             with suppress(OSError, ValueError):
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        errors = _arrange(os.open(os.devnull, os.O_RDONLY), output_in, errors_in)
+        standard_input = os.open(os.devnull, os.O_RDONLY) if order.input is None else order.input
+        errors = _arrange(standard_input, output_in, errors_in)
         at = "chdir"
         os.chdir(order.cwd)
         at = "exec"

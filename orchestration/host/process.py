@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from orchestration.errors import CommandLost, CommandNotStarted
+from orchestration.errors import CommandLost, CommandNotStarted, Unwritable
 from orchestration.host import cgroup, clock, journal, process_tree
 from orchestration.host.files import unwritable
 from orchestration.host.keeper import Order, keep
@@ -101,31 +101,38 @@ def run(
     should_stop: Callable[[], bool] | None = None,
     poll: timedelta = _POLL,
     started: Callable[[int], None] | None = None,
+    standard_input: str | None = None,
+    told: Sequence[str] | None = None,
 ) -> Completed:
     """Run a command and come back when it and everything it started are gone.
 
     Args:
-        argv: program and arguments; the program is looked up in the PATH of `env`. No shell, no standard
-        input. env: the whole environment; nothing is inherited. cwd: the command's working directory. output:
-        file for both streams, as written; made or emptied, mode 0600. output_limit: bytes kept; then one line
-        says how many were dropped. timeout: until SIGTERM goes to the whole tree. grace: from SIGTERM until
-        SIGKILL to the whole tree. should_stop: asked every `poll`; True ends the command as the deadline
-        would. What it raises ends it too. poll: how often `should_stop` is asked. started: told the command's
-        pid as soon as it runs.
+        argv: program and arguments; the program is looked up in the PATH of `env`. No shell. env: the whole
+        environment; nothing is inherited. cwd: the command's working directory. output: file for both streams, as
+        written; made or emptied, mode 0600. output_limit: bytes kept; then one line says how many were dropped.
+        timeout: until SIGTERM goes to the whole tree. grace: from SIGTERM until SIGKILL to the whole tree.
+        should_stop: asked every `poll`; True ends the command as the deadline would. What it raises ends it too.
+        poll: how often `should_stop` is asked. started: told the command's pid as soon as it runs. standard_input:
+        file that the command reads, whole, as its standard input; without one it finds the end there at once. told:
+        what the log calls the command, where an argument is nothing for the log.
 
     Raises:
-        CommandNotStarted: not found, not executable, no such `cwd`, or no process to be had. (Exit code 127
-        of a command that
-            did start comes back as such.)
+        CommandNotStarted: not found, not executable, no such `cwd`, no such `standard_input`, or no process
+        to be had. (Exit code 127 of a command that did start comes back as such.)
         CommandLost: the keeper was killed; the tree is gone, how the command ended is unknown.
         Unwritable: `output` can't be written.
     """
-    log = _open(output)
+    given = None if standard_input is None else _open_input(standard_input)
+    try:
+        log = _open(output)
+    except Unwritable:
+        _close(given)
+        raise
     spared = {process.pid for process in process_tree.descendants([os.getpid()])}
     before = process_tree.become_subreaper()
-    command = f"cd {shlex.quote(cwd)} && {shlex.join(argv)}"
+    command = f"cd {shlex.quote(cwd)} && {shlex.join(argv if told is None else told)}"
     journal.log(journal.Event.COMMAND_STARTED, command, priority=_priority(), output=output)
-    order = Order(argv, env, cwd, log, output_limit, timeout.total_seconds(), grace.total_seconds())
+    order = Order(argv, env, cwd, log, output_limit, timeout.total_seconds(), grace.total_seconds(), given)
     try:
         kept = _Kept(order)
         try:
@@ -134,6 +141,7 @@ def run(
             kept.end(spared)
     finally:
         os.close(log)
+        _close(given)
         process_tree.become_subreaper(before)
 
 
@@ -301,6 +309,18 @@ def _open(path: str) -> int:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+def _open_input(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise CommandNotStarted(f"{path} can't be read: {error.strerror}", hint="It is to be the standard input.") from error
+
+
+def _close(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.close(descriptor)
 
 
 def _is_marked(pid: int, mark: bytes) -> bool:

@@ -37,17 +37,28 @@ def ask(console: Console, work: Callable[[Commands, Caller], Awaitable[T]]) -> T
         hint = "install the extra bridge: sudo ./install.sh --with bridge, or pip install 'kloros-orchestration[bridge]'"
         raise Usage(f"the bridge needs a package that is not installed: {error.name}", hint=hint) from error
     console.become_owner()
+    who = caller(console)
 
     async def worked() -> T:
         store = await bridge_wiring.store(console.settings)
         try:
-            return await work(bridge_wiring.commands(console.settings, store), caller(console))
+            return await work(bridge_wiring.commands(console.settings, store), who)
         finally:
             await store.close()
 
     try:
         return asyncio.run(worked())
     except Refused as refusal:
+        from orchestration.host.journal import Event, log
+
+        log(
+            Event.REQUEST_REFUSED,
+            f"{console.actor}: {refusal.code}: {refusal.rule}",
+            code=refusal.code,
+            rule=refusal.rule,
+            request_id=who.request_id,
+            operator=console.actor,
+        )
         raise _told(refusal) from refusal
 
 

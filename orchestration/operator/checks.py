@@ -9,8 +9,8 @@ from datetime import timedelta
 
 from orchestration.baseline import escrow_ledger
 from orchestration.baseline import history as baseline_history
-from orchestration.cycles import ledger
-from orchestration.cycles.cycle import CycleState
+from orchestration.cycles import ledger, orphan
+from orchestration.cycles.cycle import CycleState, Executor, JobName
 from orchestration.errors import KlorosError, SettingsInvalid
 from orchestration.host.lock import FileLock
 from orchestration.operator.baseline import faults
@@ -141,7 +141,11 @@ def running(console: Console, kernel: Kernel) -> Iterator[Check]:
         idle = FileLock(console.path("locks", "runner.lock")).is_free()
     except OSError:
         idle = True
-    active = ledger.active(kernel.db)
+    for turn in ledger.standing(kernel.db):
+        if turn.job is JobName.WAKE and turn.started_at and orphan.lock_of(console.settings.state_dir, turn).is_free():
+            evidence = f"cycle {turn.cycle} (a turn) stands as running and no runner lives"
+            yield Check("runner", Level.WARNING, evidence, "the next tick records it as lost: klorosctl tick")
+    active = [cycle for cycle in ledger.active(kernel.db) if ledger.is_for_runner(cycle)]
     for cycle in active if idle else ():
         if cycle.state is CycleState.RUNNING:
             evidence = f"cycle {cycle.cycle} stands as running and no runner lives"
@@ -155,6 +159,25 @@ def running(console: Console, kernel: Kernel) -> Iterator[Check]:
         yield Check("runner", Level.OK, "nothing is queued or running")
     elif not idle:
         yield Check("runner", Level.OK, f"a runner is at cycle {active[0].cycle}")
+
+
+def slurm(console: Console, kernel: Kernel) -> Iterator[Check]:
+    """Check that Slurm answers, if a job is run by it, and say how what it has stands."""
+    settings = console.settings
+    if Executor.SLURM not in (settings.phase.executor, settings.dream.executor):
+        return
+    from orchestration.cycles.slurm import commands, executor, jobs
+
+    try:
+        commands.Slurm(console.environ, patience=settings.slurm.patience.total_seconds()).ping()
+    except KlorosError as error:
+        yield Check("slurm", Level.ERROR, error.message, error.hint or "scontrol ping; queued cycles wait until it answers")
+    else:
+        yield Check("slurm", Level.OK, "its controller answers")
+    for cycle in executor.handed_over(kernel.db):
+        job = jobs.get(kernel.db, cycle.cycle)
+        told = f"cycle {cycle.cycle} is {cycle.state}: job {job.job_id}, {', '.join(filter(None, (job.state, job.reason)))}"
+        yield Check("slurm", Level.OK, told)
 
 
 def _start_runner(console: Console) -> str:

@@ -136,25 +136,21 @@ def _stands(written: dict[str, Any], key: tuple[str, ...]) -> bool:
 
 
 def _lines(console: Console, found: list[Setting]) -> Iterator[str]:
-    tables = [one for one in found if isinstance(one.value, dict) and one.value]
-    section = ""
-
-    def of_section() -> list[Setting]:
-        return [table for table in tables if table.key.startswith(f"{section}.")]
-
+    """Write the settings as a file of them: each section once, its maps after its values, as TOML wants it."""
+    sections: dict[str, list[Setting]] = {}
     for one in found:
-        head, _, name = one.key.rpartition(".")
-        if head != section:
-            yield from _tables(console, of_section())
-            yield from ("", console.screen.heading(f"[{head}]"))
-            section = head
-        if one not in tables:
-            yield from _line(console, f"{name} = {toml(one.value)}", one.source)
-    yield from _tables(console, of_section())
+        sections.setdefault(one.key.rpartition(".")[0], []).append(one)
+    for section, settings in sections.items():
+        if section:
+            yield from ("", console.screen.heading(f"[{section}]"))
+        tables = [one for one in settings if isinstance(one.value, dict) and one.value]
+        for one in settings:
+            if one not in tables:
+                yield from _line(console, f"{one.key.rpartition('.')[2]} = {toml(one.value)}", one.source)
+        yield from _tables(console, tables)
 
 
 def _tables(console: Console, tables: list[Setting]) -> Iterator[str]:
-    """Write the maps of a section after its values, as TOML wants it."""
     for one in tables:
         entries = cast("dict[str, object]", one.value)
         nested = {name: value for name, value in entries.items() if isinstance(value, BaseModel)}

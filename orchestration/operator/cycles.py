@@ -12,10 +12,9 @@ from typing import Any, cast
 
 import click
 
-from orchestration.cycles import artifacts, ledger
-from orchestration.cycles.cycle import Cycle, CycleEvent, CycleNumber, CycleState, Result, folder_name
+from orchestration.cycles import artifacts, ledger, orphan
+from orchestration.cycles.cycle import Cycle, CycleEvent, CycleNumber, CycleState, Executor, Result, folder_name
 from orchestration.errors import KlorosError, Usage
-from orchestration.host.lock import FileLock
 from orchestration.operator.console import Console, json_option
 from orchestration.operator.records import cycle_json, elapsed, took
 from orchestration.operator.screen import size, span
@@ -69,13 +68,28 @@ def show(console: Console, *, number: str) -> None:
         files, answers = _files(folder), _answers(kernel, cycle)
         tail, packed = _tail(artifacts.output_path(folder)), _bundle(console, kernel, cycle)
         document = {**cycle_json(cycle), "folder": folder, "files": files, "bundle": packed}
-        document |= {"phase_result": _phase_result(kernel, cycle), "answers": answers, "output_tail": tail}
+        document |= {
+            "slurm": _slurm(kernel, cycle),
+            "phase_result": _phase_result(kernel, cycle),
+            "answers": answers,
+            "output_tail": tail,
+        }
         console.answer(document, lambda: _lines(console, cycle, folder, document))
 
 
 def _answers(kernel: Kernel, cycle: Cycle) -> list[dict[str, Any]]:
     rows = kernel.db.rows("operator.answered_by", cycle=cycle.cycle)
     return [{name: row[name] for name in ("stem", "state", "fitness", "reason")} for row in rows]
+
+
+def _slurm(kernel: Kernel, cycle: Cycle) -> dict[str, Any] | None:
+    """Give what is known of the job that Slurm runs for it; None when this host runs it itself."""
+    if cycle.executor is not Executor.SLURM:
+        return None
+    from orchestration.cycles.slurm import jobs
+
+    job = jobs.get(kernel.db, cycle.cycle)
+    return {"job_id": job.job_id, "state": job.state, "reason": job.reason, "nodes": job.nodes, "gpus": job.gpus}
 
 
 def _phase_result(kernel: Kernel, cycle: Cycle) -> dict[str, Any] | None:
@@ -121,7 +135,9 @@ def _lines(console: Console, cycle: Cycle, folder: str, document: dict[str, Any]
     yield from _origin_lines(console, cycle)
     yield from _time_lines(console, cycle)
     yield from screen.field("Command", shlex.join(cycle.command))
-    if cycle.runner:
+    if document["slurm"]:
+        yield from screen.field("Slurm", _with_slurm(document["slurm"]))
+    elif cycle.runner:
         yield from screen.field("Runner", _runner(cycle.runner))
     yield from screen.field("Folder", folder if files else f"{folder} (not there)")
     if files:
@@ -153,6 +169,12 @@ def _bundle_lines(console: Console, packed: dict[str, Any]) -> Iterator[str]:
         yield from console.screen.field("Bundle", "is about to be made")
     elif packed["path"]:
         yield from console.screen.field("Bundle", packed["path"])
+
+
+def _with_slurm(job: dict[str, Any]) -> str:
+    number = "not submitted" if job["job_id"] is None else f"job {job['job_id']}"
+    where = f"on {job['nodes']}" if job["nodes"] else ""
+    return ", ".join(filter(None, (number, job["state"], where, job["gpus"], job["reason"])))
 
 
 def _runner(record: str) -> str:
@@ -243,16 +265,19 @@ def _cancel(console: Console, kernel: Kernel, cycle: Cycle) -> dict[str, Any]:
     name = f"cycle {cycle.cycle}"
     with kernel.db.transaction():
         cycle = ledger.get(kernel.db, cycle.cycle) or cycle
-        if cycle.state is CycleState.QUEUED:
+        if cycle.state is CycleState.QUEUED and cycle.executor is Executor.LOCAL:
             result = Result(reason=f"cancelled by {console.actor} before it started")
             done = ledger.finish(kernel.db, cycle, CycleEvent.CANCEL, result, now=kernel.now())
         else:
             done = ledger.ask_cancel(kernel.db, cycle.cycle, now=kernel.now())
-    if cycle.state is CycleState.QUEUED:
+    if cycle.executor is Executor.SLURM and cycle.ended_at is None:
+        outcome, message = "asked", f"{name} is asked to end, in Slurm too. klorosctl show {cycle.cycle}"
+        kernel.start("run_cycle")
+    elif cycle.state is CycleState.QUEUED:
         outcome, message = "cancelled", f"{name} is cancelled; it had not started."
     elif cycle.ended_at is not None:
         outcome, message = "ended", f"{name} ended meanwhile: {cycle.state}."
-    elif FileLock(console.path("locks", "runner.lock")).is_free():
+    elif orphan.lock_of(console.settings.state_dir, cycle).is_free():
         outcome, message = "lost", f"{name} has no runner any more: the next tick records it as lost and ends what it left."
     elif done:
         grace = span(console.settings.cycles.term_grace)

@@ -1,6 +1,6 @@
 """`klorosctl db`: the databases themselves: `kloros.db`, and PostgreSQL where `KLR_DATABASE_URL` names one for the bridge.
 
-A copy of PostgreSQL is an SQLite file with the bridge's ten tables, so it can be read, checked and restored anywhere.
+A copy of PostgreSQL is an SQLite file with the bridge's fourteen tables, so it can be read, checked and restored anywhere.
 """
 
 from __future__ import annotations
@@ -294,7 +294,7 @@ def _check_alone(url: str) -> None:
     others = postgres.others(url)
     if others:
         what = f"{others} other connections are open to {postgres.named(url)}"
-        raise KlorosError(what, hint="stop what uses it: systemctl stop kloros-bridge.service")
+        raise KlorosError(what, hint="stop what uses it: systemctl stop kloros-bridge.service kloros-supervisor.service")
 
 
 def _is_of_bridge(file: str) -> bool:

@@ -44,7 +44,12 @@ def _examine(console: Console) -> Iterator[Check]:
     try:
         with console.looking() as kernel:
             store = list(checks.store(console, kernel))
-            state = [*checks.running(console, kernel), *checks.ticks(console, kernel), *checks.queues(console, kernel)]
+            state = [
+                *checks.running(console, kernel),
+                *checks.slurm(console, kernel),
+                *checks.ticks(console, kernel),
+                *checks.queues(console, kernel),
+            ]
             state += [*checks.baseline(kernel), *checks.notices(console, kernel)]
     except KlorosError as error:
         yield Check("store", Level.ERROR, error.message, error.hint)

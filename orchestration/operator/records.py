@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from orchestration.cycles.cycle import Cycle
+from orchestration.cycles.cycle import Cycle, Executor
 from orchestration.operator.console import Console
 from orchestration.operator.screen import span
 
@@ -15,7 +15,7 @@ def cycle_json(cycle: Cycle) -> dict[str, Any]:
     """Write a cycle for `--json`; its token is its own business."""
     document = cycle._asdict()
     del document["token"]
-    document["origin"] = cycle.origin._asdict()
+    document["origin"] = cycle.origin.told()
     document["result"] = None if cycle.result is None else cycle.result._asdict()
     document["timeout_seconds"] = document.pop("timeout").total_seconds()
     return document
@@ -39,6 +39,7 @@ def took(cycle: Cycle, now: datetime) -> str:
 def elapsed(cycle: Cycle, now: datetime) -> str:
     """Write how much of its time an active cycle has used."""
     if cycle.started_at is None:
-        return f"for {span(now - cycle.queued_at)}, no runner has it yet"
+        who = "Slurm has not begun it" if cycle.executor is Executor.SLURM else "no runner has it yet"
+        return f"for {span(now - cycle.queued_at)}, {who}"
     asked = ", asked to end" if cycle.cancel_asked_at is not None else ""
     return f"{span(now - cycle.started_at)} of {span(cycle.timeout)}{asked}"

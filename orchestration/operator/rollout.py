@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import click
 
 from orchestration import wiring
+from orchestration.cycles import orphan
 from orchestration.errors import KlorosError, LockHeld, SettingsInvalid, Unwritable, Usage
 from orchestration.host.lock import FileLock
 from orchestration.operator import backup
@@ -231,7 +232,7 @@ def _setting_back(state_dir: str, store: Store | None) -> Callable[[], object] |
 
 
 def _locked(state_dir: str, act: Callable[[], Any]) -> Any:
-    """Do something while neither tick nor cycle nor loop works; a tick that has begun is waited for.
+    """Do something while neither tick nor cycle nor loop nor turn works; a tick that has begun is waited for.
 
     Raises:
         LockHeld: one of them goes on.
@@ -241,6 +242,8 @@ def _locked(state_dir: str, act: Callable[[], Any]) -> Any:
         for name in _LOCKS:
             lock, left = FileLock(os.path.join(state_dir, "locks", name)), max(0.0, deadline - time.monotonic())
             stack.enter_context(lock.held("klorosctl rollback-rollout", patience=left))
+        for lock in orphan.turn_locks(state_dir):
+            stack.enter_context(lock.held("klorosctl rollback-rollout"))
         return act()
 
 

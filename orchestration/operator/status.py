@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 import click
 
-from orchestration.cycles import ledger
+from orchestration.cycles import ledger, orphan
 from orchestration.cycles.cycle import Cycle
-from orchestration.host.lock import FileLock
 from orchestration.operator import after_cycle
 from orchestration.operator.console import Console, json_option
 from orchestration.operator.records import cycle_json, cycle_rows, elapsed
@@ -51,14 +50,15 @@ def status(console: Console) -> None:
 
 def look(console: Console, kernel: Kernel) -> Seen:
     """Read all of it; changes nothing."""
-    active = ledger.active(kernel.db)
+    active = ledger.standing(kernel.db)
+    running = [cycle for cycle in active if cycle.started_at]
     return Seen(
         health=survey(console.settings, kernel.db, console.now, boot_id=kernel.boot_id, cycles=SHOWN_CYCLES, failures=0),
         mode_source=console.mode_source(),
         switches=switches(console.settings),
         tick=next(iter(history.recent(kernel.db, 1)), None),
         active=active,
-        orphaned=any(c.started_at for c in active) and FileLock(console.path("locks", "runner.lock")).is_free(),
+        orphaned=any(orphan.lock_of(console.settings.state_dir, cycle).is_free() for cycle in running),
         cycles=ledger.recent(kernel.db, SHOWN_CYCLES),
         untold=notice_ledger.undelivered(kernel.db),
     )

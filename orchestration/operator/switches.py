@@ -106,4 +106,4 @@ def _active(console: Console) -> int | None:
     from orchestration.cycles import ledger
 
     with console.looking() as kernel:
-        return next((cycle.cycle for cycle in ledger.active(kernel.db)), None)
+        return next((cycle.cycle for cycle in ledger.standing(kernel.db)), None)

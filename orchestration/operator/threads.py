@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestration.errors import Usage
-from orchestration.operator import bridging
+from orchestration.operator import bridging, triggers
 from orchestration.operator.console import Console, json_option
 
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from orchestration.bridge.caller import Caller
     from orchestration.bridge.commands import Commands
     from orchestration.bridge.expiry import Expired
-    from orchestration.bridge.state import Trigger
+    from orchestration.bridge.wake.port import WakeStore
+    from orchestration.bridge.wake.state import Wake
 
 _STATUSES = ("active", "blocked", "resolved", "closed")
 _MOST = 100_000
@@ -136,20 +137,24 @@ def inspect_thread(console: Console, *, thread_id: str, limit_messages: int, lim
     asked = of_wire("GetThread", thread_id=thread_id)
     _check_there(console, thread_id)
 
-    async def work(ours: Commands, who: Caller) -> tuple[wire.Thread, list[wire.Message], wire.ThreadSummary, Any]:
+    async def work(ours: Commands, who: Caller) -> tuple[wire.Thread, list[wire.Message], wire.ThreadSummary]:
         thread = await ours.get_thread(who, asked)
         said = await ours.latest(who, thread_id, limit_messages)
         told = await ours.summarize_thread(who, of_wire("SummarizeThread", thread_id=thread_id, max_messages=1))
-        return thread, said, told, await ours.store.triggers(thread_id, limit=limit_triggers)
+        return thread, said, told
 
-    thread, said, told, triggers = bridging.ask(console, work)
+    async def wakes(store: WakeStore) -> tuple[Wake, ...]:
+        return await store.wakes(thread_id=thread_id, limit=limit_triggers) if limit_triggers else ()
+
+    thread, said, told = bridging.ask(console, work)
+    found = triggers.ask(console, wakes)
     document = {
         "thread": thread.model_dump(mode="json"),
         "messages": [one.model_dump(mode="json") for one in said],
         "open_items": [one.model_dump(mode="json") for one in told.open_items],
-        "triggers": [_trigger(one) for one in triggers],
+        "triggers": [triggers.as_json(one) for one in found],
     }
-    console.answer(document, lambda: _inspected(console, thread, said, told, triggers))
+    console.answer(document, lambda: _inspected(console, thread, said, told, found))
 
 
 @click.command("escalate-thread")
@@ -262,7 +267,8 @@ def _set_status(console: Console, command: str, thread_id: str, status: str, rea
     done = bridging.ask(console, lambda ours, who: ours.update_thread_status(who, asked))
     if done.changed:
         bridging.tell(console)
-        console.note(command, f"sets thread {thread_id} to {status}: {reason}", thread=thread_id)
+        why = f": {reason}" if reason else ""
+        console.note(command, f"sets thread {thread_id} to {status}{why}", thread=thread_id)
     told = f"Thread {thread_id} is {'now' if done.changed else 'already'} {status}."
     console.answer(done.model_dump(mode="json"), lambda: [told])
 
@@ -310,7 +316,7 @@ def _listed(console: Console, found: tuple[wire.ThreadListed, ...]) -> Iterator[
 
 
 def _inspected(
-    console: Console, thread: wire.Thread, said: list[wire.Message], told: wire.ThreadSummary, triggers: tuple[Trigger, ...]
+    console: Console, thread: wire.Thread, said: list[wire.Message], told: wire.ThreadSummary, found: tuple[Wake, ...]
 ) -> Iterator[str]:
     screen, times = console.screen, console.times
     reason = f": {thread.status_reason}" if thread.status_reason else ""
@@ -335,10 +341,9 @@ def _inspected(
         yield ""
         items = [(one.state.value, one.finding_id, one.reported_by, one.message_id) for one in told.open_items]
         yield from screen.table(("OPEN", "FINDING", "BY", "MESSAGE"), items)
-    if triggers:
+    if found:
         yield ""
-        wakes = [(one.status, one.target, times.ago(one.created_at), one.requested_by, one.reason) for one in triggers]
-        yield from screen.table(("TRIGGER", "FOR", "WHEN", "BY", "REASON"), wakes)
+        yield from triggers.table(console, found)
     for one in said:
         yield ""
         yield from _message_lines(console, one)
@@ -353,14 +358,3 @@ def _message_lines(console: Console, one: wire.Message) -> Iterator[str]:
     yield f"{one.seq}  {console.times.both(one.created_at)}  {one.sender}{to}  {kind}"
     for line in one.body.splitlines():
         yield f"    {plain(line)}"
-
-
-def _trigger(one: Trigger) -> dict[str, object]:
-    return {
-        "trigger_id": one.trigger_id,
-        "target": one.target,
-        "status": one.status,
-        "reason": one.reason,
-        "requested_by": one.requested_by,
-        "created_at": one.created_at,
-    }

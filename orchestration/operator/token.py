@@ -27,7 +27,7 @@ class _Span(click.ParamType[timedelta]):
         from pydantic import TypeAdapter, ValidationError
 
         from orchestration.bridge.auth.issuer import LONGEST
-        from orchestration.settings import PositiveDuration
+        from orchestration.settings.fields import PositiveDuration
 
         try:
             span: timedelta = TypeAdapter(PositiveDuration).validate_python(value)

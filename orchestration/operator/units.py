@@ -27,6 +27,7 @@ ALL = (
     "kloros-pulse.socket",
     "kloros-pulse.service",
     "kloros-bridge.service",
+    "kloros-supervisor.service",
     "kloros-notice.service",
     "kloros-notice.path",
 )

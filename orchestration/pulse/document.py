@@ -30,7 +30,9 @@ from orchestration.pulse.loop_health import (
     Threads,
     TickLine,
     Tried,
+    TriggerLine,
     Waiting,
+    Wakes,
     WindowLine,
 )
 from orchestration.store.instants import to_text
@@ -69,6 +71,7 @@ def as_json(shown: LoopHealth) -> dict[str, Any]:
         "baseline": _or_null(shown.baseline, baseline),
         "advice": _or_null(shown.advice, _advice),
         "threads": _or_null(shown.threads, threads),
+        "wakes": _or_null(shown.wakes, wakes),
         "damaged_lines": shown.damaged_lines,
     }
 
@@ -169,6 +172,33 @@ def threads(shown: Threads) -> dict[str, Any]:
         "behind": shown.behind,
         "waits": [_awaited(one) for one in shown.waits],
         "newest": [_thread(one) for one in shown.lines],
+    }
+
+
+def wakes(shown: Wakes) -> dict[str, Any]:
+    """Write how the waking of agents stands."""
+    return {
+        "told_at": to_text(shown.told_at),
+        "serving": shown.serving,
+        "holder": shown.holder,
+        "funnel": dict(shown.funnel),
+        "open": shown.open,
+        "triggers": [_trigger(one) for one in shown.lines],
+    }
+
+
+def _trigger(one: TriggerLine) -> dict[str, Any]:
+    return {
+        "trigger_id": one.trigger_id,
+        "thread_id": one.thread_id,
+        "agent_id": one.agent_id,
+        "status": one.status,
+        "outcome": one.outcome,
+        "code": one.code,
+        "attempts": one.attempts,
+        "deferrals": one.deferrals,
+        "created_at": to_text(one.created_at),
+        "ended_at": _text(one.ended_at),
     }
 
 

@@ -46,6 +46,11 @@ BRIDGE_TELLS_WITHIN = timedelta(minutes=3)
 """A server of the bridge tells once a minute at least."""
 UNREAD_AFTER = timedelta(hours=1)
 """A message that nobody reads for so long was not delivered, whatever the reason."""
+SUPERVISOR_TELLS_WITHIN = timedelta(minutes=3)
+"""A supervisor tells once a minute at least."""
+WAKE_WAITS = timedelta(minutes=10)
+"""A trigger is attempted within seconds; with every deferral, retry and fallback it ends within minutes, but for a turn that
+runs, which is no waiting."""
 DISK_LOW = 10 * 1024**3
 _FAILED_EXITS = frozenset({1, 69, 70, 74, 78})
 _FAILED_IN_A_ROW = 3
@@ -236,6 +241,43 @@ def _messages_unread(signs: Signs) -> str:
     return f"{bridge.unread_by} has not read for {age} what was said in {bridge.unread_thread}; {bridge.behind} are behind"
 
 
+def _supervisor_silent(signs: Signs) -> str:
+    wake = signs.wake
+    if wake is None or not wake.serving or signs.now - wake.told_at <= SUPERVISOR_TELLS_WITHIN:
+        return ""
+    return f"the supervisor has told nothing for {_span(signs.now - wake.told_at)}, and was not stopped: nobody wakes agents"
+
+
+def _wakes_dead_lettered(signs: Signs) -> str:
+    wake = signs.wake
+    if wake is None or not wake.dead:
+        return ""
+    many = "1 trigger was" if wake.dead == 1 else f"{wake.dead} triggers were"
+    return f"{many} given up, {wake.dead_trigger} first: the agents were not woken"
+
+
+def _wakes_waiting(signs: Signs) -> str:
+    wake = signs.wake
+    if wake is None or wake.waiting_since is None or signs.now - wake.waiting_since <= WAKE_WAITS:
+        return ""
+    age = _span(signs.now - wake.waiting_since)
+    return f"the trigger for {wake.waiting_agent} has waited for {age} for an attempt; {wake.waiting} are open"
+
+
+def _agents_unmanaged(signs: Signs) -> str:
+    wake = signs.wake
+    if wake is None or not wake.unmanaged:
+        return ""
+    return f"{wake.unmanaged_agent} can't be woken: it has no runtime that may be used ({wake.unmanaged} given up for that)"
+
+
+def _prompts_collided(signs: Signs) -> str:
+    wake = signs.wake
+    if wake is None or not wake.collided:
+        return ""
+    return f"somebody typed at {wake.collided_agent} for too long; {wake.collided} prompts within an hour took another way"
+
+
 def _disk_low(signs: Signs) -> str:
     low = signs.disk_free is not None and signs.disk_free < DISK_LOW
     return f"{(signs.disk_free or 0) / 1024**3:.1f} GiB are free for the state folder" if low else ""
@@ -323,6 +365,41 @@ RULES = (
         _messages_unread,
         "klorosctl threads list --status active",
         began=lambda signs: signs.bridge and signs.bridge.unread_since,
+    ),
+    Rule(
+        Condition.SUPERVISOR_SILENT,
+        Verdict.DEGRADED,
+        _supervisor_silent,
+        "systemctl status kloros-supervisor.service",
+        began=lambda signs: signs.wake and signs.wake.told_at,
+    ),
+    Rule(
+        Condition.WAKES_DEAD_LETTERED,
+        Verdict.DEGRADED,
+        _wakes_dead_lettered,
+        "klorosctl triggers list --status dead_lettered",
+        began=lambda signs: signs.wake and signs.wake.dead_since,
+    ),
+    Rule(
+        Condition.WAKES_WAITING,
+        Verdict.DEGRADED,
+        _wakes_waiting,
+        "klorosctl triggers list --open",
+        began=lambda signs: signs.wake and signs.wake.waiting_since,
+    ),
+    Rule(
+        Condition.AGENTS_UNMANAGED,
+        Verdict.DEGRADED,
+        _agents_unmanaged,
+        "klorosctl triggers list --status dead_lettered",
+        began=lambda signs: signs.wake and signs.wake.unmanaged_since,
+    ),
+    Rule(
+        Condition.PROMPTS_COLLIDED,
+        Verdict.DEGRADED,
+        _prompts_collided,
+        "klorosctl triggers list",
+        began=lambda signs: signs.wake and signs.wake.collided_since,
     ),
     Rule(Condition.DISK_LOW, Verdict.DEGRADED, _disk_low, "klorosctl prune --dry-run"),
 )

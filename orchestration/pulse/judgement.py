@@ -50,6 +50,11 @@ class Condition(StrEnum):
     BRIDGE_SILENT = "bridge_silent"
     THREADS_BLOCKED = "threads_blocked"
     MESSAGES_UNREAD = "messages_unread"
+    SUPERVISOR_SILENT = "supervisor_silent"
+    WAKES_DEAD_LETTERED = "wakes_dead_lettered"
+    WAKES_WAITING = "wakes_waiting"
+    AGENTS_UNMANAGED = "agents_unmanaged"
+    PROMPTS_COLLIDED = "prompts_collided"
     DISK_LOW = "disk_low"
 
 
@@ -74,6 +79,25 @@ class BridgeSigns(NamedTuple):
     unread_since: datetime | None  # of what has waited longest
     unread_by: str | None
     unread_thread: str | None
+
+
+class WakeSigns(NamedTuple):
+    """How the waking of agents stands, as a supervisor told last."""
+
+    told_at: datetime
+    serving: bool  # by one that goes on telling
+    dead: int  # triggers that were given up, and nobody has looked at since
+    dead_since: datetime | None  # of the one that has been so longest
+    dead_trigger: str | None
+    waiting: int  # open triggers
+    waiting_since: datetime | None  # of the oldest
+    waiting_agent: str | None
+    unmanaged: int  # of those given up: for want of a runtime that we may use
+    unmanaged_since: datetime | None
+    unmanaged_agent: str | None
+    collided: int  # prompts that were put off until the end because a person typed, within COLLIDED_WITHIN
+    collided_since: datetime | None
+    collided_agent: str | None
 
 
 class Signs(NamedTuple):
@@ -108,6 +132,7 @@ class Signs(NamedTuple):
     urgent: tuple[str, ...]  # types of the newest alerts of priority 8 or more within URGENT_WITHIN, newest first
     federation_since: datetime | None  # when the oldest bundle that is not copied yet was to be
     bridge: BridgeSigns | None  # None: nobody ever told of a thread
+    wake: WakeSigns | None  # None: no supervisor ever told
     disk_free: int | None  # where the state folder lies
     switches: tuple[Mode, ...] = ()  # what settings and files set against ticks; the first says the mode
 

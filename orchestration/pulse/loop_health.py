@@ -270,6 +270,34 @@ class Threads:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TriggerLine:
+    """One trigger: an agent that was to be woken, and what has come of it."""
+
+    trigger_id: str
+    thread_id: str
+    agent_id: str
+    status: str
+    outcome: str  # empty while it is open
+    code: str  # why it came to that; empty when it came to what it was for
+    attempts: int
+    deferrals: int
+    created_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wakes:
+    """How the waking of agents stood when a supervisor of this host last told."""
+
+    told_at: datetime
+    serving: bool  # by one that goes on telling
+    holder: str  # what the supervisor calls itself
+    funnel: Mapping[str, int]  # how far the triggers of a day came
+    open: int
+    lines: tuple[TriggerLine, ...]  # open ones first, then the newest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoopHealth:
     """How the loop stood at one instant."""
 
@@ -296,4 +324,5 @@ class LoopHealth:
     baseline: Parameters | None  # None before the first version
     advice: Advice | None
     threads: Threads | None  # None: the bridge has told of none, or there is no bridge
+    wakes: Wakes | None  # None: no supervisor has told
     damaged_lines: int  # of telemetry, in the cycles listed

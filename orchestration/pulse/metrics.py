@@ -33,6 +33,14 @@ Values: TypeAlias = dict[tuple[str, str], float]
 """What stands behind the metrics: the value of each series, by name and label text."""
 
 
+WAKE_RESULTS = (
+    "triggered", "already_active", "deferred", "fallback_resumed", "fallback_spawned", "failed", "dead_lettered"
+)  # fmt: skip
+"""As `bridge/wake/state.py` has them, which no tick imports."""
+WAKE_LATENCY_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0)
+PASS_RESULTS = ("completed", "idle", "failed")
+
+
 class Family(NamedTuple):
     """One metric: what `# HELP` and `# TYPE` say, and its series that are known beforehand."""
 
@@ -214,6 +222,42 @@ FAMILIES = (
         "When the message was posted that has waited longest for a reader in an active thread; 0 while none waits.",
     ),
     _plain("kloros_threads_told_timestamp_seconds", "gauge", "When the bridge last told of threads; 0: never."),
+    _labelled(
+        "kloros_wake_attempts_total",
+        "counter",
+        "Attempts of this host's supervisor to wake an agent, by what came of them.",
+        "result",
+        WAKE_RESULTS,
+    ),
+    _labelled(
+        "kloros_wake_triggers_total",
+        "counter",
+        "Triggers that this host's supervisor has ended, by what came of them.",
+        "result",
+        WAKE_RESULTS,
+    ),
+    _histogram(
+        "kloros_wake_wait_duration_seconds",
+        "Time from the oldest message that an agent has not read, or from the wish to wake it, to the first attempt.",
+        WAKE_LATENCY_BUCKETS,
+        [{}],
+    ),
+    _plain("kloros_wake_deferrals_total", "counter", "Prompts that were put off because a person typed there."),
+    _labelled(
+        "kloros_supervisor_passes_total", "counter", "Passes of this host's supervisor, by result.", "result", PASS_RESULTS
+    ),
+    _plain("kloros_supervisor_told_timestamp_seconds", "gauge", "When the supervisor last told how it stands; 0: never."),
+    _plain("kloros_wake_queue", "gauge", "Triggers that are open, as the supervisor told last."),
+    _plain(
+        "kloros_wake_queue_oldest_timestamp_seconds",
+        "gauge",
+        "When the trigger was made that has waited longest for an attempt; 0 while none waits.",
+    ),
+    _plain("kloros_wake_dead_letters", "gauge", "Triggers that were given up and that nobody has tried again since."),
+    _plain("kloros_wake_unmanaged", "gauge", "Those of them whose agent has no runtime that may be used."),
+    _plain(
+        "kloros_wake_collisions", "gauge", "Prompts within an hour that took another way because a person went on typing."
+    ),
     _plain("kloros_intents_pending", "gauge", "Intents that wait in the inbox."),
     _plain("kloros_intents_max", "gauge", "How many intents may wait, as set; more are dropped."),
     _plain(
@@ -282,6 +326,13 @@ def note_health(values: Values, signs: Signs, judgement: Judgement) -> None:
         _put_instant(values, "kloros_threads_blocked_oldest_timestamp_seconds", signs.bridge.blocked_since)
         _put_instant(values, "kloros_threads_unread_oldest_timestamp_seconds", signs.bridge.unread_since)
         _put_instant(values, "kloros_threads_told_timestamp_seconds", signs.bridge.told_at)
+    if signs.wake is not None:
+        values["kloros_wake_queue", ""] = float(signs.wake.waiting)
+        values["kloros_wake_dead_letters", ""] = float(signs.wake.dead)
+        values["kloros_wake_unmanaged", ""] = float(signs.wake.unmanaged)
+        values["kloros_wake_collisions", ""] = float(signs.wake.collided)
+        _put_instant(values, "kloros_wake_queue_oldest_timestamp_seconds", signs.wake.waiting_since)
+        _put_instant(values, "kloros_supervisor_told_timestamp_seconds", signs.wake.told_at)
     _put_instant(values, "kloros_federation_oldest_timestamp_seconds", signs.federation_since)
 
 

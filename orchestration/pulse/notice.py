@@ -36,12 +36,14 @@ TICKS = "kloros-orchestrator.service"
 LOOP = "kloros-loop.service"
 CYCLES = "kloros-cycle.service"
 PULSE = "kloros-pulse.service"
+BRIDGE = "kloros-bridge.service"
 
 _WELL_AGAIN: Mapping[str, tuple[str, str]] = {
     TICKS: ("KLoROS ticks again", "A tick has decided"),
     LOOP: ("the loop of KLoROS works again", "An iteration has ended well"),
     CYCLES: ("the runner of KLoROS works again", "A cycle has succeeded"),
     PULSE: ("Pulse serves again", "Pulse, which is up, was started"),
+    BRIDGE: ("the bridge serves again", "The bridge told how its threads stand, or was started and is up,"),
 }
 """The units whose recovery can be known, with its title and what happened."""
 

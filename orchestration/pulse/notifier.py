@@ -120,15 +120,21 @@ def _deliver(one: Notice, to: tuple[Target, ...]) -> dict[str, str]:
 def _well_at(db: Database, settle: timedelta) -> dict[str, datetime]:
     """Return when each unit last did what it is for, where it ever has.
 
-    Pulse writes nothing. It is well when it has run for `settle`: one that fails at each start does not come as far.
+    Pulse writes nothing, nor does a bridge without threads. They are well when they have run for `settle`: what fails at
+    each start does not come as far.
     """
     found = {}
-    since = beside.running_since(notice.PULSE)
-    if since is not None and clock.now() - since >= settle:
-        found[notice.PULSE] = since
+    for unit in (notice.PULSE, notice.BRIDGE):
+        since = beside.running_since(unit)
+        if since is not None and clock.now() - since >= settle:
+            found[unit] = since
     for row in db.rows("notices.last_tick"):
         found[notice.TICKS] = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=float(str(row["value"])))
-    for unit, query in ((notice.LOOP, "notices.last_iteration"), (notice.CYCLES, "notices.last_cycle")):
+    for unit, query in (
+        (notice.LOOP, "notices.last_iteration"),
+        (notice.CYCLES, "notices.last_cycle"),
+        (notice.BRIDGE, "notices.bridge_told"),
+    ):
         for row in db.rows(query):
             found[unit] = from_text(str(row["ended_at"]))
     return found

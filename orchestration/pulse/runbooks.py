@@ -34,6 +34,11 @@ RUNBOOKS: Mapping[Condition, str] = {
     Condition.BRIDGE_SILENT: "bridge-unavailable",
     Condition.THREADS_BLOCKED: "escalation-flood",
     Condition.MESSAGES_UNREAD: "message-delivery-delay",
+    Condition.SUPERVISOR_SILENT: "wake-trigger-failure",
+    Condition.WAKES_DEAD_LETTERED: "wake-trigger-failure",
+    Condition.WAKES_WAITING: "wake-trigger-failure",
+    Condition.AGENTS_UNMANAGED: "unmanaged-runtime",
+    Condition.PROMPTS_COLLIDED: "human-input-collision",
     Condition.DISK_LOW: "disk-full",
 }
 """Pages of docs/runbooks, the same as of the alerts in docs/reference/prometheus."""

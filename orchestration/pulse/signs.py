@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from orchestration.cycles import ledger
 from orchestration.pulse import health
 from orchestration.pulse.health import Cause, Judgement, Mode, Signs
-from orchestration.pulse.judgement import BridgeSigns
+from orchestration.pulse.judgement import BridgeSigns, WakeSigns
 from orchestration.pulse.metrics import Values
 from orchestration.store.instants import from_text, from_text_or_none, to_text
 from orchestration.store.port import Database, Row
@@ -89,6 +89,7 @@ def read(settings: "Settings", db: Database, values: Values, now: datetime) -> S
         urgent=tuple(_list(row, "urgent")),
         federation_since=from_text_or_none(cast("str | None", row["federation_since"])),
         bridge=None if row["bridge"] is None else _bridge(json.loads(str(row["bridge"]))),
+        wake=None if row["wake"] is None else _wake(json.loads(str(row["wake"]))),
         disk_free=_disk_free(settings.state_dir),
     )
 
@@ -112,6 +113,13 @@ def _bridge(told: dict[str, Any]) -> BridgeSigns:
         unread_by=told["unread_by"],
         unread_thread=told["unread_thread"],
     )
+
+
+def _wake(told: dict[str, Any]) -> WakeSigns:
+    """Read it; what began is an instant, whatever else there is stays as it was told."""
+    since: dict[str, Any] = {name: from_text_or_none(value) for name, value in told.items() if name.endswith("_since")}
+    told_at = from_text(told.pop("at"))
+    return WakeSigns(**{**told, **since, "told_at": told_at})
 
 
 def switches(settings: "Settings") -> tuple[Mode, ...]:

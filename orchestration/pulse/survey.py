@@ -21,7 +21,7 @@ from orchestration.loop import ledger as loop
 from orchestration.phase.window import Interval, Window
 from orchestration.promotions import ledger as promotions
 from orchestration.promotions.scan import ack_name
-from orchestration.pulse import health, metrics, parameters, signs, tails, threads
+from orchestration.pulse import health, metrics, parameters, signs, tails, threads, wakes
 from orchestration.pulse.heartbeat import Now, Seen, beat_of, heartbeat, span
 from orchestration.pulse.lines import cycle_line, phase_line, seconds_of, tick_line
 from orchestration.pulse.loop_health import (
@@ -96,6 +96,7 @@ def _survey(settings: Settings, db: Database, now: datetime, *, boot_id: str, cy
         baseline=parameters.in_force(settings, db),
         advice=parameters.advice(db),
         threads=threads.read(db),
+        wakes=wakes.read(db),
         damaged_lines=sum(line.damaged_lines for line in newest),
     )
 
@@ -164,7 +165,8 @@ def _ended(row: Row) -> Ended:
 
 def _queues(settings: Settings, db: Database, values: metrics.Values, active: Sequence[CycleLine]) -> tuple[Queue, ...]:
     (row,) = db.rows("survey.queues")
-    queued = [line.queued_at for line in active if line.state is CycleState.QUEUED and line.queued_at is not None]
+    lane = (line for line in active if line.state is CycleState.QUEUED and line.job != JobName.WAKE)
+    queued = [line.queued_at for line in lane if line.queued_at is not None]
     waiting = metrics.queues(values)["promotions_unacked"]
     return (
         Queue(name="promotions", count=waiting, oldest=_oldest_unacked(settings, db) if waiting else None),

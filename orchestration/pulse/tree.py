@@ -69,6 +69,7 @@ def survey_tree(folder: str, now: datetime, *, cycles: int = 50, failures: int =
         baseline=None,
         advice=None,
         threads=None,
+        wakes=None,
         damaged_lines=sum(line.damaged_lines for line in shown),
     )
 
@@ -138,6 +139,7 @@ def _judge(lines: list[CycleLine], now: datetime) -> Judgement:
         promotions_unacked=0,
         promotions_parked=0,
         bridge=None,
+        wake=None,
         escrow_pending=0,
         escrow_since=None,
         escrow_expires=None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 
 from orchestration.cycles import ledger, orphan
-from orchestration.cycles.cycle import Cycle, CycleState
+from orchestration.cycles.cycle import Cycle, CycleState, JobName
 from orchestration.cycles.foreign_locks import reap_foreign_locks
 from orchestration.cycles.orphan import Leftover
 from orchestration.host.journal import Event, Priority, log
@@ -26,6 +26,9 @@ def reap(kernel: Kernel) -> None:
         StoreUnreachable, Unwritable: nothing that was not reaped is counted.
     """
     for cycle in orphaned(kernel):
+        if cycle.job is JobName.WAKE:
+            orphan.end_turn(kernel.db, kernel.settings, cycle, now=kernel.now())
+            continue
         from orchestration.cycles import sightings
 
         orphan.end_processes(cycle)
@@ -40,9 +43,19 @@ def reap(kernel: Kernel) -> None:
 
 
 def orphaned(kernel: Kernel) -> list[Cycle]:
-    """Return the cycles that stand as running although no runner lives, see `cycles/orphan.py`."""
-    running = [cycle for cycle in ledger.active(kernel.db) if cycle.state is CycleState.RUNNING]
-    return running if running and kernel.runner_lock.is_free() else []
+    """Return the cycles that stand as running although no runner lives, see `cycles/orphan.py`, and turns left unsettled."""
+    running = [
+        cycle for cycle in ledger.watched(kernel.db) if cycle.state is not CycleState.QUEUED and ledger.is_for_runner(cycle)
+    ]
+    return [
+        cycle for cycle in running if orphan.lock_of(kernel.settings.state_dir, cycle).is_free() and _stands(kernel, cycle)
+    ]
+
+
+def _stands(kernel: Kernel, cycle: Cycle) -> bool:
+    """Look again: it may have ended, and its runner too, between the two looks before."""
+    now = ledger.get(kernel.db, cycle.cycle)
+    return now is not None and (now.state, now.settled_at) == (cycle.state, None)
 
 
 def _foreign_locks(kernel: Kernel) -> int:

@@ -200,8 +200,9 @@ def _is_product_due(kernel: Kernel) -> bool:
 
 
 def launch(kernel: Kernel) -> bool:
-    """Get a runner started for cycles that are queued and bundles that are due; every tick asks until one has seen to it."""
-    if not (any(cycle.started_at is None for cycle in ledger.active(kernel.db)) or _is_product_due(kernel)):
+    """Get a runner started for cycles that are queued or with Slurm, and bundles that are due; until one has seen to it."""
+    waits = any(cycle.started_at is None or not ledger.is_for_runner(cycle) for cycle in ledger.active(kernel.db))
+    if not (waits or _is_product_due(kernel)):
         return True
     try:
         kernel.start("run_cycle")

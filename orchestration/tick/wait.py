@@ -30,6 +30,7 @@ _FAILED = {
     JobName.DREAM: Exit.DREAM_FAILED,
     JobName.LOOP: Exit.FAILED,
     JobName.REFLECTION: Exit.FAILED,
+    JobName.WAKE: Exit.FAILED,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from contextlib import closing
 from datetime import timedelta
 from typing import Any
@@ -16,7 +17,9 @@ from orchestration.store.sqlite import SqliteDatabase
 from tests.acceptance.bridging import Bridge, Clock, caller, play
 from tests.acceptance.host import Host
 from tests.acceptance.serving import serving, until
+from tests.acceptance.test_notices import urls
 from tests.acceptance.test_served_bridge import Agent, issue
+from tests.acceptance.webhook import Webhook
 
 EXECUTIONER, REVIEWER, ADA = caller("executioner"), caller("reviewer"), caller("operator:ada", Role.OPERATOR)
 OURS = {"bridge_silent", "threads_blocked", "messages_unread"}
@@ -112,6 +115,31 @@ def test_a_server_that_falls_silent_is_told_and_one_that_was_stopped_is_not(host
     assert causes(host) == {"bridge_silent": evidence}
     tell(host, place, age=timedelta(minutes=5), serving=False)
     assert causes(host) == {}
+
+
+def test_a_bridge_that_failed_and_tells_again_is_told_as_well_again(host: Host, place: str) -> None:
+    with Webhook() as webhook:
+        urls(host, webhook.url)
+        host.set(KLR_NOTICES_SETTLE="0s")
+        host.stepwise()
+        host.decided()
+        talk(place)
+        tell(host, place, age=timedelta(minutes=5))
+        (host.state / "notices").mkdir(parents=True)
+        note = {"ts": time.time(), "unit": "kloros-bridge.service", "result": "signal", "exit_status": "KILL"}
+        (host.state / "notices" / "kloros-bridge.service-KILL.json").write_text(json.dumps(note))
+
+        def titles() -> list[str]:
+            host.decided()
+            assert host.run("run_notice").returncode == 0
+            return sorted(title.partition(": ")[2] for title in webhook.titles)
+
+        failed = ["KLoROS is degraded: bridge_silent", "kloros-bridge.service failed"]
+        assert titles() == failed
+        tell(host, place, age=timedelta(0), serving=False)
+        assert titles() == ["KLoROS is degraded: bridge_silent", "KLoROS is ok again", "kloros-bridge.service failed"]
+        tell(host, place)
+        assert "the bridge serves again" in titles()
 
 
 def test_what_has_not_changed_is_told_once_a_minute(host: Host, place: str) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from orchestration.bridge import wire
 from orchestration.bridge.caller import Role
+from orchestration.bridge.commanding.beyond_rate import BeyondRate
 from orchestration.bridge.commands import Rules
 from orchestration.bridge.guards import Limits
+from orchestration.bridge.refusal import Code, Refused
 from tests.acceptance.bridging import Bridge, bridge, caller, play, refused
 
 EXECUTIONER, REVIEWER, LEAD = caller("executioner"), caller("reviewer"), caller("lead", Role.COORDINATOR)
@@ -146,6 +150,26 @@ def test_a_cursor_goes_on_only_and_never_past_the_latest(place: str) -> None:
     play(place, scene)
 
 
+def test_who_is_ahead_of_the_thread_is_told_where_it_ends_and_does_not_wait(place: str) -> None:
+    async def scene(bridge: Bridge) -> None:
+        thread_id = await bridge.thread(EXECUTIONER, REVIEWER)
+        for _ in range(3):
+            await bridge.post(EXECUTIONER, thread_id)
+        assert await texts(bridge, REVIEWER, thread_id, since_seq=3) == []
+        for waits in (0, 20):
+            for read in (bridge.commands.read_messages, bridge.commands.read_messages_text):
+                asked = wire.ReadMessages(thread_id=thread_id, since_seq=4, wait_seconds=waits)
+                refusal = await asyncio.wait_for(refused(read(REVIEWER, asked)), 5)
+                assert (refusal.code, refusal.rule) == ("INVALID_ARGUMENT", "messages.past_latest")
+                assert refusal.details == {"field": "since_seq", "last_seq": 3}
+        asked = wire.ReadMessages(thread_id=thread_id, since_seq=4)
+        stranger = await refused(bridge.commands.read_messages(caller("stranger"), asked))
+        assert (stranger.code, stranger.details) == ("FORBIDDEN", {})
+        assert [row.rule for row in await bridge.audit(thread_id=thread_id)].count("messages.past_latest") == 4
+
+    play(place, scene)
+
+
 def test_unread_is_what_others_have_said_to_one(place: str) -> None:
     async def scene(bridge: Bridge) -> None:
         thread_id = await bridge.thread(EXECUTIONER, REVIEWER, caller("third"))
@@ -232,6 +256,60 @@ def test_posts_beyond_the_rate_are_told_when_to_come_again(place: str) -> None:
         await bridge.post(LEAD, thread_id)
 
     play(place, scene, rules)
+
+
+def test_a_flood_of_refused_posts_takes_two_rows_of_audit_a_minute(place: str) -> None:
+    rules = Rules(limits=Limits(agent_per_minute=2, thread_per_minute=0, max_turns=0, max_repeats=0))
+
+    async def scene(bridge: Bridge) -> None:
+        threads = [await bridge.thread(EXECUTIONER, REVIEWER), await bridge.thread(EXECUTIONER)]
+        bridge.clock.passes(10)
+        for _ in range(2):
+            await bridge.post(EXECUTIONER, threads[0])
+            await bridge.post(REVIEWER, threads[0])
+
+        async def floods(posts: int) -> None:
+            for number in range(posts):
+                refusal = await refused(bridge.post(EXECUTIONER, threads[number % 2]))
+                assert refusal.rule == "guards.rate.agent"
+                bridge.clock.passes(0.01)
+
+        async def rows() -> list[tuple[str, int]]:
+            found = [row for row in await bridge.audit() if row.outcome == "RATE_LIMITED"]
+            assert {row.operation for row in found} == {"post_message"}
+            return [(row.actor, row.after["refusals"] if row.after else 1) for row in found]
+
+        await floods(100)
+        await refused(bridge.post(REVIEWER, threads[0]))  # its own first
+        await bridge.commands.write_beyond_rate()
+        assert await rows() == [("executioner", 1), ("reviewer", 1)], "the minute is not over"
+        bridge.clock.passes(20)
+        await floods(10)
+        bridge.clock.passes(30)
+        await bridge.post(EXECUTIONER, threads[0])
+        await floods(1)  # the first of the next minute
+        await bridge.commands.write_beyond_rate()
+        told = await rows()
+        assert told == [("executioner", 1), ("reviewer", 1), ("executioner", 1), ("executioner", 109)]
+        await floods(5)
+        await bridge.commands.write_beyond_rate(all_of_it=True)
+        assert await rows() == [*told, ("executioner", 5)]
+        assert (await bridge.store.verify()).faults == ()
+
+    play(place, scene, rules)
+
+
+def test_counts_outlast_a_store_that_is_away() -> None:
+    counts, refusal = BeyondRate(), Refused(Code.RATE_LIMITED, "slower", rule="guards.rate.agent")
+    began = datetime(2026, 11, 21, 8, tzinfo=UTC)
+    for second in range(3):
+        counts.count(EXECUTIONER, refusal, began + timedelta(seconds=second))
+    (taken,) = counts.due(began + timedelta(minutes=1))
+    counts.count(EXECUTIONER, refusal, began + timedelta(minutes=1))
+    counts.add(taken)
+    (again,) = counts.due(None)
+    assert (again.refusals, again.since, again.until) == (4, began, began + timedelta(minutes=1))
+    assert counts.due(None) == []
 
 
 def test_rates_are_counted_in_the_store(place: str) -> None:

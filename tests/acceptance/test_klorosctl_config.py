@@ -50,7 +50,8 @@ def test_the_textfile_of_another_state_is_said_to_follow_it(host: Host) -> None:
 
 def test_what_is_shown_is_a_settings_file_that_means_the_same(host: Host) -> None:
     host.configure('[phase]\nbackoff = ["90s", "1.5s"]\n[phase.domains.unit]\ncommand = ["make", "a b"]\n')
-    host.configure('[promotions.bounds]\n"l.r" = [0, 1]\n')
+    host.configure('[promotions.bounds]\n"l.r" = [0, 1]\n[phase.needs]\ncpus = 4\n')
+    host.configure('[agents.reviewer]\nruntime = "codex"\n')
     shown = host.run("klorosctl", "config", "show").stdout
     assert tomllib.loads(shown)
     before = load(host.environ)

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ import pytest
 from orchestration.bridge.caller import Role
 from orchestration.bridge.store import transfer
 from orchestration.bridge.store.transfer_postgres import PostgresSide
+from orchestration.bridge.wake.state import Outcome
 from orchestration.exits import Exit
 from orchestration.store import postgres
 from orchestration.store.sqlite import SCHEMA_VERSION
 from tests.acceptance.bridging import Bridge, caller, play
 from tests.acceptance.host import Host
 from tests.contract.postgres import Cluster
+from tests.contract.waking import LEASE, NOON, attempt, wakes_at
 
 EXECUTIONER, REVIEWER, ADA = caller("executioner"), caller("reviewer"), caller("operator:ada", Role.OPERATOR)
 ALL = {table.name for table in transfer.TABLES}
@@ -52,12 +55,28 @@ def talk(place: str) -> str:
         rest: dict[str, Any] = {"management_mode": "unmanaged", "resumable": True, "status": "active"}
         await bridge.ask(REVIEWER, "heartbeat_session", **session, **rest)
         asked = {"thread_id": thread_id, "target_agent_id": "executioner", "reason": "a finding"}
-        await bridge.ask(REVIEWER, "trigger_participant", **asked)
+        queued = await bridge.ask(REVIEWER, "trigger_participant", **asked)
+        await wake(place, queued.trigger_id)
         await bridge.ask(EXECUTIONER, "ack_read", thread_id=thread_id, last_read_seq=2)
         await bridge.code(caller("stranger"), "get_thread", thread_id=thread_id)
         return thread_id
 
     return play(place, scene)
+
+
+async def wake(place: str, trigger_id: str) -> None:
+    """Have something in every table of waking too, with and without an end."""
+    wakes = await wakes_at(place)
+    for number, ended in ((1, NOON), (2, None)):
+        claim = await wakes.claim(trigger_id, holder="a supervisor", lease=LEASE)
+        assert claim is not None
+        begun = replace(attempt(claim, number), ended_at=ended, outcome=Outcome.FAILED if ended else None)
+        assert await wakes.begin(claim, begun)
+        assert await wakes.release(claim, due_at=NOON, deferred=True)
+    await wakes.claim(trigger_id, holder="another", lease=LEASE)
+    await wakes.hold_session("s-1", holder="a supervisor", lease=LEASE)
+    await wakes.pause("kloros", "executioner", paused=True, actor="operator:ada")
+    await wakes.close()
 
 
 def revoke(path: str) -> None:
@@ -210,6 +229,8 @@ def test_the_file_is_backed_up_and_restored(host: Host, store: str) -> None:
         ("UPDATE bridge_participants SET last_read_seq = 99", "past the last message"),
         ("UPDATE bridge_audit SET actor = 'mallory' WHERE entry = 3", "not what was written"),
         ("INSERT INTO bridge_findings VALUES ('thr_gone', 'F', 's', 1, 'm', 'r')", "it is not there"),
+        ("UPDATE bridge_wake_attempts SET thread_id = 'thr_gone'", "it is not there"),
+        ("UPDATE bridge_triggers SET status = 'done'", "ended in one table and not in the other"),
     ],
 )
 def test_what_is_not_sound_is_found(host: Host, place: str, edit: str, fault: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
+from mcp_types.version import LATEST_HANDSHAKE_VERSION
 
 from orchestration.bridge.mcp.tools import ERROR_KEY
 from tests.acceptance.host import Host
@@ -22,6 +23,11 @@ from tests.acceptance.serving import serving, until
 from tests.contract.mcp_scene import ERAS, Review, over_http, text
 
 TOKEN = "KLOROS_BRIDGE_TOKEN"
+HELLO = {
+    "protocolVersion": LATEST_HANDSHAKE_VERSION,
+    "capabilities": {},
+    "clientInfo": {"name": "test", "version": "1"},
+}
 
 
 def issued(host: Host, agent: str, role: str = "participant", *more: str) -> str:
@@ -99,6 +105,47 @@ def test_a_revoked_token_is_taken_no_more_in_the_middle_of_it(host: Host) -> Non
             assert text(last) == "UNAUTHORIZED: a valid token is needed"
 
     asyncio.run(scene())
+
+
+def test_a_token_that_is_revoked_during_a_wait_ends_it(host: Host) -> None:
+    made = json.loads(host.run("klorosctl", "token", "issue", "--agent", "executioner", "--json").stdout)
+
+    async def scene() -> None:
+        async with spoken(host, token=made["token"]) as agent:
+            thread = (await agent.call_tool("create_thread", {"title": "Retry"})).structured_content
+            assert thread is not None
+            asked = {"thread_id": thread["thread_id"], "wait_seconds": 30}
+            waiting = asyncio.create_task(agent.call_tool("read_messages", asked))
+            revoked = await asyncio.to_thread(host.run, "klorosctl", "token", "revoke", made["token_id"])
+            assert revoked.returncode == 0
+            async with asyncio.timeout(10):
+                assert text(await waiting) == "UNAUTHORIZED: a valid token is needed"
+
+    asyncio.run(scene())
+
+
+def test_a_line_that_is_no_message_is_answered_and_the_next_one_as_well(host: Host) -> None:
+    ping = {"jsonrpc": "2.0", "id": 7, "method": "ping"}
+    hello = {**ping, "id": 6, "method": "initialize", "params": HELLO}
+    lines = ["no JSON", json.dumps(hello), '{"id": 1}', json.dumps(ping), "{"]
+    command = host.command("klorosctl", "mcp", "--operator")
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=host.environ, stdin=pipe, stdout=pipe, stderr=pipe, text=True, bufsize=1) as client:
+        assert client.stdin is not None
+        assert client.stdout is not None
+        client.stdin.write("\n".join([*lines, ""]))
+        answers = [json.loads(client.stdout.readline()) for _ in lines]
+        _, said = client.communicate(timeout=20)
+    assert client.returncode == 0, said
+    assert [(one["id"], one["error"]["code"]) for one in answers if "error" in one] == [
+        (None, -32700),
+        (None, -32600),
+        (None, -32700),
+    ]
+    assert {one["id"] for one in answers if "result" in one} == {6, 7}
+    logged = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    rules = [one["rule"] for one in logged if one["event"] == "request.refused"]
+    assert rules == ["mcp.protocol.-32700", "mcp.protocol.-32600", "mcp.protocol.-32700"]
 
 
 def test_a_message_of_one_client_wakes_the_read_of_another(host: Host) -> None:
@@ -184,7 +231,8 @@ def test_what_clients_are_told_leads_to_the_bridge_and_holds_no_token(host: Host
     host.set(**{"KLR_BRIDGE_HOST": "::", "KLR_BRIDGE_PORT": "9500", TOKEN: "s.e.cret"})
     url = "http://[::1]:9500/mcp"
     codex = tomllib.loads(configured(host, "codex"))["mcp_servers"]["kloros"]
-    assert codex == {"url": url, "bearer_token_env_var": TOKEN, "tool_timeout_sec": 60}
+    unattended = {"update_thread_status": {"approval_mode": "approve"}}
+    assert codex == {"url": url, "bearer_token_env_var": TOKEN, "tool_timeout_sec": 60, "tools": unattended}
     claude = json.loads(configured(host, "claude", "--name", "bridge"))["mcpServers"]["bridge"]
     assert claude == {"type": "http", "url": url, "headers": {"Authorization": f"Bearer ${{{TOKEN}}}"}}
     codex = tomllib.loads(configured(host, "codex", "--stdio", "--name", 'a "b"'))["mcp_servers"]['a "b"']

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import signal
 import sqlite3
 import subprocess
 from pathlib import Path
@@ -51,7 +52,7 @@ def test_a_thread_is_shown_with_all_that_concerns_it(host: Host, thread_id: str)
     assert found["thread"]["thread_id"] == thread_id
     assert [one["seq"] for one in found["messages"]] == [1, 2]
     assert [one["finding_id"] for one in found["open_items"]] == ["F-1"]
-    assert [(one["target"], one["status"]) for one in found["triggers"]] == [("executioner", "queued")]
+    assert [(one["agent_id"], one["status"]) for one in found["triggers"]] == [("executioner", "queued")]
     limits = ("--limit-messages", "1", "--limit-triggers", "0")
     short = told(host, "inspect-thread", "--thread-id", thread_id, *limits)
     assert ([one["seq"] for one in short["messages"]], short["triggers"]) == ([2], [])
@@ -81,10 +82,20 @@ def test_a_person_blocks_unblocks_and_closes_and_what_is_done_already_is_no_fail
     close = ("override-close-thread", "--reason", "human_override: settled by mail")
     assert [steer(*close), steer(*close)] == [("closed", True), ("closed", False)]
     refused = ctl(host, "unblock-thread", "--thread-id", thread_id, "--json", code=1)
-    assert "closed to active" in json.loads(refused.stderr.splitlines()[-1])["error"]["what"]
+    *logged, error = map(json.loads, refused.stderr.splitlines())
+    assert "closed to active" in error["error"]["what"]
     rows = [row for row in told(host, "audit", "list", "--thread-id", thread_id) if row["role"] == "operator"]
+    assert [(line["rule"], line["request_id"]) for line in logged] == [(rows[-1]["rule"], rows[-1]["request_id"])]
     assert [row["outcome"] for row in rows] == ["done"] * 7 + ["INVALID_THREAD_TRANSITION"]
     assert {row["actor"] for row in rows} == {f"operator:{getpass.getuser()}"}
+
+
+def test_what_is_logged_of_a_change_without_a_reason_ends_with_it(host: Host, thread_id: str) -> None:
+    ctl(host, "escalate-thread", "--thread-id", thread_id, "--reason", "looks wrong")
+    logged = ctl(host, "unblock-thread", "--thread-id", thread_id).stderr
+    assert [json.loads(line)["message"].partition(": ")[2] for line in logged.splitlines() if line.startswith("{")] == [
+        f"sets thread {thread_id} to active"
+    ]
 
 
 def test_who_became_somebody_else_by_sudo_is_named_with_both(host: Host, thread_id: str) -> None:
@@ -95,6 +106,21 @@ def test_who_became_somebody_else_by_sudo_is_named_with_both(host: Host, thread_
     (said,) = map(json.loads, lines)
     assert (said["body"], said["sender"]) == ("Go on.", f"operator:ada:as:{getpass.getuser()}")
     assert "Go on." in ctl(host, "tail-thread", "--thread-id", thread_id).stdout
+
+
+def test_a_thread_is_followed_until_ctrl_c(host: Host, thread_id: str) -> None:
+    command = host.command("klorosctl", "tail-thread", "-f", "--thread-id", thread_id, "--last", "1", "--json")
+    with subprocess.Popen(command, env=host.environ, stdout=subprocess.PIPE, text=True) as follows:
+        assert follows.stdout is not None
+        assert json.loads(follows.stdout.readline())["seq"] == 2
+        for number in range(3, 6):
+            told(host, "post", "--thread-id", thread_id, "--body", f"{number}")
+            said = json.loads(follows.stdout.readline())
+            assert (said["seq"], said["body"]) == (number, f"{number}")
+        follows.send_signal(signal.SIGINT)
+        assert follows.stdout.read() == ""
+        follows.wait(20)
+    assert follows.returncode == 130
 
 
 def test_threads_go_out_and_come_in_again(host: Host, thread_id: str, tmp_path: Path) -> None:

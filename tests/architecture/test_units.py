@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestration import supervise
 from orchestration.configuration import SYSTEM_STATE_DIR
 from orchestration.exits import Exit
 from orchestration.host.journal import MESSAGE_IDS
@@ -97,6 +98,7 @@ def _for_one_person(path: Path, *, home: str) -> str:
         ("kloros-alert@.service", 0.5),
         ("kloros-pulse.service", 0.5),
         ("kloros-bridge.service", 1.8),
+        ("kloros-supervisor.service", 4.0),
         ("kloros-cycle.service", 3.3),
         ("kloros-loop.service", 3.3),
         ("kloros-notice.service", 1.6),
@@ -184,6 +186,27 @@ def test_each_relaxation_of_the_bridge_says_why() -> None:
     for key in filter(CONFINEMENT.match, strict):
         same = set(strict[key]) <= set(lax.get(key, []))
         assert same or f"{key}=" in comments or key == "RestrictAddressFamilies", f"{key}= differs without a word"
+
+
+def test_the_supervisor_is_watched_and_its_turns_outlive_it() -> None:
+    found = unit("kloros-supervisor.service")
+    assert found["Type"] == ["notify"]
+    assert int(found["WatchdogSec"][0]) >= 3 * supervise.STILL_ALIVE
+    assert int(found["TimeoutStopSec"][0]) > supervise.GRACE + 5, "what is under way, its claims, then the store"
+    assert found["KillMode"] == ["process"], "a turn is ended by its own runner"
+    numbers = {int(number) for value in found["RestartPreventExitStatus"] for number in value.split()}
+    assert numbers == {Exit.USAGE, Exit.SETTINGS_INVALID}
+    assert found["SuccessExitStatus"] == [str(int(Exit.LOCK_HELD))]
+    assert found["Restart"] == ["on-failure"]
+
+
+def test_each_relaxation_of_the_supervisor_says_why() -> None:
+    strict, lax = unit("kloros-bridge.service"), unit("kloros-supervisor.service")
+    text = (SYSTEMD / "kloros-supervisor.service").read_text()
+    comments = "\n".join(line for line in text.splitlines() if line.startswith("#"))
+    for key in filter(CONFINEMENT.match, strict):
+        if key != "RestrictAddressFamilies":
+            assert lax.get(key) == strict[key] or f"{key}=" in comments, f"{key}= differs without a word"
 
 
 def test_no_burst_can_fail_a_unit() -> None:

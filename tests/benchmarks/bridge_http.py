@@ -89,6 +89,10 @@ class Asking(asyncio.Protocol):
         if hasattr(self, "_answered") and not self._answered.done():
             self._answered.set_exception(exc or ConnectionError("closed"))
 
+    def close(self) -> None:
+        """Leave the server."""
+        self._transport.close()
+
     def ask(self, method: str, document: dict[str, Any]) -> asyncio.Future[bytes]:
         """Send a request; the answer's body comes."""
         if self._transport.is_closing():
@@ -239,7 +243,7 @@ async def _ready(port: int, process: subprocess.Popen[bytes]) -> None:
     until = time.monotonic() + 30
     while time.monotonic() < until and process.poll() is None:
         try:
-            await Asking.to(port, "")
+            (await Asking.to(port, "")).close()
         except OSError:
             await asyncio.sleep(0.05)
         else:

@@ -10,12 +10,12 @@ from tests.benchmarks.tick import ROOT
 PAGE = os.path.join(ROOT, "docs", "reference", "benchmarks.md")
 
 
-def write(marks: tuple[str, str], text: str) -> None:
+def write(marks: tuple[str, str], text: str, *, path: str = PAGE) -> None:
     """Put a text in the place of what stands between the marks."""
-    with open(PAGE, encoding="utf-8") as file:
+    with open(path, encoding="utf-8") as file:
         page = file.read()
     between = re.compile(re.escape(marks[0]) + ".*" + re.escape(marks[1]), re.DOTALL)
     if not between.search(page):
-        raise ValueError(f"{PAGE} has no place for it: {marks[0]}")
-    with open(PAGE, "w", encoding="utf-8") as file:
+        raise ValueError(f"{path} has no place for it: {marks[0]}")
+    with open(path, "w", encoding="utf-8") as file:
         file.write(between.sub(lambda _: f"{marks[0]}\n{text}\n{marks[1]}", page))

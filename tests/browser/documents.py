@@ -32,7 +32,9 @@ from orchestration.pulse.loop_health import (
     Threads,
     TickLine,
     Tried,
+    TriggerLine,
     Waiting,
+    Wakes,
     WindowLine,
 )
 from orchestration.pulse.views import (
@@ -210,6 +212,7 @@ def trouble() -> LoopHealth:
         baseline=baseline(),
         advice=Advice(cycle=1287, phase_type="DEEP", rationale="DEEP scores 1.204: the best so far."),
         threads=threads(),
+        wakes=wakes(),
         damaged_lines=4,
     )
 
@@ -252,6 +255,7 @@ def health(**given: object) -> LoopHealth:
         "baseline": None,
         "advice": None,
         "threads": None,
+        "wakes": None,
         "damaged_lines": 0,
         **given,
     }
@@ -284,6 +288,31 @@ def threads(text: str = "reviewer", long: str = "Retry patch", *, more: int = 19
         behind=9,
         waits=(waits,) * 7,
         lines=(line, *(replace(line, status="active", reason=""),) * more),
+    )
+
+
+def wakes(text: str = "reviewer", *, more: int = 19) -> Wakes:
+    """Return triggers as a supervisor told; the text stands wherever agents may write."""
+    line = TriggerLine(
+        trigger_id="trg_019c0a7d1d2f6b0e4f6a8f8f4c2d1a07",
+        thread_id="thr_019c0a7d1d2f6b0e4f6a8f8f4c2d1a07",
+        agent_id=text,
+        status="dead_lettered",
+        outcome="dead_lettered",
+        code="RUNTIME_UNMANAGED",
+        attempts=5,
+        deferrals=2,
+        created_at=minute(30),
+        ended_at=minute(20),
+    )
+    stages = ("made", "attempted", "triggered", "fallback_resumed", "fallback_spawned", "already_active", "dead_lettered")
+    return Wakes(
+        told_at=minute(0),
+        serving=True,
+        holder="host 42",
+        funnel={**dict.fromkeys(stages, 3), "cancelled": 0, "open": 1},
+        open=1,
+        lines=(line,) * (1 + more),
     )
 
 
@@ -405,6 +434,7 @@ def hostile() -> LoopHealth:
         baseline=baseline(HOSTILE),
         advice=Advice(cycle=1, phase_type=HOSTILE, rationale=ENDLESS),
         threads=threads(HOSTILE, ENDLESS, more=1),
+        wakes=wakes(HOSTILE, more=1),
         last_tick=replace(tick(HOSTILE), findings=((HOSTILE, HOSTILE, HOSTILE),)),
     )
 

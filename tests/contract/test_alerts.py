@@ -270,6 +270,32 @@ CASES = {
         "What another said to it has waited for a participant of an active thread for 4m 50s; klorosctl status names it.",
         threads_unread_oldest_timestamp_seconds="10",
     ),
+    "KlorosSupervisorSilent": holding(
+        "supervisor_silent",
+        "It last told how it stands 4m 50s ago, and was not stopped; nobody on this host wakes agents.",
+        supervisor_told_timestamp_seconds="10",
+    ),
+    "KlorosWakesDeadLettered": holding(
+        "wakes_dead_lettered",
+        "2 triggers were given up after every way to wake; klorosctl triggers list --status dead_lettered names them.",
+        wake_dead_letters="2",
+    ),
+    "KlorosWakesWaiting": holding(
+        "wakes_waiting",
+        "3 triggers are open, the oldest for 4m 50s; klorosctl why-not-woken tells why.",
+        wake_queue="3",
+        wake_queue_oldest_timestamp_seconds="10",
+    ),
+    "KlorosAgentsUnmanaged": holding(
+        "agents_unmanaged",
+        "2 triggers were given up for want of a runtime that may be used; klorosctl status names an agent.",
+        wake_unmanaged="2",
+    ),
+    "KlorosPromptsCollided": holding(
+        "prompts_collided",
+        "2 prompts within an hour took another way because a person went on typing in the terminal.",
+        wake_collisions="2",
+    ),
     "KlorosDiskLow": holding(
         "disk_low",
         "5GiB are free for the state folder; 10 GiB are the limit.",

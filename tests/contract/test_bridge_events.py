@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from orchestration.bridge.auth.claims import Rule
 from orchestration.bridge.http.protocol import BridgeProtocol
-from tests.contract.bridge_served import THREAD, Bridged, bridged, until
+from tests.contract.bridge_served import THREAD, Bridged, bridged, claims, until
 
 MANY = 200
 MOST_MEMORY = 150 * 1024 * 1024
@@ -176,6 +177,30 @@ def test_a_stream_ends_with_its_token() -> None:
                 assert await stream.message() is None
 
     on_bridge(test, heartbeat=0.05)
+
+
+def test_a_revocation_ends_what_waits_under_that_token_and_no_more(capfd: pytest.CaptureFixture[str]) -> None:
+    """Without a message or a sign of life: those would come after 15 s at the earliest."""
+
+    async def test(bridge: Bridged) -> None:
+        other = f"Bearer {bridge.key.sign(claims(jti='t-2'))}"
+        asked = {"thread_id": THREAD, "wait_seconds": 30}
+        async with following(bridge) as stream, following(bridge, authorization=other) as others:
+            await stream.line(), await others.line()
+            waiting = asyncio.create_task(bridge.post("read_messages", asked))
+            waits_on = asyncio.create_task(bridge.post("read_messages", asked, authorization=other))
+            await until(lambda: bridge.face.measures.polls == 2, what="both wait")
+            bridge.verifier.revoked = frozenset({"t-1"})
+            async with asyncio.timeout(5):
+                assert (await waiting).status == 401
+                assert await stream.message() is None
+            bridge.commands.put("news")
+            async with asyncio.timeout(5):
+                assert (await waits_on).json["messages"][0]["body"] == "news"
+                assert (await others.message() or {})["body"] == "news"
+
+    on_bridge(test)
+    assert capfd.readouterr().err.count(f'"rule": "{Rule.REVOKED}"') == 2
 
 
 def test_a_message_after_the_revocation_does_not_go_out() -> None:

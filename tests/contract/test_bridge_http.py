@@ -118,6 +118,47 @@ def test_a_trace_of_another_form_is_left_out(given: str) -> None:
     on_bridge(test)
 
 
+@pytest.mark.parametrize(
+    ("sent", "named"),
+    [
+        ('{"thread_id": "%s", "body": "done", "body": "gone"}', "body"),
+        ('{"thread_id": "%s", "body": "a: \\": b", "b\\u006fdy" : "gone"}', "body"),
+        ('{"thread_id": "%s", "body": "x", "more": {"deep": [{"": 1, "": 2}]}}', ""),
+        ('{"thread_id": "%s", "body": "x", "kind": "chat", "metadata": {"a": {"b": 1, "b": 1}}}', "b"),
+    ],
+)
+def test_a_name_that_stands_twice_is_refused_wherever_it_is(sent: str, named: str) -> None:
+    async def test(bridge: Bridged) -> None:
+        error = refused(await bridge.post("post_message", raw=(sent % THREAD).encode()), Code.INVALID_ARGUMENT)
+        assert error["details"] == {named or "body": "stands twice"}
+        assert not bridge.commands.asked
+
+    on_bridge(test)
+
+
+def test_names_are_alike_only_within_one_object() -> None:
+    metadata = {"body": 'body": "', "a": {"body": 1}, "b": [{"body": 1}, {"body": 2}]}
+
+    async def test(bridge: Bridged) -> None:
+        answer = await bridge.post("post_message", {**POST, "body": '"body": "body":', "metadata": metadata})
+        assert answer.status == 200, answer
+
+    on_bridge(test)
+
+
+def test_a_body_full_of_names_is_looked_through_in_time() -> None:
+    names = ",".join(f'"{number}":1' for number in range(40_000))
+
+    async def test(bridge: Bridged) -> None:
+        began = time.monotonic()
+        sent = f'{{"thread_id":"{THREAD}","body":"x",{names},"39999":1}}'
+        error = refused(await bridge.post("post_message", raw=sent.encode()), Code.INVALID_ARGUMENT)
+        assert error["details"] == {"39999": "stands twice"}
+        assert time.monotonic() - began < 2
+
+    on_bridge(test)
+
+
 def refused(answer: Answer, code: Code) -> dict[str, Any]:
     """See that an answer is the envelope of this code; returns the error in it."""
     assert answer.status == STATUS[code], answer

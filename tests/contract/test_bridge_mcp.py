@@ -22,6 +22,7 @@ from orchestration.bridge.refusal import Code, Refused
 from orchestration.bridge.store.sqlite import SqliteStore
 from orchestration.pulse.server.admission import Admission
 from tests.contract.bridge_served import THREAD, Answer, Bridged, Remembering, bridged, claims, until
+from tests.contract.conftest import opened_at
 from tests.contract.mcp_scene import ERAS, Review, over_http, text
 
 NEWER = {
@@ -71,6 +72,48 @@ def test_the_official_client_calls_every_tool(tmp_path: Path, mode: str) -> None
                 over_http(bridge.port, auditor, mode) as reads,
             ):
                 await Review(executioner, reads).play()
+
+    asyncio.run(scene())
+
+
+def test_a_name_that_stands_twice_in_a_call_is_refused() -> None:
+    async def scene() -> None:
+        async with bridged() as bridge:
+            arguments = f'{{"thread_id": "{THREAD}", "body": "x", "body": "y"}}'
+            call = f'{{"name": "post_message", "arguments": {arguments}}}'
+            message = f'{{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {call}}}'
+            answer = await sent(bridge, message.encode(), mcp_protocol_version=LATEST_HANDSHAKE_VERSION)
+            assert (answer.status, answer.json["error"]["code"]) == (400, -32600)
+            assert not bridge.commands.asked
+
+    asyncio.run(scene())
+
+
+def test_a_number_past_the_latest_message_is_refused_by_every_way_in(place: str) -> None:
+    """A cursor from before a restore, say: its reader would wait for ever, and miss what comes meanwhile."""
+
+    async def scene() -> None:
+        store = await opened_at(place)
+        commands = Commands(store)
+        try:
+            async with bridged(commands, refuse=commands.refuse) as bridge, over_http(bridge.port, bridge.token) as agent:
+                thread = (await bridge.post("create_thread", {"title": "Retry"})).json["thread_id"]
+                await bridge.post("post_message", {"thread_id": thread, "body": "one"})
+                asked = {"thread_id": thread, "since_seq": 2, "wait_seconds": 20}
+                events = f"/v1/threads/{thread}/events"
+                async with asyncio.timeout(10):
+                    for answer in (
+                        await bridge.post("read_messages", asked),
+                        await bridge.ask("GET", f"{events}?since_seq=2"),
+                        await bridge.ask("GET", events, last_event_id="2"),
+                    ):
+                        assert answer.status == 400
+                        error = answer.json["error"]
+                        assert (error["code"], error["details"]["last_seq"]) == ("INVALID_ARGUMENT", 1)
+                    told = await agent.call_tool("read_messages", asked)
+                assert text(told).startswith("INVALID_ARGUMENT: since_seq is past the latest message, 1.")
+        finally:
+            await store.close()
 
     asyncio.run(scene())
 

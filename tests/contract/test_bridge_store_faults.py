@@ -260,6 +260,32 @@ async def test_a_server_that_is_gone_is_told_at_once_and_found_again(cluster: Cl
 
 @pytest.mark.anyio
 @pytest.mark.xdist_group("postgres")
+async def test_a_store_that_only_reads_notices_an_outage_also_with_every_connection_in_use(cluster: Cluster) -> None:
+    """Else it would come back when the pool tries again, which it does after 1, 2, 4, … seconds."""
+    place = cluster.new_database()
+    store = await opened_at(place)
+    thread_id = await opened_thread(store)
+    async with await psycopg.AsyncConnection.connect(place) as holder:
+        await holder.execute("LOCK TABLE bridge_threads IN ACCESS EXCLUSIVE MODE")
+        reading = [asyncio.ensure_future(store.thread(thread_id)) for _ in range(8)]
+        async with asyncio.timeout(10):
+            while store.figures()["pool_size"] < 8 or store.figures()["pool_waiting"]:
+                await asyncio.sleep(0.01)
+    await asyncio.gather(*reading)
+    cluster.stop("immediate")
+    with pytest.raises(Refused):
+        await store.thread(thread_id)
+    assert store.figures()["down"] == 1
+    cluster.start()
+    async with asyncio.timeout(5):
+        while store.figures()["down"]:
+            await asyncio.sleep(0.01)
+    assert await store.thread(thread_id) is not None
+    await store.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.xdist_group("postgres")
 async def test_connections_that_were_cut_are_noticed_by_nobody(cluster: Cluster) -> None:
     place = cluster.new_database()
     async with store_at(place) as store:

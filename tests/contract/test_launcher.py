@@ -14,6 +14,7 @@ import pytest
 
 from orchestration.cycles.launch import launcher
 from orchestration.cycles.launch.detached import DetachedLauncher
+from orchestration.cycles.launch.external import ExternalLauncher
 from orchestration.cycles.launch.port import ENTRIES, Launcher
 from orchestration.cycles.launch.systemd import SystemdLauncher
 from orchestration.errors import CommandNotStarted, Unwritable, Usage
@@ -223,3 +224,10 @@ def test_what_marks_a_cycle_is_not_passed_on(tmp_path: Path) -> None:
         "KLR_CYCLES_TERM_GRACE": "1s",
     }
     assert without_cycle(environ) == {"PATH": "/bin", "KLR_CYCLES_TERM_GRACE": "1s"}
+
+
+def test_the_external_launcher_starts_nothing_and_knows_the_names() -> None:
+    for entry in ENTRIES:
+        ExternalLauncher().start(entry)
+    with pytest.raises(Usage, match="run_nothing"):
+        ExternalLauncher().start("run_nothing")

@@ -114,6 +114,7 @@ def fill(connection: psycopg.Connection[dict[str, Any]]) -> None:
     found = connection.execute(
         b"SELECT table_name, column_name, data_type FROM information_schema.columns"
         b" WHERE table_schema = 'public' AND is_identity = 'NO' AND table_name <> 'kloros_schema'"
+        b" AND table_name IN (SELECT tablename FROM pg_tables)"
     ).fetchall()
     columns: dict[str, dict[str, object]] = {}
     for row in found:

@@ -45,6 +45,29 @@ def test_both_streams_are_kept_in_the_order_written(tmp_path: Path) -> None:
     assert (tmp_path / "output.log").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_command_reads_the_file_it_is_given_and_nothing_without_one(tmp_path: Path) -> None:
+    given = tmp_path / "given.txt"
+    given.write_text("read me\n" * 3)
+    _run(tmp_path, "cat", standard_input=str(given))
+    assert _output(tmp_path) == "read me\n" * 3
+    _run(tmp_path, "cat")
+    assert _output(tmp_path) == ""
+
+
+def test_a_missing_standard_input_is_named_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(CommandNotStarted, match="nowhere"):
+        _run(tmp_path, "touch", "ran", standard_input=str(tmp_path / "nowhere"))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_log_calls_a_command_what_it_is_told_to(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    _run(tmp_path, "echo", "hush", told=("echo", "{prompt}"))
+    assert _output(tmp_path) == "hush\n"
+    said = capfd.readouterr().err
+    assert "{prompt}" in said
+    assert "hush" not in said
+
+
 def test_a_failing_command_gives_its_exit_code(tmp_path: Path) -> None:
     completed = _run(tmp_path, "sh", "-c", "exit 7")
     assert (completed.returncode, completed.signal, completed.succeeded) == (7, None, False)

@@ -13,6 +13,9 @@ import pytest
 from orchestration.baseline.validation import Verdict as Tried
 from orchestration.bridge.census import Census, Seat, Standing, Tally, Waits
 from orchestration.bridge.telling import Teller
+from orchestration.bridge.wake.state import Wake
+from orchestration.bridge.wake.telling import Counted
+from orchestration.bridge.wake.telling import Teller as WakeTeller
 from orchestration.bridge.wire import ThreadStatus
 from orchestration.cycles import products
 from orchestration.cycles.cycle import Cause, CycleState, JobName, Origin
@@ -235,6 +238,7 @@ FREE = (
     "threads.totals",
     "threads.unread",
     "threads.escalations",
+    "wakes.funnel",
 )
 LIKE_OTHERS = ("active[]", "heartbeat.gaps[]", "failures[]", "window.open")
 
@@ -255,6 +259,22 @@ def tell(world: Seeded) -> None:
     waits = Waits(**told, agent_id="reviewer", sender="executioner", since=NOW)
     found = Census(at=NOW, threads={ThreadStatus.ACTIVE: 1}, since={}, unread={}, waits=(waits,), shown=(line,))
     asyncio.run(Teller(world.db.path, Tally()).tell(found))
+
+
+def wake_told(world: Seeded) -> None:
+    """Let a supervisor have told of a trigger."""
+    trigger = Wake(
+        trigger_id="trg_1",
+        workspace_id="kloros",
+        thread_id="thr_1",
+        agent_id="reviewer",
+        reason="unread",
+        prompt="",
+        requested_by="kloros",
+        created_at=NOW,
+        due_at=NOW,
+    )
+    assert WakeTeller(world.db.path, holder="host 1").tell([trigger], Counted(), NOW)
 
 
 def test_the_reference_has_each_field(world: Seeded) -> None:
@@ -278,6 +298,7 @@ def test_the_reference_has_each_field(world: Seeded) -> None:
     )
     accept(world)
     tell(world)
+    wake_told(world)
     found = fields(as_json(world.survey()))
     page = Path(__file__).parents[2].joinpath("docs", "reference", "loop-health.md").read_text()
     table = page.split("## The document")[1].split("###")[0]

@@ -10,7 +10,7 @@ import pytest
 
 from orchestration.pulse import health
 from orchestration.pulse.health import RULES, Condition, Mode, Signs, Verdict, judge
-from orchestration.pulse.judgement import BridgeSigns
+from orchestration.pulse.judgement import BridgeSigns, WakeSigns
 
 NOW = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
 WELL = Signs(
@@ -43,6 +43,7 @@ WELL = Signs(
     urgent=(),
     federation_since=None,
     bridge=None,
+    wake=None,
     disk_free=health.DISK_LOW,
 )
 ONLY_LOOP: dict[str, Any] = {"last_tick_at": None, "last_attempt_at": None, "tick_exits": (), "phase_result": None}
@@ -57,6 +58,22 @@ TALKING = BridgeSigns(
     unread_since=NOW,
     unread_by="reviewer",
     unread_thread="thr_1",
+)
+WAKING = WakeSigns(
+    told_at=NOW,
+    serving=True,
+    dead=0,
+    dead_since=None,
+    dead_trigger=None,
+    waiting=1,
+    waiting_since=NOW,
+    waiting_agent="reviewer",
+    unmanaged=0,
+    unmanaged_since=None,
+    unmanaged_agent=None,
+    collided=0,
+    collided_since=None,
+    collided_agent=None,
 )
 
 # For each condition: signs that just do not show it, and signs that just do.
@@ -123,6 +140,26 @@ EDGES: dict[Condition, tuple[dict[str, Any], dict[str, Any]]] = {
     Condition.MESSAGES_UNREAD: (
         {"bridge": TALKING._replace(unread_since=NOW - health.UNREAD_AFTER)},
         {"bridge": TALKING._replace(unread_since=NOW - health.UNREAD_AFTER - MOMENT)},
+    ),
+    Condition.SUPERVISOR_SILENT: (
+        {"wake": WAKING._replace(told_at=NOW - health.SUPERVISOR_TELLS_WITHIN)},
+        {"wake": WAKING._replace(told_at=NOW - health.SUPERVISOR_TELLS_WITHIN - MOMENT)},
+    ),
+    Condition.WAKES_DEAD_LETTERED: (
+        {"wake": WAKING},
+        {"wake": WAKING._replace(dead=1, dead_since=NOW, dead_trigger="trg_1")},
+    ),
+    Condition.WAKES_WAITING: (
+        {"wake": WAKING._replace(waiting_since=NOW - health.WAKE_WAITS)},
+        {"wake": WAKING._replace(waiting_since=NOW - health.WAKE_WAITS - MOMENT)},
+    ),
+    Condition.AGENTS_UNMANAGED: (
+        {"wake": WAKING},
+        {"wake": WAKING._replace(unmanaged=1, unmanaged_since=NOW, unmanaged_agent="reviewer")},
+    ),
+    Condition.PROMPTS_COLLIDED: (
+        {"wake": WAKING},
+        {"wake": WAKING._replace(collided=1, collided_since=NOW, collided_agent="reviewer")},
     ),
     Condition.DISK_LOW: ({}, {"disk_free": health.DISK_LOW - 1}),
 }

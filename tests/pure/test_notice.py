@@ -11,6 +11,7 @@ from orchestration.cycles.backoff import Backoff
 from orchestration.exits import Exit
 from orchestration.pulse.health import RULES, Cause, Condition, Verdict
 from orchestration.pulse.notice import (
+    BRIDGE,
     CYCLES,
     HEALTH,
     LOOP,
@@ -187,7 +188,12 @@ def test_ticks_that_come_again_are_a_recovery(story: Story) -> None:
 
 @pytest.mark.parametrize(
     ("unit", "title"),
-    [(LOOP, "the loop of KLoROS works again"), (CYCLES, "the runner of KLoROS works again"), (PULSE, "Pulse serves again")],
+    [
+        (LOOP, "the loop of KLoROS works again"),
+        (CYCLES, "the runner of KLoROS works again"),
+        (PULSE, "Pulse serves again"),
+        (BRIDGE, "the bridge serves again"),
+    ],
 )
 def test_a_unit_that_does_well_again_is_a_recovery(story: Story, unit: str, title: str) -> None:
     story.look(0, failures=(UnitFailure(unit=unit, exit_status="1", ts=NOW.timestamp()),), last=(unit, -1))

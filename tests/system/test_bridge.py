@@ -9,7 +9,7 @@ import pytest
 
 from tests.system.guest import Guest, until
 from tests.system.installation import Installed, running, with_extra
-from tests.system.operator import Operator
+from tests.system.operator import STATE, TICK, Operator
 from tests.system.served import Served
 
 SERVICE = "kloros-bridge.service"
@@ -67,3 +67,59 @@ def test_agents_talk_through_the_confined_unit(guest: Guest, operator: Operator)
     assert bridge.ask("GET", "/ready")[0] == 200
     guest.sh(f"systemctl stop {SERVICE}")
     assert operator.property_of(SERVICE, "Result") == "success"
+
+
+def test_a_bridge_that_hangs_is_started_anew_and_one_that_stays_away_is_on_the_page(
+    guest: Guest, operator: Operator
+) -> None:
+    operator.without_timer().configure("")
+    guest.write(f"/etc/systemd/system/{SERVICE}.d/soon.conf", "[Service]\nWatchdogSec=8\n")
+    bridge = Bridge(guest)
+    token = guest.sh("klorosctl token issue --agent executioner --ttl 1h 2>/dev/null").out.strip()
+    assert bridge.call("/v1/mcp/create_thread", {"title": "t"}, token)[0] == 200
+    guest.sh(f"systemctl start {TICK}")
+    until(lambda: _told(guest), what="it tells how threads stand")
+
+    hung = bridge.pid()
+    guest.sh(f"kill -STOP {hung}")
+    until(lambda: bridge.pid() not in (0, hung), what="the watchdog ends it, and it is started again", within=40)
+    until(lambda: operator.state_of(SERVICE) == "active", what="it is ready again")
+    assert bridge.call("/v1/mcp/list_threads", {}, token)[0] == 200
+    assert any("watchdog" in str(line["MESSAGE"]).lower() for line in guest.journal(f"UNIT={SERVICE}"))
+
+    guest.write(f"/etc/systemd/system/{SERVICE}.d/away.conf", "[Service]\nRestart=no\n")
+    guest.sh(f"systemctl daemon-reload && systemctl kill --signal=KILL {SERVICE}")
+    until(lambda: operator.state_of(SERVICE) == "failed", what="it stays away")
+    _age(guest)
+    assert "bridge_silent" in _condemned(guest)
+    guest.sh("klorosctl pulse build --out /tmp/page")
+    assert "The bridge is silent" in guest.path("/tmp/page/index.html").read_text()
+
+    guest.sh(f"systemctl start {SERVICE}")
+    assert bridge.ask("GET", "/ready")[0] == 200
+    until(lambda: "bridge_silent" not in _condemned(guest), what="a tick finds it well")
+    assert "The bridge is silent" not in bridge.ask("GET", "/")[1]
+
+
+def _told(guest: Guest) -> bool:
+    """Whether a bridge that serves has told how its threads stand."""
+    return guest.sh(_FACT.format("SELECT count(*) FROM facts WHERE name = 'bridge.signs'")).out.strip() == "1"
+
+
+def _age(guest: Guest) -> None:
+    """Let five minutes pass since the bridge has told anything."""
+    at = "strftime('%Y-%m-%dT%H:%M:%fZ', value ->> '$.at', '-5 minutes')"
+    guest.sh(_FACT.format(f"UPDATE facts SET value = json_set(value, '$.at', {at}) WHERE name = 'bridge.signs'"))
+
+
+_FACT = (
+    "/opt/kloros/bin/python -c 'import sqlite3, sys;"
+    ' store = sqlite3.connect("/var/lib/kloros/kloros.db", isolation_level=None);'
+    ' print(*(store.execute(sys.argv[1]).fetchone() or ()))\' "{}"'
+)
+
+
+def _condemned(guest: Guest) -> list[str]:
+    """Tick, and return the conditions that the verdict rests on."""
+    guest.sh(f"systemctl start {TICK}")
+    return [one["condition"] for one in json.loads(guest.path(f"{STATE}/latest.json").read_text())["causes"]]

@@ -7,8 +7,10 @@ that are good. What is remembered is bounded; the oldest go first.
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from jwt.api_jws import PyJWS
@@ -35,11 +37,38 @@ class Verifier:
 
     def __init__(self, keys: Keys, *, issuer: str, audience: str, now: Callable[[], float]) -> None:
         """Verify with these keys; `now` gives seconds since the epoch."""
-        self.revoked: Collection[str] = frozenset()
-        """Token ids that are taken no more; whoever watches the store replaces it."""
+        self._revoked: Collection[str] = frozenset()
+        self._held: dict[asyncio.Future[None], str] = {}
+        """Who waits under which token."""
         self._keys, self._issuer, self._audience, self._now = keys, issuer, audience, now
         self._jws = PyJWS(algorithms=_ALGORITHMS)
         self._good: dict[bytes, _Good] = {}
+
+    @property
+    def revoked(self) -> Collection[str]:
+        """Token ids that are taken no more; whoever watches the store replaces it, which ends what waits under them."""
+        return self._revoked
+
+    @revoked.setter
+    def revoked(self, token_ids: Collection[str]) -> None:
+        if token_ids == self._revoked:
+            return
+        self._revoked = token_ids
+        for future, token_id in self._held.items():
+            if token_id in token_ids and not future.done():
+                future.set_result(None)
+
+    @contextmanager
+    def held(self, token_id: str) -> Iterator[asyncio.Future[None]]:
+        """Give what is done once a token is revoked, for whoever waits under it."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._held[future] = token_id
+        if token_id in self._revoked:
+            future.set_result(None)
+        try:
+            yield future
+        finally:
+            del self._held[future]
 
     async def verify(self, authorization: bytes) -> Identity:
         """Return who shows this header's value.
@@ -59,7 +88,7 @@ class Verifier:
         """See that a verified token still counts; for whoever holds on for long. Raises: Rejected."""
         if self._now() >= identity.expires_at + LEEWAY:
             raise Rejected(Rule.EXPIRED)
-        if identity.token_id in self.revoked:
+        if identity.token_id in self._revoked:
             raise Rejected(Rule.REVOKED)
 
     async def _verified(self, authorization: bytes) -> _Good:

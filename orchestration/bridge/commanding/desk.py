@@ -15,11 +15,12 @@ from typing import Any, NoReturn, TypeVar
 
 from orchestration.bridge import audit, authority
 from orchestration.bridge.caller import Caller, Role
+from orchestration.bridge.commanding.beyond_rate import BeyondRate, Counted
 from orchestration.bridge.filtering import Judge
 from orchestration.bridge.filters import Filters
 from orchestration.bridge.guards import Limits
 from orchestration.bridge.port import Store
-from orchestration.bridge.refusal import Refused
+from orchestration.bridge.refusal import Code, Refused
 from orchestration.bridge.state import Ask, Change, Facts, ThreadRow
 from orchestration.bridge.summarising import Writer
 from orchestration.host import chance, clock
@@ -47,6 +48,7 @@ class Desk:
         self.store = store
         self.rules = rules or Rules()
         self._now = now
+        self._beyond_rate = BeyondRate()
 
     def new_id(self, kind: str) -> str:
         """Make an id of `thr`, `msg` or `trg`: 48 bits of time in milliseconds, which sorts them, and 80 of chance."""
@@ -68,17 +70,52 @@ class Desk:
             concerns: the agent whom it is about. asked: what more the plan needs of `Facts`, see `Ask`.
         """
 
+        has_row = False
+
         def guarded(facts: Facts) -> Change[Answer]:
+            nonlocal has_row
             try:
                 thread = visible(facts)
                 at = authority.standing(caller, takes_part=caller.agent_id in facts.members, created_by=thread.created_by)
                 authority.check(method, caller, at, concerns=concerns)
                 return plan(facts, thread)
             except Refused as refusal:
-                return _refusal(caller, method, thread_id, facts, refusal)
+                has_row = refusal.code is Code.RATE_LIMITED and self._beyond_rate.has_row(caller, refusal, facts.now)
+                return Change(refusal=refusal) if has_row else _refusal(caller, method, thread_id, facts, refusal)
 
         ask = Ask(workspace_id=fence(caller), thread_id=thread_id, agent_id=caller.agent_id, **asked)
-        return await self.store.change(ask, guarded)
+        try:
+            return await self.store.change(ask, guarded)
+        except Refused as refusal:
+            if refusal.code is Code.RATE_LIMITED:
+                note = self._beyond_rate.count if has_row else self._beyond_rate.row_written
+                note(caller, refusal, self._now())
+            raise
+
+    async def write_beyond_rate(self, *, all_of_it: bool = False) -> None:
+        """Write what was refused beyond the rate and has no row yet: of the minutes that are over, or all of it.
+
+        Raises:
+            Refused: UNAVAILABLE; what could not be written stays counted.
+        """
+        due = self._beyond_rate.due(None if all_of_it else self._now())
+        try:
+            while due:
+                await self._write_counted(due[-1])
+                due.pop()
+        finally:
+            for one in due:
+                self._beyond_rate.add(one)
+
+    async def _write_counted(self, counted: Counted) -> None:
+        caller = counted.caller
+        span = {"since": counted.since.isoformat(), "until": counted.until.isoformat()}
+
+        def plan(facts: Facts) -> Change[None]:
+            told = audit.refused(audit.note(caller, "post_message", facts), counted.refusal)
+            return Change(audit=(told._replace(after={"refusals": counted.refusals, **span}),))
+
+        await self.store.change(Ask(workspace_id=caller.workspace_id, agent_id=caller.agent_id), plan)
 
     async def in_workspace(
         self,

@@ -68,7 +68,11 @@ class MessageCommands(Desk):
 
         async def page(since: int) -> _Page[tuple[wire.Message, ...]]:
             found = await self.store.read(asked.thread_id, reader=caller.agent_id, since_seq=since, limit=asked.limit + 1)
-            await self.checked(caller, "read_messages", asked.thread_id, found.thread, takes_part=found.member is not None)
+            row = await self.checked(
+                caller, "read_messages", asked.thread_id, found.thread, takes_part=found.member is not None
+            )
+            if asked.since_seq > row.last_seq:
+                await self._refuse_ahead(caller, asked, row)
             listed = found.messages[: asked.limit]
             mine = tuple(
                 one for one in listed if message.reaches(caller.agent_id, sender=one.sender, to=one.to, sees_all=sees_all)
@@ -89,6 +93,8 @@ class MessageCommands(Desk):
             row = await self.checked(
                 caller, "read_messages", asked.thread_id, found.thread, takes_part=found.member is not None
             )
+            if asked.since_seq > row.last_seq:
+                await self._refuse_ahead(caller, asked, row)
             mine = "" if found.messages == "[]" else found.messages
             return _Page(mine, found.next_seq, found.next_seq < row.last_seq)
 
@@ -113,6 +119,16 @@ class MessageCommands(Desk):
             if left <= 0 or not await self.store.wait_for_news(asked.thread_id, since_seq=since, seconds=left):
                 return read
             pages = 0
+
+    async def _refuse_ahead(self, caller: Caller, asked: wire.ReadMessages, row: ThreadRow) -> None:
+        """Refuse to wait for what may never come: a number that was never given out, or is lost by a restore."""
+        refusal = Refused(
+            Code.INVALID_ARGUMENT,
+            f"since_seq is past the latest message, {row.last_seq}.",
+            rule="messages.past_latest",
+            details={"field": "since_seq", "last_seq": row.last_seq},
+        )
+        await self.refuse(caller, "read_messages", refusal, thread_id=asked.thread_id)
 
     async def _refuse_claim(self, caller: Caller, method: str, thread_id: str, agent_id: str | None) -> None:
         await self.readable(caller, method, thread_id)  # who may not look learns no more than that

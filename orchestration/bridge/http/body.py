@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+import json
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.serving import requests
@@ -21,6 +24,10 @@ _MOST_FAULTS: Final = 10
 _LONGEST_FAULT: Final = 200
 _MEASURED: Final = frozenset({("body",), ("title",), ("trigger_prompt",)})
 """Texts whose size is a guard of its own: the rules measure them too, in bytes, and answer alike."""
+
+
+_NAME: Final = re.compile(rb'"\s*:')
+"""The end of a name, and of a text that is no name now and then: as many as an object has at most."""
 
 
 class ClientGone(Exception):
@@ -84,6 +91,38 @@ def _checked(body: bytes) -> bytes:
 def _too_large() -> Refused:
     told = f"a request may have {LARGEST} bytes"
     return Refused(Code.PAYLOAD_TOO_LARGE, told, rule="http.body_size", details={"largest_bytes": LARGEST})
+
+
+def check_names(raw: bytes, asked: BaseModel) -> None:
+    """See that no name stands twice in an object of a request: which of the two counts differs from parser to parser.
+
+    Counting is enough for most (0.2 to 0.7 µs); those with names that we do not know, or with deep metadata, are read anew.
+
+    Raises:
+        Refused: INVALID_ARGUMENT.
+    """
+    known = len(asked.model_fields_set)
+    if raw.count(b":") <= known:
+        return
+    if len(_NAME.findall(raw)) <= known + len(getattr(asked, "metadata", ())):
+        return
+    twice = repeated(raw)
+    if twice is not None:
+        told = "a name stands twice in the same object"
+        raise Refused(Code.INVALID_ARGUMENT, told, rule="http.repeated_name", details={_field((twice,)): "stands twice"})
+
+
+def repeated(raw: bytes) -> str | None:
+    """Return a name that stands twice in one object of a JSON text; None when there is none."""
+    found: str | None = None
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        nonlocal found
+        if len(dict(pairs)) < len(pairs):
+            ((found, _),) = Counter(name for name, _ in pairs).most_common(1)
+
+    json.loads(raw.decode(), object_pairs_hook=look)
+    return found
 
 
 def invalid(error: ValidationError) -> Refused:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 
+from orchestration.bridge.auth.claims import Rejected, Rule
 from orchestration.bridge.caller import Caller
 from orchestration.bridge.http import body
 from orchestration.bridge.refusal import Code, Refused
@@ -79,14 +80,15 @@ class Commanding:
     async def _carried_out(self, here: Exchange, command: Command, raw: bytes, caller: Caller) -> bytes:
         try:
             asked = command.asked(raw, strict=True)
-        except ValidationError as error:
-            refused = body.invalid(error)
+            body.check_names(raw, asked)
+        except (ValidationError, Refused) as error:
+            refused = body.invalid(error) if isinstance(error, ValidationError) else error
             await self._note(caller, command, refused)
             raise refused from None
         here.thread_id = getattr(asked, "thread_id", None)
         if isinstance(asked, ReadMessages) and asked.wait_seconds:
             answer = await self._waited(here, command, asked, caller)
-            await admitted(here, self._verifier)  # the token may have been revoked meanwhile
+            await admitted(here, self._verifier)  # the token may have expired or been revoked meanwhile
         else:
             answer = await command.call(caller, asked)
         return answer if isinstance(answer, bytes) else command.written(answer)
@@ -104,7 +106,10 @@ class Commanding:
         reading: asyncio.Future[BaseModel | bytes] = asyncio.ensure_future(command.call(caller, asked))
         left = asyncio.ensure_future(here.left())
         try:
-            await asyncio.wait((reading, left), return_when=asyncio.FIRST_COMPLETED)
+            with self._verifier.held(caller.token_id) as revoked:
+                await asyncio.wait((reading, left, revoked), return_when=asyncio.FIRST_COMPLETED)
+            if revoked.done():
+                raise Rejected(Rule.REVOKED)
             if not reading.done():
                 raise body.ClientGone
             return reading.result()

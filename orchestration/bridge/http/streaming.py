@@ -3,7 +3,7 @@
 Theory. An event's id is its message's `seq`, and a stream is nothing but reads that follow `next_seq`: so it misses as
 little as a reader does, and who comes again with `Last-Event-ID` goes on exactly there. A reader that is slow keeps its own
 stream waiting, never more than one read of some size in memory; one that takes nothing at all is cut off by the protocol's
-patience. Each round looks at the token anew: a stream ends with it.
+patience. Each round looks at the token anew, and a revocation ends the wait: a stream ends with its token.
 
     id: 12
     event: message
@@ -22,7 +22,7 @@ from urllib.parse import parse_qs
 from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
 
-from orchestration.bridge.auth.claims import Rejected
+from orchestration.bridge.auth.claims import Rejected, Rule
 from orchestration.bridge.http import exchange
 from orchestration.bridge.http.commanding import admitted
 from orchestration.bridge.refusal import Code, Refused
@@ -93,7 +93,10 @@ class Streaming:
             await here.send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
             await here.send({"type": "http.response.body", "body": b"retry: 2000\n\n", "more_body": True})
             if scope["method"] == "GET":
-                await self._go_on(here, caller, authorization, asked, ahead, (left, stopping))
+                with self._verifier.held(caller.token_id) as revoked:
+                    await self._go_on(here, caller, authorization, asked, ahead, (left, stopping, revoked))
+                    if revoked.done():
+                        here.rule = Rule.REVOKED
             await here.send({"type": "http.response.body", "body": b""})
         finally:
             self._measures.streams -= 1

@@ -13,6 +13,8 @@ from typing import Final, NamedTuple
 TOKEN: Final = "KLOROS_BRIDGE_TOKEN"  # noqa: S105 - a variable's name
 """The variable in which a client has its token; no configuration ever holds the token itself."""
 _TOOL_SECONDS: Final = 60
+_UNATTENDED: Final = ("update_thread_status",)
+"""Tools with a destructive hint that an agent's work takes: Codex asks a person first, and refuses where there is none."""
 
 
 class Http(NamedTuple):
@@ -40,7 +42,10 @@ def codex(name: str, where: Http | Stdio) -> str:
                 f"args = {json.dumps(list(arguments), ensure_ascii=False)}",
                 f"env_vars = [{json.dumps(TOKEN)}]",
             ]
-    return "\n".join([*lines, f"tool_timeout_sec = {_TOOL_SECONDS}"])
+    lines.append(f"tool_timeout_sec = {_TOOL_SECONDS}")
+    for tool in _UNATTENDED:
+        lines += ["", f"[mcp_servers.{_key(name)}.tools.{tool}]", 'approval_mode = "approve"']
+    return "\n".join(lines)
 
 
 def claude(name: str, where: Http | Stdio) -> str:

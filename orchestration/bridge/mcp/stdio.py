@@ -6,6 +6,7 @@ that is looked at anew with each call, or the operator.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 import traceback
@@ -13,8 +14,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import mcp_types as types
+from anyio import EndOfStream
 from mcp.server.stdio import stdio_server
-from pydantic import ValidationError
+from mcp.shared.message import SessionMessage
+from pydantic import BaseModel, ValidationError
 
 from orchestration.bridge.caller import Caller
 from orchestration.bridge.http import body, errors
@@ -22,10 +26,14 @@ from orchestration.bridge.http.commanding import best, traceparent
 from orchestration.bridge.mcp.server import server
 from orchestration.bridge.mcp.tools import result
 from orchestration.bridge.refusal import Code, Refused
+from orchestration.bridge.wire import ReadMessages
 from orchestration.host.journal import Event, Priority, log
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from mcp.server.context import ServerRequestContext
+    from mcp.shared._stream_protocols import ReadStream, WriteStream
 
     from orchestration.bridge.mcp.tools import Tool
     from orchestration.bridge.methods import Method
@@ -33,6 +41,7 @@ if TYPE_CHECKING:
 Identify = Callable[[str, str], Awaitable[Caller]]
 """Returns who asks, for a request id and a trace context. Raises: Rejected, KlorosError."""
 _DEFECT: Final = "a defect of ours; the request id leads to it in our log"
+_LOOK: Final = 1.0  # seconds after which who waits is identified anew
 
 
 async def serve(commands: Any, methods: Sequence[Method], identify: Identify) -> None:
@@ -48,7 +57,51 @@ async def serve(commands: Any, methods: Sequence[Method], identify: Identify) ->
 
     serves = server(methods, door_of)
     async with stdio_server() as (reads, writes):
-        await serves.run(reads, writes, serves.create_initialization_options())
+        await serves.run(_Messages(reads, writes), writes, serves.create_initialization_options())
+
+
+class _Messages:
+    """What the client sends, but for lines that are no message: those are answered at once, for the SDK drops them."""
+
+    def __init__(self, reads: ReadStream[SessionMessage | Exception], writes: WriteStream[SessionMessage]) -> None:
+        self._reads, self._writes = reads, writes
+
+    async def receive(self) -> SessionMessage | Exception:
+        """Return the next message."""
+        while isinstance(item := await self._reads.receive(), Exception):
+            error = _no_message(item)
+            told = f"mcp {Code.INVALID_ARGUMENT}: {error.message}"
+            log(Event.REQUEST_REFUSED, told, code=Code.INVALID_ARGUMENT, rule=f"mcp.protocol.{error.code}")
+            await self._writes.send(SessionMessage(types.JSONRPCError(jsonrpc="2.0", id=None, error=error)))
+        return item
+
+    async def aclose(self) -> None:
+        """Close the client's stream."""
+        await self._reads.aclose()
+
+    def __aiter__(self) -> _Messages:
+        return self
+
+    async def __anext__(self) -> SessionMessage | Exception:
+        try:
+            return await self.receive()
+        except EndOfStream:
+            raise StopAsyncIteration from None
+
+    async def __aenter__(self) -> _Messages:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def _no_message(error: Exception) -> types.ErrorData:
+    """Say why a line is no message, in the words of `/mcp`."""
+    if isinstance(error, ValidationError) and all(one["type"] != "json_invalid" for one in error.errors()):
+        return types.ErrorData(code=types.INVALID_REQUEST, message="a line must be one JSON-RPC message")
+    return types.ErrorData(code=types.PARSE_ERROR, message="Parse error")
 
 
 @dataclass(slots=True)
@@ -72,9 +125,23 @@ class _Door:
             refused = body.invalid(error)
             await self.commands.refuse(self.caller, tool.name, refused)
             raise refused from None
-        answer = tool.answered(await best(self.commands, tool.name)(self.caller, asked))
+        answer = tool.answered(await self._answered(tool, self.caller, asked))
         self._tell(Event.REQUEST_ANSWERED, "answered", Priority.INFO)
         return result(answer)
+
+    async def _answered(self, tool: Tool, caller: Caller, asked: BaseModel) -> BaseModel | bytes:
+        answer: Awaitable[BaseModel | bytes] = best(self.commands, tool.name)(caller, asked)
+        if not isinstance(asked, ReadMessages) or not asked.wait_seconds:
+            return await answer
+        reading = asyncio.ensure_future(answer)
+        try:
+            done: set[Any] = set()
+            while not done:
+                done, _ = await asyncio.wait((reading,), timeout=_LOOK)
+                await self.identify(self.request_id, caller.traceparent)  # the token may have been revoked meanwhile
+            return reading.result()
+        finally:
+            reading.cancel()
 
     def refusal(self, error: Exception) -> Refused:
         """Say what an error means."""

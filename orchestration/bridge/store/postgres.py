@@ -318,7 +318,9 @@ class PostgresStore(Lookups):
                             raise
                         dead = error
             except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed, OSError) as error:
-                busy = isinstance(error, PoolTimeout) and self._pool.get_stats().get("pool_size", 0) >= _READERS
+                pool = self._pool.get_stats()  # in which connections also count that it can't open
+                full = pool.get("pool_size", 0) >= _READERS and not pool.get("connections_errors", 0)
+                busy = isinstance(error, PoolTimeout) and full
                 if busy or isinstance(error, TRANSIENT):
                     raise unavailable(error) from error
                 raise self.lost(error) from error

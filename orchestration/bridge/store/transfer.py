@@ -1,6 +1,6 @@
 """Every row of the bridge from one store to another, and both compared row by row before any of it counts.
 
-What is copied are the bridge's ten tables and nothing else: what ticks remember stays in `kloros.db`. For klorosctl, so
+What is copied are the bridge's fourteen tables and nothing else: what ticks remember stays in `kloros.db`. For klorosctl, so
 it waits where the servers' adapters don't. The source is seen as it was at one instant; the target gets all or nothing.
 """
 
@@ -24,12 +24,28 @@ from orchestration.store.sqlite import uri
 _TOGETHER: Final = 500
 _MOST_TOLD: Final = 10
 _INSTANTS: Final = frozenset(
-    {"created_at", "updated_at", "joined_at", "heartbeat_at", "at", "expires_at", "revoked_at"},
+    {
+        "created_at",
+        "updated_at",
+        "joined_at",
+        "heartbeat_at",
+        "at",
+        "expires_at",
+        "revoked_at",
+        "due_at",
+        "lease_until",
+        "deferred_at",
+        "renewed_at",
+        "began_at",
+        "ended_at",
+        "paused_at",
+    },
 )
 _RULES: Final = {
     "soundness.gaps": "its messages are not numbered 1, 2, … up to the last",
     "soundness.orphans": "rows speak of this thread, and it is not there",
     "soundness.cursors": "a cursor is before the first or past the last message",
+    "soundness.wakes": "a trigger has ended in one table and not in the other",
 }
 
 
@@ -53,6 +69,10 @@ TABLES: Final = (
     Table("revocations", ("token_id",), ("bridge_sqlite.write_revocations",)),
     Table("audit", ("entry",), ("transfer_sqlite.write_audit",)),
     Table("chains", ("workspace_id",), ("bridge_sqlite.write_chains",)),
+    Table("wake_states", ("trigger_id",), ("transfer_sqlite.write_wake_states",)),
+    Table("wake_attempts", ("trigger_id", "number"), ("transfer_sqlite.write_wake_attempts",)),
+    Table("session_writers", ("session_id",), ("transfer_sqlite.write_session_writers",)),
+    Table("pauses", ("workspace_id", "agent_id"), ("transfer_sqlite.write_pauses",)),
 )
 
 
@@ -175,9 +195,8 @@ def walked(side: Side) -> ChainsVerified:
 def plain(row: rows.Found) -> rows.Row:
     """Give a row in the one form in which rows of both stores are compared."""
     return {
-        name: rows.text(rows.instant(value)) if name in _INSTANTS else value
+        name: rows.text(rows.instant(value)) if name in _INSTANTS and value is not None else value
         for name, value in dict(row).items()
-        if name != "number"
     }
 
 

@@ -18,11 +18,17 @@ from orchestration.bridge.wake.state import Attempt, Case, Claim, Code, Outcome,
 class WakeStore(Protocol):
     """Triggers, their claims and attempts."""
 
-    async def cases(self, *, agents: Iterable[str] | None = None, limit: int = 500) -> tuple[Case, ...]:
-        """Return every case to decide on, the oldest first: unread messages in an open thread, or an open trigger.
+    async def cases(
+        self, *, agents: Iterable[str] | None = None, after: Case | None = None, limit: int = 500
+    ) -> tuple[Case, ...]:
+        """Return every case to decide on, the oldest first: unread messages in an active thread, or an open trigger.
+
+        Of an agent's open triggers in one thread it shows the first in line; what waits behind it and can be told with it is
+        in its prompt, and is a part of it from the claim on.
 
         Args:
-            agents: only these; None for all. limit: at most so many.
+            agents: only these; None for all. after: only what follows on this case, of an earlier answer that had as many
+                as asked for. limit: at most so many are looked at.
         """
         ...
 
@@ -35,7 +41,12 @@ class WakeStore(Protocol):
         ...
 
     async def claim(self, trigger_id: str, *, holder: str, lease: timedelta) -> Claim | None:
-        """Claim a trigger that is queued, or whose claim has run out; None when somebody else has it."""
+        """Claim a trigger that is queued, or whose claim has run out, as it was shown last.
+
+        Returns:
+            None when somebody else has it, another one of the same case is before it, or it is not what was shown any more:
+            the next look tells.
+        """
         ...
 
     async def renew(self, claim: Claim, *, lease: timedelta) -> Claim | None:
@@ -47,7 +58,11 @@ class WakeStore(Protocol):
         ...
 
     async def end(self, claim: Claim, attempt: Attempt) -> bool:
-        """Record how an attempt ended; False when the claim is lost."""
+        """Record how an attempt ended; False when the claim is lost.
+
+        A turn that names its session leaves one that can be resumed: it becomes a session of the agent, unmanaged and
+        offline, unless it lives in a terminal or was heard of since.
+        """
         ...
 
     async def release(self, claim: Claim, *, due_at: datetime, deferred: bool = False, code: Code | None = None) -> bool:
@@ -61,7 +76,7 @@ class WakeStore(Protocol):
         ...
 
     async def steer(self, trigger_id: str, status: Status, *, actor: str, reason: str, forced: bool = False) -> Wake | None:
-        """Cancel or retry a trigger for an operator, audited; None when there is none; as it is already: no change."""
+        """Cancel or retry a trigger for an operator, audited; None when there is none. Where it stands: no change."""
         ...
 
     async def hold_session(self, session_id: str, *, holder: str, lease: timedelta) -> int | None:
@@ -85,7 +100,10 @@ class WakeStore(Protocol):
     async def wake(self, trigger_id: str) -> Wake | None: ...
 
     async def wait_for_work(self, *, seconds: float) -> bool:
-        """Return True as soon as something may have changed, False when the time is up. A hint, never a promise."""
+        """Return True as soon as something may have changed, False when the time is up. A hint, never a promise.
+
+        Raises nothing when the database can't be had: then it waits.
+        """
         ...
 
 
@@ -99,6 +117,8 @@ class Liveness(StrEnum):
     """There is no such pane or session."""
     FOREIGN = "foreign"
     """Something else runs there by now."""
+    UNKNOWN = "unknown"
+    """It could not be looked at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,10 +135,16 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """A command that is one turn of an agent; run by the cycle runner, without a shell."""
+    """A command that is one turn of an agent; run by the cycle runner, without a shell.
+
+    The prompt takes the place of the word `{prompt}` of the command; where there is none, it is standard input. So it
+    stands in no log, manifest or list of commands.
+    """
 
     command: tuple[str, ...]
-    stdin: str = ""
+    prompt: str
+    session_id: str = ""
+    """Of the runtime: whoever runs the turn holds that session's lock on this host; empty for a new one."""
     working_dir: str = ""
     variables: tuple[tuple[str, str], ...] = ()
 
@@ -130,6 +156,8 @@ class TurnTold:
     session_id: str = ""
     failed: str = ""
     """What the runtime says went wrong; empty when nothing did."""
+    code: Code | None = None
+    """RUNTIME_NOT_FOUND when the runtime knows no such session."""
 
 
 class WakeFailed(Exception):
@@ -159,6 +187,15 @@ class Runtime(Protocol):
 
         Raises:
             WakeFailed: RUNTIME_UNMANAGED where there is no terminal; PANE_DEAD, RUNTIME_SESSION_MISMATCH, SEND_KEYS_ERROR.
+        """
+        ...
+
+    async def press(self, session: Session, trigger_id: str) -> None:
+        """Send off a prompt that still stands in the input line, told by its trigger's id; puts nothing in, and presses no
+        key where it does not stand there.
+
+        Raises:
+            WakeFailed: as `deliver`.
         """
         ...
 

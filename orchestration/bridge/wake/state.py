@@ -114,6 +114,9 @@ class Wake:
     deferred_at: datetime | None = None
     """When it was deferred first."""
     deferrals: int = 0
+    renewed_at: datetime | None = None
+    """When an operator had it retried last: attempts and deferrals from before count no more, and a terminal may be
+    given the prompt again, since a person has asked for it."""
     outcome: Outcome | None = None
     code: Code | None = None
     detail: str = ""
@@ -136,19 +139,23 @@ class Case:
     cursor: int = 0
     last_seq: int = 0
     unread: int = 0
-    """Messages after the cursor that are for the agent and not its own."""
+    """Messages after the cursor that are for the agent, and neither its own nor the bridge's (kind `system`): nobody is
+    woken because the bridge told the thread that somebody could not be woken."""
     unread_since: datetime | None = None
     """When the oldest of them was posted."""
     unread_last: int = 0
     """`seq` of the newest of them."""
+    unread_last_at: datetime | None = None
+    """When that one was posted: what is newer than the last attempt was not yet told to anybody."""
     sessions: tuple[Session, ...] = ()
     """Of the agent, the newest heartbeat first."""
     wake: Wake | None = None
     """Its open trigger, else the last one that ended, if there was any."""
     attempted_at: tuple[datetime, ...] = ()
-    """When the last attempts of any trigger of this case began, newest first; deferrals not among them."""
+    """When the last attempts of any trigger of this case began, newest first, 20 of them; deferrals not among them."""
     failed_at: tuple[datetime, ...] = ()
-    """When the agent's last attempts, in any thread, failed for its runtime's sake, newest first."""
+    """When the agent's last turns (`resume`, `spawn`), in any thread, ended as failed, newest first, 20 of them. A terminal
+    that did not acknowledge is no failure of the runtime."""
     paused: bool = False
     """An operator has asked that this agent be left alone."""
 

@@ -24,6 +24,10 @@ def launcher(settings: Settings, environ: Mapping[str, str], *, booted: str = _S
         environ: what a process of our own gets, less the variables of a cycle.
         booted: the folder whose existence says that systemd runs (sd_booted(3)).
     """
+    if settings.launcher == "external":
+        from orchestration.cycles.launch.external import ExternalLauncher
+
+        return ExternalLauncher()
     kick_dir = os.path.join(settings.state_dir, "kick")
     automatic = settings.launcher == "auto" and os.path.isdir(booted) and os.path.isdir(kick_dir)
     if settings.launcher == "systemd" or automatic:

@@ -44,13 +44,13 @@ class DetachedLauncher:
         self._environ = environ
         self._python = python
 
-    def start(self, entry: str) -> None:
-        """Start it; comes back when the new program runs. See `Launcher`."""
+    def start(self, entry: str, *arguments: str) -> None:
+        """Start it, with these arguments; comes back when the new program runs. See `Launcher`."""
         if entry not in ENTRIES:
             raise Usage(f"no entry {entry!r} can be started", hint=f"There are: {', '.join(ENTRIES)}")
         log = self._open_log(entry)
         failure, failure_in = os.pipe2(os.O_CLOEXEC)
-        argv = [*self._python, f"orchestration.{entry}"]
+        argv = [*self._python, f"orchestration.{entry}", *arguments]
         try:
             child = os.fork()
             if child == 0:

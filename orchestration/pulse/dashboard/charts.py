@@ -168,7 +168,7 @@ def _ran(line: CycleLine, now: datetime) -> tuple[datetime, datetime] | None:
 
 
 def _lane_order(job: str) -> tuple[int, str]:
-    known = ("phase", "dream", "loop", "reflection")
+    known = ("phase", "dream", "loop", "reflection", "wake")
     return (known.index(job) if job in known else len(known), job)
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from orchestration.pulse.views import CalendarView, CycleDetail, CyclePage, IntentsView, PromotionsView, TickDetail
 
-FILE_CYCLES = 22
+FILE_CYCLES = 21
 """Cycles that the file lists; the served page has them all, on pages of their own."""
 SERVED_CYCLES = 20
 GAPS = 12
@@ -248,6 +248,7 @@ def _globals() -> dict[str, Any]:
         "CHANGES": CHANGES,
         "RESULTS": RESULTS,
         "TAIL_CHARACTERS": TAIL_CHARACTERS,
+        "WAKE_STAGES": wording.WAKE_STAGES,
         "THREADS": THREADS,
         "THREAD_SEATS": THREAD_SEATS,
     }

@@ -59,6 +59,11 @@ CONDITIONS: Mapping[Condition, str] = {
     Condition.BRIDGE_SILENT: "The bridge is silent",
     Condition.THREADS_BLOCKED: "Threads wait for a person",
     Condition.MESSAGES_UNREAD: "Messages are not read",
+    Condition.SUPERVISOR_SILENT: "The supervisor is silent",
+    Condition.WAKES_DEAD_LETTERED: "Agents were not woken",
+    Condition.WAKES_WAITING: "Agents wait to be woken",
+    Condition.AGENTS_UNMANAGED: "Agents can't be woken",
+    Condition.PROMPTS_COLLIDED: "Prompts met a person typing",
     Condition.DISK_LOW: "The disk is nearly full",
 }
 
@@ -76,6 +81,19 @@ BEATS: Mapping[Beat, str] = {
     Beat.BEFORE: "before the first tick",
 }
 
+WAKE_STAGES: Mapping[str, str] = {
+    "made": "made",
+    "attempted": "attempted",
+    "triggered": "prompted in a terminal",
+    "fallback_resumed": "resumed",
+    "fallback_spawned": "spawned",
+    "already_active": "reading already",
+    "dead_lettered": "given up",
+    "cancelled": "cancelled",
+    "open": "open",
+}
+"""How far a trigger comes, in this order."""
+
 STATES: Mapping[str, str] = {
     "queued": "queued",
     "running": "running",
@@ -90,7 +108,7 @@ STATES: Mapping[str, str] = {
     "worse": "worse, not rolled back",
 }
 
-JOBS: Mapping[str, str] = {"phase": "PHASE", "dream": "D-REAM", "loop": "loop", "reflection": "reflection"}
+JOBS: Mapping[str, str] = {"phase": "PHASE", "dream": "D-REAM", "loop": "loop", "reflection": "reflection", "wake": "turn"}
 
 DECISIONS: Mapping[str, str] = {"phase": "PHASE", "dream_cycle": "D-REAM cycle", "reflection": "reflection", "noop": "NOOP"}
 
@@ -101,6 +119,7 @@ CAUSES: Mapping[str, str] = {
     "intent": "intent",
     "loop": "loop iteration",
     "direct": "started by hand",
+    "wake": "a trigger of the bridge",
 }
 
 _CONTROL_SEQUENCES = re.compile(

@@ -1,9 +1,10 @@
 -- name: cycles.enqueue
 -- Queue one cycle under the number given, else under the next one; a number that is taken is refused.
-INSERT INTO cycles (cycle, job, state, token, cause, origin, command, working_dir, timeout_seconds, phase_date, queued_at)
+INSERT INTO cycles (cycle, job, state, token, cause, origin, command, working_dir, timeout_seconds, executor, phase_date,
+    queued_at)
 VALUES (
     coalesce(:number, (SELECT coalesce(max(cycle), 0) + 1 FROM cycles)),
-    :job, 'queued', :token, :cause, :origin, :command, :working_dir, :timeout_seconds, :phase_date, :queued_at
+    :job, 'queued', :token, :cause, :origin, :command, :working_dir, :timeout_seconds, :executor, :phase_date, :queued_at
 );
 
 -- name: cycles.number_of
@@ -11,21 +12,31 @@ VALUES (
 SELECT cycle FROM cycles WHERE token = :token;
 
 -- name: cycles.active
--- Give the cycles that are queued or running, oldest first.
-SELECT * FROM cycles WHERE state IN ('queued', 'running') ORDER BY cycle;
+-- Give the cycles that are queued or running, oldest first; turns of agents, which have a lane of their own, left out.
+SELECT * FROM cycles WHERE state IN ('queued', 'running') AND job <> 'wake' ORDER BY cycle;
+
+-- name: cycles.watched
+-- Give the cycles that are queued or running, turns of agents too, and turns that have ended and are not settled; oldest first.
+-- Every tick asks it, so it reads what is not settled and not every turn there ever was.
+SELECT * FROM cycles INDEXED BY cycles_unsettled
+WHERE settled_at IS NULL AND (job = 'wake' OR state IN ('queued', 'running')) ORDER BY cycle;
 
 -- name: cycles.exclusive
 -- Give the cycles that keep every other from starting: those whose consequences do not stand yet, oldest first.
-SELECT * FROM cycles WHERE settled_at IS NULL ORDER BY cycle;
+SELECT * FROM cycles WHERE settled_at IS NULL AND job <> 'wake' ORDER BY cycle;
 
 -- name: cycles.unsettled
--- Give the finished cycles whose consequences no tick has applied yet, oldest first.
+-- Give the finished cycles whose consequences no tick has applied yet, oldest first; turns of agents have none.
 SELECT * FROM cycles
-WHERE settled_at IS NULL AND state NOT IN ('queued', 'running') ORDER BY cycle;
+WHERE settled_at IS NULL AND state NOT IN ('queued', 'running') AND job <> 'wake' ORDER BY cycle;
 
 -- name: cycles.get
 -- Give one cycle.
 SELECT * FROM cycles WHERE cycle = :cycle;
+
+-- name: cycles.of_token
+-- Give the cycle of a token.
+SELECT * FROM cycles WHERE token = :token;
 
 -- name: cycles.recent
 -- Give the newest cycles.
@@ -38,8 +49,11 @@ UPDATE cycles SET state = 'running', started_at = :now, runner = :runner, baseli
 WHERE cycle = :cycle AND state = 'queued';
 
 -- name: cycles.finish
--- End a cycle, provided it still stands where the event was allowed. Notes the newest baseline.
+-- End a cycle, provided it still stands where the event was allowed. Notes the newest baseline. What an agent was told by its
+-- turn, and its variables, are forgotten; a turn that never began leaves nothing to settle.
 UPDATE cycles SET state = :state, ended_at = :now, result = :result,
+    settled_at = CASE WHEN job = 'wake' AND :expected = 'queued' THEN :now END,
+    origin = CASE job WHEN 'wake' THEN json_remove(origin, '$.prompt', '$.variables') ELSE origin END,
     baseline_ended = (SELECT coalesce(max(version), 0) FROM baseline_versions)
 WHERE cycle = :cycle AND state = :expected;
 

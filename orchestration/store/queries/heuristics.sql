@@ -7,11 +7,11 @@ SELECT name, value FROM facts WHERE name >= 'phase.hints.' AND name < 'phase.hin
 SELECT name, value FROM facts WHERE name >= 'phase.groups.' AND name < 'phase.groups/';
 
 -- name: heuristics.ended
--- Give every cycle that ended and was not cancelled, in the order of their numbers; reflections, which try nothing, left out.
+-- Give every cycle that ended and was not cancelled, in the order of their numbers; those that try nothing left out.
 SELECT cycle, job, state, timeout_seconds, json_extract(result, '$.wall_seconds') AS wall_seconds,
     json_extract(result, '$.report') AS report, json_extract(result, '$.report_sha') AS report_sha,
     CASE job WHEN 'dream' THEN json_array_length(origin, '$.promotions') ELSE 0 END AS tried
-FROM cycles WHERE state IN ('succeeded', 'failed', 'timed_out', 'lost') AND cause <> 'direct' AND job <> 'reflection'
+FROM cycles WHERE state IN ('succeeded', 'failed', 'timed_out', 'lost') AND cause <> 'direct' AND job NOT IN ('reflection', 'wake')
 ORDER BY cycle;
 
 -- name: heuristics.accepted

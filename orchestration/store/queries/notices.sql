@@ -17,3 +17,7 @@ UNION ALL
 SELECT ended_at FROM (
     SELECT ended_at FROM cycles WHERE job = 'dream' AND state = 'succeeded' ORDER BY cycle DESC LIMIT 1)
 ORDER BY ended_at DESC LIMIT 1;
+
+-- name: notices.bridge_told
+-- Give when a server of the bridge, which has not been stopped since, last told how its threads stand.
+SELECT value ->> '$.at' AS ended_at FROM facts WHERE name = 'bridge.signs' AND value ->> '$.serving';

@@ -8,7 +8,7 @@ ORDER BY first_seen_at DESC, stem LIMIT :limit;
 -- Give the PHASEs that were settled in a span without success, newest first.
 SELECT 'cycle ' || cycle || ' ' || state || ': ' || coalesce(json_extract(result, '$.reason'), '') AS what,
     settled_at AS at, 1 AS number FROM cycles
-WHERE cycle > (SELECT max(cycle) FROM cycles) - 2000
+WHERE cycle > coalesce((SELECT cycle FROM cycles WHERE job = 'phase' ORDER BY cycle DESC LIMIT 1 OFFSET 200), 0)
     AND job = 'phase' AND state IN ('failed', 'timed_out', 'lost') AND settled_at > :since AND settled_at <= :now
 ORDER BY settled_at DESC LIMIT :limit;
 
@@ -55,9 +55,10 @@ ON CONFLICT (cycle, rule) DO UPDATE SET at = excluded.at, number = excluded.numb
 -- name: observer.idle
 -- Give what tells since when nothing has run, and whether something is about to. Of a future that the clock has left, nothing.
 SELECT
-    (SELECT max(ended_at) FROM (SELECT ended_at FROM cycles ORDER BY cycle DESC LIMIT 50) WHERE ended_at <= :now) AS ended_at,
+    (SELECT max(ended_at) FROM cycles WHERE ended_at <= :now AND cycle IN (
+        SELECT cycle FROM cycles INDEXED BY cycles_listed WHERE job <> 'wake' ORDER BY cycle DESC LIMIT 50)) AS ended_at,
     (SELECT started_at FROM ticks ORDER BY tick LIMIT 1) AS began_at,
-    EXISTS (SELECT 1 FROM cycles WHERE settled_at IS NULL) AS active,
+    EXISTS (SELECT 1 FROM cycles WHERE settled_at IS NULL AND job <> 'wake') AS active,
     EXISTS (SELECT 1 FROM counters WHERE name = 'kloros_promotions_unacked' AND value > 0) AS promotions,
     EXISTS (SELECT 1 FROM intents WHERE filed = 0 AND status = 'pending' AND intent_type NOT LIKE 'loop_goal%') AS intents;
 

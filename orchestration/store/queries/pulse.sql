@@ -5,6 +5,7 @@ SELECT
     count(CASE WHEN job = 'dream' THEN 1 END) AS dream_active,
     count(CASE WHEN job = 'loop' THEN 1 END) AS loop_active,
     count(CASE WHEN job = 'reflection' THEN 1 END) AS reflection_active,
+    count(CASE WHEN job = 'wake' THEN 1 END) AS wake_active,
     (SELECT count(*) FROM intents WHERE filed = 0 AND status = 'pending') AS intents_pending,
     (SELECT min(seen_at) FROM intents WHERE filed = 0 AND status = 'pending') AS intents_oldest,
     (SELECT ended_at FROM cycles WHERE job = 'phase' AND state = 'succeeded' ORDER BY cycle DESC LIMIT 1)
@@ -29,7 +30,7 @@ SELECT
     (SELECT json_group_array(state) FROM (
         SELECT state, ended_at FROM cycles WHERE job = 'dream' AND ended_at IS NOT NULL ORDER BY cycle DESC LIMIT 10)
         WHERE ended_at >= :dream_since) AS dream_ends,
-    (SELECT count(*) FROM cycles WHERE state = 'lost' AND ended_at >= :lost_since) AS lost,
+    (SELECT count(*) FROM cycles WHERE state = 'lost' AND job <> 'wake' AND ended_at >= :lost_since) AS lost,
     (SELECT count(*) FROM intents WHERE status = 'queue_overflow' AND decided_at >= :overflow_since) AS intents_dropped,
     (SELECT json_group_array(intent_type) FROM (
         SELECT intent_type FROM intents
@@ -40,7 +41,8 @@ SELECT
     (SELECT json_array(version, decided_at, reason) FROM (
         SELECT version, verdict, decided_at, reason FROM baseline_verdicts ORDER BY version DESC LIMIT 5)
         WHERE verdict = 'rolled_back' AND decided_at >= :rolled_back_since LIMIT 1) AS rolled_back,
-    (SELECT value FROM facts WHERE name = 'bridge.signs') AS bridge;
+    (SELECT value FROM facts WHERE name = 'bridge.signs') AS bridge,
+    (SELECT value FROM facts WHERE name = 'wake.signs') AS wake;
 
 -- name: pulse.conditions
 -- Give the conditions that the last look found, each with its beginning.

@@ -27,6 +27,6 @@ SELECT min(started_at) AS first, max(started_at) AS last FROM ticks
 WHERE started_at >= :since AND started_at < :until AND exit_code NOT IN (SELECT value FROM json_each(:away));
 
 -- name: stability.lost_cycles
--- The cycles that were lost in a span of time, oldest first.
+-- The cycles that were lost in a span of time, oldest first; turns of agents, which their trigger tries again, left out.
 SELECT cycle, job, coalesce(ended_at, queued_at) AS at FROM cycles
-WHERE state = 'lost' AND coalesce(ended_at, queued_at) >= :since AND coalesce(ended_at, queued_at) < :until ORDER BY cycle;
+WHERE state = 'lost' AND job <> 'wake' AND coalesce(ended_at, queued_at) >= :since AND coalesce(ended_at, queued_at) < :until ORDER BY cycle;

@@ -16,22 +16,23 @@ SELECT cycle, job, state, cause, phase_date, queued_at, started_at, ended_at, ti
 FROM cycles LEFT JOIN products USING (cycle) ORDER BY cycle DESC LIMIT :limit;
 
 -- name: survey.active
--- Give the queued and running cycles as lists show them, oldest first.
-SELECT cycle, job, state, cause, phase_date, queued_at, started_at, ended_at, timeout_seconds,
-    NULL AS reason, NULL AS telemetry
-FROM cycles WHERE state IN ('queued', 'running') ORDER BY cycle;
+-- Give the queued and running cycles as lists show them, oldest first; with what Slurm says of those that it has.
+SELECT cycle, job, cycles.state, cause, phase_date, queued_at, started_at, ended_at, timeout_seconds, NULL AS telemetry,
+    CASE executor WHEN 'slurm' THEN coalesce('Slurm job ' || job_id || ': ' || slurm_jobs.state || ' ', '') || coalesce(
+        slurm_jobs.reason, '') END AS reason
+FROM cycles LEFT JOIN slurm_jobs USING (cycle) WHERE cycles.state IN ('queued', 'running') ORDER BY cycle;
 
 -- name: survey.failed
--- Give the newest cycles that did not succeed as lists show them, newest first.
+-- Give the newest cycles that did not succeed as lists show them, newest first; turns of agents are told with their triggers.
 SELECT cycle, job, state, cause, phase_date, queued_at, started_at, ended_at, timeout_seconds,
     json_extract(result, '$.reason') AS reason, telemetry
 FROM cycles LEFT JOIN products USING (cycle)
-WHERE state IN ('failed', 'timed_out', 'lost') ORDER BY cycle DESC LIMIT :limit;
+WHERE state IN ('failed', 'timed_out', 'lost') AND job <> 'wake' ORDER BY cycle DESC LIMIT :limit;
 
 -- name: survey.ended
--- Give what figures need of the newest cycles that have ended, newest first.
+-- Give what figures need of the newest cycles that have ended, newest first; turns of agents left out.
 SELECT state, started_at, ended_at, telemetry
-FROM cycles LEFT JOIN products USING (cycle) WHERE ended_at IS NOT NULL ORDER BY cycle DESC LIMIT :limit;
+FROM cycles LEFT JOIN products USING (cycle) WHERE ended_at IS NOT NULL AND job <> 'wake' ORDER BY cycle DESC LIMIT :limit;
 
 -- name: survey.unacked
 -- Give the promotions remembered without an answer, those seen first before the others.

@@ -42,6 +42,22 @@ SELECT * FROM bridge_audit ORDER BY entry;
 -- Give every row of bridge_chains.
 SELECT * FROM bridge_chains ORDER BY workspace_id COLLATE "C";
 
+-- name: transfer_postgres.wake_states
+-- Give every row of bridge_wake_states.
+SELECT * FROM bridge_wake_states ORDER BY trigger_id COLLATE "C";
+
+-- name: transfer_postgres.wake_attempts
+-- Give every row of bridge_wake_attempts.
+SELECT * FROM bridge_wake_attempts ORDER BY trigger_id COLLATE "C", number;
+
+-- name: transfer_postgres.session_writers
+-- Give every row of bridge_session_writers.
+SELECT * FROM bridge_session_writers ORDER BY session_id COLLATE "C";
+
+-- name: transfer_postgres.pauses
+-- Give every row of bridge_pauses.
+SELECT * FROM bridge_pauses ORDER BY workspace_id COLLATE "C", agent_id COLLATE "C";
+
 -- name: transfer_postgres.write_threads
 -- Write rows of bridge_threads.
 INSERT INTO bridge_threads SELECT * FROM json_populate_recordset(NULL::bridge_threads, :rows);
@@ -88,6 +104,22 @@ INSERT INTO bridge_audit OVERRIDING SYSTEM VALUE SELECT * FROM json_populate_rec
 -- Write rows of bridge_chains.
 INSERT INTO bridge_chains SELECT * FROM json_populate_recordset(NULL::bridge_chains, :rows);
 
+-- name: transfer_postgres.write_wake_states
+-- Write rows of bridge_wake_states.
+INSERT INTO bridge_wake_states SELECT * FROM json_populate_recordset(NULL::bridge_wake_states, :rows);
+
+-- name: transfer_postgres.write_wake_attempts
+-- Write rows of bridge_wake_attempts.
+INSERT INTO bridge_wake_attempts SELECT * FROM json_populate_recordset(NULL::bridge_wake_attempts, :rows);
+
+-- name: transfer_postgres.write_session_writers
+-- Write rows of bridge_session_writers.
+INSERT INTO bridge_session_writers SELECT * FROM json_populate_recordset(NULL::bridge_session_writers, :rows);
+
+-- name: transfer_postgres.write_pauses
+-- Write rows of bridge_pauses.
+INSERT INTO bridge_pauses SELECT * FROM json_populate_recordset(NULL::bridge_pauses, :rows);
+
 -- name: transfer_postgres.number_on
 -- Let the audit's numbers go on after the last of them.
 SELECT setval(pg_get_serial_sequence('bridge_audit', 'entry'), greatest(max(entry), 1), max(entry) IS NOT NULL)
@@ -104,12 +136,14 @@ SET LOCAL lock_timeout = '5s';
 -- name: transfer_postgres.lock
 -- Keep others from every table until the end of the transaction.
 LOCK TABLE bridge_threads, bridge_participants, bridge_messages, bridge_findings, bridge_rates, bridge_sessions,
-    bridge_triggers, bridge_revocations, bridge_audit, bridge_chains IN EXCLUSIVE MODE;
+    bridge_triggers, bridge_revocations, bridge_audit, bridge_chains, bridge_wake_states, bridge_wake_attempts,
+    bridge_session_writers, bridge_pauses IN EXCLUSIVE MODE;
 
 -- name: transfer_postgres.empty
 -- Take every row out.
 TRUNCATE bridge_threads, bridge_participants, bridge_messages, bridge_findings, bridge_rates, bridge_sessions,
-    bridge_triggers, bridge_revocations, bridge_audit, bridge_chains;
+    bridge_triggers, bridge_revocations, bridge_audit, bridge_chains, bridge_wake_states, bridge_wake_attempts,
+    bridge_session_writers, bridge_pauses;
 
 -- name: transfer_postgres.others
 -- Count who else is at work in this database.

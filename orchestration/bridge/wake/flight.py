@@ -1,0 +1,79 @@
+"""The rule for an attempt that was begun and has no end: whoever lives now takes it up as it stands. Pure.
+
+What was put into a terminal is acknowledged or not, and never put in again; a turn is found by its token and waited for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from orchestration.bridge.wake.action import Action, AwaitAck, AwaitTurn, Finding, Finish, Reason, Rule, Settle
+from orchestration.bridge.wake.limits import Means
+from orchestration.bridge.wake.observation import Turn, Turned
+from orchestration.bridge.wake.standing import Standing
+from orchestration.bridge.wake.state import Attempt, Code, Outcome, Status, Way
+from orchestration.bridge.wake.words import span, utc
+from orchestration.bridge.wire import SessionStatus
+
+_UNHEARD_OF: Final = Turn(turned=Turned.UNKNOWN)
+_WOKEN: Final = {Way.RESUME: Outcome.FALLBACK_RESUMED, Way.SPAWN: Outcome.FALLBACK_SPAWNED}
+_WORDS: Final = {
+    Turned.FAILED: "the turn failed",
+    Turned.LOST: "the turn was lost: its runner is gone",
+    Turned.UNSTARTED: "the turn was never started: its supervisor was gone before",
+    Turned.UNKNOWN: "nothing was heard of the turn, which another host began, in the time that it had",
+}
+
+
+def attempt(at: Standing) -> tuple[Finding, Action | None]:
+    """See an attempt in flight to its end before anything else is done."""
+    flight = at.flight
+    if flight is None:
+        return Finding(Rule.FLIGHT, Reason.CLEAR, "no attempt is in flight"), None
+    return _live(at, flight) if flight.way is Way.LIVE else _turn(at, flight)
+
+
+def _live(at: Standing, flight: Attempt) -> tuple[Finding, Action]:
+    if told := _acknowledged(at, flight):
+        ended = replace(flight, ended_at=at.now, outcome=Outcome.TRIGGERED, detail=told)
+        settled = Settle(status=Status.DONE, outcome=Outcome.TRIGGERED, detail=told, attempt=ended)
+        return Finding(Rule.FLIGHT, Reason.ACKNOWLEDGED, told), settled
+    until = flight.began_at + at.limits.ack_within
+    if at.now < until:
+        evidence = f"attempt {flight.number} put the prompt into {flight.session_id}; acknowledged until {utc(until)} or not"
+        return Finding(Rule.FLIGHT, Reason.ACK_AWAITED, evidence), AwaitAck(attempt=flight, until=until)
+    evidence = f"attempt {flight.number} was not acknowledged within {span(at.limits.ack_within)}"
+    return Finding(Rule.FLIGHT, Reason.NOT_ACKNOWLEDGED, evidence), _failed(at, flight, Code.WAKE_FAILED, evidence)
+
+
+def _acknowledged(at: Standing, flight: Attempt) -> str:
+    """Say by what, or nothing. A beat counts when it says ACTIVE: IDLE ones come from whoever watches over the terminal."""
+    if at.case.cursor > flight.cursor:
+        return f"its cursor went from {flight.cursor} to {at.case.cursor}"
+    for session in at.case.sessions:
+        if session.status is SessionStatus.ACTIVE and session.heartbeat_at > flight.began_at:
+            return f"its session {session.session_id} said at {utc(session.heartbeat_at)} that it is active"
+    return ""
+
+
+def _turn(at: Standing, flight: Attempt) -> tuple[Finding, Action]:
+    turn = at.seen.turn or _UNHEARD_OF
+    until = flight.began_at + (at.seen.means or Means()).turn_timeout + at.limits.lease
+    known = replace(flight, session_id=flight.session_id or turn.session_id)
+    if turn.turned is Turned.RUNNING or (turn.turned is Turned.UNKNOWN and at.now < until):
+        evidence = f"attempt {flight.number}, a turn ({flight.way}), runs since {utc(flight.began_at)}"
+        return Finding(Rule.FLIGHT, Reason.TURN_RUNS, evidence), AwaitTurn(attempt=known, until=until)
+    if turn.turned is Turned.SUCCEEDED:
+        evidence = f"attempt {flight.number}, a turn ({flight.way}), ended well"
+        outcome = _WOKEN[flight.way]
+        ended = replace(known, ended_at=at.now, outcome=outcome, detail=turn.detail)
+        settled = Settle(status=Status.DONE, outcome=outcome, detail=evidence, attempt=ended)
+        return Finding(Rule.FLIGHT, Reason.TURN_DONE, evidence), settled
+    said = _WORDS[turn.turned] + (f": {turn.detail}" if turn.detail else "")
+    finding = Finding(Rule.FLIGHT, Reason.TURN_FAILED, f"attempt {flight.number} ({flight.way}): {said}")
+    return finding, _failed(at, known, turn.code or Code.WAKE_FAILED, said)
+
+
+def _failed(at: Standing, flight: Attempt, code: Code, detail: str) -> Finish:
+    return Finish(attempt=replace(flight, ended_at=at.now, outcome=Outcome.FAILED, code=code, detail=detail))

@@ -1,0 +1,292 @@
+"""Hands cycles to Slurm, and looks after those that were: one pass, from what Slurm and the shared folder say now.
+
+Owns the order of things where a job says `executor = "slurm"`; `states.py` says what Slurm means, `step.py` runs the command
+on the node, `cycles/course.py` does what is done for every cycle. Nothing stays resident: every tick that finds such a cycle
+starts a runner, which does one pass. Level-triggered: a pass that was missed, doubled or killed changes nothing.
+
+- A submission that died halfway is found by its comment, which is the cycle's token, and not repeated. Should Slurm have
+  forgotten a job that nobody saw begin (a controller killed within seconds of taking it does), it is submitted again: the
+  step's own mark keeps its command from being run twice.
+- What Slurm or the shared folder does not tell yet is waited for; what they will never tell is recorded as `lost`.
+- Slurm out of reach: nothing is decided; the cycle waits where it stands, with that reason.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import sys
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from orchestration.cycles import artifacts, judgement, ledger
+from orchestration.cycles.course import Course
+from orchestration.cycles.cycle import Cycle, CycleEvent, CycleState, Executor, JobName, Result, folder_name
+from orchestration.cycles.slurm import jobs, step
+from orchestration.cycles.slurm.commands import Slurm, SlurmAway, SlurmRefused
+from orchestration.cycles.slurm.jobs import SlurmJob
+from orchestration.cycles.slurm.states import Meaning, Seen, Stage, meaning
+from orchestration.errors import KlorosError, StoreUnreachable
+from orchestration.host import clock, files
+from orchestration.host.journal import Event, Priority, log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from orchestration.settings import Needs, Settings
+    from orchestration.store.port import Database
+
+SPOOL: Final = ".slurm"
+"""Folder in `cycles_dir` for what we and a step tell each other; no part of any cycle."""
+_LONGEST_LOG: Final = 2000
+
+
+def handed_over(db: Database) -> list[Cycle]:
+    """Return the cycles that Slurm runs, or is to run, oldest first."""
+    return [cycle for cycle in ledger.active(db) if cycle.executor is Executor.SLURM]
+
+
+class SlurmExecutor:
+    """The cycles of one state folder that Slurm runs."""
+
+    def __init__(
+        self, settings: Settings, db: Database, *, slurm: Slurm, environ: Mapping[str, str], start: Callable[[str], None]
+    ) -> None:
+        """Take the settings, the store, Slurm's commands, what commands inherit, and a launcher's verb."""
+        self._settings = settings
+        self._db = db
+        self._slurm = slurm
+        self._course = Course(settings, db, environ=environ, is_away=True)
+        self._start = start
+
+    def look(self) -> None:
+        """Do one pass over every cycle that was handed to Slurm, or is to be.
+
+        Raises:
+            StoreUnreachable: nothing is lost by it.
+        """
+        for cycle in handed_over(self._db):
+            job = jobs.get(self._db, cycle.cycle)
+            try:
+                self._look_at(cycle, job)
+            except SlurmAway as error:
+                self._wait(job, f"Slurm is out of reach: {error.message}")
+            except SlurmRefused as error:
+                self._wait(job, f"Slurm does not answer as it should: {error.message}")
+
+    def _look_at(self, cycle: Cycle, job: SlurmJob) -> None:
+        spool = self._spool(cycle)
+        if (ended := step.ended(spool)) is not None:
+            self._conclude(cycle, job, ended)
+        elif job.job_id is None:
+            self._hand_over(cycle, job)
+        elif (seen := self._slurm.job(job.job_id)) is None:
+            self._missed(cycle, job)
+        else:
+            self._follow(cycle, job, seen)
+
+    # --- handing over ------------------------------------------------------------------------------------------------------
+
+    def _hand_over(self, cycle: Cycle, job: SlurmJob) -> None:
+        """Submit a cycle, unless that was done already."""
+        if (found := self._slurm.find(_comment(cycle))) is not None:
+            self._taken(cycle, job, found.job_id)
+        elif cycle.cancel_asked_at is not None:
+            self._end(cycle, job, judgement.End(CycleEvent.CANCEL, Result(reason="cancelled before it started")))
+        else:
+            try:
+                script = self._script(cycle)
+                self._taken(cycle, job, self._slurm.submit(self._options(cycle), script))
+            except (SlurmAway, StoreUnreachable):
+                raise
+            except SlurmRefused as error:
+                refused = Result(reason=f"Slurm refused it: {error.message}", not_started=True)
+                self._end(cycle, job, judgement.End(CycleEvent.FAIL, refused))
+            except KlorosError as error:
+                self._end(cycle, job, self._course.failed(error))
+
+    def _taken(self, cycle: Cycle, job: SlurmJob, job_id: int) -> None:
+        self._note(job._replace(job_id=job_id, submitted_at=clock.now(), state="PENDING", reason="", missed_since=None))
+        log(Event.CYCLE_STARTED, f"cycle {cycle.cycle} ({cycle.job}) was given to Slurm: job {job_id}", cycle=cycle.cycle)
+
+    def _script(self, cycle: Cycle) -> str:
+        """Prepare the cycle, once, and lay down its order; return the path of the batch script."""
+        spool = self._spool(cycle)
+        script = os.path.join(spool, "script")
+        if not os.path.exists(script):
+            folder, env = self._course.prepare(cycle)
+            limits = self._settings.cycles
+            order = step.Order(
+                argv=cycle.command,
+                env=env,
+                cwd=cycle.working_dir or folder,
+                output=artifacts.output_path(folder),
+                output_limit=limits.log_limit_bytes,
+                timeout=cycle.timeout.total_seconds(),
+                grace=limits.term_grace.total_seconds(),
+            )
+            step.give(spool, order)
+            python = self._settings.slurm.python or sys.executable
+            text = f'#!/bin/sh\nexec "{python}" -P -m {step.__name__} "{spool}"\n'
+            files.replace(script, text.encode(), 0o700)
+        return script
+
+    def _options(self, cycle: Cycle) -> list[str]:
+        needs = self._needs(cycle)
+        spool = self._spool(cycle)
+        longest = needs.time or cycle.timeout + self._settings.cycles.term_grace + timedelta(minutes=1)
+        options = {
+            "job-name": folder_name(cycle.cycle),
+            "comment": _comment(cycle),
+            "output": os.path.join(spool, "log"),
+            "open-mode": "append",
+            "chdir": spool,
+            "export": "PATH",
+            "nodes": 1,
+            "ntasks": 1,
+            "time": math.ceil(longest / timedelta(minutes=1)),
+            "partition": needs.partition,
+            "nodelist": needs.hosts,
+            "cpus-per-task": needs.cpus,
+            "mem": needs.memory,
+            "gpus": needs.gpus,
+        }
+        # A cycle is run once: whether it is tried again is for the tick to decide.
+        return ["--no-requeue", *(f"--{name}={value}" for name, value in options.items() if value), *needs.options]
+
+    def _needs(self, cycle: Cycle) -> Needs:
+        return self._settings.phase.needs if cycle.job is JobName.PHASE else self._settings.dream.needs
+
+    # --- following ---------------------------------------------------------------------------------------------------------
+
+    def _follow(self, cycle: Cycle, job: SlurmJob, seen: Seen) -> None:
+        found = meaning(seen.state)
+        if found.stage is Stage.ENDED:
+            self._ended(cycle, job, seen, found)
+            return
+        if cycle.cancel_asked_at is not None:
+            self._slurm.cancel(seen.job_id)
+        elif found.stage is Stage.RUNS and step.began(self._spool(cycle)) is not None:
+            self._claim(cycle, seen)
+        reason = found.words or seen.reason
+        self._note(job._replace(state=seen.state, reason=reason, nodes=seen.nodes, gpus=seen.gpus, missed_since=None))
+
+    def _ended(self, cycle: Cycle, job: SlurmJob, seen: Seen, found: Meaning) -> None:
+        """Conclude from Slurm alone, once the step's record has had its time to come through."""
+        job = job._replace(state=seen.state, nodes=seen.nodes, gpus=seen.gpus)
+        assert found.event is not None
+        began = step.began(self._spool(cycle)) is not None
+        if began or seen.state == "COMPLETED":
+            job = _missing(job)
+            if self._is_early(job):
+                self._wait(job, "its job has ended; the record of its end is not here yet")
+                return
+        event, words = found.event, found.words
+        if began and event is CycleEvent.FAIL and seen.state == "FAILED":
+            event, words = CycleEvent.LOSE, "its step was killed; how far its command came is unknown"
+        if cycle.cancel_asked_at is not None and event is CycleEvent.CANCEL:
+            words = "cancelled on request"
+        said = "" if began else self._log(cycle)
+        result = Result(reason=f"{words} (Slurm job {seen.job_id}){said}", not_started=not began)
+        self._end(cycle, job, judgement.End(event, result))
+
+    def _missed(self, cycle: Cycle, job: SlurmJob) -> None:
+        """Conclude without Slurm, which knows the job no more: it was never begun, or its end will never be told."""
+        job = _missing(job)
+        if self._is_early(job):
+            self._wait(job, f"Slurm knows nothing of job {job.job_id}, and there is no record of its end")
+        elif step.began(self._spool(cycle)) is None:
+            self._wait(job._replace(job_id=None, missed_since=None), f"Slurm has forgotten job {job.job_id} before it began")
+        else:
+            reason = f"Slurm knows nothing of job {job.job_id}; how far it came is unknown"
+            self._end(cycle, job, judgement.End(CycleEvent.LOSE, Result(reason=reason)))
+
+    def _conclude(self, cycle: Cycle, job: SlurmJob, ended: step.Ended) -> None:
+        """Judge what a step has recorded; a command that Slurm has ended carries Slurm's reason."""
+        if ended.completed is None:
+            self._end(cycle, job, judgement.End(CycleEvent.FAIL, Result(reason=ended.failed, not_started=ended.not_started)))
+            return
+        end = self._course.judge(cycle, ended.completed)
+        if ended.completed.signal is None and not ended.completed.cancelled:
+            self._end(cycle, job, end)
+        elif cycle.cancel_asked_at is not None:
+            result = end.result._replace(reason="cancelled on request")
+            self._end(cycle, job, judgement.End(CycleEvent.CANCEL, result))
+        else:
+            self._ended_by(cycle, job, end)
+
+    def _ended_by(self, cycle: Cycle, job: SlurmJob, end: judgement.End) -> None:
+        """Ask Slurm whether it was Slurm that ended the command, for the signal alone does not say."""
+        seen = None if job.job_id is None else self._slurm.job(job.job_id)
+        found = None if seen is None else meaning(seen.state)
+        job = _missing(job)
+        if found is not None and found.stage is not Stage.ENDED and self._is_early(job):
+            self._wait(job, "its command was ended by a signal; Slurm has not said yet whether it was for Slurm's sake")
+            return
+        if seen is not None and found is not None and found.event is not None and seen.state not in ("COMPLETED", "FAILED"):
+            end = judgement.End(found.event, end.result._replace(reason=found.words))
+        self._end(cycle, job, end)
+
+    # --- recording ---------------------------------------------------------------------------------------------------------
+
+    def _claim(self, cycle: Cycle, seen: Seen | None) -> Cycle:
+        """Have the cycle running from now on, on its node; one that runs already is left as it is."""
+        if cycle.state is not CycleState.QUEUED:
+            return cycle
+        record: dict[str, object] = {"host": "", "slurm": None}
+        if seen is not None:
+            record = {"host": seen.nodes, "slurm": {"job_id": seen.job_id, "nodes": seen.nodes, "gpus": seen.gpus}}
+        with self._db.transaction():
+            claimed = ledger.claim(self._db, cycle.cycle, runner=json.dumps(record), now=clock.now())
+        return claimed or cycle
+
+    def _end(self, cycle: Cycle, job: SlurmJob, end: judgement.End) -> None:
+        if not (cycle.state is CycleState.QUEUED and end.event is CycleEvent.CANCEL):
+            seen = None if job.job_id is None else Seen(job.job_id, job.state, nodes=job.nodes, gpus=job.gpus)
+            cycle = self._claim(cycle, seen)
+        finished = self._course.record(cycle, end)
+        self._note(job._replace(missed_since=None))
+        try:
+            self._course.write_manifest(finished)
+            self._start("run_once")
+        except KlorosError as error:  # the next tick does either
+            log(Event.LAUNCH_FAILED, error.message, priority=Priority.WARNING, cycle=finished.cycle)
+        shutil.rmtree(self._spool(cycle), ignore_errors=True)
+
+    def _wait(self, job: SlurmJob, reason: str) -> None:
+        """Leave the cycle where it stands, and note why; told once for each reason."""
+        if job.reason != reason:
+            log(Event.CYCLE_HELD, f"cycle {job.cycle} waits: {reason}", priority=Priority.WARNING, cycle=job.cycle)
+        self._note(job._replace(reason=reason))
+
+    def _is_early(self, job: SlurmJob) -> bool:
+        """Tell whether what is missed may still come."""
+        return job.missed_since is None or clock.now() - job.missed_since < self._settings.slurm.lag
+
+    def _note(self, job: SlurmJob) -> None:
+        if job != jobs.get(self._db, job.cycle):
+            jobs.note(self._db, job)
+
+    def _spool(self, cycle: Cycle) -> str:
+        return os.path.join(self._settings.cycles_dir, SPOOL, f"{cycle.cycle:05d}")
+
+    def _log(self, cycle: Cycle) -> str:
+        """Quote the end of what the batch script has said."""
+        try:
+            with open(os.path.join(self._spool(cycle), "log"), encoding="utf-8", errors="replace") as file:
+                said = file.read()[-_LONGEST_LOG:].strip()
+        except OSError:
+            return ""
+        return f": {said}" if said else ""
+
+
+def _missing(job: SlurmJob) -> SlurmJob:
+    """Note since when something is missed; anew when the clock has been set back."""
+    now = clock.now()
+    return job if job.missed_since is not None and job.missed_since <= now else job._replace(missed_since=now)
+
+
+def _comment(cycle: Cycle) -> str:
+    return f"kloros:{cycle.token}"
