@@ -469,6 +469,7 @@ async def test_no_commit_has_to_copy_the_log(tmp_path: Path) -> None:
         await store.close()
 
 
+@pytest.mark.anyio
 async def test_a_busy_bridge_lets_the_ticks_write(tmp_path: Path) -> None:
     place = str(tmp_path / "kloros.db")
 
