@@ -81,15 +81,11 @@ def thread_of(turn: Turn) -> str:
 
 
 def unanswered(turn: Turn, agent: str) -> Generator[Call, Result, list[dict[str, Any]]]:
-    """Read on from where the prompt says, say so, and give what others have said that the agent has not answered yet.
-
-    A turn that comes after one that broke off reads from the beginning: what that one had read counts as read.
-    """
+    """Read from where the prompt says, say so, and give what others have said that the agent has not answered yet."""
     thread_id = thread_of(turn)
     since = _SINCE.search(turn.prompt)
     assert since, turn.prompt
-    after = 0 if "broke off" in turn.prompt else int(since[1])
-    read = (yield tool("read_messages", thread_id=thread_id, since_seq=after)).data
+    read = (yield tool("read_messages", thread_id=thread_id, since_seq=int(since[1]))).data
     yield tool("ack_read", thread_id=thread_id, last_read_seq=read["next_seq"])
     answered = {one["in_reply_to"] for one in read["messages"] if one["sender"] == agent}
     others = [one for one in read["messages"] if one["sender"] != agent and one["kind"] != "system"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.acceptance import review
 from tests.acceptance.codex import settings
-from tests.acceptance.flow import QUICK, supervising
+from tests.acceptance.flow import QUICK, supervising, tmux
 from tests.acceptance.host import Host
 from tests.acceptance.review import EXECUTIONER, REVIEWER
 from tests.acceptance.runbook import Command, Runbook
@@ -100,6 +100,8 @@ def test_two_agents_talk_in_ten_minutes(host: Host) -> None:
             until(lambda: "resolved" in host.run("klorosctl", "threads", "list").stdout, what="they agree", within=30)
             until(lambda: _open_triggers(host) == [], what="no turn runs", within=30)
             reader.types("6. Look at what happened")
+            reader.types("7. Sit beside one")
+        tmux(host, "kill-server")
         assert BETTER in host.run("klorosctl", "tail-thread", "--thread-id", reader.thread_id).stdout
 
 

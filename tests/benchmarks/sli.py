@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple
@@ -189,15 +189,17 @@ async def _woken(bridge: Bridge, seconds: float) -> list[float]:
     with _looking(bridge) as look:
         while time.perf_counter() < until or len(took) < LEAST:
             thread_id = await _opened(bridge.server, SLEEPER)
-            writer = await _client(bridge.server, COORDINATOR)  # a new one: an idle connection is closed after a while
+            writer = await _client(bridge.server, COORDINATOR)
             turns = look.turns()
             began = time.perf_counter()
             await writer.ask("post_message", {"thread_id": thread_id, "body": BODY})
             await _until(partial(look.has_trigger, thread_id))
             took.append(time.perf_counter() - began)
+            await _until(partial(_more, look.turns, turns))
+            await _leave(writer)
+            writer = await _client(bridge.server, COORDINATOR)  # an idle connection is closed after a while
             await writer.ask("update_thread_status", {"thread_id": thread_id, "status": "closed"})
             await _leave(writer)
-            await _until(partial(_more, look.turns, turns))
     return took
 
 
@@ -233,11 +235,10 @@ def _looking(bridge: Bridge) -> Iterator[Look]:
 
 
 def _here(file: str, query: str, *asked: str) -> list[tuple[int, ...]]:
-    """Ask the host's own store; nothing while there is none."""
-    if not os.path.exists(file):
-        return []
-    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as host:
+    """Ask the host's own store; nothing until somebody has made it."""
+    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as host:
         return host.execute(query, asked).fetchall()
+    return []
 
 
 @contextmanager
