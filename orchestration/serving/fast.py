@@ -33,6 +33,11 @@ class _Together:
             self._loop.call_soon(self._flush)
         self._parts.append(data)
 
+    def write_at_once(self, data: bytes) -> None:
+        """Write it now: nothing follows that could go out with it, and another turn takes 3 µs."""
+        self._flush()
+        self._transport.write(data)
+
     def close(self) -> None:
         """Close it once everything is written."""
         self._flush()
@@ -69,7 +74,7 @@ class _Whole:
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False
         lines = b"".join([b"%b: %b\r\n" % header for header in cycle.default_headers])  # the date
-        cycle.transport.write(b"HTTP/1.1 200 OK\r\n%b%b\r\n%b" % (lines, head, body))
+        cast("_Together", cycle.transport).write_at_once(b"HTTP/1.1 200 OK\r\n%b%b\r\n%b" % (lines, head, body))
         cycle.message_event.set()
         cycle.on_response()
         return True

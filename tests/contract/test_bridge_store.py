@@ -88,7 +88,7 @@ async def test_a_thread_is_there_with_everything_that_was_said_of_it(open_store:
 async def test_messages_are_read_in_order_from_where_one_stands(open_store: Open) -> None:
     store = await open_store(clock=lambda: NOON)
     thread_id = await opened_thread(store)
-    answers = [await post(store, thread_id, f"message {n}\n'%s' ✓") for n in range(5)]
+    answers = [await post(store, thread_id, f"message {n}\n'%s' (\"\\\"), ✓") for n in range(5)]
     assert [answer.seq for answer in answers] == [1, 2, 3, 4, 5]
     reading = await store.read(thread_id, reader="reviewer", since_seq=2, limit=2)
     assert reading.thread is not None
@@ -96,8 +96,8 @@ async def test_messages_are_read_in_order_from_where_one_stands(open_store: Open
     assert reading.member is not None
     assert reading.member.agent_id == "reviewer"
     assert [(m.seq, m.body, m.message_id) for m in reading.messages] == [
-        (3, "message 2\n'%s' ✓", answers[2].message_id),
-        (4, "message 3\n'%s' ✓", answers[3].message_id),
+        (3, "message 2\n'%s' (\"\\\"), ✓", answers[2].message_id),
+        (4, "message 3\n'%s' (\"\\\"), ✓", answers[3].message_id),
     ]
     first = reading.messages[0]
     assert (first.sender, first.metadata, first.created_at, first.to, first.traceparent) == (AGENT, {"n": 1}, NOON, None, "")

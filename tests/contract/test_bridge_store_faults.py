@@ -457,6 +457,19 @@ async def test_what_waits_when_a_store_is_closed_is_committed(tmp_path: Path) ->
 
 
 @pytest.mark.anyio
+async def test_no_commit_has_to_copy_the_log(tmp_path: Path) -> None:
+    place = str(tmp_path / "kloros.db")
+    store = await opened_at(place)
+    try:
+        thread_id = await opened_thread(store)
+        for number in range(150):
+            await post(store, thread_id, f"message {number}")
+        assert Path(f"{place}-wal").stat().st_size < 1000 * 4096  # where SQLite begins to, by itself
+    finally:
+        await store.close()
+
+
+@pytest.mark.anyio
 async def test_a_busy_bridge_lets_the_ticks_write(tmp_path: Path) -> None:
     place = str(tmp_path / "kloros.db")
 

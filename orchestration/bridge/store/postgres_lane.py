@@ -15,6 +15,7 @@ from orchestration.bridge.store.batch import Batch, Loaded, Outcome, Wanted
 from orchestration.bridge.store.lookups import Waiting, unavailable
 from orchestration.bridge.store.postgres_line import Line, Results
 from orchestration.bridge.store.recent import Recent
+from orchestration.bridge.store.rows import Row
 
 if TYPE_CHECKING:
     from orchestration.bridge.store.postgres import PostgresStore
@@ -27,6 +28,8 @@ TRANSIENT = (
 )
 _MOST_TOGETHER = 512
 _STALE = "KL001"
+_OF_A_POST = {"threads", "posts", "audit", "rates"}
+"""The lists that most batches write, and a post alone."""
 _OF_CONTENT = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError)
 
 
@@ -97,7 +100,7 @@ class Lane:
     def _write_at_once(self, batch: list[Waiting], planned: Batch) -> None:
         """Write what was planned on what the last commit left: one round trip. The write proves what was known, or fails."""
         try:
-            self._line.ask(self._writing("bridge_postgres.write", planned), partial(self._answered, batch, planned))
+            self._line.ask(self._writing_at_once(planned.rows().lists()), partial(self._answered, batch, planned))
         except Exception as error:
             self._answered(batch, planned, [], error)
 
@@ -182,7 +185,7 @@ class Lane:
                 return lost
             planned = self._planned(batch, loaded)
             try:
-                results = await self._line.asked(self._writing("bridge_postgres.commit", planned))
+                results = await self._line.asked(self._writing("bridge_postgres.commit", planned.rows().lists()))
             except psycopg.OperationalError as error:
                 raise error if self._line.is_open else _LostOnTheWay(planned, error) from error
             self._store.rates.learn(_counted(results))
@@ -226,10 +229,28 @@ class Lane:
         (result,) = await self._line.asked(self._line.statement("bridge.audit_link", chain=chain, link=link))
         return bool(result.ntuples) and result.get_value(0, 0) == str(row["sha256"]).encode()
 
-    def _writing(self, name: str, planned: Batch) -> bytes:
-        lists = planned.rows().lists()
-        first = {of: to_json(lists.pop(of, [])) for of in ("threads", "posts", "audit", "rates")}
+    def _writing_at_once(self, lists: dict[str, list[Row]]) -> bytes:
+        if lists.keys() != _OF_A_POST or any(len(lines) > 1 for lines in lists.values()):
+            return self._writing("bridge_postgres.write", lists)
+        first = {of: _record(lines[0]) for of, lines in lists.items()}
+        first["audit"] = _record({"entry": None, **lists["audit"][0]})
+        return self._line.statement("bridge_postgres.write_post", **first)
+
+    def _writing(self, name: str, lists: dict[str, list[Row]]) -> bytes:
+        first = {of: to_json(lists.pop(of, [])) for of in _OF_A_POST}
         return self._line.statement(name, **first, rest=to_json(lists) if lists else None)
+
+
+def _record(row: Row) -> bytes:
+    """Write a row as PostgreSQL reads one, its values in the order of the table's columns."""
+    values = ["" if value is None else str(value) if isinstance(value, int) else _quoted(value) for value in row.values()]
+    return f"({','.join(values)})".encode()
+
+
+def _quoted(text: str) -> str:
+    if '"' in text or "\\" in text:
+        text = text.replace("\\", "\\\\").replace('"', '""')
+    return f'"{text}"'
 
 
 def _answer(batch: list[Waiting], outcomes: Iterable[Outcome[Any]]) -> None:

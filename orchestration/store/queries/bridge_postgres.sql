@@ -12,6 +12,10 @@ SELECT bridge_heads(:workspaces);
 -- Write what a batch has changed: a transaction by itself.
 SELECT bridge_write(:threads, :posts, :audit, :rates, :rest);
 
+-- name: bridge_postgres.write_post
+-- Write one post and what comes with it: a transaction by itself.
+SELECT bridge_write_post(:threads, :posts, :audit, :rates);
+
 -- name: bridge_postgres.commit
 -- Write what a batch has changed, and commit.
 SELECT bridge_write(:threads, :posts, :audit, :rates, :rest); COMMIT;

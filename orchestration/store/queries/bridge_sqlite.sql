@@ -13,12 +13,10 @@ SELECT * FROM bridge_participants WHERE thread_id IN (SELECT value FROM json_eac
 SELECT r.* FROM json_each(:keys) k
 JOIN bridge_rates r ON r.workspace_id = k.value ->> 0 AND r.agent_id = k.value ->> 1;
 
--- name: bridge_sqlite.keys
--- Give the posts that idempotency keys stand for.
-SELECT m.thread_id, m.sender, m.idempotency_key, m.message_id, m.seq, m.thread_status, m.created_at, m.payload_sha256
-FROM json_each(:keys) k
-JOIN bridge_messages m ON m.thread_id = k.value ->> 0 AND m.sender = k.value ->> 1 AND m.idempotency_key = k.value ->> 2
-WHERE m.idempotency_key IS NOT NULL;
+-- name: bridge_sqlite.key
+-- Give the post that an idempotency key stands for.
+SELECT thread_id, sender, idempotency_key, message_id, seq, thread_status, created_at, payload_sha256
+FROM bridge_messages WHERE thread_id = ? AND sender = ? AND idempotency_key = ?;
 
 -- name: bridge_sqlite.findings
 -- Give where findings stand.

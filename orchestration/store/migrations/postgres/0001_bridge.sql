@@ -1,5 +1,5 @@
 -- The bridge: threads of agents, their messages and cursors, and the audit of all of it (bridge/state.py has the words).
--- Tables as in ../0012_bridge.sql. Two functions do what one change after another would take many round trips for: the
+-- Tables as in ../0012_bridge.sql. Functions do what one change after another would take many round trips for: the
 -- server keeps their plans, so nothing need be prepared by a session, and a pooler between may hand out any of its own.
 
 CREATE TABLE bridge_threads (
@@ -184,6 +184,44 @@ BEGIN
     PERFORM FROM bridge_chains WHERE workspace_id IN (SELECT json_array_elements_text(workspaces))
     ORDER BY workspace_id FOR UPDATE;
     RETURN (SELECT json_agg(c) FROM bridge_chains c WHERE c.workspace_id IN (SELECT json_array_elements_text(workspaces)));
+END $$;
+
+-- Writes one post and no more, as `bridge_write` does, in two thirds of the time: rows as they stand in the tables cost
+-- less than JSON. `note` has no entry yet.
+CREATE FUNCTION bridge_write_post(
+    thread bridge_threads, message bridge_messages, note bridge_audit, rate bridge_rates
+) RETURNS json LANGUAGE plpgsql AS $$
+DECLARE
+    counted json;
+BEGIN
+    PERFORM set_config('lock_timeout', '3s', true);
+    IF current_setting('synchronous_commit') = 'off' THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+    UPDATE bridge_threads SET
+        status = thread.status, status_reason = thread.status_reason, last_seq = thread.last_seq,
+        updated_at = thread.updated_at, turns = thread.turns, last_sender = thread.last_sender,
+        event_types = thread.event_types, rate_minute = thread.rate_minute, rate_posts = thread.rate_posts,
+        rate_before = thread.rate_before, links = thread.links, head = thread.head, version = thread.version
+    WHERE thread_id = thread.thread_id AND version = thread.version - 1;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'planned on an older version' USING ERRCODE = 'KL001';
+    END IF;
+    INSERT INTO bridge_messages VALUES (message.*);
+    INSERT INTO bridge_audit (chain, link, at, workspace_id, actor, role, request_id, operation, thread_id, outcome, rule,
+                              state_before, state_after, sha256)
+    VALUES (note.chain, note.link, note.at, note.workspace_id, note.actor, note.role, note.request_id, note.operation,
+            note.thread_id, note.outcome, note.rule, note.state_before, note.state_after, note.sha256);
+    INSERT INTO bridge_rates AS known VALUES (rate.*)
+    ON CONFLICT (workspace_id, agent_id) DO UPDATE SET
+        rate_minute = greatest(known.rate_minute, excluded.rate_minute),
+        rate_posts  = excluded.rate_posts
+                      + CASE WHEN known.rate_minute >= excluded.rate_minute THEN known.rate_posts ELSE 0 END,
+        rate_before = CASE WHEN known.rate_minute >= excluded.rate_minute THEN known.rate_before
+                           WHEN known.rate_minute = excluded.rate_minute - 1 THEN known.rate_posts ELSE 0 END
+    RETURNING json_build_array(json_build_array(
+        known.workspace_id, known.agent_id, known.rate_minute, known.rate_posts, known.rate_before)) INTO counted;
+    RETURN counted;
 END $$;
 
 -- Writes what a batch has changed: what most do first, the rest where there is any. Returns how often its agents posted.
