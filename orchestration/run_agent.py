@@ -120,9 +120,7 @@ class _Keeper:
             }
             output = self._log()
             self._resident = Resident(order.command, env=env, cwd=order.cwd)
-            for stream in (1, 2):  # from here on the terminal is the agent's
-                os.dup2(output, stream)
-            os.close(output)
+            _print_to(output)  # from here on the terminal is the agent's
             socket, _, number = os.environ.get("TMUX", ",,").split(",")
             self._place = Place(
                 agent=order.agent,
@@ -162,6 +160,19 @@ class _Keeper:
         except OSError as error:
             raise files.unwritable(path, error) from error
 
+    def _log_anew(self) -> None:
+        """Go on in a new file when the one that is logged to was rotated: an agent may live for months."""
+        path = os.path.join(self._settings.state_dir, "logs", "run_agent.log")
+        try:
+            if os.path.samestat(os.stat(path), os.fstat(2)):
+                return
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return
+        with suppress(KlorosError):
+            _print_to(self._log())
+
     async def _live(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -173,6 +184,7 @@ class _Keeper:
         try:
             while not self._stop.is_set():
                 self._resident.go_on()
+                self._log_anew()
                 if self._named() or clock.monotonic() - beaten >= BEAT:
                     beaten = clock.monotonic()
                     await self._beat("idle")
@@ -251,6 +263,12 @@ class _Keeper:
             if must:
                 raise
             log(Event.BRIDGE_FAILED, f"{session} has another writer: {error.message}", priority=Priority.WARNING)
+
+
+def _print_to(output: int) -> None:
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    os.close(output)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from orchestration.bridge import configured
 from orchestration.bridge.caller import Caller, Role
 from orchestration.bridge.commanding.threads import ThreadCommands
 from orchestration.bridge.refusal import Code, Refused
-from orchestration.bridge.wake import explain, policy, reach
+from orchestration.bridge.wake import explain, policy, reach, trigger
 from orchestration.bridge.wake.claims import boottime
 from orchestration.bridge.wake.host_turns import HostTurns
 from orchestration.bridge.wake.looking import Looking
@@ -220,6 +220,20 @@ class Waking:
         await self._turns.close()
         await self._prompts.close()
         await self._store.close()
+
+
+async def end_turn(settings: Settings, environ: Mapping[str, str], wake: Wake) -> None:
+    """Have the turn of a trigger that is over ended, where it is one of this host; a supervisor that has the claim does so
+    too when it sees it, but there may be none."""
+    attempt = trigger.in_flight(wake)
+    if attempt is None or attempt.way is Way.LIVE or reach.place_of(attempt.holder) != reach.place_of(holder_of(settings)):
+        return
+    path = os.path.join(settings.state_dir, wiring.STORE)
+    turns = HostTurns(lambda: SqliteDatabase(path), lambda db: Turns(settings, environ, db))
+    try:
+        await turns.cancel(reach.token_of(wake, attempt.number))
+    finally:
+        await turns.close()
 
 
 async def why(

@@ -154,12 +154,15 @@ def link(path: str, target: str) -> None:
 
 
 def make_folder(path: str, mode: int = 0o700) -> None:
-    """Make a folder with its parents; one that is there is left as it is.
+    """Make a folder with its parents, all of that mode; one that is there is left as it is.
 
     Raises:
         Unwritable: disk full, read-only, not ours, or a file stands there.
     """
     try:
+        parent = os.path.dirname(path)
+        if parent and not os.path.isdir(parent):
+            make_folder(parent, mode)  # makedirs gives its mode to the last one only
         os.makedirs(path, mode=mode, exist_ok=True)
     except OSError as error:
         raise unwritable(path, error) from error

@@ -119,7 +119,9 @@ class FileLock:
             try:
                 return os.open(self.path, flags, 0o600)
             except FileNotFoundError:
-                os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
+                folder = os.path.dirname(self.path)
+                for made in (os.path.dirname(folder), folder):  # makedirs gives its mode to the last one only
+                    os.makedirs(made or ".", mode=0o700, exist_ok=True)
                 return os.open(self.path, flags, 0o600)
         except OSError as error:
             raise unwritable(self.path, error) from error

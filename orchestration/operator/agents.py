@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}")
 _RUNTIMES: Final = ("codex", "claude", "command", "tmux")
 _STARTS_WITHIN: Final = 30.0
+_STAYS: Final = 1.0
+"""Seconds that a program has to live: what can't do with its arguments, or where it is, ends before."""
 _ENDS_WITHIN: Final = 20.0  # and the grace
 _NAP_MS: Final = 50
 _LONGEST_SOCKET: Final = 107  # sun_path, unix(7)
@@ -225,7 +227,7 @@ def _started(console: Console, places: Places, order: dict[str, Any]) -> Place:
     finally:
         _remove(path)
     place = places.of_agent(agent)
-    if place is not None and place.pane == pane and place.keeper_lives:
+    if place is not None and _lives(places, agent, pane) and not _until(lambda: not _lives(places, agent, pane), _STAYS):
         return place
     if os.path.exists(failed):
         with open(failed, "rb") as file:
@@ -238,7 +240,7 @@ def _started(console: Console, places: Places, order: dict[str, Any]) -> Place:
 
 def _lives(places: Places, agent: str, pane: str) -> bool:
     place = places.of_agent(agent)
-    return place is not None and place.pane == pane and place.keeper_lives
+    return place is not None and place.pane == pane and place.keeper_lives and place.program_lives
 
 
 def _is_pane(socket: str, pane: str) -> bool:
@@ -300,13 +302,16 @@ def _listed(console: Console) -> list[dict[str, Any]]:
         return {**told, "foreground": probe.command or None, "typed_at": probe.typed_at}
 
     lines = []
-    for name in sorted({*by_agent, *console.settings.agents}):
+    paused = _paused(console)
+    here = {agent for _, agent in paused or ()}
+    for name in sorted({*by_agent, *console.settings.agents, *here}):
         profile, place = console.settings.agents.get(name), by_agent.get(name)
         line: dict[str, Any] = {"agent": name, "profile": profile is not None, "terminal": None}
         line["runtime"] = place.runtime if place else profile.runtime if profile else None
         line["workspace"] = (
             place.workspace if place else (profile and profile.workspace) or console.settings.bridge.workspace
         )
+        line["paused"] = None if paused is None else (line["workspace"], name) in paused
         if place is not None:
             line["terminal"] = {**_json(place), **asyncio.run(look(place))}
         lines.append(line)
@@ -322,7 +327,33 @@ def _rows(console: Console, found: list[dict[str, Any]]) -> list[str]:
         rows.append((line["agent"], line["runtime"] or "", where, terminal.get("foreground") or "", typed))
     if not rows:
         return ["No agent has a profile here, and none lives in a terminal. Start one: klorosctl agent start --agent NAME"]
-    return console.screen.table(("AGENT", "RUNTIME", "TERMINAL", "RUNS", "LAST KEY"), rows)
+    alone = [line["agent"] for line in found if line["paused"]]
+    undo = f" Undo: klorosctl agent resume --agent {alone[0]}" if alone else ""
+    told = [f"Paused, so that nothing wakes them: {', '.join(alone)}.{undo}"] if alone else []
+    return [*console.screen.table(("AGENT", "RUNTIME", "TERMINAL", "RUNS", "LAST KEY"), rows), *told]
+
+
+def _paused(console: Console) -> frozenset[tuple[str, str]] | None:
+    """Return who is left alone; None when the bridge's store can't be asked."""
+    if not bridging.is_made(console):
+        return frozenset()
+    try:
+        from orchestration import wake_wiring
+        from orchestration.bridge.refusal import Refused
+    except ImportError:
+        return None
+
+    async def work() -> frozenset[tuple[str, str]]:
+        store = await wake_wiring.store(console.settings)
+        try:
+            return await store.paused()
+        finally:
+            await store.close()
+
+    try:
+        return asyncio.run(work())
+    except (KlorosError, Refused):
+        return None
 
 
 def _pause(console: Console, agent: str, *, paused: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from orchestration.errors import StoreUnreachable, Usage
+from orchestration.errors import KlorosError, StoreUnreachable, Usage
 from orchestration.operator import bridging
 from orchestration.operator.console import Console, check_reason, json_option
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _STATUSES = ("queued", "claimed", "done", "dead_lettered", "cancelled")
+_UNDER_WAY = {"claimed": "under way", "queued": "under way"}  # of one without an end; a trigger that is over had it ended
 _SILENT = 180.0  # seconds after which a supervisor that has told nothing does not go on
 
 
@@ -237,7 +238,7 @@ def _shown(console: Console, one: Wake) -> Iterator[str]:
             (
                 str(attempt.number),
                 attempt.way.value,
-                attempt.outcome.value if attempt.outcome else "under way",
+                attempt.outcome.value if attempt.outcome else _UNDER_WAY.get(one.status.value, "broken off"),
                 attempt.code.value if attempt.code else "",
                 times.ago(attempt.began_at),
                 str(attempt.cycle or ""),
@@ -255,16 +256,25 @@ def _steer(console: Console, command: str, trigger_id: str, status: str, reason:
     actor = bridging.caller(console).agent_id
 
     async def work(store: WakeStore) -> tuple[Wake | None, Wake | None]:
+        from orchestration import wake_wiring
         from orchestration.bridge.wake.state import Status
 
         before = await store.wake(trigger_id)
         if before is None:
             return None, None
-        return before, await store.steer(trigger_id, Status(status), actor=actor, reason=reason, forced=forced)
+        after = await store.steer(trigger_id, Status(status), actor=actor, reason=reason, forced=forced)
+        if after is not None and after.status is Status.CANCELLED:
+            await wake_wiring.end_turn(console.settings, console.environ, after)
+        return before, after
 
     before, after = ask(console, work)
     if before is None or after is None:
         raise _unknown(trigger_id)
+    if after.status.value != status:
+        can_not = "tried again" if status == "queued" else status
+        raise KlorosError(
+            f"trigger {trigger_id} stays {after.status}: it can't be {can_not}", hint=f"klorosctl triggers show {trigger_id}"
+        )
     changed = before != after
     if changed:
         how = ", by force" if forced else ""
@@ -272,15 +282,16 @@ def _steer(console: Console, command: str, trigger_id: str, status: str, reason:
             f"triggers {command}", f"sets trigger {trigger_id} to {after.status}{how}: {reason}", trigger=trigger_id
         )
     told = f"Trigger {trigger_id} is {'now' if changed else 'already'} {after.status}."
-    if after.status.value != status:
-        told = f"Trigger {trigger_id} stays {after.status}: it can't be {'tried again' if status == 'queued' else status}."
     console.answer({**as_json(after), "changed": changed}, lambda: [told])
 
 
 def _supervisor(console: Console) -> str:
     """Say that nobody wakes anybody on this host, if that is so."""
     from orchestration.bridge.wake.telling import last_word
+    from orchestration.tick.gate import gate
 
+    if refused := gate(console.settings):
+        return f"this host wakes nobody: {refused[2]}"
     told = last_word(console.path("kloros.db"))
     if told is None:
         return "no supervisor of this host has ever told how it stands: systemctl status kloros-supervisor.service"

@@ -135,6 +135,21 @@ def test_what_the_keeper_logs_does_not_stand_in_the_terminal(host: Terminals) ->
     assert "heartbeat" not in host.shown(place)
 
 
+def test_a_log_that_was_rotated_is_gone_on_with_in_a_new_file(host: Terminals) -> None:
+    place = host.listen()
+    log = host.state / "logs" / "run_agent.log"
+    log.rename(log.with_suffix(".log.1"))
+    until(lambda: log.exists() and os.path.samefile(f"/proc/{place.keeper}/fd/2", log), "it logs to a new file")
+
+
+def test_a_program_that_ends_at_once_was_not_started(host: Terminals) -> None:
+    done = host.klorosctl(
+        "agent", "start", "--agent", "reviewer", "--runtime", "command", "--", "timeout", "0.3", "sleep", "9"
+    )
+    assert done.returncode == Exit.FAILED, done.stdout
+    assert "ended at once" in done.stderr
+
+
 def test_a_stopped_program_goes_on(host: Terminals) -> None:
     place = host.listen()
     os.kill(place.program, signal.SIGSTOP)
@@ -252,3 +267,13 @@ def test_an_agent_is_left_alone_until_it_is_resumed(host: Terminals) -> None:
         (False, True),
         (False, False),
     ]
+
+
+def test_who_is_left_alone_is_in_the_list(host: Terminals) -> None:
+    assert told(host.klorosctl("agent", "list", "--json")) == []
+    assert host.klorosctl("agent", "pause", "--agent", "reviewer").returncode == 0
+    (listed,) = told(host.klorosctl("agent", "list", "--json"))
+    assert (listed["agent"], listed["paused"]) == ("reviewer", True)
+    assert "Paused, so that nothing wakes them: reviewer." in host.klorosctl("agent", "list").stdout
+    assert host.klorosctl("agent", "resume", "--agent", "reviewer").returncode == 0
+    assert told(host.klorosctl("agent", "list", "--json")) == []

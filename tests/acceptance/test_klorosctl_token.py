@@ -163,3 +163,8 @@ def test_with_an_issuer_elsewhere_this_host_signs_nothing(host: Host) -> None:
 def test_settings_that_would_trust_anybody_are_refused(host: Host, variables: dict[str, str], told: str) -> None:
     host.set(**variables)
     assert told in ctl(host, "config", "check", code=78).stderr
+
+
+def test_a_state_folder_that_the_first_token_makes_is_for_its_owner_alone(host: Host) -> None:
+    ctl(host, "token", "issue", "--agent", "reviewer")
+    assert stat.S_IMODE(host.state.stat().st_mode) == 0o700

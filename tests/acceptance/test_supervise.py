@@ -124,6 +124,9 @@ def test_why_not_woken_says_what_the_rules_see(host: Host, own: str) -> None:
     shown = host.run("klorosctl", *asked, "reviewer").stdout
     assert len(shown.splitlines()) == 2, "one sentence, and one of the supervisor that is missing"
     assert "unread: " in host.run("klorosctl", *asked, "reviewer", "--rules").stdout
+    assert host.run("klorosctl", "halt", "--reason", "so").returncode == 0
+    assert "And this host wakes nobody: " in host.run("klorosctl", *asked, "reviewer").stdout
+    assert host.run("klorosctl", "unhalt").returncode == 0
     unknown = host.run("klorosctl", "why-not-woken", "--agent", "reviewer", "--thread", f"thr_{'0' * 32}")
     assert unknown.returncode == Exit.USAGE
     assert not triggers(host), "it changes nothing"
@@ -152,6 +155,38 @@ def test_an_operator_cancels_and_has_it_tried_again(host: Host, place: str) -> N
     steered = [one for one in audited if one["actor"].startswith("operator:")]
     assert len(steered) == 2, audited
     assert host.run("klorosctl", "triggers", "show", "trg_none").returncode == Exit.USAGE
+
+
+def test_a_turn_of_a_cancelled_trigger_is_ended_although_no_supervisor_lives(host: Host) -> None:
+    host.decided()
+    host.configure('\n[agents.reviewer]\nruntime = "command"\nspawn = ["/usr/bin/sleep", "600"]\n')
+    say(str(host.state / "kloros.db"))
+    with supervising(host) as supervisor:
+        until(lambda: _turns(host), what="the turn runs")
+        supervisor.kill()
+    (one,) = triggers(host, "--open")
+    cancelled = host.run("klorosctl", "triggers", "cancel", one["trigger_id"], "--reason", "not now")
+    assert cancelled.returncode == 0, cancelled.stderr
+    until(lambda: not host.processes(), what="nothing of the turn is left")
+    shown = host.run("klorosctl", "triggers", "show", one["trigger_id"]).stdout
+    assert "broken off" in shown
+    assert "under way" not in shown
+
+
+def _turns(host: Host) -> bool:
+    """Say whether the program of a turn runs."""
+    commands = (Path(f"/proc/{pid}/cmdline") for pid in host.processes())
+    return any(path.read_bytes().startswith(b"/usr/bin/sleep\0") for path in commands if path.exists())
+
+
+def test_what_can_not_be_cancelled_or_tried_again_is_an_error(host: Host, own: str) -> None:
+    host.decided()
+    say(own)
+    with supervising(host):
+        (one,) = until(lambda: _ended(host, 1), what="it is ended")
+    for verb in ("cancel", "retry"):
+        done = host.run("klorosctl", "triggers", verb, one["trigger_id"], "--reason", "so")
+        assert (done.returncode, "stays done" in done.stderr) == (Exit.FAILED, True), done.stderr
 
 
 def test_a_silent_supervisor_is_told_and_one_that_was_stopped_is_not(host: Host, own: str) -> None:

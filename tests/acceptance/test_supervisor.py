@@ -17,7 +17,7 @@ from orchestration.bridge.wake.port import WakeFailed
 from orchestration.bridge.wake.state import Case, Code, Outcome, Status, Wake, Way
 from orchestration.bridge.wake.supervisor import AT_ONCE
 from orchestration.bridge.wake.telling import Counted
-from tests.acceptance.waking import PANE, REVIEWER, Paper, PaperRuntime, World, play
+from tests.acceptance.waking import EXECUTIONER, PANE, REVIEWER, Paper, PaperRuntime, World, play
 
 
 def test_a_live_terminal_is_prompted_once_and_its_reading_settles_it(place: str) -> None:
@@ -96,9 +96,57 @@ def test_a_dormant_agent_is_spawned_and_three_failures_are_a_dead_letter_that_bo
                 world.clock.passes(60)
         (wake,) = await world.wakes()
         assert (wake.status, wake.outcome) == (Status.DEAD_LETTERED, Outcome.DEAD_LETTERED)
+        assert wake.detail.endswith("the last one: the turn failed: exit code 1")
         assert len(world.paper.turns) == 3
         read = await world.bridge.ask(REVIEWER, "read_messages", thread_id=world.thread_id)
         assert [one.kind.value for one in read.messages] == ["chat", "system"]
+
+    play(place, scene)
+
+
+def test_who_is_at_work_gets_the_words_as_a_message_and_is_woken_if_it_leaves_without_reading(place: str) -> None:
+    async def scene(world: World) -> None:
+        world.thread_id = await world.bridge.thread(EXECUTIONER, REVIEWER)
+        await world.beats("at-work", management_mode="unmanaged", status="active", resumable=False)
+        asked = {
+            "thread_id": world.thread_id,
+            "target_agent_id": "reviewer",
+            "reason": "a finding",
+            "trigger_prompt": "Hurry",
+        }
+        await world.bridge.ask(EXECUTIONER, "trigger_participant", **asked)
+        async with world.supervisor() as watched:
+            await watched.one_pass()
+            (wake,) = await world.wakes()
+            assert (wake.status, wake.outcome, wake.attempts) == (Status.DONE, Outcome.ALREADY_ACTIVE, ())
+            read = await world.bridge.ask(REVIEWER, "read_messages", thread_id=world.thread_id)
+            (message,) = read.messages
+            assert (message.to, message.kind.value) == ("reviewer", "chat")
+            assert message.body.endswith("> a finding\nWhat you were to be told:\n> Hurry")
+            world.clock.passes(10)
+            assert not await watched.did()
+            world.clock.passes(91)
+            await watched.one_pass()
+        assert len(world.paper.turns) == 1
+
+    play(place, scene)
+
+
+def test_a_terminal_that_comes_back_is_told_once_and_the_thread_is_not_flooded(place: str) -> None:
+    async def scene(world: World) -> None:
+        world.paper.ways = frozenset({Way.LIVE})
+        await world.said()
+        async with world.supervisor(unheeded=2) as watched:
+            for number in (1, 2):
+                world.paper.runtime.since = world.clock.at
+                for beat in range(20):
+                    if not beat % 5:
+                        await world.beats(f"tmux:1:%{number}", resumable=False)
+                    await watched.one_pass()
+                    world.clock.passes(4)
+        assert [session for session, _ in world.paper.runtime.prompts] == ["tmux:1:%1", "tmux:1:%2"]
+        read = await world.bridge.ask(REVIEWER, "read_messages", thread_id=world.thread_id)
+        assert [one.kind.value for one in read.messages] == ["chat", "system", "system"]
 
     play(place, scene)
 

@@ -35,6 +35,7 @@ class PaperRuntime:
     def __init__(self) -> None:
         self.liveness = Liveness.LIVE
         self.typed_at: datetime | None = None
+        self.since: datetime | None = None
         self.prompts: list[tuple[str, str]] = []
         """Each text that was put into a terminal, with its session."""
         self.pressed: list[str] = []
@@ -43,7 +44,7 @@ class PaperRuntime:
         """Awaited while a prompt is put in."""
 
     async def probe(self, session: Session) -> Probe:
-        return Probe(liveness=self.liveness, command="codex", typed_at=self.typed_at)
+        return Probe(liveness=self.liveness, command="codex", typed_at=self.typed_at, since=self.since)
 
     async def deliver(self, session: Session, prompt: str) -> None:
         if self.delivering is not None:

@@ -388,12 +388,26 @@ async def test_an_end_is_audited_and_bounced_in_one_commit(store: Store, wakes: 
     assert (await post(store, thread_id, "and on")).seq == 3
 
 
+async def test_words_for_an_agent_at_work_are_a_message_that_only_it_reads_and_is_woken_for(
+    store: Store, wakes: Wakes
+) -> None:
+    thread_id = await opened_thread(store)
+    claim = await claimed(wakes, await asked_for(store, thread_id))
+    assert await wakes.settle(claim, status=Status.DONE, outcome=Outcome.ALREADY_ACTIVE, words="look at it")
+    (message,) = (await store.read(thread_id, reader="", since_seq=0, limit=9)).messages
+    assert (message.sender, message.to, message.kind, message.body) == (GUARD, "reviewer", MessageKind.CHAT, "look at it")
+    assert (await the_case(wakes, thread_id)).unread == 1
+    assert not (await store.verify()).faults
+
+
 async def test_nothing_is_told_to_a_thread_that_is_over(store: Store, wakes: Wakes) -> None:
     thread_id = await opened_thread(store)
     trigger_id = await asked_for(store, thread_id)
     await store.change(Ask(workspace_id=WORKSPACE, thread_id=thread_id), becoming(ThreadStatus.CLOSED))
     claim = await claimed(wakes, trigger_id)
-    assert await wakes.settle(claim, status=Status.CANCELLED, outcome=Outcome.FAILED, bounce="nobody hears it")
+    assert await wakes.settle(
+        claim, status=Status.CANCELLED, outcome=Outcome.FAILED, bounce="nobody hears it", words="nor that"
+    )
     found = await store.thread(thread_id)
     assert found is not None
     assert found.last_seq == 0
@@ -675,6 +689,7 @@ async def test_what_is_claimed_goes_on_whatever_comes_before_it(store: Store, wa
 async def test_a_pause_is_audited_in_the_workspaces_chain(store: Store, wakes: Wakes) -> None:
     assert await wakes.pause(WORKSPACE, REVIEWER, paused=True, actor="operator:ada")
     assert not await wakes.pause(WORKSPACE, REVIEWER, paused=True, actor="operator:bob")
+    assert await wakes.paused() == {(WORKSPACE, REVIEWER)}
     thread_id = await opened_thread(store)
     assert (await the_case(wakes, thread_id)).paused
     assert await wakes.pause(WORKSPACE, REVIEWER, paused=False, actor="operator:ada")
@@ -751,6 +766,26 @@ async def test_a_session_that_speaks_for_itself_is_left_to_it(
     (known,) = (await the_case(wakes, thread_id)).sessions
     assert (known.status, known.resumable) == goes_by
     assert (known.runtime, known.management_mode) == ("codex", mode)
+
+
+async def test_sessions_that_were_silent_for_a_quarter_are_forgotten_when_a_trigger_ends(store: Store, wakes: Wakes) -> None:
+    claim = await claimed(wakes, await asked_for(store, thread_id := await opened_thread(store)))
+    for days in (91, 89):
+        session = Session(
+            workspace_id=WORKSPACE,
+            agent_id=REVIEWER,
+            session_id=f"s-{days}",
+            runtime="codex",
+            management_mode=ManagementMode.UNMANAGED,
+            resumable=True,
+            status=SessionStatus.OFFLINE,
+            heartbeat_at=NOON - timedelta(days=days),
+        )
+        ask = Ask(workspace_id=WORKSPACE, agent_id=REVIEWER)
+        await store.change(ask, lambda _, session=session: Change(session=session))  # type: ignore[misc]
+    assert len((await the_case(wakes, thread_id)).sessions) == 2
+    assert await wakes.settle(claim, status=Status.DONE, outcome=Outcome.TRIGGERED)
+    assert [one.session_id for one in (await the_case(wakes, thread_id)).sessions] == ["s-89"]
 
 
 # ---- hints

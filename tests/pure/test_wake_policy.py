@@ -156,6 +156,36 @@ def test_a_dead_letter_is_taken_up_when_a_terminal_comes_that_it_had_not_tried()
     assert chosen(tried).why.reason is Reason.GIVEN_UP
 
 
+def test_a_terminal_that_was_there_all_along_is_no_reason_to_try_again() -> None:
+    elsewhere = failed(1, session_id="another")
+    last = ended(status=Status.DEAD_LETTERED, outcome=Outcome.DEAD_LETTERED, code=Code.WAKE_FAILED, attempts=(elsewhere,))
+    slept = case(wake=last, unread_last_at=ago(900), sessions=(session(),))
+    for since, found_now in ((last.ended_at, act.Rest), (NOW, act.Queue)):
+        there = {PANE: Probe(liveness=Liveness.LIVE, since=since)}
+        assert isinstance(chosen(slept, probes=there).action, found_now)
+
+
+def test_what_was_given_up_does_not_count_against_the_trigger_that_follows_it() -> None:
+    many = tuple(ago(60 * number) for number in range(1, 6))
+    last = ended(
+        status=Status.DEAD_LETTERED,
+        outcome=Outcome.DEAD_LETTERED,
+        code=Code.WAKE_FAILED,
+        attempts=(failed(1, session_id="old"),),
+    )
+    there = {PANE: Probe(liveness=Liveness.LIVE, since=NOW)}
+    for why in ({"unread_last_at": ago(3)}, {"unread_last_at": ago(900), "sessions": (session(),)}):
+        given_up = case(wake=last, attempted_at=many, unread_since=ago(1000), **why)
+        action = chosen(given_up, probes=there).action
+        assert isinstance(action, act.Queue)
+        assert action.anew
+        next_one = wake(created_at=NOW, renewed_at=NOW)
+        assert chosen(replace(given_up, wake=next_one)).why.rule in (Rule.TERMINAL, Rule.SPAWN)
+    action = chosen(case(wake=ended(), unread_last_at=ago(3))).action
+    assert isinstance(action, act.Queue)
+    assert not action.anew
+
+
 @pytest.mark.parametrize("code", [Code.THREAD_AUTO_BLOCKED, Code.TARGET_NOT_FOUND])
 def test_a_thread_that_is_active_again_wakes_for_what_stayed_unread(code: Code) -> None:
     last = ended(status=Status.CANCELLED, outcome=Outcome.FAILED, code=code)
@@ -404,6 +434,7 @@ def test_an_agent_of_the_terminal_alone_becomes_a_dead_letter_while_it_is_away()
     decision = chosen(case(wake=wake(), sessions=(session(heartbeat_at=ago(1000)),)), means=IN_ITS_TERMINAL)
     assert isinstance(decision.action, act.Settle)
     assert (decision.action.status, decision.action.code) == (Status.DEAD_LETTERED, Code.RUNTIME_OFFLINE)
+    assert decision.action.detail == "no way is left after 0 attempts (RUNTIME_OFFLINE): no terminal of it beat within 90 s"
 
 
 # Threads that are not active, agents that are awake, paused, unknown here
@@ -439,6 +470,24 @@ def test_an_agent_that_is_at_work_by_itself_is_left_to_it() -> None:
     decision = chosen(case(sessions=(active(),), wake=wake(**ASKED)))
     assert isinstance(decision.action, act.Settle)
     assert (decision.action.status, decision.action.outcome) == (Status.DONE, Outcome.ALREADY_ACTIVE)
+
+
+def test_words_for_an_agent_at_work_become_a_message_and_unread_messages_are_ones_already() -> None:
+    asked = wake(**{**ASKED, "reason": "look\nagain", "prompt": "a \x1b[2Jfinding"})
+    decision = chosen(case(sessions=(active(),), wake=asked))
+    assert isinstance(decision.action, act.Settle)
+    asker, *told = decision.action.words.split("\n")
+    assert (asked.trigger_id in asker, ASKED["requested_by"] in asker) == (True, True)
+    assert told == [
+        "Why, in the words of whoever asked:",
+        "> look",
+        "> again",
+        "What you were to be told:",
+        "> a [2Jfinding",
+    ]
+    decision = chosen(case(sessions=(active(),), wake=wake()))
+    assert isinstance(decision.action, act.Settle)
+    assert decision.action.words == ""
 
 
 @pytest.mark.parametrize("dormant", [active(heartbeat_at=ago(91)), active(status=SessionStatus.IDLE)])
@@ -574,6 +623,26 @@ def test_a_begun_turn_is_taken_up_as_it_is_found(turned: Turned, way: Way) -> No
         assert isinstance(decision.action, act.Finish)
         assert decision.action.attempt.code is Code.WAKE_FAILED
         assert decision.action.attempt.detail.endswith(": so")
+
+
+def test_a_turn_that_went_on_as_another_session_says_so_and_is_not_made_again() -> None:
+    begun = case(wake=wake(attempts=(attempt(1, Way.RESUME),)))
+    decision = chosen(begun, turn=Turn(turned=Turned.SUCCEEDED, session_id="another"))
+    assert isinstance(decision.action, act.Settle)
+    assert decision.action.outcome is Outcome.FALLBACK_RESUMED
+    made = decision.action.attempt
+    assert made is not None
+    assert (made.code, made.session_id) == (Code.RUNTIME_SESSION_MISMATCH, "another")
+    assert "went on as session another, and not as" in made.detail
+
+
+def test_a_failed_turn_of_another_session_has_its_code_and_what_was_asked_for_is_not_resumed_again() -> None:
+    begun = case(wake=wake(attempts=(attempt(1, Way.RESUME),)), sessions=(past(),))
+    decision = chosen(begun, turn=Turn(turned=Turned.FAILED, session_id="another", detail="so"))
+    assert isinstance(decision.action, act.Finish)
+    made = decision.action.attempt
+    assert (made.code, made.session_id) == (Code.RUNTIME_SESSION_MISMATCH, PAST)
+    assert isinstance(chosen(replace(begun, wake=wake(attempts=(made,)))).action, act.Spawn)
 
 
 def test_a_turn_that_its_host_never_tells_about_is_over_in_the_end() -> None:

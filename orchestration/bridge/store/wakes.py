@@ -39,6 +39,8 @@ _MOST_TIMES: Final = 20
 _ALL_AGAIN: Final = timedelta(minutes=10)
 _MOST_TOUCHED: Final = 2000
 _FORGET_SESSIONS: Final = timedelta(days=30)
+_FORGET_SILENT: Final = timedelta(days=90)
+"""Each new session leaves a row, and every look at an agent reads them all; `[wake] resume_within` is hours."""
 
 
 class Lost(Exception):
@@ -171,15 +173,27 @@ def queued(wake: Wake, at: datetime) -> Steps[bool]:
     told = {"trigger_id": wake.trigger_id, "target": wake.agent_id, "status": Status.QUEUED.value}
     note = _Note("queue_trigger", wake.trigger_id, after=told)
     yield from _audited(loaded, wake.thread_id, note, at, trigger=trigger)
-    if wake.due_at != wake.created_at or wake.forced:
+    if wake.renewed_at is not None:
+        at_then = rows.text(wake.renewed_at)
+        yield from _asked("wakes.renew_state", trigger_id=wake.trigger_id, at=at_then, forced=int(wake.forced))
+    elif wake.due_at != wake.created_at or wake.forced:
         at_then, forced = rows.text(wake.due_at), int(wake.forced)
         yield from _asked("wakes.hurry", trigger_id=wake.trigger_id, at=at_then, forced=forced)
     return True
 
 
-def settled(
-    claim: Claim, status: Status, outcome: Outcome, code: Code | None, detail: str, bounce: str, at: datetime
-) -> Steps[bool]:
+class Ending(NamedTuple):
+    """How a trigger ends, and what its thread is told."""
+
+    status: Status
+    outcome: Outcome
+    code: Code | None
+    detail: str
+    bounce: str
+    words: str
+
+
+def settled(claim: Claim, end: Ending, at: datetime) -> Steps[bool]:
     """End a trigger, and tell its thread if it is still one in which anything is told."""
     found = yield from _asked("wakes.of", trigger_id=claim.trigger_id)
     if not found:
@@ -191,23 +205,29 @@ def settled(
         return False
     attempts = [wake_rows.attempt(row) for row in (yield from _asked("wakes.attempts", trigger_id=claim.trigger_id))]
     taken_in = [str(row["trigger_id"]) for row in (yield from _open_followers(claim.trigger_id))]
-    how = {"outcome": outcome.value, "code": code and code.value, "detail": detail}
+    how = {"outcome": end.outcome.value, "code": end.code and end.code.value, "detail": end.detail}
     yield from _asked("wakes.end", trigger_id=claim.trigger_id, ended_at=rows.text(at), **how)
-    yield from _asked("wakes.end_trigger", trigger_id=claim.trigger_id, status=status.value)
+    yield from _asked("wakes.end_trigger", trigger_id=claim.trigger_id, status=end.status.value)
+    yield from _asked("wakes.forget_silent", before=rows.text(at - _FORGET_SILENT))
     told: Snapshot = {
         "trigger_id": claim.trigger_id,
         "target": agent_id,
-        "status": status.value,
-        "outcome": outcome.value,
-        "code": code and code.value,
+        "status": end.status.value,
+        "outcome": end.outcome.value,
+        "code": end.code and end.code.value,
         "holder": claim.holder,
         "taken_in": taken_in,
         "attempts": [_told(one) for one in attempts],
     }
     note = _Note("settle_trigger", claim.trigger_id, after=told)
-    metadata = {"event_type": UNDELIVERED, "trigger_id": claim.trigger_id, "agent_id": agent_id, "code": code and code.value}
-    trace = str(found[0]["traceparent"])
-    yield from _audited(loaded, thread_id, note, at, bounce=bounce, metadata=metadata, traceparent=trace)
+    metadata: dict[str, Any] = {"trigger_id": claim.trigger_id, "agent_id": agent_id}
+    says: list[_Says] = []
+    if end.bounce:
+        undelivered = {"event_type": UNDELIVERED, **metadata, "code": end.code and end.code.value}
+        says.append(_Says(MessageKind.SYSTEM, end.bounce, undelivered))
+    if end.words:
+        says.append(_Says(MessageKind.CHAT, end.words, metadata, to=agent_id))
+    yield from _audited(loaded, thread_id, note, at, says=says, traceparent=str(found[0]["traceparent"]))
     return True
 
 
@@ -249,6 +269,12 @@ def steered(trigger_id: str, status: Status, actor: str, reason: str, forced: bo
     return True
 
 
+def all_paused() -> Steps[frozenset[tuple[str, str]]]:
+    """Give who is left alone."""
+    found = yield from _asked("wakes.paused")
+    return frozenset((str(row["workspace_id"]), str(row["agent_id"])) for row in found)
+
+
 def pausing(workspace_id: str, agent_id: str, is_paused: bool, actor: str, at: datetime) -> Steps[bool]:
     """Have an agent left alone, or no longer."""
     loaded = yield Known(Ask(workspace_id=workspace_id))
@@ -266,6 +292,15 @@ def pausing(workspace_id: str, agent_id: str, is_paused: bool, actor: str, at: d
         loaded, Ask(workspace_id=workspace_id), at, lambda facts: Change(audit=(note.of(facts, workspace_id),))
     )
     return True
+
+
+class _Says(NamedTuple):
+    """A message of the bridge."""
+
+    kind: MessageKind
+    body: str
+    metadata: Mapping[str, Any]
+    to: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,30 +335,32 @@ def _audited(
     at: datetime,
     *,
     trigger: Trigger | None = None,
-    bounce: str = "",
-    metadata: Mapping[str, Any] | None = None,
+    says: Sequence[_Says] = (),
     traceparent: str = "",
 ) -> Steps[None]:
-    """Write a line into a thread's chain, and with it a trigger, or a message of the bridge."""
+    """Write a line into a thread's chain, and with it a trigger, or messages of the bridge."""
 
     def plan(facts: Facts) -> Change[None]:
         thread = facts.thread
         if thread is None:
             raise Lost
-        posts: tuple[Post, ...] = ()
-        if bounce and thread.status in OPEN_FOR_POSTS:
-            message = Message(
+        told = says if thread.status in OPEN_FOR_POSTS else ()
+        messages = (
+            Message(
                 message_id=f"msg_{int(at.timestamp() * 1000):012x}{secrets.token_hex(10)}",
                 thread_id=thread_id,
-                seq=facts.next_seq,
+                seq=facts.next_seq + place,
                 sender=GUARD,
-                kind=MessageKind.SYSTEM,
-                body=bounce,
-                metadata=dict(metadata or {}),
+                to=one.to,
+                kind=one.kind,
+                body=one.body,
+                metadata=dict(one.metadata),
                 created_at=facts.now,
                 traceparent=traceparent,
             )
-            posts = (Post(message=message, thread_status=thread.status),)
+            for place, one in enumerate(told)
+        )
+        posts = tuple(Post(message=message, thread_status=thread.status) for message in messages)
         return Change(trigger=trigger, posts=posts, audit=(note.of(facts, thread.workspace_id, thread_id),))
 
     yield from _written(loaded, Ask(workspace_id=None, thread_id=thread_id), at, plan)
@@ -614,11 +651,20 @@ class WakeSteps:
         return await self._done(lambda: released(claim, due_at, deferred_at, code))
 
     async def settle(
-        self, claim: Claim, *, status: Status, outcome: Outcome, code: Code | None = None, detail: str = "", bounce: str = ""
+        self,
+        claim: Claim,
+        *,
+        status: Status,
+        outcome: Outcome,
+        code: Code | None = None,
+        detail: str = "",
+        bounce: str = "",
+        words: str = "",
     ) -> bool:
         """End a trigger."""
+        end = Ending(status, outcome, code, detail, bounce, words)
         try:
-            return await self._done(lambda: settled(claim, status, outcome, code, detail, bounce, self._clock()))
+            return await self._done(lambda: settled(claim, end, self._clock()))
         except Lost:
             return False
 
@@ -641,6 +687,10 @@ class WakeSteps:
     async def pause(self, workspace_id: str, agent_id: str, *, paused: bool, actor: str) -> bool:
         """Have an agent left alone."""
         return await self._done(lambda: pausing(workspace_id, agent_id, paused, actor, self._clock()))
+
+    async def paused(self) -> frozenset[tuple[str, str]]:
+        """Give who is left alone."""
+        return await self._done(all_paused, looking=True)
 
     async def wakes(
         self, *, thread_id: str | None = None, agent_id: str | None = None, status: Status | None = None, limit: int = 50

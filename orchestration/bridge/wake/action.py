@@ -111,6 +111,8 @@ class Queue:
 
     reason: str
     """The trigger's."""
+    anew: bool = False
+    """What was given up before counts no more: there is something new to say, or somewhere new to say it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +207,8 @@ class Settle:
     detail: str = ""
     bounce: str = ""
     """A system message for the thread; empty for none."""
+    words: str = ""
+    """What the agent was to be told, as a message for it alone that wakes it when it has not read it; empty for none."""
     attempt: Attempt | None = None
     """To be recorded first, as it ended."""
 

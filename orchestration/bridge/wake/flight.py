@@ -67,12 +67,24 @@ def _turn(at: Standing, flight: Attempt) -> tuple[Finding, Action]:
     if turn.turned is Turned.SUCCEEDED:
         evidence = f"attempt {flight.number}, a turn ({flight.way}), ended well"
         outcome = _WOKEN[flight.way]
-        ended = replace(known, ended_at=at.now, outcome=outcome, detail=turn.detail)
+        if _elsewhere(flight, turn):  # it has worked on our prompt all the same: not again, but from there the next time
+            known = replace(known, session_id=turn.session_id, code=Code.RUNTIME_SESSION_MISMATCH)
+        detail = "; ".join(part for part in (turn.detail, _elsewhere(flight, turn)) if part)
+        ended = replace(known, ended_at=at.now, outcome=outcome, detail=detail)
         settled = Settle(status=Status.DONE, outcome=outcome, detail=evidence, attempt=ended)
         return Finding(Rule.FLIGHT, Reason.TURN_DONE, evidence), settled
-    said = _WORDS[turn.turned] + (f": {turn.detail}" if turn.detail else "")
+    said = "; ".join(part for part in (_WORDS[turn.turned], _elsewhere(flight, turn)) if part)
+    said += f": {turn.detail}" if turn.detail else ""
     finding = Finding(Rule.FLIGHT, Reason.TURN_FAILED, f"attempt {flight.number} ({flight.way}): {said}")
-    return finding, _failed(at, known, turn.code or Code.WAKE_FAILED, said)
+    mismatch = Code.RUNTIME_SESSION_MISMATCH if _elsewhere(flight, turn) else Code.WAKE_FAILED
+    return finding, _failed(at, known, turn.code or mismatch, said)
+
+
+def _elsewhere(flight: Attempt, turn: Turn) -> str:
+    """Say which other session the runtime went on with than the one that was to be resumed, or nothing."""
+    if not flight.session_id or turn.session_id in ("", flight.session_id):
+        return ""
+    return f"the runtime went on as session {turn.session_id}, and not as {flight.session_id}"
 
 
 def _failed(at: Standing, flight: Attempt, code: Code, detail: str) -> Finish:

@@ -106,4 +106,5 @@ def seen(found: Standing | None, told: Callable[[tuple[str, ...]], TurnTold]) ->
 
 
 def _of_cycle(found: Standing, detail: str) -> str:
+    detail = " ".join(detail.split())  # a cycle's reason may have a second line, of what to do
     return f"cycle {found.cycle}: {detail}" if detail else f"cycle {found.cycle}"

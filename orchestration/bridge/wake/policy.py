@@ -18,6 +18,7 @@ from orchestration.bridge.wake import flight, trigger, ways
 from orchestration.bridge.wake.action import Action, Claim, Decision, Finding, Queue, Reason, Release, Rest, Rule, Settle
 from orchestration.bridge.wake.limits import Limits
 from orchestration.bridge.wake.observation import Seen
+from orchestration.bridge.wake.prompt import handed_over
 from orchestration.bridge.wake.standing import Standing
 from orchestration.bridge.wake.state import Code, Outcome, Status, Wake, Way
 from orchestration.bridge.wake.words import clean, count, span, utc
@@ -108,14 +109,16 @@ def _profile(at: Standing) -> Verdict:
 
 
 def _awake(at: Standing) -> Verdict:
-    """Never a second writer: an agent that is at work by itself reads by itself, unless its terminal can be told."""
+    """Never a second writer: an agent that is at work by itself reads by itself, unless its terminal can be told. What it
+    was to be told in words becomes a message for it, which it reads, or is woken for once it is at work no more."""
     session = at.awake
     if session is None:
         return Finding(Rule.AWAKE, Reason.CLEAR, "no unmanaged session is at work"), None
     beat = f"its unmanaged session {session.session_id} is active, with a heartbeat {span(at.silence(session))} ago"
     if at.is_open:
+        words = "" if trigger.of_unread(at.wake) else handed_over(at.wake)
         return Finding(Rule.AWAKE, Reason.ALREADY_ACTIVE, beat), Settle(
-            status=Status.DONE, outcome=Outcome.ALREADY_ACTIVE, detail=beat
+            status=Status.DONE, outcome=Outcome.ALREADY_ACTIVE, detail=beat, words=words
         )
     if at.terminals:
         return Finding(Rule.AWAKE, Reason.CLEAR, f"{beat}, and a terminal can be told"), None
@@ -167,7 +170,8 @@ def _heed(at: Standing) -> Verdict:
 
 def _coalesce(at: Standing) -> Verdict:
     """All that is unread becomes one trigger, since a case has no second one while it is open."""
-    return Finding(Rule.COALESCE, Reason.UNREAD_MESSAGES, _unread_words(at)), Queue(reason=_unread_words(at))
+    given_up = at.case.wake is not None and at.case.wake.status is Status.DEAD_LETTERED
+    return Finding(Rule.COALESCE, Reason.UNREAD_MESSAGES, _unread_words(at)), Queue(reason=_unread_words(at), anew=given_up)
 
 
 def _is_news(at: Standing, last: Wake) -> bool:
@@ -176,8 +180,16 @@ def _is_news(at: Standing, last: Wake) -> bool:
 
 
 def _came_back(at: Standing, last: Wake) -> str:
+    """Name a terminal that was not there before: one that was, and was left aside for another, is no news. Two terminals of
+    one agent would take turns for good."""
     tried = {one.session_id for one in last.attempts}
-    return next((one.session_id for one in at.live if one.session_id not in tried), "")
+    was_told = any(one.way is Way.LIVE for one in last.attempts)
+    for session in at.live:
+        since = at.seen.probes[session.session_id].since
+        newer = since is not None and last.ended_at is not None and since > last.ended_at
+        if session.session_id not in tried and (newer or not was_told):
+            return session.session_id
+    return ""
 
 
 def _coded(wake: Wake) -> str:

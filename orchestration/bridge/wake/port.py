@@ -70,9 +70,18 @@ class WakeStore(Protocol):
         ...
 
     async def settle(
-        self, claim: Claim, *, status: Status, outcome: Outcome, code: Code | None = None, detail: str = "", bounce: str = ""
+        self,
+        claim: Claim,
+        *,
+        status: Status,
+        outcome: Outcome,
+        code: Code | None = None,
+        detail: str = "",
+        bounce: str = "",
+        words: str = "",
     ) -> bool:
-        """End a trigger, audited in its thread's chain; with `bounce`, a system message in the thread, all in one commit."""
+        """End a trigger, audited in its thread's chain; with `bounce`, a system message in the thread, with `words`, one for
+        the agent to read, all in one commit."""
         ...
 
     async def steer(self, trigger_id: str, status: Status, *, actor: str, reason: str, forced: bool = False) -> Wake | None:
@@ -89,6 +98,10 @@ class WakeStore(Protocol):
 
     async def pause(self, workspace_id: str, agent_id: str, *, paused: bool, actor: str) -> bool:
         """Have an agent left alone, or no longer, audited; False when that was so already."""
+        ...
+
+    async def paused(self) -> frozenset[tuple[str, str]]:
+        """Return who is left alone: workspaces and agents."""
         ...
 
     async def wakes(
@@ -130,6 +143,8 @@ class Probe:
     """What runs in the foreground there."""
     typed_at: datetime | None = None
     """When a person last pressed a key there."""
+    since: datetime | None = None
+    """When it was started."""
     detail: str = ""
 
 

@@ -40,6 +40,14 @@ def text(case: Case, wake: Wake, way: Way, *, summary: str = "") -> str:
     return "\n".join([*what, *quoted, *how])
 
 
+def handed_over(wake: Wake) -> str:
+    """Write what an agent was asked for in words as a message to it: it was at work by itself, so nothing was put in."""
+    who = clean(wake.requested_by, lines=False)
+    why = _quoted("Why, in the words of whoever asked:", wake.reason, MAX_PROMPT)
+    told = _quoted("What you were to be told:", wake.prompt, MAX_PROMPT)
+    return "\n".join([f"[KLoROS {wake.trigger_id}] {who} asked for you while you were at work.", *why, *told])
+
+
 def _what(case: Case, wake: Wake, way: Way) -> list[str]:
     lines = [f"[KLoROS {wake.trigger_id}] You are {case.agent_id}. Thread {case.thread_id} waits for you: {_unread(case)}."]
     if _broke_off(wake):

@@ -116,7 +116,8 @@ class Wake:
     deferrals: int = 0
     renewed_at: datetime | None = None
     """When an operator had it retried last: attempts and deferrals from before count no more, and a terminal may be
-    given the prompt again, since a person has asked for it."""
+    given the prompt again, since a person has asked for it. Of one that follows on a dead letter, when it was made: what
+    was given up does not count against it."""
     outcome: Outcome | None = None
     code: Code | None = None
     detail: str = ""

@@ -94,8 +94,8 @@ class Steps:
                 if attempt.way is Way.RESUME:  # also of a turn that a supervisor before us began
                     self._claims.keep_session(_wake(case), attempt.session_id)
                 return False, _NOTHING
-            case act.Queue(reason=reason):
-                return await self._queue(case, reason), _NOTHING
+            case act.Queue():
+                return await self._queue(case, step), _NOTHING
             case act.Claim():
                 return await self._claim(_wake(case)), _NOTHING
             case act.Release(due_at=due_at, code=code):
@@ -115,18 +115,19 @@ class Steps:
             case _:
                 assert_never(step)
 
-    async def _queue(self, case: Case, reason: str) -> bool:
+    async def _queue(self, case: Case, step: act.Queue) -> bool:
         now = self._now()
         wake = Wake(
             trigger_id=f"trg_{int(now.timestamp() * 1000):012x}{secrets.token_hex(10)}",
             workspace_id=case.workspace_id,
             thread_id=case.thread_id,
             agent_id=case.agent_id,
-            reason=reason,
+            reason=step.reason,
             prompt="",
             requested_by=trigger.SUPERVISOR,
             created_at=now,
             due_at=now,
+            renewed_at=now if step.anew else None,
         )
         self.did["queued"] += await self._store.queue(wake)
         return True
@@ -269,7 +270,13 @@ class Steps:
 
         def write(claim: Claim) -> Awaitable[bool]:
             return self._store.settle(
-                claim, status=step.status, outcome=step.outcome, code=step.code, detail=step.detail, bounce=step.bounce
+                claim,
+                status=step.status,
+                outcome=step.outcome,
+                code=step.code,
+                detail=step.detail,
+                bounce=step.bounce,
+                words=step.words,
             )
 
         if await self._claims.let_go(_wake(case), write):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
@@ -110,7 +111,11 @@ def give_up(at: Standing) -> Verdict:
     made = trigger.counted(at.wake)
     code = next((one.code for one in reversed(made) if one.code), None) or why_no_terminal(at)[0]
     evidence = f"no way is left after {count(len(made), 'attempt')} ({code})"
-    return Finding(Rule.DEAD_LETTER, Reason.EVERY_WAY_TRIED, evidence), dead_letter(at, code, evidence)
+    last = next((one.detail for one in reversed(made) if one.detail), "") or why_no_terminal(at)[1]
+    settled = replace(
+        dead_letter(at, code, evidence), detail=f"{evidence}; the last one: {last}" if made else f"{evidence}: {last}"
+    )
+    return Finding(Rule.DEAD_LETTER, Reason.EVERY_WAY_TRIED, evidence), settled
 
 
 def dead_letter(at: Standing, code: Code, evidence: str) -> Settle:

@@ -168,10 +168,18 @@ UPDATE bridge_session_writers SET holder = '', lease_until = :now WHERE session_
 -- Forget sessions that nobody has written to for long.
 DELETE FROM bridge_session_writers WHERE lease_until < :before;
 
+-- name: wakes.forget_silent
+-- Forget sessions that nobody has heard of for so long that nobody would go on with them.
+DELETE FROM bridge_sessions WHERE heartbeat_at < :before;
+
 -- name: wakes.pause
 -- Leave an agent alone from now on.
 INSERT INTO bridge_pauses (workspace_id, agent_id, paused_at, paused_by) VALUES (:workspace_id, :agent_id, :at, :actor)
 ON CONFLICT (workspace_id, agent_id) DO NOTHING RETURNING agent_id;
+
+-- name: wakes.paused
+-- Give every agent that is left alone.
+SELECT workspace_id, agent_id FROM bridge_pauses ORDER BY workspace_id, agent_id;
 
 -- name: wakes.resume
 -- Leave an agent alone no longer.

@@ -23,6 +23,7 @@ from orchestration.bridge.wake.port import Liveness, Probe, Turn, TurnTold, Wake
 from orchestration.bridge.wake.state import Code
 from orchestration.bridge.wire import ManagementMode
 from orchestration.host import clock
+from orchestration.store.instants import from_text
 
 if TYPE_CHECKING:
     from orchestration.bridge.state import Session
@@ -139,7 +140,8 @@ class Tmux:
             typed = await self._typed(place) if liveness is Liveness.LIVE else None
         except _Unreachable as gone:
             return Probe(liveness=Liveness.ABSENT, detail=f"its tmux server is gone: {gone}"), None
-        return Probe(liveness=liveness, command=pane.command, typed_at=typed, detail=detail), pane
+        since = from_text(place.started_at)
+        return Probe(liveness=liveness, command=pane.command, typed_at=typed, since=since, detail=detail), pane
 
     async def _pane(self, place: Place) -> _Pane | None:
         asked = " ".join(f"#{{{field}}}" for field in _FIELDS)
