@@ -51,6 +51,7 @@ _CHECKOUT_SECONDS = 2.0
 _PROBE_SECONDS = 0.2
 _LOOK_SECONDS = (1.0, 5.0)
 """How often watched threads are looked at: while nobody listens, and as the guarantee while somebody does."""
+_ATTEND_SECONDS = 0.5
 _NOTIFY_SECONDS = 0.005
 _TOLD_TOGETHER = 100
 _CHANNEL = "kloros_bridge"
@@ -76,6 +77,7 @@ class PostgresStore(Lookups):
         self._lanes = [Lane(self) for _ in range(_LANES)]
         lines = [Line(self.connected) for _ in range(_READ_LINES)]
         self._reading = SharedReads(lines, partial(self._rows, "bridge_postgres.read_text"))
+        self._lines = [self._telling, *lines, *(lane.line for lane in self._lanes)]
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -88,7 +90,7 @@ class PostgresStore(Lookups):
         await migrate(url)
         store = cls(url, clock)
         await store._pool.open()
-        work: list[Callable[[], Awaitable[None]]] = [store._watch, store._listen, store._tell]
+        work: list[Callable[[], Awaitable[None]]] = [store._watch, store._listen, store._tell, store._attend]
         store._tasks = [asyncio.ensure_future(todo()) for todo in work]
         return store
 
@@ -333,6 +335,13 @@ class PostgresStore(Lookups):
             await asyncio.sleep(_LOOK_SECONDS[self._listening])
             with suppress(Refused):
                 await self._unbroken(self._look_for_news())
+
+    async def _attend(self) -> None:
+        """See that no answer waits unheard."""
+        while True:
+            await asyncio.sleep(_ATTEND_SECONDS)
+            for line in self._lines:
+                line.attend()
 
     async def _look_for_news(self) -> None:
         found = await self._rows("bridge_postgres.last_seqs", ids=rows.written(self._news.watched()))

@@ -52,7 +52,7 @@ class Lane:
         self.waiting: list[Waiting] = []
         self.commits = self.changes = 0
         self._store = store
-        self._line = Line(store.connected)
+        self.line = Line(store.connected)
         self._loop = asyncio.get_running_loop()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -76,7 +76,7 @@ class Lane:
         await self._idle.wait()
 
     async def let_go(self) -> None:
-        await self._line.close()
+        await self.line.close()
 
     def _next(self) -> None:
         """Carry out what waits: at once where changes come one by one; else when what comes together has come in."""
@@ -89,7 +89,7 @@ class Lane:
         batch, self.waiting = self.waiting[:_MOST_TOGETHER], self.waiting[_MOST_TOGETHER:]
         self._together = len(batch)
         asks = [waiting.ask for waiting in batch]
-        known = self._recent.known(asks, self._store.rates) if self._line.is_open else None
+        known = self._recent.known(asks, self._store.rates) if self.line.is_open else None
         self._recent.forget(asks)
         planned = self._planned(batch, known) if known is not None else None
         if planned is not None and planned.validated(asks):
@@ -100,7 +100,7 @@ class Lane:
     def _write_at_once(self, batch: list[Waiting], planned: Batch) -> None:
         """Write what was planned on what the last commit left: one round trip. The write proves what was known, or fails."""
         try:
-            self._line.ask(self._writing_at_once(planned.rows().lists()), partial(self._answered, batch, planned))
+            self.line.ask(self._writing_at_once(planned.rows().lists()), partial(self._answered, batch, planned))
         except Exception as error:
             self._answered(batch, planned, [], error)
 
@@ -110,7 +110,7 @@ class Lane:
             self._settle(batch, planned)
             self._go_on()
             return
-        if isinstance(error, psycopg.OperationalError) and not self._line.is_open:
+        if isinstance(error, psycopg.OperationalError) and not self.line.is_open:
             error = _LostOnTheWay(planned, error)
         self._task = self._loop.create_task(self._work(batch, error))
 
@@ -185,13 +185,13 @@ class Lane:
                 return lost
             planned = self._planned(batch, loaded)
             try:
-                results = await self._line.asked(self._writing("bridge_postgres.commit", planned.rows().lists()))
+                results = await self.line.asked(self._writing("bridge_postgres.commit", planned.rows().lists()))
             except psycopg.OperationalError as error:
-                raise error if self._line.is_open else _LostOnTheWay(planned, error) from error
+                raise error if self.line.is_open else _LostOnTheWay(planned, error) from error
             self._store.rates.learn(_counted(results))
             return planned
         finally:
-            await self._line.roll_back()
+            await self.line.roll_back()
 
     def _planned(self, batch: list[Waiting], known: Loaded) -> Batch:
         planned, now = Batch(known), self._store.now()
@@ -201,24 +201,24 @@ class Lane:
 
     async def _begun(self, wanted: Wanted) -> list[dict[str, Any]]:
         """Lock and load, over a new connection when the old one turns out to be dead: nothing is written yet."""
-        was_open = self._line.is_open
+        was_open = self.line.is_open
         asked = to_json(_wanted(wanted))
         try:
             return await self._facts(asked)
         except psycopg.OperationalError:
-            if self._line.is_open or not was_open:
+            if self.line.is_open or not was_open:
                 raise
         return await self._facts(asked)
 
     async def _facts(self, wanted: bytes) -> list[dict[str, Any]]:
-        await self._line.open()
-        results = await self._line.asked(self._line.statement("bridge_postgres.begin", wanted=wanted))
+        await self.line.open()
+        results = await self.line.asked(self.line.statement("bridge_postgres.begin", wanted=wanted))
         facts: list[dict[str, Any]] = from_json(results[-1].get_value(0, 0) or b"")
         return facts
 
     async def _told(self, name: str, **values: bytes) -> Any:
         """Return the JSON that a named query gives; None when it gives no row."""
-        (result,) = await self._line.asked(self._line.statement(name, **values))
+        (result,) = await self.line.asked(self.line.statement(name, **values))
         return from_json(result.get_value(0, 0) or b"null") if result.ntuples else None
 
     async def _stands(self, lost: Batch) -> bool:
@@ -226,7 +226,7 @@ class Lane:
         if row is None:
             raise unavailable(None)  # it may stand or not
         chain, link = str(row["chain"]).encode(), str(row["link"]).encode()
-        (result,) = await self._line.asked(self._line.statement("bridge.audit_link", chain=chain, link=link))
+        (result,) = await self.line.asked(self.line.statement("bridge.audit_link", chain=chain, link=link))
         return bool(result.ntuples) and result.get_value(0, 0) == str(row["sha256"]).encode()
 
     def _writing_at_once(self, lists: dict[str, list[Row]]) -> bytes:
@@ -234,11 +234,11 @@ class Lane:
             return self._writing("bridge_postgres.write", lists)
         first = {of: _record(lines[0]) for of, lines in lists.items()}
         first["audit"] = _record({"entry": None, **lists["audit"][0]})
-        return self._line.statement("bridge_postgres.write_post", **first)
+        return self.line.statement("bridge_postgres.write_post", **first)
 
     def _writing(self, name: str, lists: dict[str, list[Row]]) -> bytes:
         first = {of: to_json(lists.pop(of, [])) for of in _OF_A_POST}
-        return self._line.statement(name, **first, rest=to_json(lists) if lists else None)
+        return self.line.statement(name, **first, rest=to_json(lists) if lists else None)
 
 
 def _record(row: Row) -> bytes:

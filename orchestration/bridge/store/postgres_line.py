@@ -7,9 +7,12 @@ bare calls of libpq. Statements carry their values in them (the simple protocol)
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import psycopg
 from psycopg.errors import error_from_result
@@ -22,6 +25,10 @@ Results: TypeAlias = list[PGresult]
 """Of each statement that was sent in one go."""
 Answered: TypeAlias = Callable[[Results, psycopg.Error | None], None]
 _templates: dict[str, bytes] = {}
+_UNHEARD: Final = 1.0
+"""Seconds after which an answer that the event loop has not told of is looked for."""
+_HIGH: Final = 512
+"""From which number on copies of sockets are made: others get the lowest that is free."""
 
 
 class Line:
@@ -31,6 +38,10 @@ class Line:
         self._connect = connect
         self._loop = asyncio.get_running_loop()
         self._connection: Connection | None = None
+        self._watched: int | None = None
+        """A copy of the socket, under a number that nobody else gets, for the event loop. libpq closes its own at any time; the
+        loop (uvloop above all) then takes the next file of that number for one that it watches, and never tells of it."""
+        self._asked_at = 0.0
         self._answered: Answered | None = None
         self._results: Results = []
 
@@ -50,14 +61,13 @@ class Line:
             self._connection = await self._connect()
             self._pgconn: PGconn = self._connection.pgconn
             self._escaping = Escaping(self._pgconn)
-            self._socket = self._pgconn.socket
-            self._loop.add_reader(self._socket, self._readable)
+            self._watched = fcntl.fcntl(self._pgconn.socket, fcntl.F_DUPFD_CLOEXEC, _HIGH)
+            self._loop.add_reader(self._watched, self._readable)
 
     async def close(self) -> None:
         """Let go of the connection."""
+        self._let_go()
         if self._connection is not None:
-            if self.is_open:  # else the number may be another file's by now
-                self._let_go()
             connection, self._connection = self._connection, None
             await connection.close()
 
@@ -84,12 +94,17 @@ class Line:
         """
         try:
             self._pgconn.send_query(statement)
-            if self._pgconn.flush():
-                self._loop.add_writer(self._socket, self._writable)
+            if self._pgconn.flush() and self._watched is not None:
+                self._loop.add_writer(self._watched, self._writable)
         except psycopg.OperationalError as error:
             self._end(error)
             raise
-        self._answered, self._results = answered, []
+        self._answered, self._results, self._asked_at = answered, [], time.monotonic()
+
+    def attend(self) -> None:
+        """Read what has come, if it should have long ago: the guarantee behind what the event loop tells."""
+        if self._answered is not None and time.monotonic() - self._asked_at > _UNHEARD:
+            self._readable()
 
     async def asked(self, statement: bytes) -> Results:
         """Do as `ask`, and wait for the results.
@@ -118,8 +133,8 @@ class Line:
 
     def _writable(self) -> None:
         try:
-            if not self._pgconn.flush():
-                self._loop.remove_writer(self._socket)
+            if not self._pgconn.flush() and self._watched is not None:
+                self._loop.remove_writer(self._watched)
         except psycopg.OperationalError as error:
             self._end(error)
 
@@ -151,5 +166,8 @@ class Line:
             answered(self._results, error)
 
     def _let_go(self) -> None:
-        self._loop.remove_reader(self._socket)
-        self._loop.remove_writer(self._socket)
+        watched, self._watched = self._watched, None
+        if watched is not None:
+            self._loop.remove_reader(watched)
+            self._loop.remove_writer(watched)
+            os.close(watched)
