@@ -39,8 +39,8 @@ class Line:
         self._loop = asyncio.get_running_loop()
         self._connection: Connection | None = None
         self._watched: int | None = None
-        """A copy of the socket, under a number that nobody else gets, for the event loop. libpq closes its own at any time; a
-        loop may then take the next file of that number for one that it watches already, and never tell of it."""
+        """A copy of the socket, under a number that nobody else gets, for the event loop. libpq closes its own at any time;
+        a loop may then take the next file of that number for one that it watches already, and never tell of it."""
         self._asked_at = 0.0
         self._answered: Answered | None = None
         self._results: Results = []
