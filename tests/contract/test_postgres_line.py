@@ -27,7 +27,8 @@ def test_an_answer_that_the_loop_does_not_tell_of_is_found(cluster: Cluster) -> 
             await asyncio.sleep(0.05)
         assert time.monotonic() - began > 0.5, "it is given the time to come by itself"
         await line.close()
-        return await answer
+        assert answer.done()
+        return answer.result()
 
     (found,) = asyncio.run(scene())
     assert found.get_value(0, 0) == b"7"
