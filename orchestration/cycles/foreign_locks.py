@@ -30,7 +30,7 @@ from typing import NamedTuple
 from orchestration.errors import Unwritable
 from orchestration.host import process_identity
 
-_NAMES = ("bundles", "direct", "federation", "loop", "notice", "orchestrator", "runner", "supervisor", "tokens")
+_NAMES = ("bundles", "direct", "federation", "loop", "notice", "orchestrator", "runner", "slurm", "supervisor", "tokens")
 OURS = frozenset(f"{name}.lock" for name in _NAMES)
 _SIZE_LIMIT = 64 * 1024  # bytes; the real ones have about 200
 _SLACK = timedelta(seconds=2)  # rounding in the kernel's ticks and in the tools' clocks

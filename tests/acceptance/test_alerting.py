@@ -198,6 +198,9 @@ NOTHING_YET = {
     "Verdicts on versions of the baseline",
     "Iterations by status",
     "Next and last iteration",
+    "Attempts to wake by result",
+    "Triggers by what came of them",
+    "Age of the oldest trigger, and of the supervisor's word",
 }
 """Panels with nothing to show on a host whose ticks have only ever decided to do nothing."""
 

@@ -205,6 +205,7 @@ class SlurmExecutor:
 
     def _conclude(self, cycle: Cycle, job: SlurmJob, ended: step.Ended) -> None:
         """Judge what a step has recorded; a command that Slurm has ended carries Slurm's reason."""
+        job = job._replace(nodes=job.nodes or ended.slurm.get("SLURMD_NODENAME", ""))  # it may have ended between two looks
         if ended.completed is None:
             self._end(cycle, job, judgement.End(CycleEvent.FAIL, Result(reason=ended.failed, not_started=ended.not_started)))
             return
