@@ -63,11 +63,15 @@ class Supervisors:
         self._running: dict[int, Process] = {}
         self._tasks = [asyncio.ensure_future(self._keep(number)) for number in range(SUPERVISORS)]
 
-    async def some_more(self, enough: int) -> None:
+    async def some_more(self, enough: int, wakes: SqliteWakes | PostgresWakes) -> None:
+        """Wait until some more are ended, or all are."""
         before = len(self.told)
         async with asyncio.timeout(DEADLINE):
             while len(self.told) < before + enough:
                 await asyncio.sleep(0.005)
+                with suppress(Refused):
+                    if len(await all_ended(wakes)) == TRIGGERS:
+                        return
                 for task in self._tasks:
                     if task.done():
                         task.result()
@@ -111,7 +115,7 @@ async def each_ends_once(place: str, fault: Callable[[Supervisors], Awaitable[No
         ]
         supervisors = Supervisors(place)
         for _ in range(3):
-            await supervisors.some_more(2)
+            await supervisors.some_more(2, wakes)
             await fault(supervisors)
         async with asyncio.timeout(DEADLINE):
             while len(await all_ended(wakes)) < TRIGGERS:
