@@ -69,7 +69,7 @@ def _until_settled(kernel: Kernel, number: int) -> Cycle:
             launch(kernel)  # where nothing else ticks, nobody else would
             again_at = clock.monotonic() + _AGAIN
         _progress(kernel, cycle)
-        time.sleep(_EVERY)
+        time.sleep(_EVERY)  # a cycle's end is in the store, which tells nobody
 
 
 def _settle_if_free(kernel: Kernel) -> None:

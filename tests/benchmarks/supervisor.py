@@ -70,7 +70,7 @@ def _measured(host: Host, place: str, name: str, seconds: float) -> list[str]:
         until(lambda: supervisor.log("tick.idle"), what="it has nothing to do")
         until(lambda: host.rows("SELECT 1 FROM facts WHERE name = 'wake.signs'"), what="it has told how it stands")
         before = _cpu(supervisor)
-        time.sleep(seconds)
+        time.sleep(seconds)  # what is measured is a time in which nothing is to happen
         share = (_cpu(supervisor) - before) / seconds
         memory = residents(supervisor.process.pid) / 1024**2
         waits = asyncio.run(_waits(place, supervisor))
