@@ -30,6 +30,7 @@ _MOST_TOGETHER = 512
 _STALE = "KL001"
 _OF_A_POST = {"threads", "posts", "audit", "rates"}
 """The lists that most batches write, and a post alone."""
+_NULL = "\ud800"
 _OF_CONTENT = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError)
 
 
@@ -242,15 +243,13 @@ class Lane:
 
 
 def _record(row: Row) -> bytes:
-    """Write a row as PostgreSQL reads one, its values in the order of the table's columns."""
-    values = ["" if value is None else str(value) if isinstance(value, int) else _quoted(value) for value in row.values()]
-    return f"({','.join(values)})".encode()
+    """Write a row as PostgreSQL reads one, its values in the order of the table's columns.
 
-
-def _quoted(text: str) -> str:
-    if '"' in text or "\\" in text:
-        text = text.replace("\\", "\\\\").replace('"', '""')
-    return f'"{text}"'
+    All are quoted at once: what parts them meanwhile, and what stands for NULL, is in no text that PostgreSQL takes.
+    """
+    text = "\0".join([_NULL if value is None else str(value) for value in row.values()])
+    quoted = text.replace("\\", "\\\\").replace('"', '""').replace("\0", '","')
+    return f'("{quoted}")'.replace(f'"{_NULL}"', "").encode()
 
 
 def _answer(batch: list[Waiting], outcomes: Iterable[Outcome[Any]]) -> None:
