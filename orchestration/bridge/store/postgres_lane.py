@@ -30,7 +30,7 @@ _MOST_TOGETHER = 512
 _STALE = "KL001"
 _OF_A_POST = {"threads", "posts", "audit", "rates"}
 """The lists that most batches write, and a post alone."""
-_NULL = "\ud800"
+_PARTED, _NULL = "\0,", "\0\0"
 _OF_CONTENT = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError)
 
 
@@ -245,10 +245,10 @@ class Lane:
 def _record(row: Row) -> bytes:
     """Write a row as PostgreSQL reads one, its values in the order of the table's columns.
 
-    All are quoted at once: what parts them meanwhile, and what stands for NULL, is in no text that PostgreSQL takes.
+    All are quoted at once. What parts them meanwhile, and what stands for NULL, is in no text, for none has a NUL.
     """
-    text = "\0".join([_NULL if value is None else str(value) for value in row.values()])
-    quoted = text.replace("\\", "\\\\").replace('"', '""').replace("\0", '","')
+    text = _PARTED.join([_NULL if value is None else str(value) for value in row.values()])
+    quoted = text.replace("\\", "\\\\").replace('"', '""').replace(_PARTED, '","')
     return f'("{quoted}")'.replace(f'"{_NULL}"', "").encode()
 
 
