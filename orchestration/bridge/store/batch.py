@@ -217,7 +217,7 @@ class Batch:
                 out.joined.append(rows.member_row(thread_id, member))
         # In one order everywhere, so that two writers never wait for each other.
         for key in sorted(self._rates):
-            out.rates.append(rows.rate_row(*key, now.rates[key]._replace(posts=self._rates[key], before=0)))
+            out.rates.append(rows.rate_row(*key, Rate(minute=now.rates[key].minute, posts=self._rates[key])))
         out.findings = [rows.finding_row(key[0], now.findings[key]) for key in sorted(self._findings)]
         out.sessions = [rows.session_row(now.sessions[key]) for key in sorted(self._sessions)]
         for workspace_id in sorted(self._workspaces):
