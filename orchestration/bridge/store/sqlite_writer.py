@@ -30,7 +30,7 @@ _MOST_TOGETHER = 512
 _PAUSE_SHARE = 0.1
 """Of a busy writer's time that it leaves to other processes."""
 _PAUSE = 0.003
-_QUICK = 0.001
+_QUICK = 0.002
 """Where commits take less, they are made in the loop: the way to the thread and back takes as long, and while it is about
 both wait for Python's lock; eight clients post a quarter more."""
 _WAITING, _NOT_WAITING = f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000:.0f}", "PRAGMA busy_timeout = 0"
@@ -101,13 +101,14 @@ class Writer:
 
     def _next(self) -> None:
         """Carry out what waits: after this turn of the loop, so that what has come in with it is not committed apart; where
-        changes came together, when those that were just answered have asked again.
+        changes came together, when those that were just answered have asked again: three turns later, for their answers
+        go out in one, their requests come in in the next and reach this place in the third.
         """
         if self._owed > _PAUSE:  # SQLite's locks know no queue: whoever polls them gets a turn only while they are free
             self._owed = 0.0
             self._loop.call_later(_PAUSE, self._begin)
         elif self._together > 1:
-            self._loop.call_soon(self._loop.call_soon, self._begin)
+            self._loop.call_soon(self._loop.call_soon, self._loop.call_soon, self._begin)
         else:
             self._loop.call_soon(self._begin)
 
