@@ -177,6 +177,16 @@ def test_a_cancelled_cycle_ends_on_its_node(
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
+def test_a_cancelled_cycle_whose_shell_ends_by_itself_is_cancelled(
+    given: Callable[..., None], following: Following, host: Host, tmp_path: Path
+) -> None:
+    given("trap 'exit 143' TERM", f"echo $$ > {tmp_path}/pid; sleep 60 & wait")
+    following.until(lambda: following.state == "running" and (tmp_path / "pid").exists())
+    assert host.run("klorosctl", "cancel", "1").returncode == 0
+    following.until_ended()
+    assert following.state == "cancelled", following.result
+
+
 def test_what_somebody_cancels_in_slurm_is_told_as_that(
     given: Callable[..., None], following: Following, cluster: slurm.Slurm
 ) -> None:

@@ -17,6 +17,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -35,12 +36,14 @@ from orchestration.host.journal import Event, Priority, log
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from orchestration.host.process import Completed
     from orchestration.settings import Needs, Settings
     from orchestration.store.port import Database
 
 SPOOL: Final = ".slurm"
 """Folder in `cycles_dir` for what we and a step tell each other; no part of any cycle."""
 _LONGEST_LOG: Final = 2000
+_SHELL_SAYS_SIGNALLED: Final = (128 + signal.SIGTERM, 128 + signal.SIGKILL)
 
 
 def handed_over(db: Database) -> list[Cycle]:
@@ -210,7 +213,7 @@ class SlurmExecutor:
             self._end(cycle, job, judgement.End(CycleEvent.FAIL, Result(reason=ended.failed, not_started=ended.not_started)))
             return
         end = self._course.judge(cycle, ended.completed)
-        if ended.completed.signal is None and not ended.completed.cancelled:
+        if not _was_signalled(ended.completed):
             self._end(cycle, job, end)
         elif cycle.cancel_asked_at is not None:
             result = end.result._replace(reason="cancelled on request")
@@ -281,6 +284,16 @@ class SlurmExecutor:
         except OSError:
             return ""
         return f": {said}" if said else ""
+
+
+def _was_signalled(completed: Completed) -> bool:
+    """Tell whether a signal may have ended the command.
+
+    Slurm signals every process of a job at once: a shell that sees its child die of it before its own comes ends by itself,
+    and says so in its exit code (POSIX sh, 2.8.2).
+    """
+    told_by_shell = completed.returncode in _SHELL_SAYS_SIGNALLED
+    return completed.signal is not None or completed.cancelled or told_by_shell
 
 
 def _missing(job: SlurmJob) -> SlurmJob:
