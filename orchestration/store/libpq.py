@@ -100,7 +100,7 @@ class Connection:
             message = _text(self._pq.PQerrorMessage(self._connection))
             self.close()
             raise Lost(message)
-        # Notices would be printed. This takes a pointer and does nothing; a callback of ours would need memory to write code in.
+        # Notices would be printed. This takes a pointer and does nothing; a callback would need memory that can be run.
         self._pq.PQsetNoticeReceiver(self._connection, ctypes.cast(self._pq.PQresultStatus, c_void_p), None)
         self._poll = select.poll()
         self._poll.register(self._pq.PQsocket(self._connection), select.POLLIN)

@@ -24,6 +24,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from orchestration.errors import (
     KlorosError,
@@ -47,7 +48,7 @@ WORK_SECONDS = 60.0
 LOOK_SECONDS = 60.0
 ANSWER_SECONDS = 75.0
 """After how long no answer at all means that there is no server: later than it would have given up itself."""
-PATIENCE: dict[str, str | int] = {
+PATIENCE: dict[str, Any] = {
     "connect_timeout": 3,
     "keepalives_idle": 5,
     "keepalives_interval": 2,
@@ -55,7 +56,7 @@ PATIENCE: dict[str, str | int] = {
     "tcp_user_timeout": 10_000,
 }
 """After how long a server that has gone without a word is given up, see libpq's connection parameters."""
-_PARAMETERS: dict[str, str | int] = {
+_PARAMETERS: dict[str, Any] = {
     **PATIENCE,
     "client_encoding": "UTF8",
     "gssencmode": "disable",  # looking for tickets costs more than a tick; a URL may ask for it
@@ -159,11 +160,9 @@ class PostgresDatabase:
         return place(self.url)
 
     def _connected(self) -> Connection:
-        with self._translated():
-            name = f"kloros {self._own['here']}".strip()
-            connection = Connection(self.url, patience=ANSWER_SECONDS, fallback_application_name=name, **_PARAMETERS)
+        connection = _connected(self.url, f"kloros {self._own['here']}".strip())
         try:
-            with self._translated():
+            with _translated(self.url):
                 self._check(connection)
         except BaseException:
             connection.close()
@@ -236,7 +235,7 @@ class PostgresDatabase:
 
     def _first(self, text: str) -> list[Answer]:
         """Ask what can be asked again: a connection that broke since it was last used is made anew."""
-        with self._translated():
+        with _translated(self.url):
             try:
                 return self._connection.ask(text)
             except Silent:
@@ -247,8 +246,12 @@ class PostgresDatabase:
         return self._ask(text)
 
     def _ask(self, text: str) -> list[Answer]:
-        with self._translated():
-            return self._connection.ask(text)
+        try:
+            with _translated(self.url):
+                return self._connection.ask(text)
+        except KlorosError:
+            self._failed = True
+            raise
 
     def _undo(self) -> None:
         try:
@@ -257,16 +260,20 @@ class PostgresDatabase:
         except (Refused, Lost):
             self._connection.close()  # so the server undoes it
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except NoLibrary as error:
-            hint = "apt-get install libpq5, or pip install 'kloros-orchestration[postgres]'"
-            raise StoreUnreachable(f"PostgreSQL's client library is not on this host: {error}", hint=hint) from error
-        except (Refused, Lost) as error:
-            self._failed = True
-            raise _as_ours(error, self.url) from None  # its message may hold the password
+
+def migrate(url: str) -> None:
+    """Apply every migration that is missing; whoever comes meanwhile waits for it.
+
+    Raises:
+        StoreUnreachable: the server can't be reached, is too old, keeps no UTF-8, or a newer program was here.
+        Unwritable: its disk is full.
+    """
+    connection = _connected(url, "kloros")
+    try:
+        with _translated(url):
+            postgres_schema.bring_up(connection)
+    finally:
+        connection.close()
 
 
 def place(url: str) -> str:
@@ -274,6 +281,22 @@ def place(url: str) -> str:
     _, _, rest = url.partition("://")
     authority, _, name = rest.partition("?")[0].rpartition("@")[2].partition("/")
     return f"PostgreSQL {name or 'database'}" + (f" at {authority}" if authority else "")
+
+
+def _connected(url: str, name: str) -> Connection:
+    with _translated(url):
+        return Connection(url, patience=ANSWER_SECONDS, fallback_application_name=name, **_PARAMETERS)
+
+
+@contextmanager
+def _translated(url: str) -> Iterator[None]:
+    try:
+        yield
+    except NoLibrary as error:
+        hint = "apt-get install libpq5, or pip install 'kloros-orchestration[postgres]'"
+        raise StoreUnreachable(f"PostgreSQL's client library is not on this host: {error}", hint=hint) from error
+    except (Refused, Lost) as error:
+        raise _as_ours(error, url) from None  # its message may hold the password
 
 
 def _read(query: str) -> tuple[str, ...]:
