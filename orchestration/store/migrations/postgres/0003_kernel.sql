@@ -82,7 +82,8 @@ CREATE TABLE hosts (
     last_tick_at         TIMESTAMPTZ,
     last_tick_exit       BIGINT,
     role                 TEXT COLLATE "C" NOT NULL DEFAULT 'standby',   -- leader, standby: in its last tick
-    clock_offset_seconds DOUBLE PRECISION                               -- its clock less the server's
+    clock_offset_seconds DOUBLE PRECISION,                              -- its clock less the server's
+    to_reap              TEXT COLLATE "C" NOT NULL DEFAULT '[]'         -- tokens of cycles that were ended while it was silent
 ) WITH (fillfactor = 50);
 
 -- Files that one host has and others need (scope/sharing.py). A content of a host is here once.
