@@ -10,8 +10,8 @@ import click
 
 from orchestration.errors import KlorosError, StoreEmpty, Usage
 from orchestration.operator.console import Console, json_option, unknown
-from orchestration.scope.lease import Lease, describe, remaining
 from orchestration.scope.leading import HostSeen, Leading, hosts
+from orchestration.scope.lease import Lease, describe, remaining
 
 if TYPE_CHECKING:
     from orchestration.scope.leading import FencedDatabase
@@ -30,7 +30,8 @@ def show(console: Console) -> None:
     """Show who leads since when, until when its lease runs, and every host with its last tick."""
     if not console.settings.database_url:
         alone = {"scope": None, "leader": None, "hosts": []}
-        return console.answer(alone, lambda: ["This host shares its store with no other, and decides alone."])
+        console.answer(alone, lambda: ["This host shares its store with no other, and decides alone."])
+        return
     with console.looking() as kernel:
         leading = _leading(console, kernel)
         try:
@@ -58,8 +59,8 @@ def yield_(console: Console) -> None:
     if changed:
         console.note("leader yield", f"takes the lead from {lease.holder} (epoch {lease.epoch})", host=lease.holder)
         until = "" if after.yielded_until is None else f" until {console.times.both(after.yielded_until)}"
-        told = f"{lease.holder} leads no more, and leaves the lead to the other hosts{until}: the next of their ticks takes it"
-        lines = [f"{told}.", f"Undo: klorosctl leader pin {lease.holder}"]
+        told = f"{lease.holder} leads no more, and leaves the lead to the other hosts{until}"
+        lines = [f"{told}: the next of their ticks takes it.", f"Undo: klorosctl leader pin {lease.holder}"]
     else:
         lines = [f"Nothing to yield: {describe(after)}."]
     console.answer({"changed": changed, **_document(after)}, lambda: lines)
@@ -209,4 +210,5 @@ def _shown(console: Console, leading: Leading, lease: Lease, seen: list[HostSeen
         role = "leads" if one.host == lease.holder else "stands by"
         ticked = f"ticked {one.silent_for.total_seconds():.0f} s ago, exit {one.last_tick_exit}"
         off = f"clock {one.clock_offset.total_seconds():+.3f} s"
-        yield f"  {one.host:<20} {role:<10} {ticked}, {off}, release {one.release}{' (this host)' * (one.host == leading.here)}"
+        this = " (this host)" if one.host == leading.here else ""
+        yield f"  {one.host:<20} {role:<10} {ticked}, {off}, release {one.release}{this}"

@@ -74,7 +74,7 @@ class Leading(NamedTuple):
         """Return the lease as it stands.
 
         Raises:
-            StoreEmpty: no host of the scope has ticked yet.
+            StoreEmpty: there is none; who opens the database to write makes it.
         """
         found = self.db.rows("leases.look")
         if not found:
@@ -85,11 +85,7 @@ class Leading(NamedTuple):
         """Look, and while another host's lease may end soon, wait for it; see `lease.patience`. Asks once a second."""
         while True:
             before = clock.now()
-            try:
-                lease = self.look()
-            except StoreEmpty:
-                self.db.run("leases.make")
-                continue
+            lease = self.look()
             after = clock.now()
             waits = rules.patience(lease, self.here, self.length)
             if not waits:
