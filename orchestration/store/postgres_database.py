@@ -330,7 +330,7 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _as_ours(error: Refused | Lost, url: str) -> KlorosError:
-    where, told = place(url), _without_secrets(str(error).partition("\n")[0], url)
+    where, told = place(url), _without_secrets("; ".join(filter(None, map(str.strip, str(error).split("\n")))), url)
     if error.sqlstate == _DISK_FULL:
         return Unwritable(f"{where}: {told}", hint="make room on the database's server")
     if error.sqlstate == _READ_ONLY or any(sign in str(error) for sign in _REPLICA):

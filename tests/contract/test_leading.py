@@ -12,8 +12,8 @@ import pytest
 
 from orchestration.errors import LeaseLost, SettingsInvalid, StoreEmpty
 from orchestration.host import clock
-from orchestration.scope.lease import Standing, permit, remaining, standing
 from orchestration.scope.leading import Leading, Role, hosts
+from orchestration.scope.lease import Standing, permit, remaining, standing
 from orchestration.store.postgres_database import PostgresDatabase
 from tests.contract.postgres import Cluster
 
@@ -176,7 +176,7 @@ def test_hosts_that_race_never_lead_together(host: Hosts, url: str) -> None:
     for thread in threads:
         thread.join(60)
     assert faults == []
-    assert led == Counter({epoch: 1 for epoch in range(2, rounds + 2)}), "one leader in each epoch"
+    assert led == Counter(dict.fromkeys(range(2, rounds + 2), 1)), "one leader in each epoch"
 
 
 def test_a_look_from_before_another_took_it_takes_nothing(host: Hosts, url: str) -> None:
