@@ -118,10 +118,15 @@ class TestFence:
 class TestPause:
     def test_a_writer_that_pauses_inside_a_transaction_is_ended_by_the_server(self, url: str, one: PostgresDatabase) -> None:
         slow = PostgresDatabase(url, here="slow", idle_seconds=0.2)
-        with pytest.raises(StoreUnreachable, match="idle-in-transaction"), slow.transaction():
-            remember(slow, "lost")
-            remember(one, "taken over")  # waits, and goes on
-            remember(slow, "too late")
+
+        def write_slowly() -> None:
+            with slow.transaction():
+                remember(slow, "lost")
+                remember(one, "taken over")  # waits, and goes on
+                remember(slow, "too late")
+
+        with pytest.raises(StoreUnreachable, match="idle-in-transaction"):
+            write_slowly()
         assert remembered(one) == ["taken over"]
         remember(slow, "anew")
         assert remembered(one) == ["anew"]
@@ -159,10 +164,14 @@ class TestConnection:
     def test_one_that_was_killed_inside_a_transaction_is_unreachable_and_leaves_nothing(
         self, url: str, one: PostgresDatabase
     ) -> None:
-        with pytest.raises(StoreUnreachable, match="terminating connection"), one.transaction():
-            remember(one, "lost")
-            kill_all(url)
-            remember(one, "lost too")
+        def write() -> None:
+            with one.transaction():
+                remember(one, "lost")
+                kill_all(url)
+                remember(one, "lost too")
+
+        with pytest.raises(StoreUnreachable, match="terminating connection"):
+            write()
         assert remembered(one) == []
 
     def test_one_that_was_killed_between_is_made_anew(self, url: str, one: PostgresDatabase) -> None:
@@ -173,11 +182,14 @@ class TestConnection:
         assert remembered(one) == ["x"]
 
     def test_a_transaction_of_which_a_statement_failed_does_not_pass_for_committed(self, one: PostgresDatabase) -> None:
-        with pytest.raises(StoreUnreachable, match="none of its transaction stands"), one.transaction():
-            remember(one, "lost")
-            with pytest.raises(StoreUnreachable):
-                one.run("ticks.fail", exit_code="no number", tick_id="x")
-                one.run("cycles.prune", cycle="no number", now="")
+        def write() -> None:
+            with one.transaction():
+                remember(one, "lost")
+                with pytest.raises(StoreUnreachable, match="no number"):
+                    one.run("ticks.fail", exit_code="no number", tick_id="x")
+
+        with pytest.raises(StoreUnreachable, match="none of its transaction stands"):
+            write()
         assert remembered(one) == []
         remember(one, "goes on")
 
@@ -272,7 +284,7 @@ class TestSchema:
     ) -> None:
         remember(one, "kept")
         monkeypatch.setattr(postgres_schema, "SCHEMA_VERSION", postgres_schema.SCHEMA_VERSION + 1)
-        with pytest.raises(StoreOutdated, match="the next tick migrates it|works with"):
+        with pytest.raises(StoreOutdated, match="and this program works with"):
             PostgresDatabase(url, read_only=True)
         copy = copy_of(Place("", url, here="one"))
         assert [row["value"] for row in copy.rows("facts.get", name="a")] == ["kept"]
@@ -292,7 +304,7 @@ class TestServer:
             name = connection.info.dbname
             connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on".encode())
         for read_only in (False, True):
-            with pytest.raises(StoreUnreachable, match="is a replica, or takes no writes: .*read-only"):
+            with pytest.raises(StoreUnreachable, match=r"is a replica, or takes no writes: .*read-only"):
                 PostgresDatabase(url, here="one", read_only=read_only)
 
     def test_of_several_servers_the_one_that_takes_writes_is_used(self, url: str, cluster: Cluster) -> None:
@@ -376,7 +388,8 @@ def waiting(url: str) -> int:
 
 def kill_all(url: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name LIKE 'kloros%'")
+        sessions = "pg_stat_activity WHERE application_name LIKE 'kloros%'"
+        connection.execute(f"SELECT pg_terminate_backend(pid, 5000) FROM {sessions}".encode())
 
 
 def forget(url: str, since: int) -> None:
