@@ -1,4 +1,4 @@
-"""Leading, on a real PostgreSQL: who looks at once with others never leads with them, and who led writes nothing any more."""
+"""Leading, on a real PostgreSQL: who looks at once with others never leads with them, and who led writes nothing more."""
 
 from __future__ import annotations
 
@@ -85,12 +85,11 @@ def test_the_first_host_takes_it_and_keeps_it_and_the_others_stand_by(host: Host
     assert standing(b.look(), "b") is Standing.THEIRS
 
 
-def test_the_first_tick_makes_the_row_and_who_looks_before_it_is_told_so(host: Hosts, url: str) -> None:
+def test_who_looks_where_no_host_has_ticked_is_told_so(host: Hosts, url: str) -> None:
     a = host("a")
     sql(url, "DELETE FROM leases")
     with pytest.raises(StoreEmpty, match="no host of this scope has ticked yet"):
         a.look()
-    assert turn(a)
 
 
 def test_what_has_run_out_goes_to_the_next_and_the_former_holder_writes_nothing_more(host: Hosts, url: str) -> None:
@@ -176,7 +175,7 @@ def test_hosts_that_race_never_lead_together(host: Hosts, url: str) -> None:
     for thread in threads:
         thread.join(60)
     assert faults == []
-    assert led == Counter(dict.fromkeys(range(2, rounds + 2), 1)), "one leader in each epoch"
+    assert led == Counter(range(2, rounds + 2)), "one leader in each epoch"
 
 
 def test_a_look_from_before_another_took_it_takes_nothing(host: Hosts, url: str) -> None:
@@ -227,7 +226,11 @@ def test_a_renewal_ends_the_wait(host: Hosts, url: str) -> None:
     a, b = host("a"), host("b")
     assert turn(a)
     sql(url, "UPDATE leases SET expires_at = clock_timestamp() + interval '20 seconds'")
-    assert not b.take_turn(b.wait(sleep=lambda _seconds: [turn(a)] and None)).leads
+
+    def sleep(_seconds: float) -> None:
+        assert turn(a)
+
+    assert not b.take_turn(b.wait(sleep=sleep)).leads
 
 
 def test_what_is_released_is_free_at_once_for_any_host(host: Hosts) -> None:
@@ -333,9 +336,7 @@ def test_a_fence_holds_through_a_broken_connection(host: Hosts, url: str) -> Non
     assert turn(a)
     expire(url)
     assert turn(b)
-    sql(
-        url,
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()",
-    )
+    others = "datname = current_database() AND pid <> pg_backend_pid()"
+    sql(url, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
     with pytest.raises(LeaseLost):
         remember(a, "on a new connection")
