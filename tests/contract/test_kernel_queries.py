@@ -81,9 +81,22 @@ class World:
         self.random = random.Random(seed)
         self.unique = 0
         self.sha = ""  # of the newest baseline version
+        self.versions = 0
+        self.ended, self.queued, self.running = [99], [99], [99]  # cycles, when this turn began
+        self.decided: list[Asked] = [{"name": "", "content_sha": "", "decided_at": ""}]
+        self.phase = 99  # the newest PHASE that was claimed
+        self.due = ""
 
     def of(self, *values: Any) -> Any:
         return self.random.choice(values)
+
+    def note(self, cycles: list[Row]) -> None:
+        """See which cycles there are."""
+        found = [(int(str(row["cycle"])), row["state"]) for row in cycles]
+        self.queued = [cycle for cycle, state in found if state == "queued"] or [99]
+        self.running = [cycle for cycle, state in found if state == "running"] or [99]
+        self.ended = [cycle for cycle, state in found if state not in ("queued", "running")] or [99]
+        self.phase = next((int(str(row["cycle"])) for row in cycles if row["job"] == "phase" and row["started_at"]), 99)
 
     def maybe(self, value: Any) -> Any:
         return self.of(value, None)
@@ -119,7 +132,7 @@ class World:
         return self.of("alpha", "Beta", "göttlich", "it's", "100%", "a:b", 'q"uote', "back\\slash", "😀")
 
     def stems(self) -> str:
-        return json.dumps([self.stem() for _ in range(self.random.randint(0, 4))])
+        return json.dumps([self.stem() for _ in range(self.random.randint(0, 9))])
 
     def words(self) -> str:
         return self.of("", "exit code 1", "it's 100 % :now -- no comment", "\\u0000 is told", "Ü 😀", 'say "no"', "line\nline")
@@ -141,7 +154,7 @@ class World:
         return json.dumps(told)
 
     def result(self) -> str:
-        wall, report = self.of(1.5, 0.0, 3), self.maybe("report.json")
+        wall, report = self.of(1.5, 0.0, 3.0), self.maybe("report.json")
         return json.dumps({"reason": self.words(), "wall_seconds": wall, "report": report, "report_sha": self.maybe("5e")})
 
     def fact(self) -> Asked:
@@ -149,13 +162,22 @@ class World:
             ("retention.held", json.dumps([self.cycle(), self.cycle()])),
             ("bridge.signs", json.dumps({"at": self.at(), "serving": self.of(True, False)})),
             ("wake.signs", json.dumps({"at": self.at()})),
-            ("observer.due", self.at()),
+            ("observer.due", self.news()),
             ("phase.accounted_through", self.date()),
-            (f"phase.hints.{self.cycle():05}", json.dumps({"phase_type": self.words()})),
+            (f"phase.hints.{self.phase:05}", json.dumps({"phase_type": self.words()})),
             (f"phase.groups.{self.cycle():05}", "{}"),
             ("notices.seen", self.words()),
         )
         return {"name": name, "value": value}
+
+    def news(self) -> str:
+        self.due = self.at()
+        return self.due
+
+    def decision(self) -> Asked:
+        """The key of an intent that is decided, and remembered for when its file is moved."""
+        self.decided.append({"name": self.stem(), "content_sha": self.of("c1", "c2"), "decided_at": self.at()})
+        return self.decided[-1]
 
     def span(self) -> Asked:
         since, until = sorted((self.at(), self.at()))
@@ -168,9 +190,13 @@ class World:
         text = self.of("", "", "no", "7", "007", "exit", "alpha", "ü", "%", "'", "reason", "20")
         return self.listed(text=text, limit=self.limit(), **more)
 
-    def version(self) -> Asked:
-        before, self.sha = self.sha, self.of(self.sha, self.one())
-        return {"previous_sha": self.of(before, before, before, "nobody's"), "sha256": self.one()}
+    def appended(self) -> Asked:
+        """The next baseline version, or one that was made from another than the newest and is not taken."""
+        if self.of(True, False, False, False):
+            before, self.sha = self.sha, self.one()
+            self.versions += 1
+            return {"previous_sha": before, "sha256": self.sha, "version": self.versions}
+        return {"previous_sha": "nobody's", "sha256": "5a", "version": self.versions + 1}
 
 
 def spanned(w: World) -> Asked:
@@ -208,7 +234,7 @@ def series(w: World) -> Asked:
 
 ASKED: dict[str, Callable[[World], Asked]] = {
     "baseline.append": lambda w: {
-        **w.version(), "version": w.unique + 1, "ts": w.at(), "actor": "u", "kind": w.of("cycle", "escrow", "set"),
+        **w.appended(), "ts": w.at(), "actor": "u", "kind": w.of("cycle", "escrow", "set"),
         "reason": w.words(), "cycle": w.maybe(w.cycle()), "promotion_ids": w.stems(), "parameters": "{}",
         "fitness": w.maybe(w.real()),
     },
@@ -217,7 +243,7 @@ ASKED: dict[str, Callable[[World], Asked]] = {
     "baseline.all": nothing,
     "baseline.recent": limited,
     "baseline.unwritten": nothing,
-    "baseline.written": lambda w: {"version": w.random.randint(1, max(1, w.unique))},
+    "baseline.written": lambda w: {"version": w.number()},
     "baseline.retire": lambda w: {"now": w.at(), "keep": w.number()},
     "baseline.retired": nothing,
     "baseline.beyond": lambda w: {"keep": w.number()},
@@ -246,13 +272,13 @@ ASKED: dict[str, Callable[[World], Asked]] = {
     "cycles.get": of_cycle,
     "cycles.of_token": lambda w: {"token": f"{w.random.randint(1, max(1, w.unique)):08}"},
     "cycles.recent": limited,
-    "cycles.claim": lambda w: {**at_cycle(w), "runner": '{"pid": 1}'},
+    "cycles.claim": lambda w: {"cycle": w.of(*w.queued), "now": w.at(), "runner": '{"pid": 1}'},
     "cycles.finish": lambda w: {
-        **at_cycle(w), "expected": w.of("queued", "running", "running"), "result": w.result(),
+        "cycle": w.of(*w.running, *w.queued), "now": w.at(), "expected": w.of("queued", "running"), "result": w.result(),
         "state": w.of("succeeded", "succeeded", "failed", "timed_out", "cancelled", "lost"),
     },
-    "cycles.forget": lambda w: {"cycle": w.of(w.cycle(), 99, 98)},
-    "cycles.settle": at_cycle,
+    "cycles.forget": lambda w: {"cycle": w.of(*range(1, 16))},
+    "cycles.settle": lambda w: {"cycle": w.of(*w.ended), "now": w.at()},
     "cycles.ask_cancel": at_cycle,
     "cycles.ended_for_cause": lambda w: {"job": w.job(), "cause": w.of("window", "intent"), "limit": w.limit()},
     "cycles.of_date": lambda w: {"phase_date": w.date()},
@@ -281,7 +307,7 @@ ASKED: dict[str, Callable[[World], Asked]] = {
     "facts.get": lambda w: {"name": w.fact()["name"]},
     "facts.set": lambda w: w.fact(),
     "facts.set_once": lambda w: w.fact(),
-    "facts.observer_news": lambda w: {"now": w.at()},
+    "facts.observer_news": lambda w: {"now": w.news()},
     "federation.ask": at_cycle,
     "federation.ask_again": at_cycle,
     "federation.due": lambda w: {"now": w.at(), "limit": w.of(-1, 1, 100)},
@@ -305,11 +331,11 @@ ASKED: dict[str, Callable[[World], Asked]] = {
     },
     "intents.forget": lambda w: {"name": w.stem()},
     "intents.conclude": lambda w: {
-        "name": w.stem(), "content_sha": w.of("c1", "c2"), "intent_type": w.of("alert_high", "alert", "loop_goal_set", "Alert"),
+        **w.decision(), "intent_type": w.of("alert_high", "alert", "loop_goal_set", "Alert"),
         "priority": w.of(5, 8, 9), "status": w.of("processed", "processed", "queue_overflow", "stale"), "reason": w.words(),
-        "seen_at": w.at(), "decided_at": w.at(), "cycle": w.maybe(w.cycle()),
+        "seen_at": w.at(), "cycle": w.maybe(w.cycle()),
     },
-    "intents.filed": lambda w: {"name": w.stem(), "content_sha": w.of("c1", "c2"), "decided_at": w.at()},
+    "intents.filed": lambda w: w.of(*w.decided),
     "intents.pending": nothing,
     "intents.count_old": aged,
     "intents.expire": lambda w: {"before": w.at(), "limit": w.of(1, 3)},
@@ -349,7 +375,7 @@ ASKED: dict[str, Callable[[World], Asked]] = {
     },
     "observer.idle": lambda w: {"now": w.at()},
     "observer.expire_events": lambda w: {"before": w.of("2026-11-19", "2026-11-20")},
-    "observer.rest": lambda w: {"due": w.at(), "asked": w.at()},
+    "observer.rest": lambda w: {"due": w.at(), "asked": w.due},
     "observer.expire_sightings": lambda w: {"before": w.of("2026-11-19", "2026-11-20")},
     "operator.intents_named": lambda w: {"name": w.stem()},
     "operator.intents_decided": limited,
@@ -455,10 +481,10 @@ ASKED: dict[str, Callable[[World], Asked]] = {
     "ticks.count_old": lambda w: {**aged(w), "newest": w.of(0, 20)},
     "ticks.expire": lambda w: {"before": w.of("2026-11-19T12", "2026-11-20"), "newest": w.of(5, 20), "limit": w.of(1, 3)},
     "validation.note_result": lambda w: {
-        "cycle": w.cycle(), "counts": w.of(0, 1), "phase_type": w.of("", "x"), "measure": "m", "result": w.real()
+        "cycle": w.of(*w.ended), "counts": w.of(0, 1), "phase_type": w.of("", "x"), "measure": "m", "result": w.real()
     },
-    "validation.version_of": of_cycle,
-    "validation.result": of_cycle,
+    "validation.version_of": lambda w: {"cycle": w.of(*w.ended)},
+    "validation.result": lambda w: {"cycle": w.of(*w.ended)},
     "validation.results": lambda w: {"version": w.number(), "limit": w.limit()},
     "validation.conclude": lambda w: {
         "version": w.number(), "verdict": w.of("kept", "rolled_back"), "before": "[]", "after": "[1.0]", "phases": "{}",
@@ -469,11 +495,12 @@ ASKED: dict[str, Callable[[World], Asked]] = {
     "validation.verdicts": lambda w: {"first": w.number(), "last": w.number()},
     "validation.forget": of_cycle,
 }  # fmt: skip
-RARELY = {
+OFTEN = ["cycles.enqueue", "cycles.claim", "cycles.finish", "cycles.settle", "validation.note_result", "intents.filed"]
+RARELY = [
     "cycles.forget", "products.forget", "bundles.forget", "federation.forget", "validation.forget", "ticks.expire",
     "intents.expire", "phase_dates.reopen", "observer.expire_events", "observer.expire_sightings", "intents.forget",
     "baseline.retire",
-}  # fmt: skip
+]  # fmt: skip
 """What takes rows away, so that there is something to ask about."""
 
 
@@ -525,13 +552,14 @@ def both(tmp_path: Path, cluster: Cluster) -> Iterator[Both]:
     postgres.close()
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_both_stores_give_the_same_rows_after_the_same_history(both: Both, seed: int) -> None:
     world, met = World(seed), dict.fromkeys(NAMES, 0)
-    for turn in range(60):
-        names = [name for name in NAMES if name not in RARELY or turn % 15 == 14]
+    for turn in range(50):
+        names = [name for name in NAMES if name not in RARELY] + OFTEN * 3 + (RARELY * 5 if turn % 12 == 11 else [])
         world.random.shuffle(names)
+        world.note(both.sqlite.rows("cycles.recent", limit=1000))
         with both.sqlite.transaction(), both.postgres.transaction():
             for name in names:
                 met[name] += both.ask(name, ASKED[name](world))
-    assert [name for name, rows in met.items() if not rows] == [], "queries that met no row at all"
+    assert " ".join(name for name, rows in met.items() if not rows) == "", "queries that met no row at all"
