@@ -62,7 +62,7 @@ _PARAMETERS: dict[str, Any] = {
     "gssencmode": "disable",  # looking for tickets costs more than a tick; a URL may ask for it
     "target_session_attrs": "read-write",  # of several hosts the one that takes writes; a replica alone is refused
 }
-_PARAMETER = re.compile(r"--[^\n]*|'(?:[^']|'')*'|(?<![:\w]):([a-z_]+)")
+_PARAMETER = re.compile(r"--[^\n]*|'(?:[^']|'')*'|(?<![:\w]):([a-z][a-z0-9_]*)")
 _DISK_FULL, _READ_ONLY, _LOCKED = "53100", "25006", "55P03"
 _REPLICA = ("read-only", "hot standby", "not a primary")
 _statements: dict[str, tuple[str, ...]] = {}
