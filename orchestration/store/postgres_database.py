@@ -42,12 +42,15 @@ from orchestration.store.queries import sql_of
 
 IDLE_SECONDS = 10.0
 """After how long the server ends a writer that pauses inside a transaction: so long it may keep a takeover waiting."""
-WAIT_SECONDS = 15.0
+WAIT_SECONDS = 12.0
 """How long a writer waits for the one before it: longer than that one may pause."""
-WORK_SECONDS = 60.0
+WORK_SECONDS = 15.0
+"""How long one statement may take, its waiting included."""
 LOOK_SECONDS = 60.0
-ANSWER_SECONDS = 75.0
-"""After how long no answer at all means that there is no server: later than it would have given up itself."""
+"""After how long the server ends a look that pauses; it keeps nobody waiting."""
+ANSWER_SECONDS = 20.0
+"""After how long no answer at all means that there is no server: later than the server would have given up itself, and soon
+enough for a tick to say so, which systemd ends after 50 s."""
 PATIENCE: dict[str, Any] = {
     "connect_timeout": 3,
     "keepalives_idle": 5,
