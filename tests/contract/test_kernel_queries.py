@@ -1,4 +1,4 @@
-"""Every query of the kernel on a real PostgreSQL and on SQLite, after the same random history: the same rows, in the same order.
+"""Every query of the kernel on a real PostgreSQL and on SQLite, after the same random history: the same rows, in order.
 
 One host has the scope to itself here, so what it is told must not depend on the store. What several hosts share and what
 they don't is `test_hosts_queries.py`'s.
@@ -12,7 +12,7 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import pytest
 
@@ -41,6 +41,7 @@ TABLES = {
 }  # fmt: skip
 ONLY_ONE_HAS = {"host", "epoch", "written", "retired_at"}
 Asked: TypeAlias = dict[str, Value]
+T = TypeVar("T")
 
 
 def names_in(path: Path) -> list[str]:
@@ -87,7 +88,7 @@ class World:
         self.phase = 99  # the newest PHASE that was claimed
         self.due = ""
 
-    def of(self, *values: Any) -> Any:
+    def of(self, *values: T) -> T:
         return self.random.choice(values)
 
     def note(self, cycles: list[Row]) -> None:
@@ -98,7 +99,7 @@ class World:
         self.ended = [cycle for cycle, state in found if state not in ("queued", "running")] or [99]
         self.phase = next((int(str(row["cycle"])) for row in cycles if row["job"] == "phase" and row["started_at"]), 99)
 
-    def maybe(self, value: Any) -> Any:
+    def maybe(self, value: T) -> T | None:
         return self.of(value, None)
 
     def one(self) -> str:
@@ -135,7 +136,9 @@ class World:
         return json.dumps([self.stem() for _ in range(self.random.randint(0, 9))])
 
     def words(self) -> str:
-        return self.of("", "exit code 1", "it's 100 % :now -- no comment", "\\u0000 is told", "Ü 😀", 'say "no"', "line\nline")
+        return self.of(
+            "", "exit code 1", "it's 100 % :now -- no comment", "\\u0000 is told", "Ü 😀", 'say "no"', "line\nline"
+        )
 
     def job(self) -> str:
         return self.of("phase", "dream", "loop", "reflection", "wake")
@@ -147,15 +150,17 @@ class World:
         return json.dumps(self.random.sample([0, 1, 2, 20, 70, 75], 3))
 
     def origin(self) -> str:
-        told = {
+        told: dict[str, object] = {
             "cause": "intent", "tick_id": "t", "promotions": [self.stem() for _ in range(self.random.randint(0, 3))],
-            "topic": self.words(), "intent": self.of("", "loop_goal_x.json"), "prompt": self.words(), "variables": [["A", "b"]],
+            "topic": self.words(), "intent": self.of("", "loop_goal_x.json"), "prompt": self.words(),
+            "variables": [["A", "b"]],
         }  # fmt: skip
         return json.dumps(told)
 
     def result(self) -> str:
-        wall, report = self.of(1.5, 0.0, 3.0), self.maybe("report.json")
-        return json.dumps({"reason": self.words(), "wall_seconds": wall, "report": report, "report_sha": self.maybe("5e")})
+        report, sha = self.maybe("report.json"), self.maybe("5e")
+        told = {"reason": self.words(), "wall_seconds": self.of(1.5, 0.0, 3.0), "report": report, "report_sha": sha}
+        return json.dumps(told)
 
     def fact(self) -> Asked:
         name, value = self.of(
@@ -326,13 +331,13 @@ ASKED: dict[str, Callable[[World], Asked]] = {
     "intents.open": nothing,
     "intents.acted_on": lambda w: {"content_sha": w.of("c1", "c2"), "oldest": w.at()},
     "intents.remember": lambda w: {
-        "name": w.stem(), "content_sha": w.of("c1", "c2"), "intent_type": w.of("alert_high", "Loop_Goal_set", "loopXgoal", "ALERT"),
-        "priority": w.number(), "seen_at": w.at(),
+        "name": w.stem(), "content_sha": w.of("c1", "c2"), "priority": w.number(),
+        "intent_type": w.of("alert_high", "Loop_Goal_set", "loopXgoal", "ALERT"), "seen_at": w.at(),
     },
     "intents.forget": lambda w: {"name": w.stem()},
     "intents.conclude": lambda w: {
-        **w.decision(), "intent_type": w.of("alert_high", "alert", "loop_goal_set", "Alert"),
-        "priority": w.of(5, 8, 9), "status": w.of("processed", "processed", "queue_overflow", "stale"), "reason": w.words(),
+        **w.decision(), "intent_type": w.of("alert_high", "alert", "loop_goal_set", "Alert"), "reason": w.words(),
+        "priority": w.of(5, 8, 9), "status": w.of("processed", "processed", "queue_overflow", "stale"),
         "seen_at": w.at(), "cycle": w.maybe(w.cycle()),
     },
     "intents.filed": lambda w: w.of(*w.decided),
@@ -403,8 +408,12 @@ ASKED: dict[str, Callable[[World], Asked]] = {
     "promotions.all_parked": nothing,
     "promotions.recent": limited,
     "promotions.answered": limited,
-    "promotions.see": lambda w: {"stem": w.stem(), "promotion_id": w.of("p", "q"), "fitness": w.maybe(w.real()), "at": w.at()},
-    "promotions.fail": lambda w: {"park_after": w.of(1, 3), "reason": w.words(), "cycle": w.cycle(), "at": w.at(), **stems(w)},
+    "promotions.see": lambda w: {
+        "stem": w.stem(), "promotion_id": w.of("p", "q"), "fitness": w.maybe(w.real()), "at": w.at()
+    },
+    "promotions.fail": lambda w: {
+        "park_after": w.of(1, 3), "reason": w.words(), "cycle": w.cycle(), "at": w.at(), **stems(w)
+    },
     "promotions.answer": lambda w: {
         "stem": w.stem(), "promotion_id": "p", "state": w.of("accepted", "rejected"), "fitness": w.maybe(w.real()),
         "reason": w.words(), "at": w.at(), "cycle": w.maybe(w.cycle()),
