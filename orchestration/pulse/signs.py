@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from orchestration.cycles import ledger
-from orchestration.pulse import health
+from orchestration.pulse import evidence, health
 from orchestration.pulse.health import Cause, Judgement, Mode, Signs
 from orchestration.pulse.judgement import BridgeSigns, WakeSigns
 from orchestration.pulse.metrics import Values
@@ -48,12 +48,12 @@ def read(settings: "Settings", db: Database, values: Values, now: datetime) -> S
     """Read the signs as they are now (aware UTC). `values` are the metrics' of the same transaction."""
     (row,) = db.rows(
         "pulse.signs",
-        contention_since=to_text(now - health.CONTENTION_WITHIN),
-        dream_since=to_text(now - health.DREAM_WITHIN),
-        lost_since=to_text(now - health.LOST_WITHIN),
-        rolled_back_since=to_text(now - health.ROLLED_BACK_WITHIN),
-        overflow_since=to_text(now - health.OVERFLOW_WITHIN),
-        urgent_since=to_text(now - health.URGENT_WITHIN),
+        contention_since=to_text(now - evidence.CONTENTION_WITHIN),
+        dream_since=to_text(now - evidence.DREAM_WITHIN),
+        lost_since=to_text(now - evidence.LOST_WITHIN),
+        rolled_back_since=to_text(now - evidence.ROLLED_BACK_WITHIN),
+        overflow_since=to_text(now - evidence.OVERFLOW_WITHIN),
+        urgent_since=to_text(now - evidence.URGENT_WITHIN),
     )
     held, held_since, held_expires = _list(row, "escrow")
     active = next(iter(ledger.active(db)), None)

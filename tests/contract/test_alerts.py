@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from orchestration.pulse import health, metrics, notice
+from orchestration.pulse import evidence, metrics, notice
 from orchestration.pulse.health import RULES, Condition, Verdict
 
 TOP = Path(__file__).parents[2]
@@ -532,8 +532,8 @@ def test_every_metric_in_the_rules_exists() -> None:
 
 
 def test_the_limits_of_silence_are_those_of_health() -> None:
-    assert f"> {health.TICKS_MISSED / timedelta(seconds=1):.0f} " in ALERTS["KlorosTickStale"]["expr"]
-    assert f"> {health.SILENT_AFTER / timedelta(seconds=1):.0f})" in ALERTS["KlorosLoopSilent"]["expr"]
+    assert f"> {evidence.TICKS_MISSED / timedelta(seconds=1):.0f} " in ALERTS["KlorosTickStale"]["expr"]
+    assert f"> {evidence.SILENT_AFTER / timedelta(seconds=1):.0f})" in ALERTS["KlorosLoopSilent"]["expr"]
 
 
 def test_what_must_hold_for_a_while_is_held_once() -> None:
