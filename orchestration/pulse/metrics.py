@@ -84,6 +84,11 @@ FAMILIES = (
     _labelled(
         "kloros_health_condition", "gauge", "1 while a condition is a cause of the verdict, else 0.", "condition", Condition
     ),
+    _plain(
+        "kloros_store_unreachable_timestamp_seconds",
+        "gauge",
+        "Since when no tick of this host can use its store; 0 while they can. Meanwhile most other numbers are those of before.",
+    ),
     _plain("kloros_state_free_bytes", "gauge", "Free disk space for the state folder, in bytes."),
     _labelled("kloros_orchestrator_ticks_total", "counter", "Ticks that decided, by decision.", "decision", tick.Decided),
     _labelled(
@@ -336,19 +341,23 @@ def note_health(values: Values, signs: Signs, judgement: Judgement) -> None:
     _put_instant(values, "kloros_federation_oldest_timestamp_seconds", signs.federation_since)
 
 
-def exposition(values: Values, *, openmetrics: bool = False) -> str:
+def exposition(values: Values, *, more: Sequence[Family] = (), openmetrics: bool = False) -> str:
     """Write every metric; as OpenMetrics without the end mark, so that others can follow.
 
     There a counter's family has the name without `_total` (https://prometheus.io/docs/specs/om/open_metrics_spec/).
+
+    Args:
+        more: families beside those that every host has. A family without a series has those that the values have of its name.
     """
     lines: list[str] = []
-    unforeseen = sorted(values.keys() - _FORESEEN)
-    for family in FAMILIES:
+    foreseen = _FORESEEN.union(*(family.series for family in more)) if more else _FORESEEN
+    unforeseen = sorted(values.keys() - foreseen)
+    for family in (*FAMILIES, *more):
         known_as = family.name.removesuffix("_total") if openmetrics and family.kind == "counter" else family.name
         lines += (f"# HELP {known_as} {family.help}", f"# TYPE {known_as} {family.kind}")
         lines += [_line(name, labels, values.get((name, labels), 0.0)) for name, labels in family.series]
         if unforeseen:
-            names = {name for name, _ in family.series}
+            names = {name for name, _ in family.series} or {family.name}
             lines += (_line(name, labels, values[name, labels]) for name, labels in unforeseen if name in names)
     return "\n".join(lines) + "\n"
 
