@@ -16,7 +16,7 @@ from psycopg.rows import dict_row
 from orchestration.errors import StoreUnreachable
 from orchestration.store.queries import sql
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 OLDEST_SERVER = 150000
 PATIENCE: dict[str, Any] = {
     "connect_timeout": 3,
