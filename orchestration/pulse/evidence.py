@@ -1,7 +1,7 @@
 """What shows that a condition holds, in one sentence each: empty where it does not. Pure; the table is in `health.py`.
 
-Of ticks, cycles, the loop, promotions and the host: each quiet tick imports this, so keep it small (decision 0002). Of agents see
-`agents_evidence.py`, of a scope of several hosts `scope.py`: only hosts that have any import those.
+Of ticks, cycles, the loop, promotions and the host: each quiet tick imports this, so keep it small (decision 0002). Of
+agents see `agents_evidence.py`, of a scope of several hosts `scope.py`: only hosts that have any import those.
 """
 
 from datetime import timedelta

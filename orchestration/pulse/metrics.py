@@ -87,7 +87,7 @@ FAMILIES = (
     _plain(
         "kloros_store_unreachable_timestamp_seconds",
         "gauge",
-        "Since when no tick of this host can use its store; 0 while they can. Meanwhile most other numbers are those of before.",
+        "Since when no tick of this host can use its store; 0 while they can. Most other numbers are of before then.",
     ),
     _plain("kloros_state_free_bytes", "gauge", "Free disk space for the state folder, in bytes."),
     _labelled("kloros_orchestrator_ticks_total", "counter", "Ticks that decided, by decision.", "decision", tick.Decided),
@@ -347,7 +347,7 @@ def exposition(values: Values, *, more: Sequence[Family] = (), openmetrics: bool
     There a counter's family has the name without `_total` (https://prometheus.io/docs/specs/om/open_metrics_spec/).
 
     Args:
-        more: families beside those that every host has. A family without a series has those that the values have of its name.
+        more: families beside those that every host has. One without a series has those that the values have of its name.
     """
     lines: list[str] = []
     foreseen = _FORESEEN.union(*(family.series for family in more)) if more else _FORESEEN

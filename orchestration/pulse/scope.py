@@ -1,10 +1,10 @@
-"""A scope as it is seen: who leads, which hosts stand by, which have gone silent, whose clock is wrong, what runs where. Pure.
+"""A scope as it is seen: who leads and who stands by, which hosts are silent, whose clock is wrong, what runs where. Pure.
 
 Every instant is the server's, `now` included, so that no host's clock decides what is late. `scope_rows.py` reads it, from a
 PostgreSQL only; a host alone imports none of this.
 
-All hosts of a scope share a store, so each sees what concerns the scope; one of them tells people (`speaker`): whoever leads,
-and while nobody does, the first by name of those that tick.
+All hosts of a scope share a store, so each sees what concerns the scope; one of them tells people (`speaker`): whoever
+leads, and while nobody does, the first by name of those that tick.
 """
 
 from datetime import datetime, timedelta
@@ -59,7 +59,7 @@ class Running(NamedTuple):
     host: str  # empty: queued, and no host has taken it
     executor: str
     state: str
-    count: int
+    number: int
 
 
 class Scope(NamedTuple):

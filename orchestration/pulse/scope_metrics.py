@@ -1,8 +1,8 @@
 """The metrics of a scope of several hosts; there are none on a host alone. Pure.
 
-Every host tells who leads, the lease, and what concerns itself. What concerns the others is told by one host (`scope.speaker`), so
-that a thousand hosts make some thousand series, not a million. Labels are names of hosts, executors and states; of hosts
-`MOST_HOSTS` at most are told, those without a tick for longest first.
+Every host tells who leads, the lease, and what concerns itself. What concerns the others is told by one host
+(`scope.speaker`), so that a thousand hosts make some thousand series, not a million. Labels are names of hosts, executors and
+states; `MOST_HOSTS` hosts at most are told, those without a tick for longest first.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,7 +27,10 @@ FAMILIES: Final = (
     ),
     Family("kloros_scope_leading", "gauge", "1 while this host leads, else 0.", (("kloros_scope_leading", ""),)),
     Family(
-        "kloros_scope_epoch", "gauge", "How often the lease was taken; each taking makes one more.", (("kloros_scope_epoch", ""),)
+        "kloros_scope_epoch",
+        "gauge",
+        "How often the lease was taken; each taking makes one more.",
+        (("kloros_scope_epoch", ""),),
     ),
     Family(
         "kloros_scope_leader_since_timestamp_seconds",
@@ -38,7 +41,7 @@ FAMILIES: Final = (
     Family(
         "kloros_scope_lease_renewed_timestamp_seconds",
         "gauge",
-        "When the lease was last taken, renewed or released; 0: never.",
+        "When the lease was last taken or renewed; 0 while nobody has it.",
         (("kloros_scope_lease_renewed_timestamp_seconds", ""),),
     ),
     Family(
@@ -56,7 +59,7 @@ FAMILIES: Final = (
     Family(
         "kloros_scope_host_last_tick_timestamp_seconds",
         "gauge",
-        "When a host last ticked, by the database server's clock; 0: never. The leader tells it of all, others of themselves.",
+        "When a host last ticked, by the server's clock; 0: never. The leader tells it of all, others of themselves.",
         (),
     ),
     Family(
@@ -68,7 +71,7 @@ FAMILIES: Final = (
     Family(
         "kloros_scope_cycles",
         "gauge",
-        "Cycles that are queued or run, by host and executor; one that is queued for any host has none. Told by the leader.",
+        "Cycles that are queued or run, by host and executor; one that no host has yet has none. Told by the leader.",
         (),
     ),
 )
@@ -87,6 +90,8 @@ LABELS: Final[Mapping[str, tuple[str, ...]]] = {
 def note(values: Values, scope: Scope) -> None:
     """Put a scope's numbers among the others; gauges that only a leader knows are told alike by every host."""
     lease, leader = scope.lease, seen.leader(scope)
+    for name, value in scope.shared:
+        values[name, ""] = value
     values["kloros_scope_info", _labels(scope=scope.name, host=scope.here)] = 1.0
     values["kloros_scope_leader", _labels(holder=lease.holder)] = float(bool(leader))
     values["kloros_scope_leading", ""] = float(seen.leads_here(scope))
@@ -104,7 +109,7 @@ def note(values: Values, scope: Scope) -> None:
             values["kloros_scope_clock_offset_seconds", host] = line.clock_offset
     for one in scope.running if not seen.is_told_elsewhere(scope) else ():
         labels = _labels(host=one.host, executor=one.executor, state=one.state)
-        values["kloros_scope_cycles", labels] = float(one.count)
+        values["kloros_scope_cycles", labels] = float(one.number)
 
 
 def _told(scope: Scope) -> Iterator[HostLine]:
