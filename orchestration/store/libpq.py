@@ -6,8 +6,6 @@ written into it, so no session has to remember anything between two statements a
 Source of every name and number: https://www.postgresql.org/docs/15/libpq.html; types: pg_type.dat of PostgreSQL 15.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import select
@@ -100,7 +98,7 @@ class Connection:
             message = _text(self._pq.PQerrorMessage(self._connection))
             self.close()
             raise Lost(message)
-        # Notices would be printed. This takes a pointer and does nothing; a callback of ours would need memory to write code in.
+        # Notices would be printed. This takes a pointer and does nothing; a callback would need memory that can be run.
         self._pq.PQsetNoticeReceiver(self._connection, ctypes.cast(self._pq.PQresultStatus, c_void_p), None)
         self._poll = select.poll()
         self._poll.register(self._pq.PQsocket(self._connection), select.POLLIN)

@@ -24,6 +24,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from orchestration.errors import (
     KlorosError,
@@ -47,7 +48,7 @@ WORK_SECONDS = 60.0
 LOOK_SECONDS = 60.0
 ANSWER_SECONDS = 75.0
 """After how long no answer at all means that there is no server: later than it would have given up itself."""
-PATIENCE: dict[str, str | int] = {
+PATIENCE: dict[str, Any] = {
     "connect_timeout": 3,
     "keepalives_idle": 5,
     "keepalives_interval": 2,
@@ -55,7 +56,7 @@ PATIENCE: dict[str, str | int] = {
     "tcp_user_timeout": 10_000,
 }
 """After how long a server that has gone without a word is given up, see libpq's connection parameters."""
-_PARAMETERS: dict[str, str | int] = {
+_PARAMETERS: dict[str, Any] = {
     **PATIENCE,
     "client_encoding": "UTF8",
     "gssencmode": "disable",  # looking for tickets costs more than a tick; a URL may ask for it
@@ -119,7 +120,7 @@ class PostgresDatabase:
         try:
             yield
             if self._failed:  # the server would answer COMMIT by undoing all, and call that no error
-                raise StoreUnreachable(f"{self._where}: a statement failed, so none of its transaction stands")
+                raise StoreUnreachable(f"{self}: a statement failed, so none of its transaction stands")
             self._ask("COMMIT")
         except BaseException:
             self._undo()
@@ -139,7 +140,7 @@ class PostgresDatabase:
             LeaseLost: outside a transaction: it is fenced, and another leads by now.
         """
         if self._read_only:
-            raise Unwritable(f"{self._where} is only looked at here; {query} would change it")
+            raise Unwritable(f"{self} is only looked at here; {query} would change it")
         text = self._text(query, parameters)
         if self._inside:
             return self._ask(text)[0].changed
@@ -154,16 +155,14 @@ class PostgresDatabase:
         """Let go of the connection."""
         self._connection.close()
 
-    @property
-    def _where(self) -> str:
+    def __str__(self) -> str:
+        """Name it for people; a password is not shown."""
         return place(self.url)
 
     def _connected(self) -> Connection:
-        with self._translated():
-            name = f"kloros {self._own['here']}".strip()
-            connection = Connection(self.url, patience=ANSWER_SECONDS, fallback_application_name=name, **_PARAMETERS)
+        connection = connected(self.url, f"kloros {self._own['here']}".strip())
         try:
-            with self._translated():
+            with translated(self.url):
                 self._check(connection)
         except BaseException:
             connection.close()
@@ -174,10 +173,10 @@ class PostgresDatabase:
         version, scopes = self._look_at(connection)
         postgres_schema.check_not_newer(version)
         if self._read_only and version < postgres_schema.KERNEL_SINCE:
-            raise StoreEmpty(f"{self._where} has no tables yet", hint="the first tick makes them")
+            raise StoreEmpty(f"{self} has no tables yet", hint="the first tick makes them")
         if self._read_only and version < postgres_schema.SCHEMA_VERSION:
             raise StoreOutdated(
-                f"{self._where} has schema version {version}, and this program works with {postgres_schema.SCHEMA_VERSION}",
+                f"{self} has schema version {version}, and this program works with {postgres_schema.SCHEMA_VERSION}",
                 hint="the next tick migrates it: klorosctl tick",
             )
         if version < postgres_schema.SCHEMA_VERSION:
@@ -188,7 +187,7 @@ class PostgresDatabase:
             _, scopes = self._look_at(connection)
         if scopes and scopes != [self._own["scope"]]:
             raise SettingsInvalid(
-                f"{self._where} is the database of the scope {scopes[0]!r}, and this host's is {self._own['scope']!r}",
+                f"{self} is the database of the scope {scopes[0]!r}, and this host's is {self._own['scope']!r}",
                 hint="correct [scope] name (KLR_SCOPE_NAME), or name a database of its own as KLR_DATABASE_URL",
             )
 
@@ -212,7 +211,7 @@ class PostgresDatabase:
             return
         try:
             if not found:
-                told = f"{self._where} has no lease of the scope {self._own['scope']!r} any more"
+                told = f"{self} has no lease of the scope {self._own['scope']!r} any more"
                 raise StoreUnreachable(told, hint="the next tick makes it: klorosctl tick")
             lease = found[0]
             if self._epoch is not None and (lease["holder"], lease["epoch"]) != (self._own["here"], self._epoch):
@@ -236,7 +235,7 @@ class PostgresDatabase:
 
     def _first(self, text: str) -> list[Answer]:
         """Ask what can be asked again: a connection that broke since it was last used is made anew."""
-        with self._translated():
+        with translated(self.url):
             try:
                 return self._connection.ask(text)
             except Silent:
@@ -247,8 +246,12 @@ class PostgresDatabase:
         return self._ask(text)
 
     def _ask(self, text: str) -> list[Answer]:
-        with self._translated():
-            return self._connection.ask(text)
+        try:
+            with translated(self.url):
+                return self._connection.ask(text)
+        except KlorosError:
+            self._failed = True
+            raise
 
     def _undo(self) -> None:
         try:
@@ -257,16 +260,20 @@ class PostgresDatabase:
         except (Refused, Lost):
             self._connection.close()  # so the server undoes it
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except NoLibrary as error:
-            hint = "apt-get install libpq5, or pip install 'kloros-orchestration[postgres]'"
-            raise StoreUnreachable(f"PostgreSQL's client library is not on this host: {error}", hint=hint) from error
-        except (Refused, Lost) as error:
-            self._failed = True
-            raise _as_ours(error, self.url) from None  # its message may hold the password
+
+def migrate(url: str) -> None:
+    """Apply every migration that is missing; whoever comes meanwhile waits for it.
+
+    Raises:
+        StoreUnreachable: the server can't be reached, is too old, keeps no UTF-8, or a newer program was here.
+        Unwritable: its disk is full.
+    """
+    connection = connected(url, "kloros")
+    try:
+        with translated(url):
+            postgres_schema.bring_up(connection)
+    finally:
+        connection.close()
 
 
 def place(url: str) -> str:
@@ -274,6 +281,28 @@ def place(url: str) -> str:
     _, _, rest = url.partition("://")
     authority, _, name = rest.partition("?")[0].rpartition("@")[2].partition("/")
     return f"PostgreSQL {name or 'database'}" + (f" at {authority}" if authority else "")
+
+
+def connected(url: str, name: str) -> Connection:
+    """Connect, under a name that the server shows.
+
+    Raises:
+        StoreUnreachable: nobody answers, or only a replica.
+    """
+    with translated(url):
+        return Connection(url, patience=ANSWER_SECONDS, fallback_application_name=name, **_PARAMETERS)
+
+
+@contextmanager
+def translated(url: str) -> Iterator[None]:
+    """Raise what the server or libpq say as errors of ours."""
+    try:
+        yield
+    except NoLibrary as error:
+        hint = "apt-get install libpq5, or pip install 'kloros-orchestration[postgres]'"
+        raise StoreUnreachable(f"PostgreSQL's client library is not on this host: {error}", hint=hint) from error
+    except (Refused, Lost) as error:
+        raise _as_ours(error, url) from None  # its message may hold the password
 
 
 def _read(query: str) -> tuple[str, ...]:

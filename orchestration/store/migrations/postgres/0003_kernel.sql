@@ -29,6 +29,17 @@ CREATE FUNCTION kloros_part(document text, VARIADIC path text[]) RETURNS text LA
     SELECT CASE WHEN document ~* '\\u(0000|d[89a-f])' THEN kloros_careful(document, path) ELSE document::json #>> path END
 $$;
 
+-- A JSON object without some of its names, as SQLite's json_remove.
+CREATE FUNCTION kloros_without(document text, VARIADIC names text[]) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    readable text := document;
+BEGIN
+    IF document ~* '\\u(0000|d[89a-f])' THEN
+        readable := regexp_replace(document, '\\u(0000|d[89a-f][0-9a-f]{2})', '\\ufffd', 'gi');
+    END IF;
+    RETURN (SELECT json_object_agg(key, value) FROM json_each(readable::json) WHERE key <> ALL (names))::text;
+END $$;
+
 -- The host that a fact is kept for: '' for the scope's.
 --   phase.accounted_through, phase.hints.*, phase.groups.*   scope: one PHASE for a local date, whoever leads
 --   observer.due                                             scope: a new leader asks the rules when the former would have
@@ -47,11 +58,16 @@ CREATE FUNCTION kloros_fact_host(name text, here text) RETURNS text LANGUAGE sql
         ELSE '' END
 $$;
 
--- Milliseconds between two instants as the store writes them.
+-- An instant as the store writes it, in milliseconds since 1970.
 CREATE FUNCTION kloros_milliseconds(instant text) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT floor(extract(epoch FROM make_timestamp(
         substr(instant, 1, 4)::int, substr(instant, 6, 2)::int, substr(instant, 9, 2)::int,
         substr(instant, 12, 2)::int, substr(instant, 15, 2)::int, substr(instant, 18, 9)::double precision)) * 1000)::bigint
+$$;
+
+-- Seconds that something took, to the millisecond.
+CREATE FUNCTION kloros_seconds(began text, ended text) RETURNS double precision LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (kloros_milliseconds(ended) - kloros_milliseconds(began)) / 1000::double precision
 $$;
 
 -- An instant of the server's as the store writes instants.
@@ -82,7 +98,8 @@ CREATE TABLE hosts (
     last_tick_at         TIMESTAMPTZ,
     last_tick_exit       BIGINT,
     role                 TEXT COLLATE "C" NOT NULL DEFAULT 'standby',   -- leader, standby: in its last tick
-    clock_offset_seconds DOUBLE PRECISION                               -- its clock less the server's
+    clock_offset_seconds DOUBLE PRECISION,                              -- its clock less the server's
+    to_reap              TEXT COLLATE "C" NOT NULL DEFAULT '[]'         -- JSON list: tokens of its cycles that ended without it
 ) WITH (fillfactor = 50);
 
 -- Files that one host has and others need (scope/sharing.py). A content of a host is here once.
@@ -160,7 +177,7 @@ CREATE INDEX cycles_lost         ON cycles (ended_at) WHERE state = 'lost';
 CREATE INDEX cycles_by_start     ON cycles (started_at) WHERE started_at IS NOT NULL;
 CREATE INDEX cycles_unsuccessful ON cycles (cycle) WHERE state IN ('failed', 'timed_out', 'lost');
 CREATE INDEX cycles_listed       ON cycles (cycle, job, state);
-CREATE INDEX cycles_by_duration  ON cycles ((kloros_milliseconds(ended_at) - kloros_milliseconds(started_at)), cycle)
+CREATE INDEX cycles_by_duration  ON cycles (kloros_seconds(started_at, ended_at), cycle, job, state)
     WHERE state NOT IN ('queued', 'running', 'lost') AND started_at IS NOT NULL;
 
 CREATE TABLE products (
