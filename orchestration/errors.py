@@ -39,6 +39,10 @@ class SettingsInvalid(KlorosError):
     exit = Exit.SETTINGS_INVALID
 
 
+class HostDoubled(SettingsInvalid):
+    """Another machine ticks under this host's name in its scope."""
+
+
 class StoreUnreachable(KlorosError):
     """The store can't be opened, read or migrated."""
 

@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple, Protocol, cast
 
-from orchestration.errors import SettingsInvalid, StoreEmpty
+from orchestration.errors import HostDoubled, StoreEmpty
 from orchestration.host import clock
 from orchestration.scope import lease as rules
 from orchestration.scope.lease import Act, Lease
@@ -141,7 +141,7 @@ class Leading(NamedTuple):
         """Tell the scope that this host ticks; returns the tokens of its cycles that were ended without it.
 
         Raises:
-            SettingsInvalid: another machine ticks under this host's name.
+            HostDoubled: another machine ticks under this host's name.
         """
         found = self.db.rows(
             "hosts.check_in",
@@ -152,7 +152,7 @@ class Leading(NamedTuple):
             lately=LATELY.total_seconds(),
         )
         if not found:
-            raise SettingsInvalid(
+            raise HostDoubled(
                 f"another machine ticks as host {self.here!r} of this scope; each host needs a name of its own",
                 hint="set [scope] host (KLR_SCOPE_HOST) here, or /etc/machine-id where a machine is another's copy: "
                 "rm /etc/machine-id && systemd-machine-id-setup",
