@@ -44,7 +44,7 @@ def publish(settings: Settings, db: Database, now: datetime) -> Judgement:
         seen = signs.read(settings, db, values, now, scope)
         judgement = health.judge(seen, signs.since(db))
         signs.remember(db, judgement)
-        told = signs.told_here(seen, judgement)
+        told = signs.told(judgement, elsewhere=seen.elsewhere)
         metrics.note_health(values, seen, told)
         _write_latest(settings, db, values, seen.mode, judgement)
         textfile.write(db, settings.textfile, metrics.exposition(values, more=signs.families(scope)))

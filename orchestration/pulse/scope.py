@@ -113,10 +113,8 @@ def is_told_elsewhere(scope: Scope) -> bool:
     return speaker(scope) not in ("", scope.here)
 
 
-def told_here(judgement: Judgement, *, elsewhere: bool) -> Judgement:
+def told_here(judgement: Judgement) -> Judgement:
     """Leave out of a judgement what another host tells; the verdict is that of what is left."""
-    if not elsewhere:
-        return judgement
     causes = tuple(cause for cause in judgement.causes if cause.condition not in SHARED)
     return judgement._replace(verdict=worst(list(causes)), causes=causes)
 

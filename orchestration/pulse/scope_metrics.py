@@ -1,8 +1,8 @@
 """The metrics of a scope of several hosts; there are none on a host alone. Pure.
 
 Every host tells who leads, the lease, and what concerns itself. What concerns the others is told by one host
-(`scope.speaker`), so that a thousand hosts make some thousand series, not a million. Labels are names of hosts, executors and
-states; `MOST_HOSTS` hosts at most are told, those without a tick for longest first.
+(`scope.speaker`), so that a thousand hosts make some thousand series, not a million. Labels are names of hosts, executors
+and states; `MOST_HOSTS` hosts at most are told, those without a tick for longest first.
 """
 
 from collections.abc import Iterator, Mapping

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from orchestration.cycles import ledger
 from orchestration.pulse import evidence, health
-from orchestration.pulse.health import Cause, Judgement, Mode, Signs
+from orchestration.pulse.health import Cause, Condition, Judgement, Mode, Signs
 from orchestration.pulse.judgement import BridgeSigns, WakeSigns
 from orchestration.pulse.metrics import Family, Values
 from orchestration.store.instants import from_text, from_text_or_none, to_text
@@ -73,13 +73,26 @@ def cycles_ended(db: Database) -> Values:
     return scope_rows.cycles_ended(db)
 
 
-def told_here(seen: Signs, judgement: Judgement) -> Judgement:
-    """Leave out of a judgement what another host of the scope tells people and metrics."""
-    if not seen.elsewhere:
+def told(judgement: Judgement, *, elsewhere: bool) -> Judgement:
+    """Leave out of a judgement what another host of the scope tells people and metrics, if one does."""
+    if not elsewhere:
         return judgement
     from orchestration.pulse import scope
 
-    return scope.told_here(judgement, elsewhere=True)
+    return scope.told_here(judgement)
+
+
+def is_told_elsewhere(settings: "Settings", db: Database) -> bool:
+    """Tell whether another host of the scope tells what concerns all of it."""
+    of = scope(settings, db, {})
+    return bool(of and _of_scope(of)["elsewhere"])
+
+
+def shared_conditions() -> frozenset[Condition]:
+    """Return what concerns the whole scope."""
+    from orchestration.pulse.scope import SHARED
+
+    return SHARED
 
 
 def read(settings: "Settings", db: Database, values: Values, now: datetime, of: "Scope | None" = None) -> Signs:

@@ -142,9 +142,8 @@ def test_a_standby_tells_what_is_its_own_and_leaves_the_scopes_to_the_leader() -
         for one, verdict in ((Condition.PHASE_MISSED, Verdict.FAILING), (Condition.DISK_LOW, Verdict.DEGRADED))
     )
     judged = Judgement(Verdict.FAILING, causes, ())
-    assert seen.told_here(judged, elsewhere=False) is judged
-    assert seen.told_here(judged, elsewhere=True) == Judgement(Verdict.DEGRADED, causes[1:], ())
-    assert seen.told_here(judged._replace(causes=causes[:1]), elsewhere=True).verdict is Verdict.OK
+    assert seen.told_here(judged) == Judgement(Verdict.DEGRADED, causes[1:], ())
+    assert seen.told_here(judged._replace(causes=causes[:1])).verdict is Verdict.OK
 
 
 def samples(scope: Scope) -> dict[str, dict[tuple[str, ...], float]]:

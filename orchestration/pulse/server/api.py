@@ -170,7 +170,7 @@ class Api:
         scope = signs.scope(settings, db, values)
         seen = signs.read(settings, db, values, self._looking.now(), scope)
         judgement = health.judge(seen, signs.since(db))
-        metrics.note_health(values, seen, signs.told_here(seen, judgement))
+        metrics.note_health(values, seen, signs.told(judgement, elsewhere=seen.elsewhere))
         return metrics.exposition(values, more=signs.families(scope), openmetrics=openmetrics)
 
     def _judged(self, settings: Settings, db: Database) -> Judgement:
