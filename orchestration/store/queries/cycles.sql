@@ -48,6 +48,10 @@ UPDATE cycles SET state = 'running', started_at = :now, runner = :runner, baseli
     (SELECT version FROM baseline_versions WHERE written = 1 ORDER BY version DESC LIMIT 1), 0)
 WHERE cycle = :cycle AND state = 'queued';
 
+-- name: cycles.note_runner
+-- Note anew who runs a running cycle, and on what.
+UPDATE cycles SET runner = :runner WHERE cycle = :cycle AND state = 'running';
+
 -- name: cycles.finish
 -- End a cycle, provided it still stands where the event was allowed. Notes the newest baseline. What an agent was told by its
 -- turn, and its variables, are forgotten; a turn that never began leaves nothing to settle.
