@@ -340,7 +340,7 @@ def test_a_job_whose_time_in_slurm_is_over_has_timed_out(
 ) -> None:
     given("trap 'exit 0' TERM", "sleep 60 & wait")
     following.until(lambda: following.state == "running")
-    cluster.ask("scontrol", "update", f"jobid={following.job['job_id']}", "timelimit=0-00:00:01")
+    cluster.ask("scontrol", "update", f"jobid={following.job['job_id']}", "timelimit=0")
     following.until_ended()
     assert following.state == "timed_out", following.result
     assert "its time was over" in following.result["reason"]
