@@ -54,6 +54,12 @@ class StoreOutdated(StoreUnreachable):
     """There is a store of an older release that no tick of this one has migrated yet: a reader works on a copy of it."""
 
 
+class LeaseLost(KlorosError):
+    """Another host leads the scope by now: what we decided under the former epoch is not written."""
+
+    retryable = True
+
+
 class Unwritable(KlorosError):
     """A file or folder of ours can't be written: disk full, read-only, or not ours."""
 

@@ -59,6 +59,7 @@ def enqueue(
         working_dir=job.working_dir,
         timeout_seconds=job.timeout.total_seconds(),
         executor=job.executor,
+        hosts="",
         phase_date=None if phase_date is None else phase_date.isoformat(),
         queued_at=to_text(now),
     )

@@ -22,7 +22,7 @@ BUSY_SECONDS = 10.0
 _COPY_ATTEMPTS = 20
 _WAL_ATTEMPTS = 200
 _MIGRATIONS = os.path.join(os.path.dirname(__file__), "migrations")
-SCHEMA_VERSION = 14
+SCHEMA_VERSION = 15
 _COPIED = {
     "iterations": "0",
     "products": "0",

@@ -1,10 +1,11 @@
 -- name: cycles.enqueue
 -- Queue one cycle under the number given, else under the next one; a number that is taken is refused.
-INSERT INTO cycles (cycle, job, state, token, cause, origin, command, working_dir, timeout_seconds, executor, phase_date,
-    queued_at)
+INSERT INTO cycles (cycle, job, state, token, cause, origin, command, working_dir, timeout_seconds, executor, hosts,
+    phase_date, queued_at)
 VALUES (
     coalesce(:number, (SELECT coalesce(max(cycle), 0) + 1 FROM cycles)),
-    :job, 'queued', :token, :cause, :origin, :command, :working_dir, :timeout_seconds, :executor, :phase_date, :queued_at
+    :job, 'queued', :token, :cause, :origin, :command, :working_dir, :timeout_seconds, :executor, :hosts,
+    :phase_date, :queued_at
 );
 
 -- name: cycles.number_of
