@@ -221,7 +221,8 @@ def test_a_controller_that_is_away_keeps_the_cycle_waiting_with_that_reason(
         assert following.job["reason"].startswith("Slurm is out of reach")
         assert "out of reach" in host.run("klorosctl", "show", "1").stdout
         doctor = host.run("klorosctl", "doctor").stdout
-        assert "cycle 1 is queued: job None, Slurm is out of reach" in " ".join(doctor.split())
+        assert "cycle 1 is queued: not given to Slurm yet, Slurm is out of reach" in " ".join(doctor.split())
+        assert "out of reach" in host.run("klorosctl", "status").stdout
     finally:
         cluster.start_controller()
     following.until_ended()
