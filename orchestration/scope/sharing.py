@@ -312,9 +312,9 @@ class Sharing:
             if folder != "promotions" or (key in unacked and key not in answered_by):
                 continue
             changes.withdraw.append(("promotions", key, row.state))
-            ack = ack_name(stem_of(key))
-            theirs = answered_by.get(key, ack if ack in own_acks else "")
-            if theirs and ("acks", ack) not in mine and (one := self._ack_on_disk(theirs, ack)) is not None:
+            own = ack_name(stem_of(key))
+            theirs = answered_by.get(key, own if own in own_acks else "")
+            if theirs and ("acks", own) not in mine and (one := self._ack_on_disk(theirs, own)) is not None:
                 changes.found.append(one)
 
     def _compare_intents(
