@@ -20,6 +20,7 @@ from orchestration.exits import Exit
 from orchestration.host import clock, process_identity
 from orchestration.host.journal import Event, Priority, log
 from orchestration.host.lock import PATIENCE
+from orchestration.store import opening
 from orchestration.store.counters import count, gauge
 from orchestration.store.instants import to_text
 from orchestration.tick import history
@@ -150,7 +151,7 @@ def new_tick_id() -> str:
 def _turned_away(settings: "Settings", environ: Mapping[str, str], refusal: Tick) -> Tick:
     """Account for a tick that may not run, where there is a store to do it in; never fail because of that."""
     _, reason, evidence = refusal.findings[0]
-    if not os.path.exists(os.path.join(settings.state_dir, wiring.STORE)):
+    if not opening.is_made(opening.place_of(settings)):
         log(Event.TICK_REFUSED, evidence, tick_id=refusal.tick_id, reason=reason, exit=refusal.exit)
         return refusal
     try:

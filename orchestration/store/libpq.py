@@ -6,8 +6,6 @@ written into it, so no session has to remember anything between two statements a
 Source of every name and number: https://www.postgresql.org/docs/15/libpq.html; types: pg_type.dat of PostgreSQL 15.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import select

@@ -55,7 +55,8 @@ OURS = words("""
     orchestration.promotions orchestration.promotions.scan orchestration.promotions.state
     orchestration.pulse orchestration.pulse.health orchestration.pulse.judgement orchestration.pulse.metrics
     orchestration.pulse.publish orchestration.pulse.signs orchestration.pulse.textfile
-    orchestration.store orchestration.store.counters orchestration.store.instants orchestration.store.port
+    orchestration.store orchestration.store.counters orchestration.store.instants orchestration.store.opening
+    orchestration.store.port
     orchestration.store.queries orchestration.store.sqlite
     orchestration.tick orchestration.tick.calendar orchestration.tick.decision orchestration.tick.gate
     orchestration.tick.history orchestration.tick.kernel orchestration.tick.litter
