@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import click
 
+from orchestration import wiring
 from orchestration.errors import KlorosError, StoreEmpty, Usage
 from orchestration.operator.console import Console, json_option, unknown
 from orchestration.scope.leading import HostSeen, Leading, hosts
 from orchestration.scope.lease import Lease, describe, remaining
-
-if TYPE_CHECKING:
-    from orchestration.scope.leading import FencedDatabase
-    from orchestration.tick.kernel import Kernel
 
 
 @click.group()
@@ -29,11 +26,11 @@ def leader() -> None:
 def show(console: Console) -> None:
     """Show who leads since when, until when its lease runs, and every host with its last tick."""
     if not console.settings.database_url:
-        alone = {"scope": None, "leader": None, "hosts": []}
+        alone: dict[str, Any] = {"scope": None, "leader": None, "hosts": []}
         console.answer(alone, lambda: ["This host shares its store with no other, and decides alone."])
         return
     with console.looking() as kernel:
-        leading = _leading(console, kernel)
+        leading = wiring.leading(console.settings, kernel.db)
         try:
             lease = leading.look()
         except (StoreEmpty, KeyError):
@@ -128,7 +125,7 @@ def released(console: Console) -> str:
         return ""
     try:
         with console.acting() as kernel:
-            leading = _leading(console, kernel)
+            leading = wiring.leading(console.settings, kernel.db)
             if not leading.release():
                 return ""
     except KlorosError as error:
@@ -142,19 +139,12 @@ def released(console: Console) -> str:
 def _acting(console: Console) -> Iterator[Leading]:
     _check_scope(console)
     with console.acting() as kernel:
-        leading = _leading(console, kernel)
+        leading = wiring.leading(console.settings, kernel.db)
         try:
             leading.look()
         except StoreEmpty:
             raise _nobody_yet() from None
         yield leading
-
-
-def _leading(console: Console, kernel: Kernel) -> Leading:
-    from orchestration.store.opening import here
-
-    scope = console.settings.scope
-    return kernel.leading or Leading(cast("FencedDatabase", kernel.db), here(scope), scope.lease)
 
 
 def _check_scope(console: Console) -> None:

@@ -12,14 +12,13 @@ compares for itself, and a host's own row is its own whoever leads.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple, Protocol, cast
 
-from orchestration.errors import SettingsInvalid, StoreEmpty
+from orchestration.errors import HostDoubled, StoreEmpty
 from orchestration.host import clock
 from orchestration.scope import lease as rules
 from orchestration.scope.lease import Act, Lease
@@ -81,15 +80,20 @@ class Leading(NamedTuple):
             raise StoreEmpty("no host of this scope has ticked yet", hint="the first tick makes its lease: klorosctl tick")
         return _lease(found[0])
 
+    def see(self) -> Seen:
+        """Look, and compare the clocks."""
+        before = clock.now()
+        lease = self.look()
+        after = clock.now()
+        return Seen(lease, before + (after - before) / 2 - lease.now, after - before)
+
     def wait(self, *, sleep: Callable[[float], None] = time.sleep) -> Seen:
         """Look, and while another host's lease may end soon, wait for it; see `lease.patience`. Asks once a second."""
         while True:
-            before = clock.now()
-            lease = self.look()
-            after = clock.now()
-            waits = rules.patience(lease, self.here, self.length)
+            seen = self.see()
+            waits = rules.patience(seen.lease, self.here, self.length)
             if not waits:
-                return Seen(lease, before + (after - before) / 2 - lease.now, after - before)
+                return seen
             sleep(min(_POLL, waits.total_seconds() + _AFTER))  # nothing tells when a lease lapses
 
     def take_turn(self, seen: Seen) -> Turn:
@@ -137,7 +141,7 @@ class Leading(NamedTuple):
         """Tell the scope that this host ticks; returns the tokens of its cycles that were ended without it.
 
         Raises:
-            SettingsInvalid: another machine ticks under this host's name.
+            HostDoubled: another machine ticks under this host's name.
         """
         found = self.db.rows(
             "hosts.check_in",
@@ -148,7 +152,7 @@ class Leading(NamedTuple):
             lately=LATELY.total_seconds(),
         )
         if not found:
-            raise SettingsInvalid(
+            raise HostDoubled(
                 f"another machine ticks as host {self.here!r} of this scope; each host needs a name of its own",
                 hint="set [scope] host (KLR_SCOPE_HOST) here, or /etc/machine-id where a machine is another's copy: "
                 "rm /etc/machine-id && systemd-machine-id-setup",
@@ -213,11 +217,6 @@ def hosts(db: Database) -> list[HostSeen]:
         )
         for row in db.rows("hosts.all")
     ]
-
-
-def host_name(configured: str) -> str:
-    """Return the name of this host in its scope."""
-    return configured or os.uname().nodename
 
 
 def machine_id() -> str:

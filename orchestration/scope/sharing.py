@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from orchestration.errors import KlorosError, Unwritable
 from orchestration.host import clock, files
-from orchestration.host.journal import Event, Priority, log
 from orchestration.intents.inbox import list_names
 from orchestration.promotions.scan import ack_name, answer_key, compare, stem_of
 from orchestration.scope.mirror import Content, Mirror, Shared, contents
