@@ -1,8 +1,13 @@
-"""Two hosts over one PostgreSQL: one decides, the other stands by, and takes over when it must. Each host is a state folder."""
+"""Two hosts over one PostgreSQL: one decides, the other stands by, and takes over when it must. A state folder is a host."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,8 +17,10 @@ import pytest
 from psycopg.rows import dict_row
 
 from orchestration.exits import Exit
-from tests.acceptance.host import Host
+from orchestration.host import process_identity
+from tests.acceptance.host import Host, script
 from tests.contract.postgres import Cluster
+from tests.contract.terminals import until
 
 pytestmark = pytest.mark.xdist_group("postgres")
 
@@ -117,6 +124,116 @@ def test_a_database_that_is_away_ends_the_tick_with_69_and_what_waits_is_taken_u
     record = a.decided()
     assert record["decision"] == "dream_cycle"
     assert waiting.exists()
+
+
+@contextmanager
+def held_inside(scope: Scoped, host: Host) -> Iterator[subprocess.Popen[str]]:
+    """Hold a tick of a host where it has the lead and looks at the cycles, for the length of the block."""
+    with psycopg.connect(scope.url) as connection:
+        connection.execute("LOCK TABLE cycles IN ACCESS EXCLUSIVE MODE")
+        ticking = subprocess.Popen(
+            host.command("run_once", "--json"), env=host.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        until(lambda: scope.ask(waits), what="the tick comes to the cycles")
+        yield ticking
+        connection.rollback()
+
+
+def test_a_leader_that_was_paused_beyond_its_lease_writes_nothing_and_says_that_it_lost_it(two: Two) -> None:
+    scope, a, b = two
+    for host in (a, b):
+        host.stepwise()
+    a.decided()
+    a.promote("p1")
+    with held_inside(scope, a) as paused:
+        paused.send_signal(signal.SIGSTOP)
+    scope.expire()
+    b.promote("p2")
+    assert b.decided()["decision"] == "dream_cycle"
+    before = scope.ask("SELECT * FROM cycles")
+    paused.send_signal(signal.SIGCONT)
+    output, errors = paused.communicate(timeout=60)
+    assert paused.returncode == 0, errors
+    record = json.loads(output)
+    assert record["decision"] == "noop"
+    (reason,) = record["reasons"]
+    assert (reason["rule"], reason["reason"]) == ("lease", "lease_lost")
+    assert reason["evidence"].startswith("led under epoch 1, but b leads since ")
+    assert scope.ask("SELECT * FROM cycles") == before
+    told = scope.ask("SELECT host, epoch, decision, exit_code FROM ticks ORDER BY tick DESC LIMIT 2")
+    assert [(one["host"], one["epoch"], one["decision"], one["exit_code"]) for one in told] == [
+        ("a", None, "noop", 0),
+        ("b", 2, "dream_cycle", 0),
+    ]
+    assert "lease.lost" in errors
+
+
+def test_a_tick_between_whose_looks_the_lead_was_taken_loses_nothing_that_waits(two: Two) -> None:
+    scope, a, b = two
+    a.stepwise()
+    b.stepwise()
+    a.decided()
+    a.promote("p1")
+    with held_inside(scope, a) as ticking:
+        assert json.loads(b.run("klorosctl", "leader", "yield", "--json").stdout)["changed"]
+    output, errors = ticking.communicate(timeout=60)
+    assert json.loads(output)["reasons"][0]["reason"] == "lease_lost", errors
+    assert a.reasons() == ["standby"], "it leaves the lead to others"
+    b.decided()
+    scope.expire()
+    assert a.decided()["decision"] == "dream_cycle"
+
+
+def test_cycles_of_a_silent_host_are_ended_and_it_reaps_them_when_it_comes_back(two: Two, tmp_path: Path) -> None:
+    scope, a, b = two
+    started = tmp_path / "started"
+    a.set(KLR_DREAM_COMMAND=script(tmp_path, "dream.sh", [f"echo $$ >{started}", "exec sleep 600"]))
+    b.stepwise()
+    a.promote("p1")
+    assert a.decided()["decision"] == "dream_cycle"
+    until(started.exists, what="the cycle runs")
+    (cycle,) = scope.ask("SELECT state, host FROM cycles")
+    assert cycle == {"state": "running", "host": "a"}
+    runner = [pid for pid in a.processes() if "run_cycle" in Path(f"/proc/{pid}/cmdline").read_text()]
+    for pid in runner:
+        os.kill(pid, signal.SIGSTOP)  # it can't see by itself that its cycle was ended
+    scope.expire()
+    scope.do("UPDATE hosts SET last_tick_at = clock_timestamp() - interval '14 minutes' WHERE host = 'a'")
+    b.decided()
+    assert scope.ask("SELECT state FROM cycles") == [{"state": "running"}], "it is not silent yet"
+    scope.do("UPDATE hosts SET last_tick_at = clock_timestamp() - interval '15 minutes' WHERE host = 'a'")
+    b.decided()
+    (cycle,) = scope.ask("SELECT state, result, settled_at, token FROM cycles")
+    assert cycle["state"] == "lost"
+    assert json.loads(cycle["result"])["reason"].startswith("its host a has been silent since ")
+    assert scope.ask("SELECT to_reap FROM hosts WHERE host = 'a'") == [{"to_reap": json.dumps([cycle["token"]])}]
+    command = int(started.read_text())
+    assert process_identity.start_time(command) is not None, "nobody there saw it"
+    assert a.reasons() == ["standby"]
+    assert process_identity.start_time(command) is None
+    assert scope.ask("SELECT to_reap FROM hosts WHERE host = 'a'") == [{"to_reap": "[]"}]
+    for pid in runner:
+        os.kill(pid, signal.SIGCONT)
+    until(lambda: not a.processes(), what="its runner ends")
+    assert scope.ask("SELECT state FROM cycles WHERE cycle = 1") == [{"state": "lost"}], "what came too late changes nothing"
+
+
+def test_a_runner_sees_that_its_cycle_was_ended_and_ends_the_command(two: Two, tmp_path: Path) -> None:
+    scope, a, b = two
+    started = tmp_path / "started"
+    a.set(KLR_DREAM_COMMAND=script(tmp_path, "dream.sh", [f"echo $$ >{started}", "exec sleep 600"]))
+    b.stepwise()
+    a.promote("p1")
+    a.decided()
+    until(started.exists, what="the cycle runs")
+    scope.expire()
+    scope.do("UPDATE hosts SET last_tick_at = clock_timestamp() - interval '1 hour' WHERE host = 'a'")
+    b.decided()
+    command = int(started.read_text())
+    until(lambda: process_identity.start_time(command) is None, what="its command is ended")
+    until(lambda: not a.processes(), what="its runner ends")
+    assert scope.ask("SELECT state FROM cycles WHERE cycle = 1") == [{"state": "lost"}]
 
 
 def test_a_disabled_and_a_halted_leader_gives_up_the_lead(two: Two) -> None:
