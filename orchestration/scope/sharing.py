@@ -31,7 +31,7 @@ from orchestration.errors import KlorosError, Unwritable
 from orchestration.host import clock, files
 from orchestration.intents.inbox import list_names
 from orchestration.promotions.scan import ack_name, answer_key, compare, stem_of
-from orchestration.scope.mirror import Content, Mirror, Shared, contents, origin_of
+from orchestration.scope.mirror import Content, Mirror, Shared, contents, in_batches, origin_of
 from orchestration.store.port import Database
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ _KNOWN = "known.json"
 _LOOKS_ANYWAY = 3600.0  # seconds after which folders are looked at although nothing tells that they have changed
 _SETTLED = 1.0  # seconds; a change time this old can't be that of a later change as well
 _FILES_PER_TICK, _BYTES_PER_TICK = 5000, 64 * 1024 * 1024
-_BATCH_FILES, _BATCH_BYTES = 500, 4 * 1024 * 1024
 _MOVES_PER_TICK = 250  # each syncs two folders
 _MODE = 0o640
 _ACK_LIMIT = 1024 * 1024  # bytes
@@ -396,9 +395,7 @@ class Sharing:
             if theirs and ("acks", own) not in mine and (one := self._ack_on_disk(theirs, own)) is not None:
                 changes.found.append(one)
 
-    def _compare_intents(
-        self, mine: dict[tuple[str, str], Shared], changes: _Changes, ending: set[tuple[str, str]]
-    ) -> None:
+    def _compare_intents(self, mine: dict[tuple[str, str], Shared], changes: _Changes, ending: set[tuple[str, str]]) -> None:
         present = {self._key(name): name for name in list_names(self._folders["intents"])}
         for key, name in present.items():
             row = mine.get(("intents", key))
@@ -490,7 +487,7 @@ class Sharing:
 
     def _tell(self, changes: _Changes) -> None:
         """Tell the store, what ends first. Every statement compares for itself, so each part may be told again."""
-        batches = _batches(changes.share)
+        batches = in_batches(changes.share, lambda one: len(one.data))
         with self._db.transaction():
             for query, part in (
                 ("shared_files.withdraw", changes.withdraw),
@@ -576,18 +573,6 @@ def _base64(data: bytes) -> str:
     import base64
 
     return base64.b64encode(data).decode()
-
-
-def _batches(changed: list[_Local]) -> list[list[_Local]]:
-    batches: list[list[_Local]] = []
-    size = _BATCH_BYTES
-    for one in changed:
-        if size + len(one.data) > _BATCH_BYTES or len(batches[-1]) >= _BATCH_FILES:
-            batches.append([])
-            size = 0
-        batches[-1].append(one)
-        size += len(one.data)
-    return batches
 
 
 def _as_ours(row: Shared, error: KlorosError | OSError) -> KlorosError:
