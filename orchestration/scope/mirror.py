@@ -1,10 +1,9 @@
 """The leader's image of what every host of the scope has shared: `<state>/scope/{promotions,acks,intents,cycles}/`.
 
-A file `x.json` of host `a` lies there as `a@x.json`, so no two collide, and the kernel works on these folders as it works on
-those of a single host. The image is a function of the store: whatever else lies there, an ack that a killed tick wrote and
-never shared, what a former leadership left, is gone before the kernel looks. So nothing here need survive anything, and nothing
-is synced; `image.json` remembers which contents were written since this boot, which only
-saves fetching them again.
+A file `x.json` of host `a` lies there as `a@x.json`, so no two collide, and the kernel works on these folders as it works
+on those of a single host. The image is a function of the store: whatever else lies there, an ack that a killed tick wrote
+and never shared, what a former leadership left, is gone before the kernel looks. So nothing here need survive anything, and
+nothing is synced; `image.json` remembers which contents were written since this boot, which only saves fetching them again.
 """
 
 from __future__ import annotations

@@ -7,13 +7,14 @@ promotion of its own without an ack, for each intent that lies in its inbox, and
     intents      there ──decided──► filed ──moved by its host──► (gone)          given ──put in place──► there
     acks         given ──written by its host──► done ──no cycle needs it──► (gone)
 
-Every tick compares the folders with the rows and shares the difference: nothing is remembered of what was done, so a tick that
-was killed, doubled or missed for a day changes nothing in the end. What lies on the host's disk is right about the past: an ack
-that is there stays, whoever wrote it, and is what the scope believes from then on. A million answered promotions cost nothing
-but a listing, and that only when the change time of a folder is another one; once an hour in any case.
+Every tick compares the folders with the rows and shares the difference: nothing is remembered of what was done, so a tick
+that was killed, doubled or missed for a day changes nothing in the end. What lies on the host's disk is right about the
+past: an ack that is there stays, whoever wrote it, and is what the scope believes from then on. A million answered
+promotions cost nothing but a listing, and that only when the change time of a folder is another one; once an hour in any
+case.
 
-`known.json` keeps the rows as they were under a revision of the table, and the change times under which they agreed with the
-folders. It only saves work: without it everything is asked for and looked at again.
+`known.json` keeps the rows as they were under a revision of the table, and the change times under which they agreed with
+the folders. It only saves work: without it everything is asked for and looked at again.
 
 Refuses to know what is decided. The leader's side is `mirror.py`.
 """
@@ -151,13 +152,13 @@ class Sharing:
         self._look(everything=True)
         self.mirror.keep_up(self._db, list(self._rows))
 
-    # ── What the scope answers ───────────────────────────────────────────────────────────────────────────────────────────
+    # ── What the scope answers ─────────────────────────────────────────────────────────────────────────────────────────
 
     def answer(self, stems: Iterable[str]) -> bool:
         """Share the acks that lie in the mirror for these promotions, before anything rests on them.
 
-        From then on they stand, whoever leads; each waits for its host. One that has been answered by somebody else meanwhile
-        keeps that answer, which then lies in the mirror.
+        From then on they stand, whoever leads; each waits for its host. One that somebody else has answered meanwhile keeps
+        that answer, which then lies in the mirror.
 
         Returns:
             False when one of them had another answer: what the caller has made of it holds no more.
@@ -180,7 +181,7 @@ class Sharing:
         return not theirs
 
     def give_intents(self, left: Iterable[tuple[str, bytes]], *, now: datetime) -> None:
-        """Put intents of our own making (name, content) into this host's inbox, and into the mirror. Inside a transaction."""
+        """Put intents of our own making (name, content) into this host's inbox and the mirror. Inside a transaction."""
         from orchestration.intents.document import parse
 
         given: list[dict[str, object]] = []
@@ -209,7 +210,7 @@ class Sharing:
         found: dict[str, object] = {"host": host or self.here, "folder": "acks", "name": own, "sha256": _sha(data)}
         return {**found, "content": _base64(data), "content_sha": "", "changed_at": changed_at}
 
-    # ── What the store says ──────────────────────────────────────────────────────────────────────────────────────────────
+    # ── What the store says ────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def _rows(self) -> tuple[Shared, ...]:
@@ -256,7 +257,7 @@ class Sharing:
             return False
         return bool(self._db.run("shared_files.sweep"))
 
-    # ── Back to this host ────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── Back to this host ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _bring_back(self, changes: _Changes) -> None:
         """Put in place what the scope gives this host, and move what it has decided on; each may be done again."""
@@ -338,7 +339,7 @@ class Sharing:
             return None
         return {"name": key, "sha256": _sha(data), "content": _base64(data), "changed_at": changed_at}
 
-    # ── From this host ───────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── From this host ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _compare(self, changes: _Changes) -> dict[str, int] | None:
         """Find how the folders differ from the rows; return their change times if these can be relied on later."""

@@ -9,7 +9,8 @@ What is shared (`shared.py`) has its place in `before_leading` (every host: what
 (the kernel that leads works on what all hosts brought) and `after_tick` (every host, whatever came of it).
 
 A leader's writes are fenced. When another has taken the lease meanwhile, the next of them raises `LeaseLost`: then nothing
-of what was decided is written, and the tick ends as a standby's. What a standby writes is its own host's, and is not fenced.
+of what was decided is written, and the tick ends as a standby's. What a standby writes is its own host's, and is not
+fenced.
 """
 
 from __future__ import annotations

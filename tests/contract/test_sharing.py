@@ -89,7 +89,7 @@ def rows(host: SharingHost) -> list[tuple[str, str, str, str]]:
     return [(row[0], row[1], row[2], row[3]) for row in listed]
 
 
-# ── There ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── There ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_leader_sees_the_files_of_every_host(hosts: Hosts) -> None:
@@ -201,7 +201,7 @@ def test_answered_promotions_are_never_shared(hosts: Hosts) -> None:
     assert rows(a) == []
 
 
-# ── Judged as on its own host ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Judged as on its own host ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 def judged(folder: str, names: list[str], host: str) -> list[tuple[str, str]]:
@@ -284,7 +284,7 @@ def test_names_that_have_no_room_for_the_host_are_cut_and_found_again(hosts: Hos
     assert rows(a) == [] or [row[3] for row in rows(a)] == ["done"]
 
 
-# ── Back again ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Back again ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_an_ack_comes_back_to_its_host_once(hosts: Hosts) -> None:
@@ -546,7 +546,7 @@ def test_a_folder_that_cannot_be_written_keeps_its_answers_waiting_and_holds_up_
     assert sorted(a.own()) == ["intents/processed/processed/y.json", "promotions/x.json", "promotions_ack/x_ack.json"]
 
 
-# ── The mirror ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── The mirror ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_what_a_killed_tick_left_in_the_mirror_is_gone_before_the_next_one(hosts: Hosts) -> None:
