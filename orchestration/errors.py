@@ -39,6 +39,10 @@ class SettingsInvalid(KlorosError):
     exit = Exit.SETTINGS_INVALID
 
 
+class HostDoubled(SettingsInvalid):
+    """Another machine ticks under this host's name: whatever we wrote would be taken for that one's."""
+
+
 class StoreUnreachable(KlorosError):
     """The store can't be opened, read or migrated."""
 

@@ -12,23 +12,23 @@ compares for itself, and a host's own row is its own whoever leads.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple, Protocol, cast
 
-from orchestration.errors import SettingsInvalid, StoreUnreachable
+from orchestration.errors import HostDoubled, StoreEmpty
 from orchestration.host import clock
 from orchestration.scope import lease as rules
 from orchestration.scope.lease import Act, Lease
 from orchestration.store.instants import from_text, from_text_or_none
-from orchestration.store.port import Database
+from orchestration.store.port import Database, Row
 
 LATELY = timedelta(minutes=5)
 """Two machines that tick under one name within this time are two, and the second is refused."""
 _POLL = 1.0
+_AFTER = 0.005  # so that the look at a lease's end finds it ended
 _MACHINE_ID = "/etc/machine-id"
 
 
@@ -47,12 +47,19 @@ class Role(StrEnum):
     STANDBY = "standby"
 
 
+class Seen(NamedTuple):
+    """The lease as a look at the server showed it, and what the look told of the clocks."""
+
+    lease: Lease
+    clock_offset: timedelta  # how far this host's clock is ahead of the server's, less half the round trip
+    round_trip: timedelta
+
+
 class Turn(NamedTuple):
     """What came of a host's turn with the lease."""
 
     leads: bool
     lease: Lease  # as it stood after it
-    clock_offset: timedelta  # how far this host's clock is ahead of the server's
 
 
 class Leading(NamedTuple):
@@ -63,49 +70,48 @@ class Leading(NamedTuple):
     length: timedelta
 
     def look(self) -> Lease:
-        """Return the lease as it stands."""
+        """Return the lease as it stands.
+
+        Raises:
+            StoreEmpty: there is none; who opens the database to write makes it.
+        """
         found = self.db.rows("leases.look")
         if not found:
-            raise StoreUnreachable(
-                "the database has no lease for this scope", hint="the first tick makes it: klorosctl tick"
-            )
-        row = found[0]
-        return Lease(
-            now=from_text(cast("str", row["now"])),
-            holder=cast("str", row["holder"]),
-            epoch=cast("int", row["epoch"]),
-            since=from_text_or_none(cast("str | None", row["since"])),
-            expires_at=from_text_or_none(cast("str | None", row["expires_at"])),
-            pinned_to=cast("str", row["pinned_to"]),
-            yielded_by=cast("str", row["yielded_by"]),
-            yielded_until=from_text_or_none(cast("str | None", row["yielded_until"])),
-        )
+            raise StoreEmpty("no host of this scope has ticked yet", hint="the first tick makes its lease: klorosctl tick")
+        return _lease(found[0])
 
-    def wait(self, *, sleep: Callable[[float], None] = time.sleep) -> None:
-        """Wait while another host's lease may end soon, asking once a second; see `lease.patience`."""
-        while waits := rules.patience(self.look(), self.here, self.length):
-            sleep(min(_POLL, waits.total_seconds() + 0.005))  # nothing tells when a lease lapses
-
-    def take_turn(self) -> Turn:
-        """Take, renew or give up the lease as the rules say; the database is fenced with the epoch when we lead."""
+    def see(self) -> Seen:
+        """Look, and compare the clocks."""
         before = clock.now()
-        seen = self.look()
+        lease = self.look()
         after = clock.now()
-        offset = before + (after - before) / 2 - seen.now
-        match rules.act(seen, self.here):
+        return Seen(lease, before + (after - before) / 2 - lease.now, after - before)
+
+    def wait(self, *, sleep: Callable[[float], None] = time.sleep) -> Seen:
+        """Look, and while another host's lease may end soon, wait for it; see `lease.patience`. Asks once a second."""
+        while True:
+            seen = self.see()
+            waits = rules.patience(seen.lease, self.here, self.length)
+            if not waits:
+                return seen
+            sleep(min(_POLL, waits.total_seconds() + _AFTER))  # nothing tells when a lease lapses
+
+    def take_turn(self, seen: Seen) -> Turn:
+        """Take, renew or give up the lease as the rules say; what this host writes is fenced from now on if it leads."""
+        stands = None
+        match rules.act(seen.lease, self.here):
             case Act.TAKE:
-                leads = self._swap("leases.take", seen)
+                stands = self._swap("leases.take", seen.lease)
             case Act.RENEW:
-                leads = self._swap("leases.renew", seen)
+                stands = self._swap("leases.renew", seen.lease)
             case Act.RELEASE:
                 self.release()
-                leads = False
             case Act.STAND_BY:
-                return Turn(leads=False, lease=seen, clock_offset=offset)
-        stands = self.look()
-        leads = leads and stands.holder == self.here
-        self.db.fence(stands.epoch if leads else None)
-        return Turn(leads, stands, offset)
+                return Turn(leads=False, lease=seen.lease)
+        if stands is None:
+            return Turn(leads=False, lease=self.look())
+        self.db.fence(stands.epoch)
+        return Turn(leads=True, lease=stands)
 
     def stand_aside(self) -> Lease:
         """Write from now on as a host that does not lead; returns the lease as it stands."""
@@ -131,23 +137,22 @@ class Leading(NamedTuple):
         """Let any host lead again; False when none was pinned."""
         return bool(self.db.rows("leases.unpin"))
 
-    def check_in(self, turn: Turn, *, boot_id: str, release: str) -> tuple[str, ...]:
+    def check_in(self, seen: Seen, *, boot_id: str, release: str) -> tuple[str, ...]:
         """Tell the scope that this host ticks; returns the tokens of its cycles that were ended without it.
 
         Raises:
-            SettingsInvalid: another machine ticks under this host's name.
+            HostDoubled: another machine ticks under this host's name.
         """
         found = self.db.rows(
             "hosts.check_in",
             machine_id=machine_id(),
             boot_id=boot_id,
             release=release,
-            role=Role.LEADER if turn.leads else Role.STANDBY,
-            offset=turn.clock_offset.total_seconds(),
+            offset=seen.clock_offset.total_seconds(),
             lately=LATELY.total_seconds(),
         )
         if not found:
-            raise SettingsInvalid(
+            raise HostDoubled(
                 f"another machine ticks as host {self.here!r} of this scope; each host needs a name of its own",
                 hint="set [scope] host (KLR_SCOPE_HOST) here, or /etc/machine-id where a machine is another's copy: "
                 "rm /etc/machine-id && systemd-machine-id-setup",
@@ -162,8 +167,22 @@ class Leading(NamedTuple):
         """Tell the scope how this host's tick ended."""
         self.db.rows("hosts.ended", exit_code=exit_code, role=Role.LEADER if leads else Role.STANDBY)
 
-    def _swap(self, query: str, seen: Lease) -> bool:
-        return bool(self.db.rows(query, epoch=seen.epoch, seconds=self.length.total_seconds()))
+    def _swap(self, query: str, seen: Lease) -> Lease | None:
+        found = self.db.rows(query, epoch=seen.epoch, seconds=self.length.total_seconds())
+        return _lease(found[0]) if found else None
+
+
+def _lease(row: Row) -> Lease:
+    return Lease(
+        now=from_text(cast("str", row["now"])),
+        holder=cast("str", row["holder"]),
+        epoch=cast("int", row["epoch"]),
+        since=from_text_or_none(cast("str | None", row["since"])),
+        expires_at=from_text_or_none(cast("str | None", row["expires_at"])),
+        pinned_to=cast("str", row["pinned_to"]),
+        yielded_by=cast("str", row["yielded_by"]),
+        yielded_until=from_text_or_none(cast("str | None", row["yielded_until"])),
+    )
 
 
 class HostSeen(NamedTuple):
@@ -198,11 +217,6 @@ def hosts(db: Database) -> list[HostSeen]:
         )
         for row in db.rows("hosts.all")
     ]
-
-
-def host_name(configured: str) -> str:
-    """Return the name of this host in its scope."""
-    return configured or os.uname().nodename
 
 
 def machine_id() -> str:

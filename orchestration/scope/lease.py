@@ -1,8 +1,8 @@
 """The lease: which host of a scope decides. What a host may do with it is a table.
 
 Pure. Every instant here is the server's, `now` included: the hosts' clocks decide nothing. The epoch goes up whenever the
-lease is taken, also by the host that had it before; whoever writes says under which epoch he decided (the fencing token), and
-a former leader's is refused.
+lease is taken, also by the host that had it before; whoever writes says under which epoch he decided (the fencing token),
+and a former leader's is refused.
 
     standing \\ permit   open       here       elsewhere  yielded
     free                take       take       stand_by   stand_by
@@ -118,11 +118,11 @@ def patience(lease: Lease, here: str, length: timedelta) -> timedelta:
     """Return how long this host's tick waits for the lease of another to end; zero when it need not.
 
     Without it a takeover could take a tick's interval longer than the lease: the standby's tick that comes a second before
-    the lease ends would go, and the next one comes a minute later. A dead leader's last renewal was at 0, a lease lasts 65 s,
-    ticks come each minute: the standby's first tick after it comes at x < 60. For x >= 30 it waits until 65. Else it goes,
-    and its next one comes at 60 + x < 90, which waits until 65 or takes the lease at once. So 90 s are the longest, whatever
-    x is; of a longer lease, its length and 25 s. A leader who lives renews each minute, which ends the wait: where the hosts'
-    timers agree, after some milliseconds.
+    the lease ends would go, and the next one comes a minute later. Say a dead leader's last renewal was at 0, a lease lasts
+    65 s, ticks come each minute: the standby's first tick after it comes at x < 60. For x >= 30 it waits until 65. Else it
+    goes, and its next one comes at 60 + x < 90, which waits until 65 or takes the lease at once. So 90 s are the longest,
+    whatever x is; of a longer lease, its length and 25 s. A leader who lives renews each minute, which ends the wait: where
+    the hosts' timers agree, after some milliseconds.
     """
     if standing(lease, here) is not Standing.THEIRS or permit(lease, here) not in (Permit.OPEN, Permit.HERE):
         return timedelta(0)

@@ -42,12 +42,15 @@ from orchestration.store.queries import sql_of
 
 IDLE_SECONDS = 10.0
 """After how long the server ends a writer that pauses inside a transaction: so long it may keep a takeover waiting."""
-WAIT_SECONDS = 15.0
+WAIT_SECONDS = 12.0
 """How long a writer waits for the one before it: longer than that one may pause."""
-WORK_SECONDS = 60.0
+WORK_SECONDS = 15.0
+"""How long one statement may take, its waiting included."""
 LOOK_SECONDS = 60.0
-ANSWER_SECONDS = 75.0
-"""After how long no answer at all means that there is no server: later than it would have given up itself."""
+"""After how long the server ends a look that pauses; it keeps nobody waiting."""
+ANSWER_SECONDS = 20.0
+"""After how long no answer at all means that there is no server: later than the server would have given up itself, and soon
+enough for a tick to say so, which systemd ends after 50 s."""
 PATIENCE: dict[str, Any] = {
     "connect_timeout": 3,
     "keepalives_idle": 5,
@@ -120,7 +123,7 @@ class PostgresDatabase:
         try:
             yield
             if self._failed:  # the server would answer COMMIT by undoing all, and call that no error
-                raise StoreUnreachable(f"{self._where}: a statement failed, so none of its transaction stands")
+                raise StoreUnreachable(f"{self}: a statement failed, so none of its transaction stands")
             self._ask("COMMIT")
         except BaseException:
             self._undo()
@@ -140,7 +143,7 @@ class PostgresDatabase:
             LeaseLost: outside a transaction: it is fenced, and another leads by now.
         """
         if self._read_only:
-            raise Unwritable(f"{self._where} is only looked at here; {query} would change it")
+            raise Unwritable(f"{self} is only looked at here; {query} would change it")
         text = self._text(query, parameters)
         if self._inside:
             return self._ask(text)[0].changed
@@ -155,14 +158,14 @@ class PostgresDatabase:
         """Let go of the connection."""
         self._connection.close()
 
-    @property
-    def _where(self) -> str:
+    def __str__(self) -> str:
+        """Name it for people; a password is not shown."""
         return place(self.url)
 
     def _connected(self) -> Connection:
-        connection = _connected(self.url, f"kloros {self._own['here']}".strip())
+        connection = connected(self.url, f"kloros {self._own['here']}".strip())
         try:
-            with _translated(self.url):
+            with translated(self.url):
                 self._check(connection)
         except BaseException:
             connection.close()
@@ -173,10 +176,10 @@ class PostgresDatabase:
         version, scopes = self._look_at(connection)
         postgres_schema.check_not_newer(version)
         if self._read_only and version < postgres_schema.KERNEL_SINCE:
-            raise StoreEmpty(f"{self._where} has no tables yet", hint="the first tick makes them")
+            raise StoreEmpty(f"{self} has no tables yet", hint="the first tick makes them")
         if self._read_only and version < postgres_schema.SCHEMA_VERSION:
             raise StoreOutdated(
-                f"{self._where} has schema version {version}, and this program works with {postgres_schema.SCHEMA_VERSION}",
+                f"{self} has schema version {version}, and this program works with {postgres_schema.SCHEMA_VERSION}",
                 hint="the next tick migrates it: klorosctl tick",
             )
         if version < postgres_schema.SCHEMA_VERSION:
@@ -187,7 +190,7 @@ class PostgresDatabase:
             _, scopes = self._look_at(connection)
         if scopes and scopes != [self._own["scope"]]:
             raise SettingsInvalid(
-                f"{self._where} is the database of the scope {scopes[0]!r}, and this host's is {self._own['scope']!r}",
+                f"{self} is the database of the scope {scopes[0]!r}, and this host's is {self._own['scope']!r}",
                 hint="correct [scope] name (KLR_SCOPE_NAME), or name a database of its own as KLR_DATABASE_URL",
             )
 
@@ -211,7 +214,7 @@ class PostgresDatabase:
             return
         try:
             if not found:
-                told = f"{self._where} has no lease of the scope {self._own['scope']!r} any more"
+                told = f"{self} has no lease of the scope {self._own['scope']!r} any more"
                 raise StoreUnreachable(told, hint="the next tick makes it: klorosctl tick")
             lease = found[0]
             if self._epoch is not None and (lease["holder"], lease["epoch"]) != (self._own["here"], self._epoch):
@@ -235,7 +238,7 @@ class PostgresDatabase:
 
     def _first(self, text: str) -> list[Answer]:
         """Ask what can be asked again: a connection that broke since it was last used is made anew."""
-        with _translated(self.url):
+        with translated(self.url):
             try:
                 return self._connection.ask(text)
             except Silent:
@@ -247,7 +250,7 @@ class PostgresDatabase:
 
     def _ask(self, text: str) -> list[Answer]:
         try:
-            with _translated(self.url):
+            with translated(self.url):
                 return self._connection.ask(text)
         except KlorosError:
             self._failed = True
@@ -268,9 +271,9 @@ def migrate(url: str) -> None:
         StoreUnreachable: the server can't be reached, is too old, keeps no UTF-8, or a newer program was here.
         Unwritable: its disk is full.
     """
-    connection = _connected(url, "kloros")
+    connection = connected(url, "kloros")
     try:
-        with _translated(url):
+        with translated(url):
             postgres_schema.bring_up(connection)
     finally:
         connection.close()
@@ -283,13 +286,19 @@ def place(url: str) -> str:
     return f"PostgreSQL {name or 'database'}" + (f" at {authority}" if authority else "")
 
 
-def _connected(url: str, name: str) -> Connection:
-    with _translated(url):
+def connected(url: str, name: str) -> Connection:
+    """Connect, under a name that the server shows.
+
+    Raises:
+        StoreUnreachable: nobody answers, or only a replica.
+    """
+    with translated(url):
         return Connection(url, patience=ANSWER_SECONDS, fallback_application_name=name, **_PARAMETERS)
 
 
 @contextmanager
-def _translated(url: str) -> Iterator[None]:
+def translated(url: str) -> Iterator[None]:
+    """Raise what the server or libpq say as errors of ours."""
     try:
         yield
     except NoLibrary as error:
@@ -324,7 +333,7 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _as_ours(error: Refused | Lost, url: str) -> KlorosError:
-    where, told = place(url), _without_secrets(str(error).partition("\n")[0], url)
+    where, told = place(url), _without_secrets("; ".join(filter(None, map(str.strip, str(error).split("\n")))), url)
     if error.sqlstate == _DISK_FULL:
         return Unwritable(f"{where}: {told}", hint="make room on the database's server")
     if error.sqlstate == _READ_ONLY or any(sign in str(error) for sign in _REPLICA):

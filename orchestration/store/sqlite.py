@@ -77,6 +77,11 @@ class SqliteDatabase:
         """Close the connection; the last one to close moves the log into the file."""
         self._connection.close()
 
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection, for who fills a store in memory."""
+        return self._connection
+
     def _execute(self, text: str, parameters: dict[str, Value]) -> sqlite3.Cursor:
         with _translated(self.path):
             return self._connection.execute(text, parameters)

@@ -31,6 +31,13 @@ class Refusal(StrEnum):
     FAILED = "failed"
 
 
+class Aside(StrEnum):
+    """Why a host of a scope leaves deciding to another; the one reason of such a tick's NOOP."""
+
+    STANDBY = "standby"
+    LEASE_LOST = "lease_lost"
+
+
 _TAIL_BYTES = 65536
 _MOST_ROWS = 1000
 

@@ -12,9 +12,10 @@ from orchestration.store.port import Database
 from orchestration.tick.observation import Policy
 
 if TYPE_CHECKING:
+    from orchestration.scope.leading import Leading
     from orchestration.settings import Settings
 else:
-    Settings = object  # a field's type as text is compiled at each start (decision 0002)
+    Leading = Settings = object  # a field's type as text is compiled at each start (decision 0002)
 
 
 class Kernel(NamedTuple):
@@ -26,6 +27,7 @@ class Kernel(NamedTuple):
     publish: Callable[[], None]  # brings the files for people and other programs up to the store
     now: Callable[[], datetime]  # aware UTC
     boot_id: str
+    leading: Leading | None = None  # where several hosts share a store: this one's part in who decides
 
     @property
     def lock(self) -> FileLock:

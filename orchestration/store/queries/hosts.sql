@@ -2,10 +2,10 @@
 
 -- name: hosts.check_in
 -- Note that this host ticks; gives no row when another machine has ticked under its name within :lately seconds.
-INSERT INTO hosts (host, machine_id, boot_id, release, first_seen_at, last_tick_at, last_tick_exit, role, clock_offset_seconds)
-VALUES (:here, :machine_id, :boot_id, :release, clock_timestamp(), clock_timestamp(), NULL, :role, :offset)
+INSERT INTO hosts (host, machine_id, boot_id, release, first_seen_at, last_tick_at, clock_offset_seconds)
+VALUES (:here, :machine_id, :boot_id, :release, clock_timestamp(), clock_timestamp(), :offset)
 ON CONFLICT (host) DO UPDATE SET machine_id = excluded.machine_id, boot_id = excluded.boot_id, release = excluded.release,
-    last_tick_at = excluded.last_tick_at, role = excluded.role, clock_offset_seconds = excluded.clock_offset_seconds
+    last_tick_at = excluded.last_tick_at, clock_offset_seconds = excluded.clock_offset_seconds
 WHERE hosts.machine_id = excluded.machine_id
     OR hosts.last_tick_at <= clock_timestamp() - make_interval(secs => :lately)
 RETURNING to_reap;

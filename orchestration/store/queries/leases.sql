@@ -17,13 +17,23 @@ UPDATE leases SET holder = :here, epoch = epoch + 1, since = clock_timestamp(), 
     expires_at = clock_timestamp() + make_interval(secs => :seconds), yielded_by = '', yielded_until = NULL
 WHERE scope = :scope AND epoch = :epoch AND (holder = '' OR expires_at <= clock_timestamp())
     AND (pinned_to = :here OR pinned_to = '' AND NOT (yielded_by = :here AND yielded_until > clock_timestamp()))
-RETURNING epoch;
+RETURNING to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS now,
+    holder, epoch,
+    to_char(since AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS since,
+    to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS expires_at,
+    pinned_to, yielded_by,
+    to_char(yielded_until AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS yielded_until;
 
 -- name: leases.renew
 -- Renew the lease that this host has, unless it has lapsed: then it is to be taken anew.
 UPDATE leases SET renewed_at = clock_timestamp(), expires_at = clock_timestamp() + make_interval(secs => :seconds)
 WHERE scope = :scope AND holder = :here AND epoch = :epoch AND expires_at > clock_timestamp() AND pinned_to IN ('', :here)
-RETURNING epoch;
+RETURNING to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS now,
+    holder, epoch,
+    to_char(since AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS since,
+    to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS expires_at,
+    pinned_to, yielded_by,
+    to_char(yielded_until AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS yielded_until;
 
 -- name: leases.release
 -- Give up the lease if this host has it, so that the next tick of any host takes it.
@@ -52,11 +62,3 @@ RETURNING epoch;
 -- Let any host have the lease again.
 UPDATE leases SET pinned_to = '' WHERE scope = :scope AND pinned_to <> ''
 RETURNING epoch;
-
--- name: leases.make
--- Make the scope's one row, when the tables are made.
-INSERT INTO leases (scope) VALUES (:scope) ON CONFLICT (scope) DO NOTHING;
-
--- name: leases.scopes
--- Give the scopes of this database: one, or none at first.
-SELECT scope FROM leases;
