@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestration import configuration, wiring
-from orchestration.errors import HostDoubled, KlorosError, LockHeld
+from orchestration.errors import KlorosError, LockHeld
 from orchestration.exits import Exit
 from orchestration.host import clock, process_identity
 from orchestration.host.journal import Event, Priority, log
@@ -123,8 +123,6 @@ def _tick(options: Options, settings: "Settings", environ: Mapping[str, str], ti
                 beat.cancel()
             refusal = _refusal(tick_id, Exit.LOCK_HELD, Refusal.LOCK_HELD, error.message)
             return _answer(_note_turned_away(kernel, refusal), as_json=options.json)
-        except HostDoubled:
-            raise  # a record of ours would be the other machine's
         except Exception as error:
             _note_failed(kernel, tick_id, error)
             raise
