@@ -12,7 +12,9 @@ from orchestration.bridge.port import Store
 from orchestration.bridge.store.lookups import utc_now
 from orchestration.bridge.store.postgres import PostgresStore
 from orchestration.bridge.store.sqlite import SqliteStore
+from orchestration.store import opening
 from orchestration.store.opening import Place
+from orchestration.store.port import Database
 from tests.contract import postgres
 from tests.contract.postgres import Cluster
 
@@ -46,6 +48,31 @@ def place(request: pytest.FixtureRequest, tmp_path: os.PathLike[str]) -> str:
 def kernel_place(place: str) -> Place:
     """Where an empty store of the kernel's is, for the host `one`."""
     return Place("", place, here="one") if "://" in place else Place(place)
+
+
+OpenKernel = Callable[[], Database]
+
+
+@pytest.fixture
+def open_kernel(kernel_place: Place) -> Iterator[OpenKernel]:
+    """Open the kernel's store, empty at first, as often as asked; in PostgreSQL as the host that leads its scope."""
+    opened: list[Database] = []
+
+    def open_again() -> Database:
+        opened.append(opening.open_at(kernel_place))
+        if kernel_place.url and not opened[-1].rows("leases.look")[0]["holder"]:
+            opened[-1].rows("leases.take", epoch=0, seconds=3600)
+        return opened[-1]
+
+    yield open_again
+    for db in opened:
+        db.close()
+
+
+@pytest.fixture
+def kernel_db(open_kernel: OpenKernel) -> Database:
+    """The kernel's store, SQLite and PostgreSQL in turn."""
+    return open_kernel()
 
 
 async def opened_at(place: str, *, clock: Callable[[], datetime] = utc_now) -> Store:
