@@ -34,8 +34,8 @@ HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 
 
 @pytest.fixture
-def world(tmp_path: Path, kernel_db: Database, kernel_place: opening.Place) -> Seeded:
-    return Seeded(tmp_path, kernel_db, kernel_place)
+def world(tmp_path: Path, kernel_db: Database, ready_place: opening.Place) -> Seeded:
+    return Seeded(tmp_path, kernel_db, ready_place)
 
 
 @pytest.fixture

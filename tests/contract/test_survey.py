@@ -40,8 +40,8 @@ HOUR, MINUTE, DAY = timedelta(hours=1), timedelta(minutes=1), timedelta(days=1)
 
 
 @pytest.fixture
-def world(tmp_path: Path, kernel_db: Database, kernel_place: Place) -> Seeded:
-    return Seeded(tmp_path, kernel_db, kernel_place)
+def world(tmp_path: Path, kernel_db: Database, ready_place: Place) -> Seeded:
+    return Seeded(tmp_path, kernel_db, ready_place)
 
 
 def test_a_new_store_is_unknown_and_has_every_part(world: Seeded) -> None:
