@@ -9,11 +9,11 @@ import click
 
 from orchestration.cycles import ledger, orphan
 from orchestration.cycles.cycle import Cycle
-from orchestration.operator import after_cycle
+from orchestration.operator import after_cycle, scope
 from orchestration.operator.console import Console, json_option
 from orchestration.operator.records import cycle_json, cycle_rows, elapsed
 from orchestration.operator.screen import span
-from orchestration.pulse import document, health, notice_ledger
+from orchestration.pulse import document, health, notice_ledger, scope_document
 from orchestration.pulse.health import Condition, Mode, Verdict
 from orchestration.pulse.loop_health import LoopHealth, Queue, WindowLine
 from orchestration.pulse.signs import switches
@@ -90,6 +90,7 @@ def _document(console: Console, seen: Seen) -> dict[str, Any]:
             "escrow_pending": queues["escrow"],
         },
         **after_cycle.as_json(shown),
+        "scope": None if shown.scope is None else scope_document.as_json(shown.scope),
         "cycles": [cycle_json(cycle) for cycle in seen.cycles],
         "notices_undelivered": seen.untold,
     }
@@ -109,6 +110,7 @@ def _lines(console: Console, seen: Seen) -> Iterator[str]:
     yield from _verdict_lines(console, seen)
     yield ""
     yield from screen.field("Mode", f"{screen.state(console.settings.orchestration_mode)}, says {seen.mode_source}")
+    yield from scope.lines(console, seen.health.scope)
     yield from _tick_lines(console, seen)
     yield from _active_lines(console, seen)
     yield from _window_lines(console, seen)
