@@ -40,7 +40,7 @@ class SettingsInvalid(KlorosError):
 
 
 class HostDoubled(SettingsInvalid):
-    """Another machine ticks under this host's name in its scope."""
+    """Another machine ticks under this host's name: whatever we wrote would be taken for that one's."""
 
 
 class StoreUnreachable(KlorosError):

@@ -134,6 +134,8 @@ def _tick(options: Options, settings: "Settings", environ: Mapping[str, str], ti
                 beat.cancel()
             refusal = _refusal(tick_id, Exit.LOCK_HELD, Refusal.LOCK_HELD, error.message)
             return _answer(_note_turned_away(kernel, refusal), as_json=options.json)
+        except HostDoubled:
+            raise  # a record of ours would be the other machine's
         except Exception as error:
             _note_failed(kernel, tick_id, error)
             raise
@@ -200,6 +202,10 @@ def _refusal(tick_id: str, exit_code: Exit, reason: Refusal, evidence: str) -> T
 
 def _note_turned_away(kernel: Kernel, refusal: Tick) -> Tick:
     _, reason, evidence = refusal.findings[0]
+    if kernel.leading is not None:
+        from orchestration.tick.scoped import turned_away
+
+        turned_away(kernel, refusal.exit)
     with kernel.db.transaction():
         refusal = history.append(kernel.db, refusal)
         count(kernel.db, "kloros_orchestrator_skipped_total", reason=reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from orchestration import configuration
 from orchestration.errors import KlorosError, StoreEmpty, StoreUnreachable, Unwritable
@@ -15,6 +15,7 @@ from orchestration.store import opening
 from orchestration.tick.kernel import Kernel
 
 if TYPE_CHECKING:
+    from orchestration.scope.leading import FencedDatabase, Leading
     from orchestration.settings import Settings
     from orchestration.store.port import Database
 
@@ -65,7 +66,8 @@ def kernel(settings: Settings, environ: Mapping[str, str]) -> Iterator[Kernel]:
         ) from error
     db = opening.open_store(settings)
     try:
-        yield _kernel(settings, db, start=_starter(settings, environ), publish=_publisher(settings, environ, db))
+        found = _kernel(settings, db, start=_starter(settings, environ), publish=_publisher(settings, environ, db))
+        yield found._replace(leading=leading(settings, db)) if settings.database_url else found
     finally:
         db.close()
 
@@ -103,6 +105,13 @@ def _kernel(settings: Settings, db: Database, *, start: Callable[[str], None], p
         now=clock.now,
         boot_id=process_identity.boot_id(),
     )
+
+
+def leading(settings: Settings, db: Database) -> Leading:
+    """Return this host's part in who decides, over the scope's store."""
+    from orchestration.scope.leading import Leading
+
+    return Leading(cast("FencedDatabase", db), opening.here(settings.scope), settings.scope.lease)
 
 
 def _starter(settings: Settings, environ: Mapping[str, str]) -> Callable[[str], None]:

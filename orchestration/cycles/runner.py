@@ -230,17 +230,18 @@ class Runner:
             output_limit=self._settings.cycles.log_limit_bytes,
             timeout=cycle.timeout,
             grace=self._settings.cycles.term_grace,
-            should_stop=lambda: self._stop is not None or self._cancel_asked(cycle),
+            should_stop=lambda: self._stop is not None or self._is_to_end(cycle),
             standard_input=given,
             told=cycle.command,
         )
 
-    def _cancel_asked(self, cycle: Cycle) -> bool:
+    def _is_to_end(self, cycle: Cycle) -> bool:
+        """Tell whether a person asked for the cycle to be ended, or another host has ended it while ours was silent."""
         try:
             now = ledger.get(self._db, cycle.cycle)
         except StoreUnreachable:
             return False  # busy or away for the moment: the command is no worse for it, and we ask again
-        return now is not None and now.cancel_asked_at is not None
+        return now is not None and (now.cancel_asked_at is not None or now.ended_at is not None)
 
 
 def _words(cycle: Cycle) -> tuple[str, ...]:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import click
 
+from orchestration import wiring
 from orchestration.errors import KlorosError, StoreEmpty, Usage
 from orchestration.operator.console import Console, json_option, unknown
-from orchestration.scope.lease import Lease, describe, remaining
 from orchestration.scope.leading import HostSeen, Leading, hosts
-
-if TYPE_CHECKING:
-    from orchestration.scope.leading import FencedDatabase
-    from orchestration.tick.kernel import Kernel
+from orchestration.scope.lease import Lease, describe, remaining
 
 
 @click.group()
@@ -29,10 +26,11 @@ def leader() -> None:
 def show(console: Console) -> None:
     """Show who leads since when, until when its lease runs, and every host with its last tick."""
     if not console.settings.database_url:
-        alone = {"scope": None, "leader": None, "hosts": []}
-        return console.answer(alone, lambda: ["This host shares its store with no other, and decides alone."])
+        alone: dict[str, Any] = {"scope": None, "leader": None, "hosts": []}
+        console.answer(alone, lambda: ["This host shares its store with no other, and decides alone."])
+        return
     with console.looking() as kernel:
-        leading = _leading(console, kernel)
+        leading = wiring.leading(console.settings, kernel.db)
         try:
             lease = leading.look()
         except (StoreEmpty, KeyError):
@@ -58,8 +56,8 @@ def yield_(console: Console) -> None:
     if changed:
         console.note("leader yield", f"takes the lead from {lease.holder} (epoch {lease.epoch})", host=lease.holder)
         until = "" if after.yielded_until is None else f" until {console.times.both(after.yielded_until)}"
-        told = f"{lease.holder} leads no more, and leaves the lead to the other hosts{until}: the next of their ticks takes it"
-        lines = [f"{told}.", f"Undo: klorosctl leader pin {lease.holder}"]
+        told = f"{lease.holder} leads no more, and leaves the lead to the other hosts{until}"
+        lines = [f"{told}: the next of their ticks takes it.", f"Undo: klorosctl leader pin {lease.holder}"]
     else:
         lines = [f"Nothing to yield: {describe(after)}."]
     console.answer({"changed": changed, **_document(after)}, lambda: lines)
@@ -127,7 +125,7 @@ def released(console: Console) -> str:
         return ""
     try:
         with console.acting() as kernel:
-            leading = _leading(console, kernel)
+            leading = wiring.leading(console.settings, kernel.db)
             if not leading.release():
                 return ""
     except KlorosError as error:
@@ -141,19 +139,12 @@ def released(console: Console) -> str:
 def _acting(console: Console) -> Iterator[Leading]:
     _check_scope(console)
     with console.acting() as kernel:
-        leading = _leading(console, kernel)
+        leading = wiring.leading(console.settings, kernel.db)
         try:
             leading.look()
         except StoreEmpty:
             raise _nobody_yet() from None
         yield leading
-
-
-def _leading(console: Console, kernel: Kernel) -> Leading:
-    from orchestration.store.opening import here
-
-    scope = console.settings.scope
-    return kernel.leading or Leading(cast("FencedDatabase", kernel.db), here(scope), scope.lease)
 
 
 def _check_scope(console: Console) -> None:
@@ -209,4 +200,5 @@ def _shown(console: Console, leading: Leading, lease: Lease, seen: list[HostSeen
         role = "leads" if one.host == lease.holder else "stands by"
         ticked = f"ticked {one.silent_for.total_seconds():.0f} s ago, exit {one.last_tick_exit}"
         off = f"clock {one.clock_offset.total_seconds():+.3f} s"
-        yield f"  {one.host:<20} {role:<10} {ticked}, {off}, release {one.release}{' (this host)' * (one.host == leading.here)}"
+        this = " (this host)" if one.host == leading.here else ""
+        yield f"  {one.host:<20} {role:<10} {ticked}, {off}, release {one.release}{this}"

@@ -12,7 +12,6 @@ compares for itself, and a host's own row is its own whoever leads.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -74,26 +73,27 @@ class Leading(NamedTuple):
         """Return the lease as it stands.
 
         Raises:
-            StoreEmpty: no host of the scope has ticked yet.
+            StoreEmpty: there is none; who opens the database to write makes it.
         """
         found = self.db.rows("leases.look")
         if not found:
             raise StoreEmpty("no host of this scope has ticked yet", hint="the first tick makes its lease: klorosctl tick")
         return _lease(found[0])
 
+    def see(self) -> Seen:
+        """Look, and compare the clocks."""
+        before = clock.now()
+        lease = self.look()
+        after = clock.now()
+        return Seen(lease, before + (after - before) / 2 - lease.now, after - before)
+
     def wait(self, *, sleep: Callable[[float], None] = time.sleep) -> Seen:
         """Look, and while another host's lease may end soon, wait for it; see `lease.patience`. Asks once a second."""
         while True:
-            before = clock.now()
-            try:
-                lease = self.look()
-            except StoreEmpty:
-                self.db.run("leases.make")
-                continue
-            after = clock.now()
-            waits = rules.patience(lease, self.here, self.length)
+            seen = self.see()
+            waits = rules.patience(seen.lease, self.here, self.length)
             if not waits:
-                return Seen(lease, before + (after - before) / 2 - lease.now, after - before)
+                return seen
             sleep(min(_POLL, waits.total_seconds() + _AFTER))  # nothing tells when a lease lapses
 
     def take_turn(self, seen: Seen) -> Turn:
@@ -217,11 +217,6 @@ def hosts(db: Database) -> list[HostSeen]:
         )
         for row in db.rows("hosts.all")
     ]
-
-
-def host_name(configured: str) -> str:
-    """Return the name of this host in its scope."""
-    return configured or os.uname().nodename
 
 
 def machine_id() -> str:

@@ -92,7 +92,7 @@ class Connection:
             Lost: nobody answers at any of the addresses, or none that will do.
         """
         self._pq = _library()
-        self._patience = patience
+        self.patience = patience
         self._connection = c_void_p(self._pq.PQconnectdbParams(*_arrays(parameters, url), 1)).value
         if self._pq.PQstatus(self._connection) == _BAD:
             message = _text(self._pq.PQerrorMessage(self._connection))
@@ -146,7 +146,7 @@ class Connection:
             raise Lost(_text(pq.PQerrorMessage(connection)))
         answers: list[Answer] = []
         failure: Refused | None = None
-        until = time.monotonic() + self._patience
+        until = time.monotonic() + self.patience
         while True:
             while pq.PQisBusy(connection):
                 self._wait(until)
@@ -170,7 +170,7 @@ class Connection:
     def _wait(self, until: float) -> None:
         left = until - time.monotonic()
         if left <= 0 or not self._poll.poll(left * 1000):
-            raise Silent(f"the server has not answered for {self._patience:g} s")
+            raise Silent(f"the server has not answered for {self.patience:g} s")
         if not self._pq.PQconsumeInput(self._connection):
             raise Lost(_text(self._pq.PQerrorMessage(self._connection)))
 

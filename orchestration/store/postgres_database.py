@@ -42,12 +42,15 @@ from orchestration.store.queries import sql_of
 
 IDLE_SECONDS = 10.0
 """After how long the server ends a writer that pauses inside a transaction: so long it may keep a takeover waiting."""
-WAIT_SECONDS = 15.0
+WAIT_SECONDS = 12.0
 """How long a writer waits for the one before it: longer than that one may pause."""
-WORK_SECONDS = 60.0
+WORK_SECONDS = 15.0
+"""How long one statement may take, its waiting included."""
 LOOK_SECONDS = 60.0
-ANSWER_SECONDS = 75.0
-"""After how long no answer at all means that there is no server: later than it would have given up itself."""
+"""After how long the server ends a look that pauses; it keeps nobody waiting."""
+ANSWER_SECONDS = 20.0
+"""After how long no answer at all means that there is no server: later than the server would have given up itself, and soon
+enough for a tick to say so, which systemd ends after 50 s."""
 PATIENCE: dict[str, Any] = {
     "connect_timeout": 3,
     "keepalives_idle": 5,
@@ -62,7 +65,7 @@ _PARAMETERS: dict[str, Any] = {
     "gssencmode": "disable",  # looking for tickets costs more than a tick; a URL may ask for it
     "target_session_attrs": "read-write",  # of several hosts the one that takes writes; a replica alone is refused
 }
-_PARAMETER = re.compile(r"--[^\n]*|'(?:[^']|'')*'|(?<![:\w]):([a-z_]+)")
+_PARAMETER = re.compile(r"--[^\n]*|'(?:[^']|'')*'|(?<![:\w]):([a-z][a-z0-9_]*)")
 _DISK_FULL, _READ_ONLY, _LOCKED = "53100", "25006", "55P03"
 _REPLICA = ("read-only", "hot standby", "not a primary")
 _statements: dict[str, tuple[str, ...]] = {}
@@ -330,7 +333,7 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _as_ours(error: Refused | Lost, url: str) -> KlorosError:
-    where, told = place(url), _without_secrets(str(error).partition("\n")[0], url)
+    where, told = place(url), _without_secrets("; ".join(filter(None, map(str.strip, str(error).split("\n")))), url)
     if error.sqlstate == _DISK_FULL:
         return Unwritable(f"{where}: {told}", hint="make room on the database's server")
     if error.sqlstate == _READ_ONLY or any(sign in str(error) for sign in _REPLICA):

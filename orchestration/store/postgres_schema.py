@@ -15,6 +15,8 @@ SCHEMA_VERSION = 3
 KERNEL_SINCE = 3
 """The first version that has the kernel's tables; those before have the bridge's alone."""
 OLDEST_SERVER = 150000
+_PATIENCE = 600.0
+"""Seconds a migration may take, or one that another applies: as long as a large table needs."""
 _MIGRATIONS = os.path.join(os.path.dirname(__file__), "migrations", "postgres")
 _LOCK = 0x6B6C6F726F73  # "kloros"
 NO_SUCH_TABLE = "42P01"
@@ -38,6 +40,7 @@ def bring_up(connection: Connection) -> None:
         Refused, Lost: by the server.
     """
     _check_server(connection)
+    usual, connection.patience = connection.patience, _PATIENCE
     connection.ask("BEGIN")
     try:
         connection.ask(sql("postgres.lock_schema").replace(":lock", literal(_LOCK)))
@@ -53,6 +56,8 @@ def bring_up(connection: Connection) -> None:
         if connection.is_open:
             connection.ask("ROLLBACK")
         raise
+    finally:
+        connection.patience = usual
 
 
 def check_not_newer(version: int) -> None:

@@ -101,6 +101,11 @@ def last_before(db: Database, instant: datetime) -> Tick | None:
     return next(iter(_ticks(db.rows("ticks.last_before", instant=to_text(instant)))), None)
 
 
+def last_of_any_before(db: Database, instant: datetime) -> Tick | None:
+    """Return the newest tick that started before an instant, whichever host's it was."""
+    return next(iter(_ticks(db.rows("ticks.last_of_any_before", instant=to_text(instant)))), None)
+
+
 def between(db: Database, since: datetime, until: datetime, limit: int) -> list[Tick]:
     """Return the ticks that started in [since, until), newest first."""
     return _ticks(db.rows("operator.ticks_between", since=to_text(since), until=to_text(until), limit=limit))

@@ -42,7 +42,7 @@ _TELLING = timedelta(seconds=1)
 def tick_of_host(kernel: Kernel, tick_id: str, *, patience: float) -> Tick:
     """Do this host's tick and return its record; raises as `tick` does, and:
 
-    SettingsInvalid: another machine ticks under this host's name.
+    HostDoubled: another machine ticks under this host's name.
     """
     assert kernel.leading is not None
     leading = kernel.leading
@@ -50,12 +50,13 @@ def tick_of_host(kernel: Kernel, tick_id: str, *, patience: float) -> Tick:
     if abs(seen.clock_offset) > _TELLING + seen.round_trip / 2:
         clock.follow(seen.clock_offset)
     with kernel.lock.held(tick_id, patience=patience):
-        exit_code, leads = Exit.DEFECT, False
+        left = leading.check_in(seen, boot_id=kernel.boot_id, release=__version__)
+        exit_code, led = Exit.DEFECT, False
         try:
-            left = leading.check_in(seen, boot_id=kernel.boot_id, release=__version__)
             turn = leading.take_turn(seen)
-            _tell(leading, seen.lease.epoch, turn)
-            record, leads = _decided(kernel, tick_id, turn, left)
+            if turn.leads and turn.lease.epoch != seen.lease.epoch:
+                log(Event.LEASE_TAKEN, describe(turn.lease), host=leading.here, epoch=turn.lease.epoch)
+            record, led = _decided(kernel, tick_id, turn, left)
             exit_code = record.exit
         except KlorosError as error:
             exit_code = error.exit
@@ -63,8 +64,22 @@ def tick_of_host(kernel: Kernel, tick_id: str, *, patience: float) -> Tick:
         finally:
             leading.db.fence(None)  # what is still to be said is this host's own
             with suppress(StoreUnreachable):
-                leading.ended(exit_code, leads=leads)
+                leading.ended(exit_code, leads=led)
     return record
+
+
+def turned_away(kernel: Kernel, exit_code: Exit) -> None:
+    """Tell the scope that this host lives, though its tick did nothing; one that may do nothing gives up the lead.
+
+    Raises:
+        HostDoubled: another machine ticks under this host's name.
+    """
+    assert kernel.leading is not None
+    leading = kernel.leading
+    leading.check_in(leading.see(), boot_id=kernel.boot_id, release=__version__)
+    if exit_code in (Exit.DISABLED, Exit.HALTED) and leading.release():
+        log(Event.LEASE_GIVEN_UP, f"{leading.here} gives up the lead of its scope: its ticks may do nothing")
+    leading.ended(exit_code, leads=leading.look().holder == leading.here)
 
 
 def _decided(kernel: Kernel, tick_id: str, turn: Turn, left: tuple[str, ...]) -> tuple[Tick, bool]:
@@ -146,9 +161,3 @@ def _reap_lost(leading: Leading, tokens: tuple[str, ...]) -> None:
     message = f"{len(tokens)} cycles were ended as lost while this host was silent; {killed} processes of theirs ended"
     log(Event.LEFTOVER_REAPED, message, priority=Priority.WARNING)
     leading.reaped(tokens)
-
-
-def _tell(leading: Leading, epoch: int, turn: Turn) -> None:
-    """Say that the lead has changed: a line when this host begins to lead."""
-    if turn.leads and turn.lease.epoch != epoch:
-        log(Event.LEASE_TAKEN, describe(turn.lease), host=leading.here, epoch=turn.lease.epoch)

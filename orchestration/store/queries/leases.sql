@@ -62,11 +62,3 @@ RETURNING epoch;
 -- Let any host have the lease again.
 UPDATE leases SET pinned_to = '' WHERE scope = :scope AND pinned_to <> ''
 RETURNING epoch;
-
--- name: leases.make
--- Make the scope's one row, when the tables are made.
-INSERT INTO leases (scope) VALUES (:scope) ON CONFLICT (scope) DO NOTHING;
-
--- name: leases.scopes
--- Give the scopes of this database: one, or none at first.
-SELECT scope FROM leases;

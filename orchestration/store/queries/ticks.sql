@@ -28,6 +28,10 @@ SELECT * FROM ticks WHERE tick_id = :tick_id
 -- Give the newest tick that started before an instant.
 SELECT * FROM ticks WHERE started_at < :instant ORDER BY started_at DESC, tick DESC LIMIT 1;
 
+-- name: ticks.last_of_any_before
+-- Give the newest tick that started before an instant, whichever host's it was.
+SELECT * FROM ticks WHERE started_at < :instant ORDER BY started_at DESC, tick DESC LIMIT 1;
+
 -- name: ticks.blockers
 -- Count why the ticks of a span started no PHASE, most frequent reason first.
 SELECT blocker, count(*) AS ticks FROM ticks

@@ -31,13 +31,12 @@ $$;
 
 -- A JSON object without some of its names, as SQLite's json_remove.
 CREATE FUNCTION kloros_without(document text, VARIADIC names text[]) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
-DECLARE
-    readable text := document;
 BEGIN
-    IF document ~* '\\u(0000|d[89a-f])' THEN
-        readable := regexp_replace(document, '\\u(0000|d[89a-f][0-9a-f]{2})', '\\ufffd', 'gi');
-    END IF;
-    RETURN (SELECT json_object_agg(key, value) FROM json_each(readable::json) WHERE key <> ALL (names))::text;
+    RETURN (SELECT json_object_agg(key, value) FROM json_each(document::json) WHERE key <> ALL (names))::text;
+EXCEPTION WHEN untranslatable_character OR invalid_text_representation THEN
+    RETURN (SELECT json_object_agg(key, value)
+            FROM json_each(regexp_replace(document, '\\u(0000|d[89a-f][0-9a-f]{2})', '\\ufffd', 'gi')::json)
+            WHERE key <> ALL (names))::text;
 END $$;
 
 -- The host that a fact is kept for: '' for the scope's.

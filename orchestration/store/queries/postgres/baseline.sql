@@ -7,7 +7,8 @@ WHERE NOT EXISTS (SELECT 1 FROM baseline_files f WHERE f.host = :here AND f.vers
 
 -- name: baseline.written
 -- Note that a version's files are in place on this host.
-INSERT INTO baseline_files (host, version) VALUES (:here, :version) ON CONFLICT (host, version) DO NOTHING;
+INSERT INTO baseline_files (host, version) SELECT :here, version FROM baseline_versions WHERE version = :version
+ON CONFLICT (host, version) DO UPDATE SET version = excluded.version;
 
 -- name: baseline.retire
 -- Note that the files of all but the newest versions go from this host; versions stay.

@@ -5,7 +5,7 @@ SELECT cycle, job, state, cause, phase_date, queued_at, started_at, ended_at, ti
 FROM cycles LEFT JOIN products USING (cycle)
 WHERE cycle < :after
   AND (:job = '' OR job = :job) AND (:state = '' OR state = :state)
-  AND (:text = '' OR CASE WHEN :text ~ '^[0-9]{1,18}$' THEN cycle = CAST(:text AS BIGINT) ELSE false END
+  AND (:text = '' OR coalesce(cycle = CAST(CASE WHEN :text ~ '^[0-9]{1,18}$' THEN :text END AS BIGINT), false)
       OR strpos(lower(coalesce(kloros_part(result, 'reason'), '') || chr(10) || kloros_part(origin, 'topic') || chr(10)
           || kloros_part(origin, 'intent') || chr(10) || kloros_part(origin, 'promotions')), :text) > 0)
 ORDER BY cycle DESC LIMIT :limit;
@@ -17,7 +17,7 @@ SELECT cycle, job, state, cause, phase_date, queued_at, started_at, ended_at, ti
 FROM cycles LEFT JOIN products USING (cycle)
 WHERE cycle > :after
   AND (:job = '' OR job = :job) AND (:state = '' OR state = :state)
-  AND (:text = '' OR CASE WHEN :text ~ '^[0-9]{1,18}$' THEN cycle = CAST(:text AS BIGINT) ELSE false END
+  AND (:text = '' OR coalesce(cycle = CAST(CASE WHEN :text ~ '^[0-9]{1,18}$' THEN :text END AS BIGINT), false)
       OR strpos(lower(coalesce(kloros_part(result, 'reason'), '') || chr(10) || kloros_part(origin, 'topic') || chr(10)
           || kloros_part(origin, 'intent') || chr(10) || kloros_part(origin, 'promotions')), :text) > 0)
 ORDER BY cycle LIMIT :limit;
@@ -31,7 +31,7 @@ FROM cycles LEFT JOIN products USING (cycle)
 WHERE state NOT IN ('queued', 'running', 'lost') AND started_at IS NOT NULL
   AND (kloros_seconds(started_at, ended_at), cycle) < (:seconds, :after)
   AND (:job = '' OR job = :job) AND (:state = '' OR state = :state)
-  AND (:text = '' OR CASE WHEN :text ~ '^[0-9]{1,18}$' THEN cycle = CAST(:text AS BIGINT) ELSE false END
+  AND (:text = '' OR coalesce(cycle = CAST(CASE WHEN :text ~ '^[0-9]{1,18}$' THEN :text END AS BIGINT), false)
       OR strpos(lower(coalesce(kloros_part(result, 'reason'), '') || chr(10) || kloros_part(origin, 'topic') || chr(10)
           || kloros_part(origin, 'intent') || chr(10) || kloros_part(origin, 'promotions')), :text) > 0)
 ORDER BY kloros_seconds(started_at, ended_at) DESC, cycle DESC LIMIT :limit;
@@ -45,7 +45,7 @@ FROM cycles LEFT JOIN products USING (cycle)
 WHERE state NOT IN ('queued', 'running', 'lost') AND started_at IS NOT NULL
   AND (kloros_seconds(started_at, ended_at), cycle) > (:seconds, :after)
   AND (:job = '' OR job = :job) AND (:state = '' OR state = :state)
-  AND (:text = '' OR CASE WHEN :text ~ '^[0-9]{1,18}$' THEN cycle = CAST(:text AS BIGINT) ELSE false END
+  AND (:text = '' OR coalesce(cycle = CAST(CASE WHEN :text ~ '^[0-9]{1,18}$' THEN :text END AS BIGINT), false)
       OR strpos(lower(coalesce(kloros_part(result, 'reason'), '') || chr(10) || kloros_part(origin, 'topic') || chr(10)
           || kloros_part(origin, 'intent') || chr(10) || kloros_part(origin, 'promotions')), :text) > 0)
 ORDER BY kloros_seconds(started_at, ended_at), cycle LIMIT :limit;

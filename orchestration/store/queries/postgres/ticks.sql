@@ -17,7 +17,7 @@ SELECT * FROM ticks WHERE host = :here AND tick > :tick ORDER BY tick LIMIT :lim
 -- name: ticks.get
 -- Give one tick by its id or its number.
 SELECT * FROM ticks WHERE tick_id = :tick_id
-   OR tick = CASE WHEN :tick_id ~ '^[0-9]{1,18}$' THEN CAST(:tick_id AS BIGINT) END;
+   OR tick = CAST(CASE WHEN :tick_id ~ '^[0-9]{1,18}$' THEN :tick_id END AS BIGINT);
 
 -- name: ticks.last_before
 -- Give this host's newest tick that started before an instant.
@@ -30,7 +30,7 @@ SELECT blocker, count(*) AS ticks FROM ticks
 WHERE started_at >= :since AND started_at < :until
     AND (epoch IS NOT NULL OR NOT EXISTS (
         SELECT 1 FROM ticks WHERE epoch IS NOT NULL AND started_at >= :since AND started_at < :until))
-GROUP BY blocker ORDER BY count(*) DESC, blocker;
+GROUP BY blocker ORDER BY count(*) DESC, blocker NULLS FIRST;
 
 -- name: ticks.count_old
 -- Count the ticks of all hosts that started before an instant, less the newest there are, so many for each host; up to :limit,
