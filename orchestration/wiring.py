@@ -16,6 +16,7 @@ from orchestration.tick.kernel import Kernel
 
 if TYPE_CHECKING:
     from orchestration.scope.leading import FencedDatabase, Leading
+    from orchestration.scope.sharing import Sharing
     from orchestration.settings import Settings
     from orchestration.store.port import Database
 
@@ -67,7 +68,9 @@ def kernel(settings: Settings, environ: Mapping[str, str]) -> Iterator[Kernel]:
     db = opening.open_store(settings)
     try:
         found = _kernel(settings, db, start=_starter(settings, environ), publish=_publisher(settings, environ, db))
-        yield found._replace(leading=leading(settings, db)) if settings.database_url else found
+        if settings.database_url:
+            found = found._replace(leading=leading(settings, db), shared=shared(settings, db))
+        yield found
     finally:
         db.close()
 
@@ -112,6 +115,13 @@ def leading(settings: Settings, db: Database) -> Leading:
     from orchestration.scope.leading import Leading
 
     return Leading(cast("FencedDatabase", db), opening.here(settings.scope), settings.scope.lease)
+
+
+def shared(settings: Settings, db: Database, *, folder: str | None = None) -> Sharing:
+    """Return this host's part in what the hosts of its scope share; `folder`: a mirror for this process alone."""
+    from orchestration.scope.sharing import Sharing
+
+    return Sharing(settings, db, opening.here(settings.scope), boot_id=process_identity.boot_id(), folder=folder)
 
 
 def _starter(settings: Settings, environ: Mapping[str, str]) -> Callable[[str], None]:

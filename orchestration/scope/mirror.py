@@ -3,7 +3,8 @@
 A file `x.json` of host `a` lies there as `a@x.json`, so no two collide, and the kernel works on these folders as it works on
 those of a single host. The image is a function of the store: whatever else lies there, an ack that a killed tick wrote and
 never shared, what a former leadership left, is gone before the kernel looks. So nothing here need survive anything, and nothing
-is synced; `image.json` remembers which contents were written since this boot, which only saves fetching them again.
+is synced; `image.json` remembers which contents were written since this boot, which only
+saves fetching them again.
 """
 
 from __future__ import annotations
@@ -34,16 +35,16 @@ class Shared(NamedTuple):
     host: str
     folder: str
     name: str
-    state: str
-    mark: str
-    sha256: str
-    content_sha: str
-    stand_in: str
-    changed_at: float
-    filed_as: str
-    decided_at: str
-    intent_type: str
-    size: int
+    state: str = ""
+    mark: str = ""
+    sha256: str = ""
+    content_sha: str = ""
+    stand_in: str = ""
+    changed_at: float = 0.0
+    filed_as: str = ""
+    decided_at: str = ""
+    intent_type: str = ""
+    size: int = 0
 
     @property
     def key(self) -> tuple[str, str, str]:

@@ -74,6 +74,9 @@ _statements: dict[str, tuple[str, ...]] = {}
 class PostgresDatabase:
     """A `Database` over PostgreSQL, which scopes share with nobody."""
 
+    is_shared = True
+    """Whether several hosts may work on it."""
+
     def __init__(
         self,
         url: str,

@@ -2,7 +2,7 @@
 
 Imported only where hosts share a PostgreSQL; `tick.lead` is what the leader does, and all that a single host does.
 
-    wait ─► lock ─► check in ─► take, renew or leave the lease ─► before_leading ─┬─ leads ──► fence ─► as_leader ─► lead
+    wait ─► lock ─► check in ─► take, renew or leave the lease ─► before_leading ─┬─ leads ─► lead
                                                                                   └─ stands by ──────────────────► stand_by
 
 What is shared (`shared.py`) has its place in `before_leading` (every host: what it brings and what it fetches), `as_leader`
@@ -88,12 +88,12 @@ def _decided(kernel: Kernel, tick_id: str, turn: Turn, left: tuple[str, ...]) ->
     started_at = kernel.now()
     try:
         _reap_lost(kernel.leading, left)
-        shared.before_leading(kernel)
+        shared.before_leading(kernel, leads=turn.leads)
         if not turn.leads:
             return stand_by(kernel, tick_id, started_at, Aside.STANDBY, why_not(turn.lease, kernel.leading.here)), False
         end_cycles_of_silent_hosts(kernel)
-        record = lead(shared.as_leader(kernel), tick_id)
-        shared.after_tick(kernel)
+        record = lead(kernel, tick_id)
+        shared.after_tick(kernel, record, leads=True)
     except LeaseLost as lost:
         log(Event.LEASE_LOST, lost.message, priority=Priority.WARNING, tick_id=tick_id)
         stands = kernel.leading.stand_aside()
@@ -122,7 +122,7 @@ def stand_by(kernel: Kernel, tick_id: str, started_at: datetime, reason: Aside, 
     if not launch(kernel):
         record = history.failed(kernel.db, record, Exit.FAILED)
     try:
-        shared.after_tick(kernel)
+        shared.after_tick(kernel, record, leads=False)
     finally:
         prune(kernel)
         kernel.publish()

@@ -13,7 +13,7 @@ from typing import NamedTuple, assert_never
 
 from orchestration import configuration
 from orchestration.cycles import ledger
-from orchestration.cycles.cycle import CycleNumber, JobName, Origin
+from orchestration.cycles.cycle import CycleNumber, Executor, JobName, Origin
 from orchestration.cycles.job import job
 from orchestration.errors import KlorosError, StoreUnreachable
 from orchestration.exits import Exit
@@ -214,10 +214,22 @@ def _is_product_due(kernel: Kernel) -> bool:
     return bool(kernel.settings.federation.target and kernel.db.rows("federation.due", now=now, limit=1))
 
 
+def _is_cycle_waiting(kernel: Kernel) -> bool:
+    """Tell whether a cycle needs a runner of this host: queued for it, or with Slurm, after which the leader's looks."""
+    if not (active := ledger.active(kernel.db)):
+        return False
+    from orchestration.cycles import claims
+
+    if claims.is_waiting(active, kernel.settings):
+        return True
+    with_slurm = any(cycle.executor is Executor.SLURM for cycle in active)
+    return with_slurm and (kernel.leading is None or kernel.leading.look().holder == kernel.leading.here)
+
+
 def launch(kernel: Kernel) -> bool:
-    """Get a runner started for cycles that are queued or with Slurm, and bundles that are due; until one has seen to it."""
-    waits = any(cycle.started_at is None or not ledger.is_for_runner(cycle) for cycle in ledger.active(kernel.db))
-    if not (waits or _is_product_due(kernel)):
+    """Get a runner started for cycles that wait for this host or are with Slurm, and bundles that are due; until one has seen
+    to it."""
+    if not (_is_cycle_waiting(kernel) or _is_product_due(kernel)):
         return True
     try:
         kernel.start("run_cycle")

@@ -248,7 +248,7 @@ ASKED: dict[str, Callable[[World], Asked]] = {
     "baseline.all": nothing,
     "baseline.recent": limited,
     "baseline.unwritten": nothing,
-    "baseline.written": lambda w: {"version": w.number()},
+    "baseline.written": lambda w: {"version": w.of(w.versions, w.number())},
     "baseline.retire": lambda w: {"now": w.at(), "keep": w.number()},
     "baseline.retired": nothing,
     "baseline.beyond": lambda w: {"keep": w.number()},
@@ -561,10 +561,9 @@ def both(tmp_path: Path, cluster: Cluster) -> Iterator[Both]:
     postgres.close()
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_both_stores_give_the_same_rows_after_the_same_history(both: Both, seed: int) -> None:
-    world, met = World(seed), dict.fromkeys(NAMES, 0)
-    for turn in range(50):
+def test_both_stores_give_the_same_rows_after_the_same_history(both: Both) -> None:
+    world, met = World(1), dict.fromkeys(NAMES, 0)
+    for turn in range(100):
         names = [name for name in NAMES if name not in RARELY] + OFTEN * 3 + (RARELY * 5 if turn % 12 == 11 else [])
         world.random.shuffle(names)
         world.note(both.sqlite.rows("cycles.recent", limit=1000))

@@ -49,6 +49,20 @@ UPDATE cycles SET state = 'running', started_at = :now, runner = :runner, baseli
     (SELECT version FROM baseline_versions WHERE written = 1 ORDER BY version DESC LIMIT 1), 0)
 WHERE cycle = :cycle AND state = 'queued';
 
+-- name: cycles.claim_next
+-- Take the oldest queued cycle for a runner of this host, but for jobs in :unable (a JSON list) and turns of agents.
+UPDATE cycles SET state = 'running', started_at = :now, runner = :runner, baseline_began = coalesce(
+    (SELECT version FROM baseline_versions WHERE written = 1 ORDER BY version DESC LIMIT 1), 0)
+WHERE cycle = (
+    SELECT cycle FROM cycles
+    WHERE state = 'queued' AND job <> 'wake' AND executor = 'local' AND job NOT IN (SELECT value FROM json_each(:unable))
+    ORDER BY cycle LIMIT 1)
+RETURNING cycle;
+
+-- name: cycles.note_runner
+-- Note anew who runs a running cycle, and on what.
+UPDATE cycles SET runner = :runner WHERE cycle = :cycle AND state = 'running';
+
 -- name: cycles.finish
 -- End a cycle, provided it still stands where the event was allowed. Notes the newest baseline. What an agent was told by its
 -- turn, and its variables, are forgotten; a turn that never began leaves nothing to settle.

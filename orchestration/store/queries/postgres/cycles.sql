@@ -10,6 +10,19 @@ UPDATE cycles SET state = 'running', started_at = :now, runner = :runner, host =
 WHERE cycle = :cycle AND state = 'queued'
     AND CASE WHEN hosts = '' THEN true ELSE :here IN (SELECT json_array_elements_text(hosts::json)) END;
 
+-- name: cycles.claim_next
+-- Take the oldest queued cycle that this host may run, but for jobs in :unable (a JSON list) and turns of agents. A row that
+-- another runner is taking at this moment is passed over: who claims needs no lock of the scope, and waits for nobody.
+UPDATE cycles SET state = 'running', started_at = :now, runner = :runner, host = :here, baseline_began = coalesce(
+    (SELECT version FROM baseline_files WHERE host = :here ORDER BY version DESC LIMIT 1), 0)
+WHERE cycle = (
+    SELECT cycle FROM cycles
+    WHERE state = 'queued' AND job <> 'wake' AND executor = 'local'
+        AND CASE WHEN hosts = '' THEN true ELSE :here IN (SELECT json_array_elements_text(hosts::json)) END
+        AND job NOT IN (SELECT json_array_elements_text(CAST(:unable AS json)))
+    ORDER BY cycle LIMIT 1 FOR UPDATE SKIP LOCKED)
+RETURNING cycle;
+
 -- name: cycles.finish
 -- End a cycle, provided it still stands where the event was allowed. Notes the newest baseline. What an agent was told by its
 -- turn, and its variables, are forgotten; a turn that never began leaves nothing to settle.
