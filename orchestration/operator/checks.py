@@ -191,7 +191,7 @@ def slurm(console: Console, kernel: Kernel) -> Iterator[Check]:
 
 
 def _shared_folder(console: Console) -> Iterator[Check]:
-    """Check that the nodes, and the hosts that may lead, can see the folder of the cycles: not on a disk of this host's own."""
+    """Check that nodes, and hosts that may lead, can see the folder of the cycles: that it is not on a disk of this host."""
     from orchestration.host import mounts
 
     folder = console.settings.cycles_dir
@@ -201,7 +201,7 @@ def _shared_folder(console: Console) -> Iterator[Check]:
         return
     whom = "Slurm's nodes and the hosts that may lead" if console.settings.database_url else "Slurm's nodes"
     evidence = f"{folder} is on a file system of this host ({kind}): {whom} must have it under the same path"
-    hint = "set cycles_dir to a shared folder, see docs/how-to/slurm.md; no matter if this host is the only node, or exports it"
+    hint = "see docs/how-to/slurm.md for a shared cycles_dir; no matter if this host exports it, or is the only node"
     yield Check("slurm", Level.WARNING, evidence, hint)
 
 

@@ -8,6 +8,7 @@ from orchestration.errors import StoreEmpty
 from orchestration.store import postgres_schema
 from orchestration.store.libpq import Connection, literal
 from orchestration.store.postgres_database import connected, place, translated
+from orchestration.store.queries import sql_of
 from orchestration.store.sqlite import SqliteDatabase
 
 _NONE = "false"
@@ -62,4 +63,6 @@ def _fill(memory: sqlite3.Connection, source: Connection, here: str) -> None:
             f"INSERT OR REPLACE INTO {name} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",  # noqa: S608
             (tuple(row.values()) for row in source.ask(text)[0].rows),
         )
+    ticked = source.ask(sql_of("cycles.hosts_ticked", "postgres"))[0].rows
+    memory.executemany("INSERT INTO host_ticks VALUES (?, ?)", [(row["host"], row["last_tick_at"]) for row in ticked])
     memory.execute("COMMIT")
