@@ -102,7 +102,7 @@ def _run(options: Options, environ: Mapping[str, str]) -> Exit:
         from orchestration.tick.preview import print_preview
 
         with wiring.detached_kernel(settings) as kernel:
-            return print_preview(kernel, gate(settings), as_json=options.json)
+            return print_preview(kernel, gate(settings) or wiring.standing_by(settings), as_json=options.json)
     tick_id = new_tick_id()
     refused = gate(settings)
     if refused is not None:

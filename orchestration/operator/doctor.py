@@ -15,6 +15,7 @@ from orchestration.exits import Exit
 from orchestration.operator import autonomous, checks, host_checks, rollout
 from orchestration.operator.check import Check, Level
 from orchestration.operator.console import Console, json_option
+from orchestration.tick.kernel import Kernel
 
 
 @click.command()
@@ -43,7 +44,7 @@ def _examine(console: Console) -> Iterator[Check]:
     yield from checks.locks(console)
     try:
         with console.looking() as kernel:
-            store = list(checks.store(console, kernel))
+            store = list(_store(console, kernel))
             state = [
                 *checks.running(console, kernel),
                 *checks.slurm(console, kernel),
@@ -63,6 +64,14 @@ def _examine(console: Console) -> Iterator[Check]:
     yield from host_checks.textfile(console)
     yield from host_checks.journal()
     yield from host_checks.space(console)
+
+
+def _store(console: Console, kernel: Kernel) -> Iterator[Check]:
+    if console.settings.database_url:
+        from orchestration.operator import scope_checks
+
+        return scope_checks.checks(console, kernel)
+    return checks.store(console, kernel)
 
 
 def _lines(console: Console, found: list[Check]) -> Iterator[str]:

@@ -116,6 +116,27 @@ def release(console: Console) -> None:
     console.answer({"changed": changed, **_document(after)}, lambda: [told])
 
 
+@leader.command()
+@click.argument("host")
+@json_option
+@click.pass_obj
+def forget(console: Console, host: str) -> None:
+    """Forget HOST, which was taken away for good, so that it is not told as silent. If it ticks again, it is there again.
+
+    Only one that is silent, does not lead, is not pinned, and on which nothing runs.
+    """
+    silent = console.settings.scope.silent_after
+    with _acting(console) as leading:
+        there = [one.host for one in hosts(leading.db)]
+        if host not in there:
+            raise unknown("host", host, there)
+        if not leading.db.run("scope.forget_host", host=host, seconds=silent.total_seconds()):
+            hint = f"klorosctl leader show; one is silent after {silent.total_seconds() / 60:g} min, [scope] silent_after"
+            raise Usage(f"{host} ticks, leads, is pinned, or a cycle runs there: it is not forgotten", hint=hint)
+    console.note("leader forget", f"forgets the host {host}", host=host)
+    console.answer({"changed": True, "host": host}, lambda: [f"{host} is forgotten, until it ticks again."])
+
+
 def released(console: Console) -> str:
     """Give up the lead if this host has it, for who stops its ticks; returns a sentence for people, empty when it had none.
 

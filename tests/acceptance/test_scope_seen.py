@@ -1,4 +1,4 @@
-"""A scope of hosts on one PostgreSQL as people and Prometheus see it: in status, on the page, in metrics, notices and doctor."""
+"""A scope of hosts on one PostgreSQL as people and Prometheus see it: status, page, metrics, notices, explain, doctor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from orchestration.exits import Exit
 from tests.acceptance.host import Host
 from tests.acceptance.serving import serving
 from tests.acceptance.test_notices import urls, webhook
-from tests.acceptance.test_scope import Scoped, Two, scope, two
+from tests.acceptance.test_klorosctl_doctor import doctor, worst
+from tests.acceptance.test_scope import Two, scope, two
 from tests.acceptance.webhook import Webhook
 from tests.contract.postgres import Cluster
 
@@ -235,3 +236,86 @@ def test_with_the_database_away_status_page_and_doctor_say_so_and_what_to_do(two
     a.decided()
     assert told(a) == set()
     assert metric(a, "kloros_scope_leading") == {(): 1}
+
+
+def test_explain_says_why_this_host_does_not_decide(two: Two) -> None:
+    _, a, b = two
+    a.decided()
+    found = json.loads(b.run("klorosctl", "explain", "--json").stdout)["refused"]
+    assert found["reason"] == "standby"
+    assert found["evidence"].startswith("b stands by: a leads since ")
+    assert "No tick would get this far: b stands by" in b.run("klorosctl", "explain").stdout
+    assert json.loads(a.run("klorosctl", "explain", "--json").stdout)["refused"] is None
+    dry = b.tick("--dry-run", "--json")
+    assert (dry.returncode, json.loads(dry.stdout)["reason"]) == (Exit.DONE, "standby")
+
+
+def test_explain_before_the_first_tick_of_the_scope(two: Two) -> None:
+    _, a, _ = two
+    assert json.loads(a.run("klorosctl", "explain", "--json").stdout)["refused"] is None
+
+
+def test_doctor_finds_nothing_wrong_with_a_scope(two: Two) -> None:
+    _, a, b = two
+    before = doctor(a)
+    assert "has no tables yet" in worst(before, "store")["evidence"]
+    a.decided()
+    b.decided()
+    found = doctor(b)
+    for name in ("store", "server clock", "lease length", "host name", "leader"):
+        assert worst(found, name)["level"] == "ok", found[name]
+    assert worst(found, "store")["evidence"].startswith("PostgreSQL kloros_")
+    assert "answers: PostgreSQL 15" in worst(found, "store")["evidence"]
+    assert worst(found, "leader")["evidence"] == "a leads default; 1 stands by"
+    assert worst(found, "durability")["evidence"].startswith("fsync is off: "), "the server of these tests"
+    assert "host" not in found
+
+
+def test_doctor_names_what_is_wrong_with_a_scope(two: Two) -> None:
+    scope, a, b = two
+    a.decided()
+    b.decided()
+    scope.do("UPDATE hosts SET last_tick_at = clock_timestamp() - interval '1 hour', release = '0.0.9' WHERE host = 'b'")
+    scope.do("UPDATE leases SET expires_at = clock_timestamp() - interval '1 hour'")
+    scope.do("UPDATE hosts SET machine_id = 'another' WHERE host = 'a'")
+    name = scope.url.partition("///")[2].partition("?")[0]
+    scope.do(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    a.set(KLR_SCOPE_LEASE="50s")
+    found = doctor(a, code=1)
+    assert worst(found, "host")["evidence"] == "b is silent: ticked 1h ago"
+    assert worst(found, "host")["advice"].endswith("klorosctl leader forget b")
+    assert "the lease of a ended 1 h 0 min ago" in worst(found, "leader")["evidence"]
+    assert worst(found, "host name")["evidence"] == "another machine ticks as 'a' (another)"
+    assert worst(found, "lease length")["level"] == "error"
+    assert worst(found, "durability")["evidence"].startswith("fsync is off and synchronous_commit is off: ")
+    assert worst(found, "releases")["evidence"].startswith("0.0.9, ")
+
+
+def test_a_machine_that_has_the_name_of_another_says_so_in_its_own_files(two: Two) -> None:
+    scope, a, _ = two
+    a.decided()
+    scope.do("UPDATE hosts SET machine_id = 'another' WHERE host = 'a'")
+    assert a.tick().returncode == Exit.SETTINGS_INVALID
+    assert told(a) == {"host_doubled"}
+    assert "kloros_scope" not in a.textfile.read_text()
+    a.set(KLR_SCOPE_HOST="a2")
+    a.decided()
+    assert told(a) == set()
+
+
+def test_a_host_that_was_taken_away_is_forgotten(two: Two) -> None:
+    scope, a, b = two
+    a.decided()
+    b.decided()
+    refused = a.run("klorosctl", "leader", "forget", "b")
+    assert refused.returncode == Exit.USAGE
+    assert "it is not forgotten" in refused.stderr
+    scope.do("UPDATE hosts SET last_tick_at = clock_timestamp() - interval '1 hour'")
+    scope.do("UPDATE leases SET pinned_to = 'b'")
+    assert a.run("klorosctl", "leader", "forget", "b").returncode == Exit.USAGE
+    scope.do("UPDATE leases SET pinned_to = ''")
+    assert a.run("klorosctl", "leader", "forget", "a").returncode == Exit.USAGE, "it leads"
+    assert a.run("klorosctl", "leader", "forget", "b").returncode == 0
+    a.decided()
+    assert (conditions(a), [one["host"] for one in status(a)["scope"]["hosts"]]) == ({}, ["a"])
+    assert "there is no host 'b'" in a.run("klorosctl", "leader", "forget", "b").stderr
