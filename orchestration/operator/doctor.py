@@ -10,11 +10,12 @@ from collections.abc import Iterator
 
 import click
 
-from orchestration.errors import KlorosError
+from orchestration.errors import KlorosError, StoreUnreachable
 from orchestration.exits import Exit
 from orchestration.operator import autonomous, checks, host_checks, rollout
 from orchestration.operator.check import Check, Level
 from orchestration.operator.console import Console, json_option
+from orchestration.pulse import away
 from orchestration.tick.kernel import Kernel
 
 
@@ -53,7 +54,9 @@ def _examine(console: Console) -> Iterator[Check]:
             ]
             state += [*checks.baseline(kernel), *checks.notices(console, kernel)]
     except KlorosError as error:
-        yield Check("store", Level.ERROR, error.message, error.hint)
+        if isinstance(error, StoreUnreachable):
+            error = away.explained(console.settings, error, console.now)
+        yield Check("store", Level.ERROR, error.message, " ".join(error.hint.split()))
     else:
         yield from (*store, *state)
     yield from host_checks.zone(console)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import click
@@ -199,7 +200,7 @@ def _hosts(seen: list[HostSeen], lease: Lease) -> list[dict[str, Any]]:
     return [
         {
             "host": one.host,
-            "leads": one.host == lease.holder,
+            "leads": _leads(one, lease),
             "release": one.release,
             "last_tick_at": one.last_tick_at,
             "last_tick_exit": one.last_tick_exit,
@@ -211,6 +212,10 @@ def _hosts(seen: list[HostSeen], lease: Lease) -> list[dict[str, Any]]:
     ]
 
 
+def _leads(one: HostSeen, lease: Lease) -> bool:
+    return one.host == lease.holder and remaining(lease) > timedelta(0)
+
+
 def _shown(console: Console, leading: Leading, lease: Lease, seen: list[HostSeen]) -> Iterator[str]:
     yield f"Scope {console.settings.scope.name}: {describe(lease)}."
     if lease.pinned_to:
@@ -218,7 +223,7 @@ def _shown(console: Console, leading: Leading, lease: Lease, seen: list[HostSeen
     if lease.yielded_until is not None and lease.now < lease.yielded_until:
         yield f"  {lease.yielded_by} yielded, and leaves the lead to others until {console.times.both(lease.yielded_until)}"
     for one in seen:
-        role = "leads" if one.host == lease.holder else "stands by"
+        role = "leads" if _leads(one, lease) else "stands by"
         ticked = f"ticked {one.silent_for.total_seconds():.0f} s ago, exit {one.last_tick_exit}"
         off = f"clock {one.clock_offset.total_seconds():+.3f} s"
         this = " (this host)" if one.host == leading.here else ""

@@ -68,7 +68,7 @@ def clock(line: HostLine) -> str:
     if line.clock_offset is None:
         return "clock unknown"
     wrong = " WRONG" if seen.is_clock_off(line) else ""
-    return f"clock{wrong} {line.clock_offset:+.3f} s"
+    return f"clock{wrong} {seen.signed(line.clock_offset)}"
 
 
 def _cycles(scope: Scope) -> str:

@@ -1,4 +1,4 @@
-"""The checks of a host that shares its store: the server, the lease, this host's name and clock, its timer, the other hosts."""
+"""The checks of a host that shares its store: server, lease, this host's name and clock, its timer, the other hosts."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _durable(fsync: str, synchronous_commit: str) -> Iterator[Check]:
 
 def _clock(offset: timedelta, round_trip: timedelta) -> Iterator[Check]:
     """Check this host's clock against the server's; by more than a round trip can hide."""
-    told = f"{offset.total_seconds():+.3f} s from the database server's, within {round_trip.total_seconds() / 2:.3f} s"
+    told = f"{seen.signed(offset.total_seconds())} from the database server's, within {round_trip.total_seconds() / 2:.3f} s"
     if abs(offset) - round_trip / 2 > seen.CLOCK_OFF:
         advice = (
             "have both kept right: apt install chrony; ticks go by the server's until then. docs/runbooks/clock-wrong.md"

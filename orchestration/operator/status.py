@@ -9,11 +9,12 @@ import click
 
 from orchestration.cycles import claims, ledger, orphan
 from orchestration.cycles.cycle import Cycle
+from orchestration.errors import StoreUnreachable
 from orchestration.operator import after_cycle, scope
 from orchestration.operator.console import Console, json_option
 from orchestration.operator.records import cycle_json, cycle_rows, elapsed
 from orchestration.operator.screen import span
-from orchestration.pulse import document, health, notice_ledger, scope_document
+from orchestration.pulse import away, document, health, notice_ledger, scope_document
 from orchestration.pulse.health import Condition, Mode, Verdict
 from orchestration.pulse.loop_health import LoopHealth, Queue, WindowLine
 from orchestration.pulse.signs import switches
@@ -45,8 +46,11 @@ class Seen(NamedTuple):
 @click.pass_obj
 def status(console: Console) -> None:
     """Show the verdict and its causes, mode, last tick, active cycle, next PHASE window, queues and the last cycles."""
-    with console.looking() as kernel:
-        seen = look(console, kernel)
+    try:
+        with console.looking() as kernel:
+            seen = look(console, kernel)
+    except StoreUnreachable as error:
+        raise away.explained(console.settings, error, console.now) from None
     console.answer(_document(console, seen), lambda: _lines(console, seen))
 
 

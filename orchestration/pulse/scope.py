@@ -178,6 +178,11 @@ def ahead(offset: float | None) -> str:
     return f"{much} {'behind' if (offset or 0.0) < 0 else 'ahead of'}"
 
 
+def signed(offset: float) -> str:
+    """Write an offset of a clock to a millisecond, with its sign; a positive one is ahead."""
+    return f"{round(offset, 3) + 0.0:+.3f} s"  # adding takes the sign from a zero
+
+
 def _last_ticked(scope: Scope, line: HostLine) -> str:
     if line.last_tick_at is None:
         return "has never ticked"

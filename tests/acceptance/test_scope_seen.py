@@ -11,8 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from orchestration.exits import Exit
 from tests.acceptance.host import Host
 from tests.acceptance.serving import serving
-from tests.acceptance.test_notices import urls, webhook
 from tests.acceptance.test_klorosctl_doctor import doctor, worst
+from tests.acceptance.test_notices import urls, webhook
 from tests.acceptance.test_scope import Two, scope, two
 from tests.acceptance.webhook import Webhook
 from tests.contract.postgres import Cluster
@@ -144,7 +144,8 @@ def test_a_scope_that_nobody_leads_is_told_by_a_host_that_ticks(two: Two) -> Non
     scope.do("UPDATE hosts SET last_tick_at = clock_timestamp() - interval '5 minutes' WHERE host = 'a'")
     b.decided()
     c.decided()
-    evidence = "no host leads, so nothing is decided: the lease of a ended 4 min ago; it is pinned to a, which last ticked 5 min ago"
+    pinned = "it is pinned to a, which last ticked 5 min ago"
+    evidence = f"no host leads, so nothing is decided: the lease of a ended 4 min ago; {pinned}"
     assert conditions(c) == {"nobody_leads": evidence}
     assert (told(b), told(c)) == ({"nobody_leads"}, set())
     assert metric(b, "kloros_scope_leader") == {("a",): 0}
@@ -220,10 +221,12 @@ def test_with_the_database_away_status_page_and_doctor_say_so_and_what_to_do(two
             assert done.returncode == Exit.STORE_UNREACHABLE
             assert "PostgreSQL" in done.stderr
             assert "KLR_DATABASE_URL" in done.stderr
+            assert "nothing is lost: files wait. See docs/runbooks/database-away.md" in done.stderr
             assert served.get("/ready").status == 503
             page = served.get("/", accept="text/html")
             assert page.status == 503
             assert "PostgreSQL" in page.text
+            assert "docs/runbooks/database-away.md" in page.text
             doctor = a.run("klorosctl", "doctor", "--json")
             checks = {one["name"]: one for one in json.loads(doctor.stdout)["checks"]}
             assert (doctor.returncode, checks["store"]["level"]) == (Exit.FAILED, "error")
@@ -231,6 +234,7 @@ def test_with_the_database_away_status_page_and_doctor_say_so_and_what_to_do(two
             assert a.tick().returncode == Exit.STORE_UNREACHABLE
             assert told(a) == {"store_unreachable"}
             assert "kloros_scope" not in a.textfile.read_text()
+            assert "No tick of this host has used it for less than a minute." in a.run("klorosctl", "status").stderr
         finally:
             cluster.start()
     a.decided()

@@ -85,7 +85,7 @@ def _host(scope: Scope, line: HostLine) -> Host:
         look="degraded" if seen.is_clock_off(line) and _LOOKS[role] == "ok" else _LOOKS[role],
         last_tick_at=line.last_tick_at,
         last_tick_exit=line.last_tick_exit,
-        clock=None if line.clock_offset is None else f"{line.clock_offset:+.3f} s",
+        clock=None if line.clock_offset is None else seen.signed(line.clock_offset),
         clock_off=seen.is_clock_off(line),
         cycles=", ".join(f"{one.number} {one.state}" + (f" ({one.executor})" * (one.executor != "local")) for one in mine),
     )
