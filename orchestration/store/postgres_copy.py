@@ -48,8 +48,13 @@ def copy_of(url: str, *, scope: str, here: str) -> SqliteDatabase:
     return memory
 
 
+def tables_of(source: Connection) -> dict[str, set[str]]:
+    """Return the tables there, and the names of their columns."""
+    return {row["table_name"]: set(row["columns"].split()) for row in source.ask(_COLUMNS)[0].rows}
+
+
 def _fill(memory: sqlite3.Connection, source: Connection, here: str) -> None:
-    there = {row["table_name"]: set(row["columns"].split()) for row in source.ask(_COLUMNS)[0].rows}
+    there = tables_of(source)
     names = [str(name) for (name,) in memory.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
     memory.execute("BEGIN")
     for name in names:
