@@ -235,7 +235,7 @@ def queues(console: Console, kernel: Kernel) -> Iterator[Check]:
     """Check that nothing waits for a person."""
     settings = console.settings
     try:
-        scan = scan_unacked(kernel.db, promotions_dir=settings.promotions_dir, acks_dir=settings.acks_dir, remember=False)
+        scan = scan_unacked(kernel.db, promotions_dir=kernel.promotions_dir, acks_dir=kernel.acks_dir, remember=False)
     except (OSError, KlorosError) as error:
         yield Check("promotions", Level.ERROR, str(error), f"ls -ld {settings.promotions_dir} {settings.acks_dir}")
         return

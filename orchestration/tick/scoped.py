@@ -9,7 +9,8 @@ What is shared (`shared.py`) has its place in `before_leading` (what a host brin
 this very tick answered); between them the leader works on what all hosts brought.
 
 A leader's writes are fenced. When another has taken the lease meanwhile, the next of them raises `LeaseLost`: then nothing
-of what was decided is written, and the tick ends as a standby's. What a standby writes is its own host's, and is not fenced.
+of what was decided is written, and the tick ends as a standby's. What a standby writes is its own host's, and is not
+fenced.
 """
 
 from __future__ import annotations
