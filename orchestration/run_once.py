@@ -134,8 +134,6 @@ def _tick(options: Options, settings: "Settings", environ: Mapping[str, str], ti
                 beat.cancel()
             refusal = _refusal(tick_id, Exit.LOCK_HELD, Refusal.LOCK_HELD, error.message)
             return _answer(_note_turned_away(kernel, refusal), as_json=options.json)
-        except HostDoubled:
-            raise  # a record of ours would be the other machine's
         except Exception as error:
             _note_failed(kernel, tick_id, error)
             raise
