@@ -102,7 +102,7 @@ def _run(options: Options, environ: Mapping[str, str]) -> Exit:
         from orchestration.tick.preview import print_preview
 
         with wiring.detached_kernel(settings) as kernel:
-            return print_preview(kernel, gate(settings), as_json=options.json)
+            return print_preview(kernel, gate(settings) or wiring.standing_by(settings), as_json=options.json)
     tick_id = new_tick_id()
     refused = gate(settings)
     if refused is not None:
@@ -134,8 +134,6 @@ def _tick(options: Options, settings: "Settings", environ: Mapping[str, str], ti
                 beat.cancel()
             refusal = _refusal(tick_id, Exit.LOCK_HELD, Refusal.LOCK_HELD, error.message)
             return _answer(_note_turned_away(kernel, refusal), as_json=options.json)
-        except HostDoubled:
-            raise  # a record of ours would be the other machine's
         except Exception as error:
             _note_failed(kernel, tick_id, error)
             raise
@@ -214,6 +212,8 @@ def _note_turned_away(kernel: Kernel, refusal: Tick) -> Tick:
             kernel.db.run("facts.observer_news", now=to_text(refusal.started_at))
         if reason != Refusal.FAILED:  # whose alert is that no attempt is seen
             gauge(kernel.db, "kloros_orchestrator_last_attempt_timestamp_seconds", refusal.started_at.timestamp())
+    if kernel.leading is not None and reason in (Refusal.DISABLED, Refusal.HALTED):
+        kernel.leading.ended(refusal.exit, leads=False)  # so that the scope takes this host for switched off, not for dead
     kernel.publish()
     log(Event.TICK_REFUSED, evidence, tick_id=refusal.tick_id, reason=reason, exit=refusal.exit)
     return refusal

@@ -12,18 +12,20 @@ import json
 import os
 import re
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from orchestration.errors import KlorosError
+from orchestration.errors import KlorosError, StoreUnreachable
 from orchestration.host import files
 from orchestration.host.journal import Event, Priority, log
 from orchestration.pulse import health, metrics
 from orchestration.pulse.health import Cause, Condition, Judgement
+from orchestration.pulse.judgement import span
 
 if TYPE_CHECKING:
     from orchestration.settings import Settings
 
+PAGE = "docs/runbooks/database-away.md"
 SINCE = "kloros_store_unreachable_timestamp_seconds"
 _REWRITTEN = frozenset({"kloros_build_info", "kloros_health_verdict", "kloros_health_condition", SINCE})
 _LONGEST = 4 * 1024**2  # bytes of a file of ours
@@ -42,6 +44,20 @@ def tell(settings: Settings, condition: Condition, error: KlorosError, now: date
     told = latest(_read(path), judgement)
     if told:
         _replace(path, told, mode=0o640)
+
+
+def explained(settings: Settings, error: StoreUnreachable, now: datetime) -> StoreUnreachable:
+    """Add to what a person is told of a store that hosts share: since when, and that nothing is lost by it."""
+    if not settings.database_url or PAGE in error.hint:
+        return error
+    began = since(_read(settings.textfile))
+    length = None if began is None else now - began
+    words = "less than a minute" if length is None or length < timedelta(minutes=1) else span(length)
+    how_long = "" if length is None else f"No tick of this host has used it for {words}. "
+    hint = f"{error.hint}\n  {how_long}Meanwhile nothing is decided, and nothing is lost: files wait. See {PAGE}"
+    told = type(error)(error.message, hint=hint)
+    told.__cause__ = error
+    return told
 
 
 def judged(condition: Condition, why: str, began: datetime) -> Judgement:

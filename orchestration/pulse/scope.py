@@ -10,6 +10,7 @@ leads, and while nobody does, the first by name of those that tick.
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from orchestration.exits import Exit
 from orchestration.pulse.evidence import TICKS_MISSED
 from orchestration.pulse.judgement import Condition, Judgement, span, worst
 from orchestration.scope.lease import Lease, Standing, remaining, standing
@@ -86,14 +87,23 @@ def leads_here(scope: Scope) -> bool:
 
 
 def role(scope: Scope, line: HostLine) -> str:
-    """Return what a host is now: leader, standby, silent."""
+    """Return what a host is now: leader, standby, off, silent."""
     if line.host == leader(scope):
         return "leader"
+    if is_off(line):
+        return "off"
     return "silent" if is_silent(scope, line) else "standby"
 
 
+def is_off(line: HostLine) -> bool:
+    """Tell whether a person switched a host's ticks off: nobody has to be told that it does not tick."""
+    return line.last_tick_exit in (Exit.DISABLED, Exit.HALTED)
+
+
 def is_silent(scope: Scope, line: HostLine) -> bool:
-    """Tell whether a host has been without a tick for too long."""
+    """Tell whether a host that is to tick has been without one for too long."""
+    if is_off(line):
+        return False
     return line.last_tick_at is None or scope.lease.now - line.last_tick_at > scope.silent_after
 
 
@@ -166,6 +176,11 @@ def ahead(offset: float | None) -> str:
     seconds = abs(offset or 0.0)
     much = span(timedelta(seconds=seconds)) if seconds >= 120 else f"{seconds:.3g} s"
     return f"{much} {'behind' if (offset or 0.0) < 0 else 'ahead of'}"
+
+
+def signed(offset: float) -> str:
+    """Write an offset of a clock to a millisecond, with its sign; a positive one is ahead."""
+    return f"{round(offset, 3) + 0.0:+.3f} s"  # adding takes the sign from a zero
 
 
 def _last_ticked(scope: Scope, line: HostLine) -> str:

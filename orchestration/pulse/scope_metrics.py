@@ -14,7 +14,7 @@ from orchestration.pulse.metrics import Family, Values
 from orchestration.pulse.scope import HostLine, Scope
 
 MOST_HOSTS: Final = 1000
-ROLES: Final = ("leader", "standby", "silent")
+ROLES: Final = ("leader", "standby", "off", "silent")
 _EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 FAMILIES: Final = (

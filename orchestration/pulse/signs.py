@@ -47,7 +47,7 @@ def remember(db: Database, judgement: Judgement) -> None:
 
 def scope(settings: "Settings", db: Database, values: Values) -> "Scope | None":
     """Read how the scope of several hosts stands, and put its numbers among the metrics'; None: the host is alone."""
-    if not hasattr(db, "fence"):  # which a store has that several hosts share
+    if not getattr(db, "shared", False):
         return None
     from orchestration.pulse import scope_metrics, scope_rows
 

@@ -7,13 +7,14 @@ promotion of its own without an ack, for each intent that lies in its inbox, and
     intents      there ──decided──► filed ──moved by its host──► (gone)          given ──put in place──► there
     acks         given ──written by its host──► done ──no cycle needs it──► (gone)
 
-Every tick compares the folders with the rows and shares the difference: nothing is remembered of what was done, so a tick that
-was killed, doubled or missed for a day changes nothing in the end. What lies on the host's disk is right about the past: an ack
-that is there stays, whoever wrote it, and is what the scope believes from then on. A million answered promotions cost nothing
-but a listing, and that only when the change time of a folder is another one; once an hour in any case.
+Every tick compares the folders with the rows and shares the difference: nothing is remembered of what was done, so a tick
+that was killed, doubled or missed for a day changes nothing in the end. What lies on the host's disk is right about the
+past: an ack that is there stays, whoever wrote it, and is what the scope believes from then on. A million answered
+promotions cost nothing but a listing, and that only when the change time of a folder is another one; once an hour in any
+case.
 
-`known.json` keeps the rows as they were under a revision of the table, and the change times under which they agreed with the
-folders. It only saves work: without it everything is asked for and looked at again.
+`known.json` keeps the rows as they were under a revision of the table, and the change times under which they agreed with
+the folders. It only saves work: without it everything is asked for and looked at again.
 
 Refuses to know what is decided. The leader's side is `mirror.py`.
 """
@@ -24,17 +25,19 @@ import json
 import os
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from orchestration.errors import KlorosError, Unwritable
 from orchestration.host import clock, files
 from orchestration.intents.inbox import list_names
 from orchestration.promotions.scan import ack_name, answer_key, compare, stem_of
-from orchestration.scope.mirror import Content, Mirror, Shared, contents
+from orchestration.scope.mirror import Content, Mirror, Shared, contents, in_batches, origin_of
 from orchestration.store.port import Database
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from orchestration.settings import Settings
 
 _NAME_MAX = 255  # bytes, limits.h
@@ -42,9 +45,9 @@ _KNOWN = "known.json"
 _LOOKS_ANYWAY = 3600.0  # seconds after which folders are looked at although nothing tells that they have changed
 _SETTLED = 1.0  # seconds; a change time this old can't be that of a later change as well
 _FILES_PER_TICK, _BYTES_PER_TICK = 5000, 64 * 1024 * 1024
-_BATCH_FILES, _BATCH_BYTES = 500, 4 * 1024 * 1024
 _MOVES_PER_TICK = 250  # each syncs two folders
 _MODE = 0o640
+_ACK_LIMIT = 1024 * 1024  # bytes
 
 
 class _Known(NamedTuple):
@@ -91,10 +94,15 @@ class _Changes(NamedTuple):
 class Sharing:
     """One host's part in what its scope shares."""
 
-    def __init__(self, settings: Settings, db: Database, here: str, *, boot_id: str) -> None:
-        """Take the host's settings and its store; `here` is the host's name in the scope."""
+    def __init__(self, settings: Settings, db: Database, here: str, *, boot_id: str, mirror: Mirror | None = None) -> None:
+        """Take the host's settings and its store.
+
+        Args:
+            here: the host's name in the scope.
+            mirror: by default that in `scope` in the state folder, which is the tick's, under its lock.
+        """
         self._settings, self._db, self.here = settings, db, here
-        self.mirror = Mirror(os.path.join(settings.state_dir, "scope"), boot_id=boot_id)
+        self.mirror = mirror or Mirror(os.path.join(settings.state_dir, "scope"), boot_id=boot_id)
         self._folders = {
             "promotions": settings.promotions_dir,
             "acks": settings.acks_dir,
@@ -103,6 +111,7 @@ class Sharing:
         self._known: _Known | None = None
         self._kept: _Known | None = None  # as `known.json` has it
         self._is_more = False  # something of ours was not looked at, or is to be looked at again
+        self.is_answered = False  # this process has put something on its way to a host
         self.fault: KlorosError | None = None
         """What kept a file of this host from its place, to be raised when all else is done."""
 
@@ -130,7 +139,78 @@ class Sharing:
         if leading:
             self.mirror.keep_up(self._db, list(self._rows))
 
-    # ── What the store says ──────────────────────────────────────────────────────────────────────────────────────────────
+    def settled_here(self) -> list[str]:
+        """Name the folders of cycles of this host that are settled, and whose manifests are to be written."""
+        return [row.name.partition("/")[0] for row in self._mine() if row.folder == "cycles" and row.state == "filed"]
+
+    def forget(self, folder: str) -> None:
+        """Let go of one of them."""
+        self._db.run("shared_files.withdraw", files=json.dumps([("cycles", f"{folder}/manifest.json", "filed")]))
+
+    def look(self) -> None:
+        """Make the mirror what the store says, and leave the host's own folders alone: for people who look or answer."""
+        self._look(everything=True)
+        self.mirror.keep_up(self._db, list(self._rows))
+
+    # ── What the scope answers ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def answer(self, stems: Iterable[str]) -> bool:
+        """Share the acks that lie in the mirror for these promotions, before anything rests on them.
+
+        From then on they stand, whoever leads; each waits for its host. One that somebody else has answered meanwhile keeps
+        that answer, which then lies in the mirror.
+
+        Returns:
+            False when one of them had another answer: what the caller has made of it holds no more.
+
+        Raises:
+            LeaseLost: another leads by now, and answers for itself.
+        """
+        given = [one for stem in stems if (one := self._ack_in_mirror(stem)) is not None]
+        if not given:
+            return True
+        self.is_answered = True
+        with self._db.transaction():
+            new = self._give(given)
+        keys = [(str(one["host"]), "acks", str(one["name"])) for one in given]
+        old = [Shared(*key) for key in keys if key not in new]
+        ours = {key: one["sha256"] for key, one in zip(keys, given, strict=True)}
+        theirs = [found for key, found in contents(self._db, old).items() if found.sha256 != ours[key]]
+        for found in theirs:
+            self.mirror.put(found)
+        return not theirs
+
+    def give_intents(self, left: Iterable[tuple[str, bytes]], *, now: datetime) -> None:
+        """Put intents of our own making (name, content) into this host's inbox and the mirror. Inside a transaction."""
+        from orchestration.intents.document import parse
+
+        given: list[dict[str, object]] = []
+        for name, data in left:
+            changed_at, sha = now.timestamp(), _sha(data)
+            found = {"host": self.here, "folder": "intents", "name": name, "sha256": sha, "content": _base64(data)}
+            given.append({**found, "content_sha": parse(data).content_sha, "changed_at": changed_at})
+            self.mirror.put(Content(self.here, "intents", name, sha, "", changed_at, data))
+        if given:
+            self.is_answered = True
+            self._give(given)
+
+    def _give(self, given: list[dict[str, object]]) -> set[tuple[str, str, str]]:
+        rows = self._db.rows("shared_files.give", files=json.dumps(given))
+        return {(str(row["host"]), str(row["folder"]), str(row["name"])) for row in rows}
+
+    def _ack_in_mirror(self, stem: str) -> dict[str, object] | None:
+        from orchestration.promotions.scan import read_regular
+
+        name = ack_name(stem)
+        try:
+            data, changed_at = read_regular(self.mirror.path("acks", name), limit=_ACK_LIMIT)
+        except OSError:
+            return None
+        host, own = origin_of(name)
+        found: dict[str, object] = {"host": host or self.here, "folder": "acks", "name": own, "sha256": _sha(data)}
+        return {**found, "content": _base64(data), "content_sha": "", "changed_at": changed_at}
+
+    # ── What the store says ────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def _rows(self) -> tuple[Shared, ...]:
@@ -177,11 +257,11 @@ class Sharing:
             return False
         return bool(self._db.run("shared_files.sweep"))
 
-    # ── Back to this host ────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── Back to this host ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _bring_back(self, changes: _Changes) -> None:
         """Put in place what the scope gives this host, and move what it has decided on; each may be done again."""
-        waiting = [row for row in self._mine() if row.state in ("given", "filed")]
+        waiting = [row for row in self._mine() if row.state in ("given", "filed") and row.folder != "cycles"]
         if not waiting:
             return
         given = [row for row in waiting if row.state == "given" or not row.mark]
@@ -254,12 +334,12 @@ class Sharing:
         from orchestration.promotions.scan import read_regular
 
         try:
-            data, changed_at = read_regular(os.path.join(self._folders["acks"], name), limit=1024 * 1024)
+            data, changed_at = read_regular(os.path.join(self._folders["acks"], name), limit=_ACK_LIMIT)
         except OSError:
             return None
         return {"name": key, "sha256": _sha(data), "content": _base64(data), "changed_at": changed_at}
 
-    # ── From this host ───────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── From this host ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _compare(self, changes: _Changes) -> dict[str, int] | None:
         """Find how the folders differ from the rows; return their change times if these can be relied on later."""
@@ -311,14 +391,12 @@ class Sharing:
             if folder != "promotions" or (key in unacked and key not in answered_by):
                 continue
             changes.withdraw.append(("promotions", key, row.state))
-            ack = ack_name(stem_of(key))
-            theirs = answered_by.get(key, ack if ack in own_acks else "")
-            if theirs and ("acks", ack) not in mine and (one := self._ack_on_disk(theirs, ack)) is not None:
+            own = ack_name(stem_of(key))
+            theirs = answered_by.get(key, own if own in own_acks else "")
+            if theirs and ("acks", own) not in mine and (one := self._ack_on_disk(theirs, own)) is not None:
                 changes.found.append(one)
 
-    def _compare_intents(
-        self, mine: dict[tuple[str, str], Shared], changes: _Changes, ending: set[tuple[str, str]]
-    ) -> None:
+    def _compare_intents(self, mine: dict[tuple[str, str], Shared], changes: _Changes, ending: set[tuple[str, str]]) -> None:
         present = {self._key(name): name for name in list_names(self._folders["intents"])}
         for key, name in present.items():
             row = mine.get(("intents", key))
@@ -410,7 +488,7 @@ class Sharing:
 
     def _tell(self, changes: _Changes) -> None:
         """Tell the store, what ends first. Every statement compares for itself, so each part may be told again."""
-        batches = _batches(changes.share)
+        batches = in_batches(changes.share, lambda one: len(one.data))
         with self._db.transaction():
             for query, part in (
                 ("shared_files.withdraw", changes.withdraw),
@@ -496,18 +574,6 @@ def _base64(data: bytes) -> str:
     import base64
 
     return base64.b64encode(data).decode()
-
-
-def _batches(changed: list[_Local]) -> list[list[_Local]]:
-    batches: list[list[_Local]] = []
-    size = _BATCH_BYTES
-    for one in changed:
-        if size + len(one.data) > _BATCH_BYTES or len(batches[-1]) >= _BATCH_FILES:
-            batches.append([])
-            size = 0
-        batches[-1].append(one)
-        size += len(one.data)
-    return batches
 
 
 def _as_ours(row: Shared, error: KlorosError | OSError) -> KlorosError:

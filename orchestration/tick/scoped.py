@@ -2,14 +2,15 @@
 
 Imported only where hosts share a PostgreSQL; `tick.lead` is what the leader does, and all that a single host does.
 
-    wait ─► lock ─► check in ─► take, renew or leave the lease ─► before_leading ─┬─ leads ──► fence ─► as_leader ─► lead
-                                                                                  └─ stands by ──────────────────► stand_by
+    wait ─► lock ─► check in ─► take, renew or leave the lease ─► before_leading ─┬─ leads ───► lead ─────┬─► after_tick
+                                                                                  └─ stands by ► stand_by ┘
 
-What is shared (`shared.py`) has its place in `before_leading` (every host: what it brings and what it fetches), `as_leader`
-(the kernel that leads works on what all hosts brought) and `after_tick` (every host, whatever came of it).
+What is shared (`shared.py`) has its place in `before_leading` (what a host brings and what it fetches) and `after_tick` (what
+this very tick answered); between them the leader works on what all hosts brought.
 
 A leader's writes are fenced. When another has taken the lease meanwhile, the next of them raises `LeaseLost`: then nothing
-of what was decided is written, and the tick ends as a standby's. What a standby writes is its own host's, and is not fenced.
+of what was decided is written, and the tick ends as a standby's. What a standby writes is its own host's, and is not
+fenced.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ from orchestration.exits import Exit
 from orchestration.host import clock
 from orchestration.host.journal import Event, Priority, log
 from orchestration.scope.leading import Leading, Turn
-from orchestration.scope.lease import describe, why_not
+from orchestration.scope.lease import Standing, describe, standing, why_not
 from orchestration.store.counters import count
 from orchestration.tick import history, shared
 from orchestration.tick.history import Aside, Tick
 from orchestration.tick.kernel import Kernel
 from orchestration.tick.prune import prune
 from orchestration.tick.reap import reap
+from orchestration.tick.settle import settle
 from orchestration.tick.tick import Decided, launch, lead, note
 
 _TELLING = timedelta(seconds=1)
@@ -88,18 +90,39 @@ def _decided(kernel: Kernel, tick_id: str, turn: Turn, left: tuple[str, ...]) ->
     started_at = kernel.now()
     try:
         _reap_lost(kernel.leading, left)
-        shared.before_leading(kernel)
+        shared.before_leading(kernel, leads=turn.leads)
         if not turn.leads:
             return stand_by(kernel, tick_id, started_at, Aside.STANDBY, why_not(turn.lease, kernel.leading.here)), False
         end_cycles_of_silent_hosts(kernel)
-        record = lead(shared.as_leader(kernel), tick_id)
-        shared.after_tick(kernel)
+        record = lead(kernel, tick_id)
+        shared.after_tick(kernel, record, leads=True)
     except LeaseLost as lost:
         log(Event.LEASE_LOST, lost.message, priority=Priority.WARNING, tick_id=tick_id)
         stands = kernel.leading.stand_aside()
+        if (decided := history.get(kernel.db, tick_id)) is not None:  # lost after that; the next leader does what is left
+            kernel.publish()
+            return decided, False
         evidence = f"led under epoch {turn.lease.epoch}, but {describe(stands)}"
         return stand_by(kernel, tick_id, started_at, Aside.LEASE_LOST, evidence), False
     return record, True
+
+
+def settle_as_leader(kernel: Kernel) -> None:
+    """Settle outside a tick if this host leads now; else nothing. Under the tick's lock."""
+    assert kernel.leading is not None
+    leading = kernel.leading
+    lease = leading.look()
+    if standing(lease, leading.here) is not Standing.OURS:
+        return
+    leading.db.fence(lease.epoch)
+    try:
+        shared.before_leading(kernel, leads=True)
+        settle(kernel)
+    except LeaseLost as lost:
+        log(Event.LEASE_LOST, lost.message, priority=Priority.WARNING)
+    finally:
+        leading.db.fence(None)
+    shared.write_back(kernel, leads=True)
 
 
 def stand_by(kernel: Kernel, tick_id: str, started_at: datetime, reason: Aside, evidence: str) -> Tick:
@@ -122,7 +145,7 @@ def stand_by(kernel: Kernel, tick_id: str, started_at: datetime, reason: Aside, 
     if not launch(kernel):
         record = history.failed(kernel.db, record, Exit.FAILED)
     try:
-        shared.after_tick(kernel)
+        shared.after_tick(kernel, record, leads=False)
     finally:
         prune(kernel)
         kernel.publish()

@@ -77,6 +77,8 @@ def lead(kernel: Kernel, tick_id: str) -> Tick:
     seen = observe(kernel, found)
     decision = decide(seen, kernel.policy)
     with kernel.db.transaction():
+        if kernel.leading is not None:
+            seen, decision = _still(kernel, seen, decision)
         outcome = act(kernel, found, decision, tick_id)
         missed = calendar.account(kernel, seen.now)
         record = _record(kernel, seen, decision, outcome, tick_id, started_at)
@@ -166,6 +168,14 @@ def _record(
     return note(kernel, record, reasons)
 
 
+def _still(kernel: Kernel, seen: Observation, decision: Decision) -> tuple[Observation, Decision]:
+    """Decide again when the loop of another host has queued a cycle since we looked: our lock keeps that of this host only."""
+    if isinstance(decision, Noop) or not (others := ledger.exclusive(kernel.db)):
+        return seen, decision
+    seen = seen._replace(active=others[0])
+    return seen, decide(seen, kernel.policy)
+
+
 def note(kernel: Kernel, record: Tick, reasons: Iterable[str]) -> Tick:
     """Store a tick's record, count it, and each reason for which it started nothing. Must run inside a transaction."""
     record = history.append(kernel.db, record)
@@ -227,8 +237,8 @@ def _is_cycle_waiting(kernel: Kernel) -> bool:
 
 
 def launch(kernel: Kernel) -> bool:
-    """Get a runner started for cycles that wait for this host or are with Slurm, and bundles that are due; until one has seen
-    to it."""
+    """Get a runner started for cycles that wait for this host or are with Slurm, and bundles that are due; until one has
+    seen to them."""
     if not (_is_cycle_waiting(kernel) or _is_product_due(kernel)):
         return True
     try:

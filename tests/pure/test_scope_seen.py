@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from orchestration.exits import Exit
 from orchestration.pulse import health, metrics, scope_metrics
 from orchestration.pulse import scope as seen
 from orchestration.pulse.evidence import TICKS_MISSED
@@ -91,6 +92,13 @@ def test_a_host_is_silent_after_the_time_that_is_set() -> None:
     assert [seen.role(silent, line) for line in silent.hosts] == ["leader", "standby", "silent"]
 
 
+@pytest.mark.parametrize("code", [Exit.DISABLED, Exit.HALTED])
+def test_a_host_that_a_person_switched_off_is_not_silent(code: Exit) -> None:
+    off = with_host("lab-3", last_tick_at=NOW - 60 * MINUTE, last_tick_exit=code)
+    assert found(off) == {}
+    assert [seen.role(off, line) for line in off.hosts] == ["leader", "standby", "off"]
+
+
 def test_of_many_silent_hosts_three_are_named() -> None:
     many = WELL_LED._replace(hosts=tuple(host(f"lab-{n}", last_tick_at=NOW - n * 60 * MINUTE) for n in range(1, 6)))
     told = "lab-1 last ticked 1 h 0 min ago, lab-2 last ticked 2 h 0 min ago, lab-3 last ticked 3 h 0 min ago and 2 more"
@@ -164,7 +172,7 @@ def test_the_leader_tells_of_every_host_and_a_standby_of_itself() -> None:
     assert (leader["kloros_scope_leading"], standby["kloros_scope_leading"]) == ({(): 1}, {(): 0})
     assert standby["kloros_scope_info"] == {("night-lab", "lab-2"): 1}
     assert standby["kloros_scope_epoch"] == {(): 7}
-    assert standby["kloros_scope_hosts"] == {("leader",): 1, ("standby",): 2, ("silent",): 0}
+    assert standby["kloros_scope_hosts"] == {("leader",): 1, ("standby",): 2, ("off",): 0, ("silent",): 0}
     ticked = (NOW - 20 * SECOND).timestamp()
     assert standby["kloros_scope_host_last_tick_timestamp_seconds"] == {("lab-2",): ticked}
     assert leader["kloros_scope_host_last_tick_timestamp_seconds"].keys() == {("lab-1",), ("lab-2",), ("lab-3",)}

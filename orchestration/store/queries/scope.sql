@@ -19,3 +19,18 @@ FROM leases WHERE scope = :scope;
 -- name: scope.cycles_ended
 -- Give how many cycles ever ended on any host, by the labels under which each counts its own.
 SELECT labels, sum(value) AS value FROM counters WHERE name = 'kloros_cycles_total' GROUP BY labels;
+
+-- name: scope.server
+-- Give what the server is, whether it keeps what it was told, the version of its tables, and which machine ticks as this host.
+SELECT current_setting('server_version') AS version, (SELECT max(version) FROM kloros_schema) AS schema,
+    current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS synchronous_commit,
+    kloros_instant(clock_timestamp()) AS now, (SELECT machine_id FROM hosts WHERE host = :here) AS machine_id,
+    (SELECT count(*) FROM hosts WHERE host = :here AND last_tick_at > clock_timestamp() - interval '5 minutes') AS ticks;
+
+-- name: scope.forget_host
+-- Forget a host that was taken away: it has not ticked for :seconds, leads nothing, and nothing is said to run on it.
+DELETE FROM hosts WHERE host = :host
+    AND coalesce(last_tick_at, first_seen_at) <= clock_timestamp() - make_interval(secs => :seconds)
+    AND NOT EXISTS (SELECT 1 FROM leases
+        WHERE scope = :scope AND (pinned_to = :host OR holder = :host AND expires_at > clock_timestamp()))
+    AND NOT EXISTS (SELECT 1 FROM cycles WHERE cycles.host = hosts.host AND state = 'running');

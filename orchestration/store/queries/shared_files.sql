@@ -74,6 +74,13 @@ FROM jsonb_to_recordset(CAST(:files AS jsonb)) AS g(name text, sha256 text, cont
 ON CONFLICT (host, folder, name) DO UPDATE SET
     sha256 = excluded.sha256, content = excluded.content, stand_in = excluded.stand_in, changed_at = excluded.changed_at;
 
+-- name: shared_files.ended
+-- Leave to the host that ran a cycle, or else to this one, to write its manifest now that nothing more happens to it.
+INSERT INTO shared_files (host, folder, name, state, mark, sha256, content, changed_at)
+SELECT coalesce(nullif(c.host, ''), :here), 'cycles', :folder || '/manifest.json', 'filed', '', '', '', 0
+FROM cycles c WHERE c.cycle = :cycle
+ON CONFLICT (host, folder, name) DO NOTHING;
+
 -- name: shared_files.of_promotions
 -- Give the promotions with these names in the mirror (a JSON list), with whose files they are.
 SELECT f.host, f.folder, f.name, f.sha256, f.stand_in, f.changed_at, f.owner, encode(f.content, 'base64') AS content
@@ -84,7 +91,7 @@ JOIN shared_files f ON f.folder = 'promotions' AND f.host = split_part(asked, '@
 -- name: shared_files.sweep
 -- Let go of what no cycle needs any more: what settled cycles left, and acks that are at their place.
 DELETE FROM shared_files f
-WHERE (f.folder = 'cycles' AND NOT EXISTS (
+WHERE (f.folder = 'cycles' AND f.state = 'there' AND NOT EXISTS (
         SELECT 1 FROM cycles c WHERE c.settled_at IS NULL
             AND c.cycle = CAST(substring(f.name from '^cycle_(\d+)/') AS bigint)))
     OR (f.folder = 'acks' AND f.state = 'done' AND NOT EXISTS (

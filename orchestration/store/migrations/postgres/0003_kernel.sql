@@ -101,21 +101,44 @@ CREATE TABLE hosts (
     to_reap              TEXT COLLATE "C" NOT NULL DEFAULT '[]'         -- JSON list: tokens of its cycles that ended without it
 ) WITH (fillfactor = 50);
 
--- Files that one host has and others need (scope/sharing.py). A content of a host is here once.
+-- Files of hosts that others of the scope need, and what is on its way back to them (scope/sharing.py has the words).
 CREATE TABLE shared_files (
-    host      TEXT COLLATE "C" NOT NULL,
-    folder    TEXT COLLATE "C" NOT NULL,              -- promotions, acks, intents, cycles
-    name      TEXT COLLATE "C" NOT NULL,
-    sha256    TEXT COLLATE "C" NOT NULL,
-    content   TEXT             NOT NULL,              -- base64
-    owner     TEXT COLLATE "C" NOT NULL DEFAULT '',   -- the OS user whose file it was
-    status    TEXT COLLATE "C" NOT NULL DEFAULT '',   -- what has become of it
-    revision  BIGINT           NOT NULL,              -- rises in the order of commits
-    shared_at TIMESTAMPTZ      NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (host, folder, name, sha256)
+    host        TEXT COLLATE "C" NOT NULL,              -- in whose folder it lies, or is to lie
+    folder      TEXT COLLATE "C" NOT NULL CHECK (folder IN ('promotions', 'acks', 'intents', 'cycles')),
+    name        TEXT COLLATE "C" NOT NULL,
+    state       TEXT COLLATE "C" NOT NULL CHECK (state IN ('there', 'given', 'done', 'filed')),
+    mark        TEXT COLLATE "C" NOT NULL,              -- the file's identity on its host, '' before it is there
+    sha256      TEXT COLLATE "C" NOT NULL,              -- of the content
+    content     BYTEA            NOT NULL,
+    stand_in    TEXT COLLATE "C" NOT NULL DEFAULT '',   -- why there is no content: it can't be read there
+    content_sha TEXT COLLATE "C" NOT NULL DEFAULT '',   -- intents: of what it says, as in intents.content_sha
+    changed_at  DOUBLE PRECISION NOT NULL,              -- seconds since 1970, by its host's file system
+    owner       TEXT COLLATE "C" NOT NULL DEFAULT '',   -- promotions: the OS user whose file it is
+    filed_as    TEXT COLLATE "C" NOT NULL DEFAULT '',   -- intents: the folder below processed/ it is to go to …
+    decided_at  TEXT COLLATE "C" NOT NULL DEFAULT '',   -- … as in intents
+    intent_type TEXT COLLATE "C" NOT NULL DEFAULT '',
+    shared_at   TIMESTAMPTZ      NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (host, folder, name)
 );
-CREATE UNIQUE INDEX shared_files_by_revision ON shared_files (revision);
-CREATE INDEX shared_files_by_host ON shared_files (host, folder, revision);
+
+-- Another one after every change of shared_files. No number: after a failover that lost commits it would come again.
+CREATE TABLE shared_revision (
+    revision  TEXT COLLATE "C" NOT NULL
+) WITH (fillfactor = 50);
+INSERT INTO shared_revision (revision) VALUES (gen_random_uuid());
+CREATE FUNCTION shared_files_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM changed) THEN
+        UPDATE shared_revision SET revision = gen_random_uuid();
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER shared_files_inserted AFTER INSERT ON shared_files REFERENCING NEW TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION shared_files_changed();
+CREATE TRIGGER shared_files_updated AFTER UPDATE ON shared_files REFERENCING NEW TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION shared_files_changed();
+CREATE TRIGGER shared_files_deleted AFTER DELETE ON shared_files REFERENCING OLD TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION shared_files_changed();
 
 -- ── Ticks ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
