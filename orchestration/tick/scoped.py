@@ -9,7 +9,8 @@ What is shared (`shared.py`) has its place in `before_leading` (what a host brin
 this very tick answered); between them the leader works on what all hosts brought.
 
 A leader's writes are fenced. When another has taken the lease meanwhile, the next of them raises `LeaseLost`: then nothing
-of what was decided is written, and the tick ends as a standby's. What a standby writes is its own host's, and is not fenced.
+of what was decided is written, and the tick ends as a standby's. What a standby writes is its own host's, and is not
+fenced.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ from orchestration.exits import Exit
 from orchestration.host import clock
 from orchestration.host.journal import Event, Priority, log
 from orchestration.scope.leading import Leading, Turn
-from orchestration.scope.lease import describe, why_not
+from orchestration.scope.lease import Standing, describe, standing, why_not
 from orchestration.store.counters import count
 from orchestration.tick import history, shared
 from orchestration.tick.history import Aside, Tick
 from orchestration.tick.kernel import Kernel
 from orchestration.tick.prune import prune
 from orchestration.tick.reap import reap
+from orchestration.tick.settle import settle
 from orchestration.tick.tick import Decided, launch, lead, note
 
 _TELLING = timedelta(seconds=1)
@@ -103,6 +105,24 @@ def _decided(kernel: Kernel, tick_id: str, turn: Turn, left: tuple[str, ...]) ->
         evidence = f"led under epoch {turn.lease.epoch}, but {describe(stands)}"
         return stand_by(kernel, tick_id, started_at, Aside.LEASE_LOST, evidence), False
     return record, True
+
+
+def settle_as_leader(kernel: Kernel) -> None:
+    """Settle outside a tick if this host leads now; else nothing. Under the tick's lock."""
+    assert kernel.leading is not None
+    leading = kernel.leading
+    lease = leading.look()
+    if standing(lease, leading.here) is not Standing.OURS:
+        return
+    leading.db.fence(lease.epoch)
+    try:
+        shared.before_leading(kernel, leads=True)
+        settle(kernel)
+    except LeaseLost as lost:
+        log(Event.LEASE_LOST, lost.message, priority=Priority.WARNING)
+    finally:
+        leading.db.fence(None)
+    shared.write_back(kernel, leads=True)
 
 
 def stand_by(kernel: Kernel, tick_id: str, started_at: datetime, reason: Aside, evidence: str) -> Tick:

@@ -22,7 +22,7 @@ from orchestration.cycles.cycle import FINISHED, JobName
 from orchestration.cycles.orphan import Leftover
 from orchestration.host import clock
 from orchestration.intents.intent import FINAL
-from orchestration.pulse import metrics, textfile
+from orchestration.pulse import metrics, scope_metrics, textfile
 from orchestration.pulse.publish import publish
 from orchestration.settings import Settings
 from orchestration.store.counters import count, gauge, observe
@@ -296,8 +296,11 @@ def test_the_reference_names_every_metric_with_its_kind_and_every_label() -> Non
     page = Path(__file__).parents[2].joinpath("docs", "reference", "metrics.md").read_text()
     page = page.partition("## The bridge's")[0]
     rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `kloros_")}
-    assert rows.keys() == {family.name for family in metrics.FAMILIES}
-    for family in metrics.FAMILIES:
+    families = (*metrics.FAMILIES, *scope_metrics.FAMILIES)
+    assert rows.keys() == {family.name for family in families}
+    for name, labels in scope_metrics.LABELS.items():
+        assert [label for label in labels if f"`{label}`" not in rows[name]] == []
+    for family in families:
         assert f"| {family.kind} |" in rows[family.name]
         for _, label_text in family.series:
             for pair in label_text.split(","):
