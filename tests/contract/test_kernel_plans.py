@@ -19,10 +19,10 @@ YEARS = (
     f"""INSERT INTO ticks SELECT n, 't' || n, {MINUTE}, {MINUTE}, 'b', 'noop', n % 900 / 899 * 75, NULL,
         CASE n % 7 WHEN 0 THEN 'cycle_active' END, '[]', 'host-' || n % 3, CASE n % 3 WHEN 1 THEN 1 END
         FROM generate_series(1, 60000) n""",
-    f"""INSERT INTO cycles (cycle, job, state, token, cause, origin, command, timeout_seconds, phase_date, queued_at, started_at,
-        ended_at, settled_at, result, pruned_at, host)
+    f"""INSERT INTO cycles (cycle, job, state, token, cause, origin, command, timeout_seconds, phase_date, queued_at,
+        started_at, ended_at, settled_at, result, pruned_at, host)
         SELECT n, CASE n % 20 WHEN 0 THEN 'phase' WHEN 1 THEN 'dream' ELSE 'wake' END,
-            CASE n % 9 WHEN 0 THEN 'failed' ELSE 'succeeded' END, 'c' || n, 'intent', '{{"promotions": []}}', '[]', 1,
+            CASE n % 90 WHEN 0 THEN 'failed' ELSE 'succeeded' END, 'c' || n, 'intent', '{{"promotions": []}}', '[]', 1,
             CASE n % 20 WHEN 0 THEN to_char(date '2020-01-01' + n / 20, 'YYYY-MM-DD') END, i, i, i, i,
             '{{"reason": "r"}}', i, 'host-' || n % 3
         FROM (SELECT n, {MINUTE} AS i FROM generate_series(1, 20000) n) made""",
