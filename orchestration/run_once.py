@@ -15,11 +15,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestration import configuration, wiring
-from orchestration.errors import KlorosError, LockHeld
+from orchestration.errors import HostDoubled, KlorosError, LockHeld
 from orchestration.exits import Exit
 from orchestration.host import clock, process_identity
 from orchestration.host.journal import Event, Priority, log
 from orchestration.host.lock import PATIENCE
+from orchestration.store import opening
 from orchestration.store.counters import count, gauge
 from orchestration.store.instants import to_text
 from orchestration.tick import history
@@ -122,6 +123,8 @@ def _tick(options: Options, settings: "Settings", environ: Mapping[str, str], ti
                 beat.cancel()
             refusal = _refusal(tick_id, Exit.LOCK_HELD, Refusal.LOCK_HELD, error.message)
             return _answer(_note_turned_away(kernel, refusal), as_json=options.json)
+        except HostDoubled:
+            raise  # a record of ours would be the other machine's
         except Exception as error:
             _note_failed(kernel, tick_id, error)
             raise
@@ -150,7 +153,7 @@ def new_tick_id() -> str:
 def _turned_away(settings: "Settings", environ: Mapping[str, str], refusal: Tick) -> Tick:
     """Account for a tick that may not run, where there is a store to do it in; never fail because of that."""
     _, reason, evidence = refusal.findings[0]
-    if not os.path.exists(os.path.join(settings.state_dir, wiring.STORE)):
+    if not opening.is_made(opening.place_of(settings)):
         log(Event.TICK_REFUSED, evidence, tick_id=refusal.tick_id, reason=reason, exit=refusal.exit)
         return refusal
     try:
@@ -188,6 +191,10 @@ def _refusal(tick_id: str, exit_code: Exit, reason: Refusal, evidence: str) -> T
 
 def _note_turned_away(kernel: Kernel, refusal: Tick) -> Tick:
     _, reason, evidence = refusal.findings[0]
+    if kernel.leading is not None:
+        from orchestration.tick.scoped import turned_away
+
+        turned_away(kernel, refusal.exit)
     with kernel.db.transaction():
         refusal = history.append(kernel.db, refusal)
         count(kernel.db, "kloros_orchestrator_skipped_total", reason=reason)

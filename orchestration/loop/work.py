@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from orchestration.cycles import claims
 from orchestration.cycles import ledger as cycles
 from orchestration.cycles.cycle import FINISHED, Cause, Cycle, CycleEvent, CycleNumber, CycleState, JobName, Origin, Result
 from orchestration.cycles.job import Job
@@ -114,7 +115,8 @@ class Work:
     def _enqueue(self, begun: ledger.Open) -> CycleNumber:
         plan = begun.plan
         words = words_of(self._settings.command, mode=plan.mode, goal=plan.goal)
-        job = Job(JobName.LOOP, words, self._cwd, self._settings.timeout)
+        own = claims.here(self._kernel.settings)  # an iteration is run where its loop is
+        job = Job(JobName.LOOP, words, self._cwd, self._settings.timeout, hosts=(own,) if own else ())
         variables = tuple(self.told(plan, begun.iteration).items())
         by = f"loop-{begun.iteration}"
         origin = Origin(Cause.LOOP, by, topic=plan.goal, intent=self._goals.intent, variables=variables)

@@ -9,8 +9,8 @@ from datetime import timedelta
 
 from orchestration.baseline import escrow_ledger
 from orchestration.baseline import history as baseline_history
-from orchestration.cycles import ledger, orphan
-from orchestration.cycles.cycle import CycleState, Executor, JobName
+from orchestration.cycles import claims, ledger, orphan
+from orchestration.cycles.cycle import Cycle, CycleState, Executor, JobName
 from orchestration.errors import KlorosError, SettingsInvalid
 from orchestration.host.lock import FileLock
 from orchestration.operator.baseline import faults
@@ -145,7 +145,13 @@ def running(console: Console, kernel: Kernel) -> Iterator[Check]:
         if turn.job is JobName.WAKE and turn.started_at and orphan.lock_of(console.settings.state_dir, turn).is_free():
             evidence = f"cycle {turn.cycle} (a turn) stands as running and no runner lives"
             yield Check("runner", Level.WARNING, evidence, "the next tick records it as lost: klorosctl tick")
-    active = [cycle for cycle in ledger.active(kernel.db) if ledger.is_for_runner(cycle)]
+    here = claims.here(console.settings)
+    waiting = [cycle for cycle in ledger.active(kernel.db) if cycle.executor is Executor.LOCAL]
+    active = [cycle for cycle in waiting if claims.is_ours(cycle, here) and not (here and _is_left(console, cycle))]
+    for cycle in waiting:
+        if cycle not in active:
+            told = claims.why_queued(kernel.db, cycle, console.settings) or f"it runs on {cycle.host}"
+            yield Check("runner", Level.OK, f"cycle {cycle.cycle} is not this host's: {told}")
     for cycle in active if idle else ():
         if cycle.state is CycleState.RUNNING:
             evidence = f"cycle {cycle.cycle} stands as running and no runner lives"
@@ -159,6 +165,10 @@ def running(console: Console, kernel: Kernel) -> Iterator[Check]:
         yield Check("runner", Level.OK, "nothing is queued or running")
     elif not idle:
         yield Check("runner", Level.OK, f"a runner is at cycle {active[0].cycle}")
+
+
+def _is_left(console: Console, cycle: Cycle) -> bool:
+    return cycle.state is CycleState.QUEUED and bool(claims.unmet(cycle.job, console.settings))
 
 
 def slurm(console: Console, kernel: Kernel) -> Iterator[Check]:
@@ -176,8 +186,23 @@ def slurm(console: Console, kernel: Kernel) -> Iterator[Check]:
         yield Check("slurm", Level.OK, "its controller answers")
     for cycle in executor.handed_over(kernel.db):
         job = jobs.get(kernel.db, cycle.cycle)
-        told = f"cycle {cycle.cycle} is {cycle.state}: job {job.job_id}, {', '.join(filter(None, (job.state, job.reason)))}"
-        yield Check("slurm", Level.OK, told)
+        yield Check("slurm", Level.OK, f"cycle {cycle.cycle} is {cycle.state}: {jobs.told(job)}")
+    yield from _shared_folder(console)
+
+
+def _shared_folder(console: Console) -> Iterator[Check]:
+    """Check that the nodes, and the hosts that may lead, can see the folder of the cycles: not on a disk of this host's own."""
+    from orchestration.host import mounts
+
+    folder = console.settings.cycles_dir
+    kind = mounts.kind_of(folder)
+    if not mounts.is_local(kind):
+        yield Check("slurm", Level.OK, f"{folder} is on a shared file system ({kind})")
+        return
+    whom = "Slurm's nodes and the hosts that may lead" if console.settings.database_url else "Slurm's nodes"
+    evidence = f"{folder} is on a file system of this host ({kind}): {whom} must have it under the same path"
+    hint = "set cycles_dir to a shared folder, see docs/how-to/slurm.md; no matter if this host is the only node, or exports it"
+    yield Check("slurm", Level.WARNING, evidence, hint)
 
 
 def _start_runner(console: Console) -> str:

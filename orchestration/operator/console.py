@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from orchestration import wiring
-from orchestration.errors import StoreEmpty, StoreOutdated, StoreUnreachable, Usage
+from orchestration.errors import Usage
 from orchestration.host import clock, process_identity, users, zones
 from orchestration.operator.screen import Screen, Times
 from orchestration.operator.units import Units
-from orchestration.store.sqlite import SqliteDatabase, copy_of
+from orchestration.store import opening
 from orchestration.tick.kernel import Kernel
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Console:
         """Give a kernel over the store, read only, or over an empty one when there is none."""
         self.become_owner()
         zones.find(self.settings.phase.time_zone)
-        db = self._store()
+        db = opening.open_to_look(self.settings)
         try:
             yield Kernel(
                 settings=self.settings,
@@ -114,19 +114,6 @@ class Console:
             )
         finally:
             db.close()
-
-    def _store(self) -> SqliteDatabase:
-        path = self.path(wiring.STORE)
-        try:
-            os.stat(path)
-            return SqliteDatabase(path, read_only=True)
-        except (FileNotFoundError, NotADirectoryError, StoreEmpty):
-            return SqliteDatabase(":memory:")
-        except StoreOutdated:
-            return copy_of(path)
-        except PermissionError as error:
-            hint = "run it as the folder's owner: sudo klorosctl …"
-            raise StoreUnreachable(f"{path}: {error.strerror}", hint=hint) from error
 
     @contextmanager
     def trying(self) -> Iterator[Kernel]:

@@ -27,8 +27,13 @@ def halt(console: Console, *, reason: str) -> None:
         message = f"It is halted already: {path} is there{_content(path)}."
     active = _active(console)
     more = f"Cycle {active} goes on; end it with: klorosctl cancel {active}" if active else ""
+    lead = ""
+    if console.settings.database_url:
+        from orchestration.operator.leader import released
+
+        lead = released(console)
     document = {"halted": True, "path": path, "active_cycle": active}
-    console.answer(document, lambda: [message, *filter(None, [more]), "Undo: klorosctl unhalt"])
+    console.answer(document, lambda: [message, *filter(None, [more, lead]), "Undo: klorosctl unhalt"])
 
 
 @click.command()

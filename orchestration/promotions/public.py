@@ -11,7 +11,7 @@ from pathlib import Path
 
 from orchestration import configuration
 from orchestration.promotions.scan import Scan, scan_unacked
-from orchestration.store.sqlite import copy_of
+from orchestration.store import opening
 
 
 def scan_unacked_promotions() -> list[Path]:
@@ -25,15 +25,14 @@ def scan_unacked_promotions() -> list[Path]:
         OSError: one of the two folders can't be listed.
     """
     settings = configuration.load_remembered(os.environ) or configuration.load(os.environ)
-    store = os.path.join(settings.state_dir, "kloros.db")
-    found = _scan(store, settings.promotions_dir, settings.acks_dir)
+    found = _scan(opening.place_of(settings), settings.promotions_dir, settings.acks_dir)
     return [Path(settings.promotions_dir, name) for name in sorted(found.waiting + found.parked)]
 
 
-def _scan(store: str, promotions_dir: str, acks_dir: str) -> Scan:
-    if not os.path.exists(store):
+def _scan(place: opening.Place, promotions_dir: str, acks_dir: str) -> Scan:
+    if not opening.is_made(place):
         return scan_unacked(None, promotions_dir=promotions_dir, acks_dir=acks_dir, remember=False)
-    db = copy_of(store)
+    db = opening.copy_of(place)
     try:
         return scan_unacked(db, promotions_dir=promotions_dir, acks_dir=acks_dir, remember=False)
     finally:

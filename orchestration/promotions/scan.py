@@ -144,14 +144,14 @@ def _maybe_older(names: Iterable[str]) -> list[str]:
 def _older_answers(db: Database | None, acks_dir: str, names: list[str], *, remember: bool) -> frozenset[str]:
     rows = db.rows("promotions.older_acks") if db else []
     known = {cast(str, row["file_name"]): cast(str, row["promotion_id"]) for row in rows}
-    new = {name: found for name in names if name not in known and (found := _opened(acks_dir, name)) is not None}
+    new = {name: found for name in names if name not in known and (found := opened(acks_dir, name)) is not None}
     if new and db and remember:
         db.run("promotions.remember_older_acks", acks=json.dumps(new))
     answers = (known.get(name) or new.get(name) for name in names)
     return frozenset(answer_key(identity) for identity in answers if identity)
 
 
-def _opened(acks_dir: str, name: str) -> str | None:
+def opened(acks_dir: str, name: str) -> str | None:
     """Read which promotion an older ack answers: "" for a file that is no ack, None when it can't be told yet."""
     path = os.path.join(acks_dir, name)
     try:

@@ -27,7 +27,7 @@ from orchestration.store.port import Database, Row
 from orchestration.tick import tick
 from orchestration.tick.calendar import DateResult
 from orchestration.tick.decision import SKIPPING
-from orchestration.tick.history import Refusal
+from orchestration.tick.history import Aside, Refusal
 
 Values: TypeAlias = dict[tuple[str, str], float]
 """What stands behind the metrics: the value of each series, by name and label text."""
@@ -91,7 +91,7 @@ FAMILIES = (
         "counter",
         "Reasons for which a tick started nothing or was turned away; one NOOP may have several.",
         "reason",
-        (*SKIPPING, *Refusal),
+        (*SKIPPING, *Refusal, *Aside),
     ),
     _plain(
         "kloros_orchestrator_lock_contention_total", "counter", "Ticks that were turned away because another held the lock."

@@ -15,6 +15,7 @@ from orchestration.settings.intake import Bounds, Escrow, EscrowRule, Intents, O
 from orchestration.settings.jobs import Cycles, Domain, Dream, Executor, Needs, Phase, Reflection, Slurm
 from orchestration.settings.keeping import Federation, Retention, Validation
 from orchestration.settings.loop import Loop
+from orchestration.settings.scope import Scope
 from orchestration.settings.serving import Bridge, Filter, Pulse
 from orchestration.settings.telling import Heartbeat, Notices
 from orchestration.settings.waking import Agent, Wake
@@ -43,6 +44,7 @@ __all__ = [
     "Pulse",
     "Reflection",
     "Retention",
+    "Scope",
     "Settings",
     "Slurm",
     "Validation",
@@ -97,6 +99,7 @@ class Settings(Section):
     retention: Retention = Retention()
     federation: Federation = Federation()
     slurm: Slurm = Slurm()
+    scope: Scope = Scope()
     pulse: Pulse = Pulse()
     bridge: Bridge = Bridge()
     wake: Wake = Wake()

@@ -12,6 +12,7 @@ from orchestration.bridge.port import Store
 from orchestration.bridge.store.lookups import utc_now
 from orchestration.bridge.store.postgres import PostgresStore
 from orchestration.bridge.store.sqlite import SqliteStore
+from orchestration.store.opening import Place
 from tests.contract import postgres
 from tests.contract.postgres import Cluster
 
@@ -39,6 +40,12 @@ def place(request: pytest.FixtureRequest, tmp_path: os.PathLike[str]) -> str:
         return os.path.join(tmp_path, "kloros.db")
     cluster: Cluster = request.getfixturevalue("cluster")
     return cluster.new_database()
+
+
+@pytest.fixture
+def kernel_place(place: str) -> Place:
+    """Where an empty store of the kernel's is, for the host `one`."""
+    return Place("", place, here="one") if "://" in place else Place(place)
 
 
 async def opened_at(place: str, *, clock: Callable[[], datetime] = utc_now) -> Store:

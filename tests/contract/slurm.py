@@ -42,6 +42,7 @@ class Slurm:
         folder.chmod(0o755)
         self.conf = folder / "slurm.conf"
         self.conf.write_text(self._configured())
+        (folder / "gres.conf").write_text("Name=gpu File=/dev/null\n")  # a GPU for the books; nothing is computed on it
 
     @property
     def environ(self) -> dict[str, str]:
@@ -54,7 +55,7 @@ class Slurm:
         self.start_controller()
         for node in self.nodes:
             self.start_node(node)
-        self.wait_for(lambda: self.ask("sinfo", "-h", "-N", "-o", "%T").split() == ["idle"] * len(self.nodes), "idle nodes")
+        self.wait_for(lambda: set(self.ask("sinfo", "-h", "-N", "-o", "%T").split()) == {"idle"}, "idle nodes")
 
     def start_controller(self) -> None:
         """Start slurmctld; it goes on from its state."""
@@ -174,11 +175,17 @@ class Slurm:
             f"SlurmctldLogFile={self.folder}/log/slurmctld.own",
             f"SlurmdLogFile={self.folder}/log/%n.own",
             "SelectType=select/cons_tres",
-            "SelectTypeParameters=CR_Core",
+            "SelectTypeParameters=CR_Core_Memory",
+            "DefMemPerCPU=100",
+            "GresTypes=gpu",
+            # Who comes to `urgent` takes the place of who is in `batch` or `spare`, as their own PreemptMode says.
+            "PreemptType=preempt/partition_prio",
+            "PreemptMode=REQUEUE",
             "SchedulerParameters=sched_interval=2,bf_interval=2",
             "AccountingStorageType=accounting_storage/none",
             "JobAcctGatherType=jobacct_gather/linux",
             "JobAcctGatherFrequency=1",
+            "JobAcctGatherParams=OverMemoryKill",
             "JobCompType=jobcomp/filetxt",
             f"JobCompLoc={self.folder}/completed",
             "KillWait=2",
@@ -191,8 +198,12 @@ class Slurm:
         for node, port in zip(self.nodes, ports[1:], strict=True):
             lines.append(
                 f"NodeName={node} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 Port={port} CPUs=2 RealMemory=512"
+                " Gres=gpu:1"
             )
-        lines.append(f"PartitionName=batch Nodes={','.join(self.nodes)} Default=YES MaxTime=INFINITE State=UP")
+        everywhere = f"Nodes={','.join(self.nodes)} MaxTime=INFINITE State=UP"
+        lines.append(f"PartitionName=batch {everywhere} Default=YES PriorityTier=1 PreemptMode=REQUEUE")
+        lines.append(f"PartitionName=spare {everywhere} PriorityTier=1 PreemptMode=CANCEL")
+        lines.append(f"PartitionName=urgent {everywhere} PriorityTier=2 PreemptMode=OFF")
         return "\n".join(lines) + "\n"
 
 

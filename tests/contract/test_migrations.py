@@ -26,7 +26,7 @@ from tests.contract.postgres import Cluster
 
 Rows = dict[str, list[dict[str, Any]]]
 SAMPLES: dict[str, object] = {
-    "INTEGER": 7, "REAL": 1.5, "TEXT": "2026-11-21T12:00:00.000000Z", "bigint": 7, "integer": 7, "text": "kept",
+    "INTEGER": 7, "REAL": 1.5, "TEXT": "2026-11-21T12:00:00.000000Z", "bigint": 7, "integer": 7, "text": "2026-11-21T12:00:00.000000Z", "double precision": 1.5,
     "timestamp with time zone": "2026-11-21T12:00:00Z", "tsvector": "'kept':1",
 }  # fmt: skip
 

@@ -29,6 +29,7 @@ from orchestration.pulse.loop_health import Beat
 from orchestration.pulse.survey import survey
 from orchestration.store.counters import gauge
 from orchestration.store.instants import to_text
+from orchestration.store.opening import Place
 from orchestration.store.sqlite import SqliteDatabase
 from tests.benchmarks.big_store import fill
 from tests.contract.accepted import advise, commit, conclude, hold
@@ -258,7 +259,7 @@ def tell(world: Seeded) -> None:
     line = Standing(**told, workspace_id="kloros", title="Retry", reason="", last_seq=2, updated_at=NOW, seats=(seat,))
     waits = Waits(**told, agent_id="reviewer", sender="executioner", since=NOW)
     found = Census(at=NOW, threads={ThreadStatus.ACTIVE: 1}, since={}, unread={}, waits=(waits,), shown=(line,))
-    asyncio.run(Teller(world.db.path, Tally()).tell(found))
+    asyncio.run(Teller(Place(world.db.path), Tally()).tell(found))
 
 
 def wake_told(world: Seeded) -> None:
@@ -274,7 +275,7 @@ def wake_told(world: Seeded) -> None:
         created_at=NOW,
         due_at=NOW,
     )
-    assert WakeTeller(world.db.path, holder="host 1").tell([trigger], Counted(), NOW)
+    assert WakeTeller(Place(world.db.path), holder="host 1").tell([trigger], Counted(), NOW)
 
 
 def test_the_reference_has_each_field(world: Seeded) -> None:

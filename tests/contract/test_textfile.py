@@ -29,7 +29,7 @@ from orchestration.store.counters import count, gauge, observe
 from orchestration.store.sqlite import SqliteDatabase
 from orchestration.tick.calendar import DateResult
 from orchestration.tick.decision import CLEAR, SKIPPING, Reason
-from orchestration.tick.history import Refusal
+from orchestration.tick.history import Aside, Refusal
 from orchestration.tick.tick import DURATION_BUCKETS, Decided
 
 NAMED_BY_THE_ISSUE = {
@@ -136,7 +136,7 @@ def test_no_line_has_a_timestamp(db: SqliteDatabase) -> None:
     ("sample", "label", "values"),
     [
         ("kloros_orchestrator_ticks_total", "decision", Decided),
-        ("kloros_orchestrator_skipped_total", "reason", [*SKIPPING, *Refusal]),
+        ("kloros_orchestrator_skipped_total", "reason", [*SKIPPING, *Refusal, *Aside]),
         ("kloros_orchestrator_reaped_total", "kind", Leftover),
         ("kloros_cycle_active", "job", JobName),
         ("kloros_promotions_total", "verdict", ["accepted", "rejected", "invalid"]),

@@ -66,7 +66,8 @@ def test_a_line_of_scontrol_is_read() -> None:
     seen = read(LINE)
     assert seen is not None
     assert seen._asdict() == {
-        "job_id": 17, "state": "PENDING", "reason": "Resources", "nodes": "", "gpus": "gres/gpu=1", "restarts": 2
+        "job_id": 17, "state": "PENDING", "reason": "Resources", "nodes": "", "gpus": "gres/gpu=1", "partition": "",
+        "restarts": 2, "wall_seconds": None, "cpu_seconds": None, "peak_bytes": None,
     }  # fmt: skip
     assert comment(LINE) == "kloros:0123abcd"
 

@@ -14,7 +14,7 @@ from orchestration.bridge.wake.port import Turn, TurnTold
 from orchestration.bridge.wake.reach import Found, Profile
 from orchestration.bridge.wake.turns import Standing, Turns
 from orchestration.cycles.cycle import CycleState
-from orchestration.store.sqlite import SqliteDatabase
+from orchestration.store.port import Database
 
 _T = TypeVar("_T")
 
@@ -23,7 +23,7 @@ class HostTurns:
     """The turns of this host."""
 
     def __init__(
-        self, opened: Callable[[], SqliteDatabase], over: Callable[[SqliteDatabase], Turns], *, only_looks: bool = False
+        self, opened: Callable[[], Database], over: Callable[[Database], Turns], *, only_looks: bool = False
     ) -> None:
         """Take how the host's store is opened, in the one thread that uses it, when it is needed; and the turns over it.
 
@@ -33,7 +33,7 @@ class HostTurns:
         self._only_looks = only_looks
         self._opened = opened
         self._over = over
-        self._db: SqliteDatabase | None = None
+        self._db: Database | None = None
         self._turns: Turns | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="turns")
 

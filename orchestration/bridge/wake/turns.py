@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from orchestration.cycles import artifacts, ledger, orphan
+from orchestration.cycles import artifacts, claims, ledger, orphan
 from orchestration.cycles.cycle import FINISHED, Cause, CycleEvent, CycleNumber, CycleState, JobName, Origin, Result
 from orchestration.cycles.environment import without_cycle
 from orchestration.cycles.job import Job
@@ -69,7 +69,8 @@ class Turns:
             StoreUnreachable: it is not queued.
         """
         origin = Origin(Cause.WAKE, "", variables=turn.variables, prompt=turn.prompt, session=turn.session_id)
-        job = Job(JobName.WAKE, turn.command, turn.working_dir, timeout)
+        here = claims.here(self._settings)  # whose runtime has the session
+        job = Job(JobName.WAKE, turn.command, turn.working_dir, timeout, hosts=(here,) if here else ())
         with self._db.transaction():
             found = ledger.of_token(self._db, token)
             if found is not None:
@@ -108,7 +109,8 @@ class Turns:
         return [cycle.cycle for cycle in lost if cycle.state is CycleState.RUNNING]
 
     def _is_lost(self, cycle: Cycle) -> bool:
-        if cycle.state is CycleState.QUEUED or not self._lock_is_free(cycle):
+        ours = cycle.state is not CycleState.QUEUED and claims.is_ours(cycle, claims.here(self._settings))
+        if not ours or not self._lock_is_free(cycle):
             return False
         now = ledger.get(self._db, cycle.cycle)  # it may have ended, and its runner too, between the two looks
         return now is not None and (now.state, now.settled_at) == (cycle.state, None)

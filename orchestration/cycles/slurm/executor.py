@@ -17,18 +17,18 @@ import json
 import math
 import os
 import shutil
-import signal
 import sys
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from orchestration.cycles import artifacts, judgement, ledger
 from orchestration.cycles.course import Course
 from orchestration.cycles.cycle import Cycle, CycleEvent, CycleState, Executor, JobName, Result, folder_name
-from orchestration.cycles.slurm import jobs, step
+from orchestration.cycles.slurm import endings, jobs, step
 from orchestration.cycles.slurm.commands import Slurm, SlurmAway, SlurmRefused
 from orchestration.cycles.slurm.jobs import SlurmJob
-from orchestration.cycles.slurm.states import Meaning, Seen, Stage, meaning
+from orchestration.cycles.slurm.states import Seen, Stage, meaning
 from orchestration.errors import KlorosError, StoreUnreachable
 from orchestration.host import clock, files
 from orchestration.host.journal import Event, Priority, log
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 SPOOL: Final = ".slurm"
 """Folder in `cycles_dir` for what we and a step tell each other; no part of any cycle."""
 _LONGEST_LOG: Final = 2000
-_SHELL_SAYS_SIGNALLED: Final = (128 + signal.SIGTERM, 128 + signal.SIGKILL)
+_ON_REQUEST: Final = "cancelled on request"
 
 
 def handed_over(db: Database) -> list[Cycle]:
@@ -83,6 +83,8 @@ class SlurmExecutor:
         spool = self._spool(cycle)
         if (ended := step.ended(spool)) is not None:
             self._conclude(cycle, job, ended)
+        elif job.job_id is not None and not os.path.isdir(spool):
+            self._not_shared(cycle, job, spool)
         elif job.job_id is None:
             self._hand_over(cycle, job)
         elif (seen := self._slurm.job(job.job_id)) is None:
@@ -94,8 +96,11 @@ class SlurmExecutor:
 
     def _hand_over(self, cycle: Cycle, job: SlurmJob) -> None:
         """Submit a cycle, unless that was done already."""
+        began = step.began(self._spool(cycle)) or {}
         if (found := self._slurm.find(_comment(cycle))) is not None:
             self._taken(cycle, job, found.job_id)
+        elif str(began.get("SLURM_JOB_ID", "")).isdigit():  # nobody saw it, and Slurm has forgotten it since
+            self._taken(cycle, job, int(began["SLURM_JOB_ID"]))
         elif cycle.cancel_asked_at is not None:
             self._end(cycle, job, judgement.End(CycleEvent.CANCEL, Result(reason="cancelled before it started")))
         else:
@@ -139,7 +144,7 @@ class SlurmExecutor:
     def _options(self, cycle: Cycle) -> list[str]:
         needs = self._needs(cycle)
         spool = self._spool(cycle)
-        longest = needs.time or cycle.timeout + self._settings.cycles.term_grace + timedelta(minutes=1)
+        longest = needs.time or self._longest(cycle)
         options = {
             "job-name": folder_name(cycle.cycle),
             "comment": _comment(cycle),
@@ -159,41 +164,54 @@ class SlurmExecutor:
         # A cycle is run once: whether it is tried again is for the tick to decide.
         return ["--no-requeue", *(f"--{name}={value}" for name, value in options.items() if value), *needs.options]
 
+    def _longest(self, cycle: Cycle) -> timedelta:
+        return cycle.timeout + self._settings.cycles.term_grace + timedelta(minutes=1)
+
     def _needs(self, cycle: Cycle) -> Needs:
         return self._settings.phase.needs if cycle.job is JobName.PHASE else self._settings.dream.needs
 
     # --- following ---------------------------------------------------------------------------------------------------------
 
     def _follow(self, cycle: Cycle, job: SlurmJob, seen: Seen) -> None:
-        found = meaning(seen.state)
+        found, began = meaning(seen.state), step.began(self._spool(cycle))
+        job = job._replace(state=seen.state, nodes=seen.nodes or job.nodes, gpus=seen.gpus or job.gpus)
         if found.stage is Stage.ENDED:
-            self._ended(cycle, job, seen, found)
-            return
+            self._ended(cycle, job, seen)
+        elif endings.is_requeued(seen, began):
+            self._slurm.cancel(seen.job_id)
+            self._end(cycle, job, endings.of_requeued(seen, cancel_asked=cycle.cancel_asked_at is not None), seen)
+        elif found.words:
+            self._puzzled(cycle, job, seen, found.words)
+        else:
+            if cycle.cancel_asked_at is not None:
+                self._slurm.cancel(seen.job_id)
+            elif found.stage is Stage.RUNS and began is not None:
+                self._claim(cycle, seen)
+            self._note(job._replace(reason=seen.reason, missed_since=None))
+
+    def _puzzled(self, cycle: Cycle, job: SlurmJob, seen: Seen, words: str) -> None:
+        """Wait for a state that we don't know to pass; for no longer than the cycle may take."""
+        job = _missing(job)
         if cycle.cancel_asked_at is not None:
             self._slurm.cancel(seen.job_id)
-        elif found.stage is Stage.RUNS and step.began(self._spool(cycle)) is not None:
-            self._claim(cycle, seen)
-        reason = found.words or seen.reason
-        self._note(job._replace(state=seen.state, reason=reason, nodes=seen.nodes, gpus=seen.gpus, missed_since=None))
+        if self._is_early(job, longest=self._longest(cycle)):
+            self._wait(job, words)
+        else:
+            self._slurm.cancel(seen.job_id)
+            reason = f"{words}, and it has not left it; it was cancelled there, and how far it came is unknown"
+            self._end(cycle, job, judgement.End(CycleEvent.LOSE, Result(reason=reason)), seen)
 
-    def _ended(self, cycle: Cycle, job: SlurmJob, seen: Seen, found: Meaning) -> None:
+    def _ended(self, cycle: Cycle, job: SlurmJob, seen: Seen) -> None:
         """Conclude from Slurm alone, once the step's record has had its time to come through."""
-        job = job._replace(state=seen.state, nodes=seen.nodes, gpus=seen.gpus)
-        assert found.event is not None
-        began = step.began(self._spool(cycle)) is not None
-        if began or seen.state == "COMPLETED":
+        began = step.began(self._spool(cycle))
+        if began is not None or seen.state == "COMPLETED":
             job = _missing(job)
             if self._is_early(job):
                 self._wait(job, "its job has ended; the record of its end is not here yet")
                 return
-        event, words = found.event, found.words
-        if began and event is CycleEvent.FAIL and seen.state == "FAILED":
-            event, words = CycleEvent.LOSE, "its step was killed; how far its command came is unknown"
-        if cycle.cancel_asked_at is not None and event is CycleEvent.CANCEL:
-            words = "cancelled on request"
-        said = "" if began else self._log(cycle)
-        result = Result(reason=f"{words} (Slurm job {seen.job_id}){said}", not_started=not began)
-        self._end(cycle, job, judgement.End(event, result))
+        seen = self._with_accounts(seen)
+        asked = cycle.cancel_asked_at is not None
+        self._end(cycle, job, endings.without_record(seen, began=began, cancel_asked=asked, log=self._log(cycle)), seen)
 
     def _missed(self, cycle: Cycle, job: SlurmJob) -> None:
         """Conclude without Slurm, which knows the job no more: it was never begun, or its end will never be told."""
@@ -206,52 +224,84 @@ class SlurmExecutor:
             reason = f"Slurm knows nothing of job {job.job_id}; how far it came is unknown"
             self._end(cycle, job, judgement.End(CycleEvent.LOSE, Result(reason=reason)))
 
+    def _not_shared(self, cycle: Cycle, job: SlurmJob, spool: str) -> None:
+        """Decide nothing about a job whose records lie where this host does not see them; end it when that is asked for."""
+        if cycle.cancel_asked_at is None or job.job_id is None:
+            given = f"the folder with which job {job.job_id} was given to Slurm"
+            self._wait(job, f"{spool} is not on this host: is its cycles_dir {given}?")
+            return
+        self._slurm.cancel(job.job_id)
+        job, seen = _missing(job), self._slurm.job(job.job_id)
+        if self._is_early(job) and seen is not None and meaning(seen.state).stage is not Stage.ENDED:
+            self._wait(job, "it was cancelled in Slurm")
+        else:
+            reason = f"{_ON_REQUEST}; what it left is not on this host: {spool}"
+            self._end(cycle, job, judgement.End(CycleEvent.CANCEL, Result(reason=reason)), seen)
+
     def _conclude(self, cycle: Cycle, job: SlurmJob, ended: step.Ended) -> None:
         """Judge what a step has recorded; a command that Slurm has ended carries Slurm's reason."""
         job = job._replace(nodes=job.nodes or ended.slurm.get("SLURMD_NODENAME", ""))  # it may have ended between two looks
-        if ended.completed is None:
+        if (completed := ended.completed) is None:
             self._end(cycle, job, judgement.End(CycleEvent.FAIL, Result(reason=ended.failed, not_started=ended.not_started)))
             return
-        end = self._course.judge(cycle, ended.completed)
-        if not _was_signalled(ended.completed):
-            self._end(cycle, job, end)
-        elif cycle.cancel_asked_at is not None:
-            result = end.result._replace(reason="cancelled on request")
-            self._end(cycle, job, judgement.End(CycleEvent.CANCEL, result))
+        end = self._course.judge(cycle, completed)
+        if (completed.succeeded and completed.signal is None) or end.event is CycleEvent.TIME_OUT:
+            self._end(cycle, job, end, self._told(job))
         else:
-            self._ended_by(cycle, job, end)
+            self._interrupted(cycle, job, end, completed)
 
-    def _ended_by(self, cycle: Cycle, job: SlurmJob, end: judgement.End) -> None:
-        """Ask Slurm whether it was Slurm that ended the command, for the signal alone does not say."""
-        seen = None if job.job_id is None else self._slurm.job(job.job_id)
-        found = None if seen is None else meaning(seen.state)
+    def _interrupted(self, cycle: Cycle, job: SlurmJob, end: judgement.End, completed: Completed) -> None:
+        """Ask Slurm whether it was Slurm that ended the command: neither a signal nor an exit code says."""
+        asked, began = cycle.cancel_asked_at is not None, step.began(self._spool(cycle))
+        if endings.was_interrupted(completed) and not asked:
+            seen = None if job.job_id is None else self._slurm.job(job.job_id)
+        else:
+            seen = self._told(job)  # the record says enough where Slurm does not
         job = _missing(job)
-        if found is not None and found.stage is not Stage.ENDED and self._is_early(job):
-            self._wait(job, "its command was ended by a signal; Slurm has not said yet whether it was for Slurm's sake")
+        is_clear = seen is None or meaning(seen.state).stage is Stage.ENDED or endings.is_requeued(seen, began)
+        is_clear = is_clear or (asked and endings.was_interrupted(completed))
+        if not is_clear and self._is_early(job):
+            self._wait(job, "its command has ended; Slurm has not said yet whether it was for Slurm's sake")
             return
-        if seen is not None and found is not None and found.event is not None and seen.state not in ("COMPLETED", "FAILED"):
-            end = judgement.End(found.event, end.result._replace(reason=found.words))
-        self._end(cycle, job, end)
+        if seen is not None and endings.is_requeued(seen, began):
+            self._slurm.cancel(seen.job_id)
+        end = endings.with_record(end, completed, seen, began=began, cancel_asked=asked, log=self._log(cycle))
+        self._end(cycle, job, end, seen)
+
+    def _told(self, job: SlurmJob) -> Seen | None:
+        """Ask Slurm about a job whose end needs no word of Slurm."""
+        with suppress(SlurmAway, SlurmRefused):
+            return None if job.job_id is None else self._slurm.job(job.job_id)
+        return None
+
+    def _with_accounts(self, seen: Seen) -> Seen:
+        """Add what accounting has measured, if any is kept: nobody else has, of a step that was killed."""
+        with suppress(SlurmAway, SlurmRefused):
+            if (told := self._slurm.accounts(seen.job_id)) is not None:
+                return seen._replace(cpu_seconds=told.cpu_seconds, peak_bytes=told.peak_bytes, gpus=seen.gpus or told.gpus)
+        return seen
 
     # --- recording ---------------------------------------------------------------------------------------------------------
 
-    def _claim(self, cycle: Cycle, seen: Seen | None) -> Cycle:
+    def _claim(self, cycle: Cycle, seen: Seen) -> Cycle:
         """Have the cycle running from now on, on its node; one that runs already is left as it is."""
         if cycle.state is not CycleState.QUEUED:
             return cycle
-        record: dict[str, object] = {"host": "", "slurm": None}
-        if seen is not None:
-            record = {"host": seen.nodes, "slurm": {"job_id": seen.job_id, "nodes": seen.nodes, "gpus": seen.gpus}}
         with self._db.transaction():
-            claimed = ledger.claim(self._db, cycle.cycle, runner=json.dumps(record), now=clock.now())
+            claimed = ledger.claim(self._db, cycle.cycle, runner=_record(seen), now=clock.now())
         return claimed or cycle
 
-    def _end(self, cycle: Cycle, job: SlurmJob, end: judgement.End) -> None:
+    def _end(self, cycle: Cycle, job: SlurmJob, end: judgement.End, seen: Seen | None = None) -> None:
+        """Record an end. `seen` is the last look at its job; without one, what was noted of it counts."""
+        if seen is not None:
+            job = job._replace(state=seen.state, nodes=seen.nodes or job.nodes, gpus=seen.gpus or job.gpus)
+        elif job.job_id is not None:
+            seen = Seen(job.job_id, job.state)
         if not (cycle.state is CycleState.QUEUED and end.event is CycleEvent.CANCEL):
-            seen = None if job.job_id is None else Seen(job.job_id, job.state, nodes=job.nodes, gpus=job.gpus)
-            cycle = self._claim(cycle, seen)
+            last = None if seen is None else seen._replace(nodes=job.nodes, gpus=job.gpus)
+            cycle = self._running(cycle, last)
         finished = self._course.record(cycle, end)
-        self._note(job._replace(missed_since=None))
+        self._note(job._replace(missed_since=None, reason=""))
         try:
             self._course.write_manifest(finished)
             self._start("run_once")
@@ -259,15 +309,24 @@ class SlurmExecutor:
             log(Event.LAUNCH_FAILED, error.message, priority=Priority.WARNING, cycle=finished.cycle)
         shutil.rmtree(self._spool(cycle), ignore_errors=True)
 
+    def _running(self, cycle: Cycle, seen: Seen | None) -> Cycle:
+        """Have the cycle running, with what is known of its job at its end: where it ran, and on what."""
+        record = _record(seen)
+        with self._db.transaction():
+            if cycle.state is CycleState.QUEUED:
+                return ledger.claim(self._db, cycle.cycle, runner=record, now=clock.now()) or cycle
+            self._db.run("cycles.note_runner", cycle=cycle.cycle, runner=record)
+        return cycle
+
     def _wait(self, job: SlurmJob, reason: str) -> None:
         """Leave the cycle where it stands, and note why; told once for each reason."""
         if job.reason != reason:
             log(Event.CYCLE_HELD, f"cycle {job.cycle} waits: {reason}", priority=Priority.WARNING, cycle=job.cycle)
         self._note(job._replace(reason=reason))
 
-    def _is_early(self, job: SlurmJob) -> bool:
+    def _is_early(self, job: SlurmJob, *, longest: timedelta | None = None) -> bool:
         """Tell whether what is missed may still come."""
-        return job.missed_since is None or clock.now() - job.missed_since < self._settings.slurm.lag
+        return job.missed_since is None or clock.now() - job.missed_since < (longest or self._settings.slurm.lag)
 
     def _note(self, job: SlurmJob) -> None:
         if job != jobs.get(self._db, job.cycle):
@@ -286,14 +345,12 @@ class SlurmExecutor:
         return f": {said}" if said else ""
 
 
-def _was_signalled(completed: Completed) -> bool:
-    """Tell whether a signal may have ended the command.
-
-    Slurm signals every process of a job at once: a shell that sees its child die of it before its own comes ends by itself,
-    and says so in its exit code (POSIX sh, 2.8.2).
-    """
-    told_by_shell = completed.returncode in _SHELL_SAYS_SIGNALLED
-    return completed.signal is not None or completed.cancelled or told_by_shell
+def _record(seen: Seen | None) -> str:
+    """Write who runs a cycle, for its row and its manifest."""
+    if seen is None:
+        return json.dumps({"host": "", "slurm": None})
+    names = ("job_id", "state", "partition", "nodes", "gpus", "restarts")
+    return json.dumps({"host": seen.nodes, "slurm": {name: getattr(seen, name) for name in names}})
 
 
 def _missing(job: SlurmJob) -> SlurmJob:
@@ -303,4 +360,5 @@ def _missing(job: SlurmJob) -> SlurmJob:
 
 
 def _comment(cycle: Cycle) -> str:
-    return f"kloros:{cycle.token}"
+    """Name a cycle in Slurm: its number for people, its token so that no other's is taken for it."""
+    return f"kloros:{cycle.cycle}:{cycle.token}"

@@ -15,3 +15,27 @@ SELECT coalesce(max(version), 0) AS version FROM kloros_schema;
 -- name: postgres.note_version
 -- Note a migration.
 INSERT INTO kloros_schema (version) VALUES (:version);
+
+-- name: postgres.begin_writing
+-- Begin what others see whole or not at all, and wait for the scope's writer before us: its lease's row is the lock of all
+-- that is written. A writer that pauses is ended by the server, so that nobody waits for it for long.
+BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+SET LOCAL idle_in_transaction_session_timeout = :idle;
+SET LOCAL lock_timeout = :wait;
+SET LOCAL statement_timeout = :work;
+SELECT holder, epoch FROM leases WHERE scope = :scope FOR UPDATE;
+
+-- name: postgres.begin_looking
+-- Begin to look at one moment, which keeps nobody from writing.
+BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+SET LOCAL idle_in_transaction_session_timeout = :idle;
+SET LOCAL statement_timeout = :work;
+
+-- name: postgres.scopes
+-- Give the scope whose database this is; none when it is nobody's yet.
+SELECT scope FROM leases ORDER BY scope;
+
+-- name: postgres.give_to_scope
+-- Give the database to a scope, unless it has been given already: two of them can't do so at once.
+LOCK TABLE leases IN SHARE ROW EXCLUSIVE MODE;
+INSERT INTO leases (scope) SELECT :scope WHERE NOT EXISTS (SELECT FROM leases);

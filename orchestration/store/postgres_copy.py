@@ -1,0 +1,65 @@
+"""A scope's PostgreSQL as one host sees it, in a store of this process only: for trying out and explaining."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from orchestration.errors import StoreEmpty
+from orchestration.store import postgres_schema
+from orchestration.store.libpq import Connection, literal
+from orchestration.store.postgres_database import connected, place, translated
+from orchestration.store.sqlite import SqliteDatabase
+
+_NONE = "false"
+_COPIED = {
+    "iterations": _NONE,
+    "products": _NONE,
+    # A week of what this host's ticks did, and of what leaders decided.
+    "ticks": "tick > (SELECT max(tick) FROM ticks) - 10000 AND (host = {here} OR epoch IS NOT NULL)",
+}
+_COLUMNS = """
+    SELECT table_name, string_agg(column_name, ' ') AS columns FROM information_schema.columns
+    WHERE table_schema = current_schema() GROUP BY table_name
+"""
+
+
+def copy_of(url: str, *, scope: str, here: str) -> SqliteDatabase:
+    """Return a store with the content that concerns a host and its scope, of one moment; changes nothing on the server.
+
+    Of what only history needs it has as little as `sqlite.copy_of`, and of what each host keeps for itself this host's.
+
+    Raises:
+        StoreEmpty: there are no tables yet.
+        StoreUnreachable: it can't be read, or was written by a newer program.
+    """
+    source = connected(url, f"kloros {here} copy")
+    try:
+        with translated(url):
+            source.ask("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            version = postgres_schema.version_of(source)
+            postgres_schema.check_not_newer(version)
+            if version < postgres_schema.KERNEL_SINCE:
+                raise StoreEmpty(f"{place(url)} has no tables yet", hint="the first tick makes them")
+            memory = SqliteDatabase(":memory:")
+            _fill(memory.connection, source, here)
+    finally:
+        source.close()
+    return memory
+
+
+def _fill(memory: sqlite3.Connection, source: Connection, here: str) -> None:
+    there = {row["table_name"]: set(row["columns"].split()) for row in source.ask(_COLUMNS)[0].rows}
+    names = [str(name) for (name,) in memory.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    memory.execute("BEGIN")
+    for name in names:
+        if name.startswith(("sqlite_", "bridge_")) or name not in there:
+            continue
+        ours = [str(column) for _, column, *_ in memory.execute(f"PRAGMA table_info({name})")]
+        columns = [column for column in ours if column in there[name]]
+        chosen = _COPIED.get(name) or ("host IN ('', {here})" if "host" in there[name] - set(ours) else "true")
+        text = f"SELECT {', '.join(columns)} FROM {name} WHERE {chosen.format(here=literal(here))}"  # noqa: S608
+        memory.executemany(
+            f"INSERT OR REPLACE INTO {name} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",  # noqa: S608
+            (tuple(row.values()) for row in source.ask(text)[0].rows),
+        )
+    memory.execute("COMMIT")

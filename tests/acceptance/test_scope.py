@@ -1,0 +1,283 @@
+"""Two hosts over one PostgreSQL: one decides, the other stands by, and takes over when it must. A state folder is a host."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+from orchestration.exits import Exit
+from orchestration.host import process_identity
+from tests.acceptance.host import Host, script
+from tests.contract.postgres import Cluster
+from tests.contract.terminals import until
+
+pytestmark = pytest.mark.xdist_group("postgres")
+
+
+class Scoped:
+    """A scope: its database, and its hosts by name."""
+
+    def __init__(self, url: str, home: Path) -> None:
+        self.url = url
+        self._home = home
+
+    def host(self, name: str) -> Host:
+        """Make a host of the scope."""
+        home = self._home / name
+        home.mkdir()
+        host = Host(home)
+        host.set(KLR_DATABASE_URL=self.url, KLR_SCOPE_HOST=name, KLR_SLURM_PATIENCE="1s")
+        return host
+
+    def ask(self, query: str) -> list[dict[str, Any]]:
+        """Ask the database."""
+        with psycopg.connect(self.url, autocommit=True, row_factory=dict_row) as connection:
+            return connection.execute(query.encode()).fetchall()
+
+    def do(self, statement: str) -> None:
+        """Change the database."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def expire(self) -> None:
+        """Let the lease have run out, as when its holder is dead."""
+        self.do("UPDATE leases SET expires_at = clock_timestamp() - interval '1 second'")
+
+    @property
+    def lease(self) -> dict[str, Any]:
+        (lease,) = self.ask("SELECT * FROM leases")
+        return lease
+
+
+@pytest.fixture
+def scope(cluster: Cluster, tmp_path: Path) -> Scoped:
+    return Scoped(cluster.new_database(), tmp_path)
+
+
+@pytest.fixture
+def two(scope: Scoped) -> tuple[Scoped, Host, Host]:
+    return scope, scope.host("a"), scope.host("b")
+
+
+Two = tuple[Scoped, Host, Host]
+
+
+def test_one_decides_and_the_other_stands_by_and_names_it(two: Two) -> None:
+    scope, a, b = two
+    assert "no_intents" in a.reasons()
+    record = b.decided()
+    assert record["decision"] == "noop"
+    (reason,) = record["reasons"]
+    assert (reason["rule"], reason["reason"]) == ("lease", "standby")
+    lease = scope.lease
+    since, until = (f"{lease[at]:%Y-%m-%d %H:%M:%SZ}" for at in ("since", "expires_at"))
+    assert reason["evidence"] == f"a leads since {since}, its lease runs until {until} (epoch 1)"
+    assert not (b.state / "kloros.db").exists(), "its store is the scope's"
+    told = scope.ask("SELECT host, role, last_tick_exit, release FROM hosts ORDER BY host")
+    assert [(one["host"], one["role"], one["last_tick_exit"]) for one in told] == [("a", "leader", 0), ("b", "standby", 0)]
+    assert scope.ask("SELECT host, epoch, decision FROM ticks ORDER BY tick") == [
+        {"host": "a", "epoch": 1, "decision": "noop"},
+        {"host": "b", "epoch": None, "decision": "noop"},
+    ]
+    assert 'kloros_orchestrator_skipped_total{reason="standby"} 1' in b.textfile.read_text()
+    assert 'kloros_orchestrator_skipped_total{reason="standby"} 0' in a.textfile.read_text()
+
+
+def test_a_lease_that_ran_out_is_taken_over(two: Two) -> None:
+    scope, a, b = two
+    a.decided()
+    scope.expire()
+    assert "no_intents" in b.reasons()
+    assert a.reasons() == ["standby"]
+    assert (scope.lease["holder"], scope.lease["epoch"]) == ("b", 2)
+
+
+def test_a_database_that_is_away_ends_the_tick_with_69_and_what_waits_is_taken_up_afterwards(
+    two: Two, cluster: Cluster
+) -> None:
+    _, a, b = two
+    a.stepwise()
+    b.stepwise()
+    a.decided()
+    b.decided()
+    waiting = a.promote("p1")
+    cluster.stop()
+    try:
+        before = a.file_contents()
+        for host in (a, b):
+            done = host.tick()
+            assert done.returncode == Exit.STORE_UNREACHABLE, done.stderr
+        assert a.file_contents() == before, "nothing is touched"
+    finally:
+        cluster.start()
+    record = a.decided()
+    assert record["decision"] == "dream_cycle"
+    assert waiting.exists()
+
+
+@contextmanager
+def held_inside(scope: Scoped, host: Host) -> Iterator[subprocess.Popen[str]]:
+    """Hold a tick of a host where it has the lead and looks at the cycles, for the length of the block."""
+    with psycopg.connect(scope.url) as connection:
+        connection.execute("LOCK TABLE cycles IN ACCESS EXCLUSIVE MODE")
+        ticking = subprocess.Popen(
+            host.command("run_once", "--json"), env=host.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        until(lambda: scope.ask(waits), what="the tick comes to the cycles")
+        yield ticking
+        connection.rollback()
+
+
+def test_a_leader_that_was_paused_beyond_its_lease_writes_nothing_and_says_that_it_lost_it(two: Two) -> None:
+    scope, a, b = two
+    for host in (a, b):
+        host.stepwise()
+    a.decided()
+    a.promote("p1")
+    with held_inside(scope, a) as paused:
+        paused.send_signal(signal.SIGSTOP)
+    scope.expire()
+    b.promote("p2")
+    assert b.decided()["decision"] == "dream_cycle"
+    before = scope.ask("SELECT * FROM cycles")
+    paused.send_signal(signal.SIGCONT)
+    output, errors = paused.communicate(timeout=60)
+    assert paused.returncode == 0, errors
+    record = json.loads(output)
+    assert record["decision"] == "noop"
+    (reason,) = record["reasons"]
+    assert (reason["rule"], reason["reason"]) == ("lease", "lease_lost")
+    assert reason["evidence"].startswith("led under epoch 1, but b leads since ")
+    assert scope.ask("SELECT * FROM cycles") == before
+    told = scope.ask("SELECT host, epoch, decision, exit_code FROM ticks ORDER BY tick DESC LIMIT 2")
+    assert [(one["host"], one["epoch"], one["decision"], one["exit_code"]) for one in told] == [
+        ("a", None, "noop", 0),
+        ("b", 2, "dream_cycle", 0),
+    ]
+    assert "lease.lost" in errors
+
+
+def test_a_tick_between_whose_looks_the_lead_was_taken_loses_nothing_that_waits(two: Two) -> None:
+    scope, a, b = two
+    a.stepwise()
+    b.stepwise()
+    a.decided()
+    a.promote("p1")
+    with held_inside(scope, a) as ticking:
+        assert json.loads(b.run("klorosctl", "leader", "yield", "--json").stdout)["changed"]
+    output, errors = ticking.communicate(timeout=60)
+    assert json.loads(output)["reasons"][0]["reason"] == "lease_lost", errors
+    assert a.reasons() == ["standby"], "it leaves the lead to others"
+    b.decided()
+    scope.expire()
+    assert a.decided()["decision"] == "dream_cycle"
+
+
+def test_cycles_of_a_silent_host_are_ended_and_it_reaps_them_when_it_comes_back(two: Two, tmp_path: Path) -> None:
+    scope, a, b = two
+    started = tmp_path / "started"
+    a.set(KLR_DREAM_COMMAND=script(tmp_path, "dream.sh", [f"echo $$ >{started}", "exec sleep 600"]))
+    b.stepwise()
+    a.promote("p1")
+    assert a.decided()["decision"] == "dream_cycle"
+    until(started.exists, what="the cycle runs")
+    (cycle,) = scope.ask("SELECT state, host FROM cycles")
+    assert cycle == {"state": "running", "host": "a"}
+    runner = [pid for pid in a.processes() if "run_cycle" in Path(f"/proc/{pid}/cmdline").read_text()]
+    for pid in runner:
+        os.kill(pid, signal.SIGSTOP)  # it can't see by itself that its cycle was ended
+    scope.expire()
+    scope.do("UPDATE hosts SET last_tick_at = clock_timestamp() - interval '14 minutes' WHERE host = 'a'")
+    b.decided()
+    assert scope.ask("SELECT state FROM cycles") == [{"state": "running"}], "it is not silent yet"
+    scope.do("UPDATE hosts SET last_tick_at = clock_timestamp() - interval '15 minutes' WHERE host = 'a'")
+    b.decided()
+    (cycle,) = scope.ask("SELECT state, result, settled_at, token FROM cycles")
+    assert cycle["state"] == "lost"
+    assert json.loads(cycle["result"])["reason"].startswith("its host a has been silent since ")
+    assert scope.ask("SELECT to_reap FROM hosts WHERE host = 'a'") == [{"to_reap": json.dumps([cycle["token"]])}]
+    command = int(started.read_text())
+    assert process_identity.start_time(command) is not None, "nobody there saw it"
+    assert a.reasons() == ["standby"]
+    assert process_identity.start_time(command) is None
+    assert scope.ask("SELECT to_reap FROM hosts WHERE host = 'a'") == [{"to_reap": "[]"}]
+    for pid in runner:
+        os.kill(pid, signal.SIGCONT)
+    until(lambda: not a.processes(), what="its runner ends")
+    assert scope.ask("SELECT state FROM cycles WHERE cycle = 1") == [{"state": "lost"}], "what came too late changes nothing"
+
+
+def test_a_runner_sees_that_its_cycle_was_ended_and_ends_the_command(two: Two, tmp_path: Path) -> None:
+    scope, a, b = two
+    started = tmp_path / "started"
+    a.set(KLR_DREAM_COMMAND=script(tmp_path, "dream.sh", [f"echo $$ >{started}", "exec sleep 600"]))
+    b.stepwise()
+    a.promote("p1")
+    a.decided()
+    until(started.exists, what="the cycle runs")
+    scope.expire()
+    scope.do("UPDATE hosts SET last_tick_at = clock_timestamp() - interval '1 hour' WHERE host = 'a'")
+    b.decided()
+    command = int(started.read_text())
+    until(lambda: process_identity.start_time(command) is None, what="its command is ended")
+    until(lambda: not a.processes(), what="its runner ends")
+    assert scope.ask("SELECT state FROM cycles WHERE cycle = 1") == [{"state": "lost"}]
+
+
+def test_a_disabled_and_a_halted_leader_gives_up_the_lead(two: Two) -> None:
+    scope, a, b = two
+    a.decided()
+    done = a.run("klorosctl", "disable")
+    assert done.returncode == 0, done.stderr
+    assert "a led its scope and does no more; the next tick of another host takes the lead." in done.stdout
+    b.decided()
+    assert (scope.lease["holder"], scope.lease["epoch"]) == ("b", 2)
+    done = b.run("klorosctl", "halt", "--json")
+    assert json.loads(done.stdout)["halted"]
+    assert scope.lease["holder"] == ""
+    assert b.tick().returncode == Exit.HALTED
+
+
+def test_a_tick_that_may_do_nothing_gives_up_the_lead_and_tells_that_its_host_lives(two: Two) -> None:
+    scope, a, _ = two
+    a.decided()
+    scope.do("UPDATE hosts SET last_tick_at = last_tick_at - interval '1 hour'")
+    a.set(KLR_ORCHESTRATION_MODE="disabled")
+    assert a.tick().returncode == Exit.DISABLED
+    assert scope.lease["holder"] == ""
+    (told,) = scope.ask("SELECT last_tick_exit, clock_timestamp() - last_tick_at AS silent FROM hosts")
+    assert told["last_tick_exit"] == Exit.DISABLED
+    assert told["silent"] < timedelta(minutes=1)
+
+
+def test_another_machine_under_the_same_name_is_refused_and_writes_nothing(two: Two) -> None:
+    scope, a, b = two
+    a.decided()
+    scope.do("UPDATE hosts SET machine_id = 'of another machine'")
+    before = (scope.ask("SELECT * FROM ticks"), scope.ask("SELECT * FROM hosts"), scope.lease)
+    done = a.tick()
+    assert done.returncode == Exit.SETTINGS_INVALID
+    assert "another machine ticks as host 'a' of this scope; each host needs a name of its own" in done.stderr
+    assert (scope.ask("SELECT * FROM ticks"), scope.ask("SELECT * FROM hosts"), scope.lease) == before
+    assert b.reasons() == ["standby"]
+
+
+def test_another_scope_in_this_database_is_refused(two: Two) -> None:
+    _, a, b = two
+    a.decided()
+    b.set(KLR_SCOPE_NAME="other")
+    done = b.tick()
+    assert done.returncode == Exit.SETTINGS_INVALID
+    assert "is the database of the scope 'default'" in done.stderr
