@@ -291,7 +291,7 @@ ASKED: dict[str, Callable[[World], Asked]] = {
     "cycles.over": lambda w: {**aged(w), "keep_last": w.of(0, 1, 5), "held_too": w.of(0, 1)},
     "cycles.prune": at_cycle,
     "escrow.hold": lambda w: {
-        "entry": f"{w.number():012x}", "kind": w.of("promotion", "rollback"), "stem": w.stem(), "promotion_id": "p",
+        "entry": f"{w.cycle():012x}", "kind": w.of("promotion", "rollback"), "stem": w.stem(), "promotion_id": "p",
         "target": w.maybe(w.number()), "against": w.maybe(w.number()), "cycle": w.maybe(w.cycle()), "rule": w.words(),
         "changes": "{}", "before": "{}", "fitness": w.maybe(w.real()), "evidence": "{}", "emitted_by": w.of("", "u"),
         "four_eyes": w.of(0, 1), "status": w.of("pending_review", "approved"), "created_at": w.at(),
@@ -504,7 +504,16 @@ ASKED: dict[str, Callable[[World], Asked]] = {
     "validation.verdicts": lambda w: {"first": w.number(), "last": w.number()},
     "validation.forget": of_cycle,
 }  # fmt: skip
-OFTEN = ["cycles.enqueue", "cycles.claim", "cycles.finish", "cycles.settle", "validation.note_result", "intents.filed"]
+OFTEN = [
+    "cycles.enqueue",
+    "escrow.hold",
+    "promotions.answer",
+    "cycles.claim",
+    "cycles.finish",
+    "cycles.settle",
+    "validation.note_result",
+    "intents.filed",
+]
 RARELY = [
     "cycles.forget", "products.forget", "bundles.forget", "federation.forget", "validation.forget", "ticks.expire",
     "intents.expire", "phase_dates.reopen", "observer.expire_events", "observer.expire_sightings", "intents.forget",
@@ -562,8 +571,8 @@ def both(tmp_path: Path, cluster: Cluster) -> Iterator[Both]:
 
 
 def test_both_stores_give_the_same_rows_after_the_same_history(both: Both) -> None:
-    world, met = World(1), dict.fromkeys(NAMES, 0)
-    for turn in range(100):
+    world, met = World(4), dict.fromkeys(NAMES, 0)
+    for turn in range(120):
         names = [name for name in NAMES if name not in RARELY] + OFTEN * 3 + (RARELY * 5 if turn % 12 == 11 else [])
         world.random.shuffle(names)
         world.note(both.sqlite.rows("cycles.recent", limit=1000))
