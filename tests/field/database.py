@@ -197,11 +197,11 @@ class Pair:
         self.primary.say(f"CREATE DATABASE {name}")
         return name
 
-    def url(self, database: str, *, pooled: bool = False) -> str:
-        """Return where hosts look for it: at both machines, at whichever takes writes."""
+    def url(self, database: str, host: str, *, pooled: bool = False) -> str:
+        """Return where a host looks for it: at both machines, at whichever takes writes; each session names the host."""
         port = POOLED_PORT if pooled else PORT
         places = ",".join(sorted(f"{server.machine.address}:{port}" for server in (self.primary, self.replica)))
-        return f"postgresql://{_USER}@{places}/{database}?target_session_attrs=read-write&connect_timeout=2"
+        return f"postgresql://{_USER}@{places}/{database}?target_session_attrs=read-write&connect_timeout=2&application_name={host}"
 
     def fail_over(self) -> None:
         """Take the primary off the network, and have the replica go on in its place."""

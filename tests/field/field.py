@@ -71,7 +71,8 @@ class Field:
             folder.mkdir()
             station = Station(Machine(name, number, ground.switch, ground.folder), folder)
             station.set(
-                KLR_DATABASE_URL=self.databases.url(self.database, pooled=name in pooled), KLR_SCOPE_LEASE=f"{LEASE:g}s"
+                KLR_DATABASE_URL=self.databases.url(self.database, name, pooled=name in pooled),
+                KLR_SCOPE_LEASE=f"{LEASE:g}s",
             )
             self.hosts[name] = station
 
