@@ -155,12 +155,12 @@ class Machine:
         return found
 
     def commands(self) -> dict[int, str]:
-        """Tell what its processes are, less those that are just starting: a fork's command is its parent's."""
+        """Tell what its processes are, less those that are ending: these have no command any more."""
         found = {}
         for pid in self.pids():
             with suppress(OSError):
                 found[pid] = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
-        return found
+        return {pid: command for pid, command in found.items() if command}
 
     def running(self, text: str) -> list[int]:
         """List the processes whose command has a text."""

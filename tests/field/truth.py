@@ -1,7 +1,8 @@
 """What must hold of a scope whatever befalls it, as the test sees it: files of every host, rows of the one database.
 
 Beside what the program records of itself, the database keeps an account of its own: a trigger notes, for each write that
-only the leader may do, who wrote it (each host's sessions bear its name) and who held the lease under which epoch at that moment.
+only the leader may do, who wrote it (each host's sessions bear its name) and who held the lease under which epoch at
+that moment.
 """
 
 from __future__ import annotations
@@ -85,12 +86,11 @@ class Truth:
         assert ask(two) == [], "two hosts decided under one epoch"
         led = [int(str(epoch)) for (epoch,) in ask("SELECT epoch FROM ticks WHERE epoch IS NOT NULL ORDER BY tick")]
         assert led == sorted(led), "a former leader decided after a later one"
-        twice = "SELECT phase_date FROM cycles WHERE job = 'phase' AND state = 'succeeded' GROUP BY phase_date HAVING count(*) > 1"
+        phases = "SELECT phase_date FROM cycles WHERE job = 'phase' AND state = 'succeeded'"
+        twice = f"{phases} GROUP BY phase_date HAVING count(*) > 1"
         assert ask(twice) == [], "a date had two PHASEs"
-        missing = (
-            "SELECT phase_date FROM cycles WHERE job = 'phase' AND state = 'succeeded' AND settled_at IS NOT NULL"
-            " AND phase_date NOT IN (SELECT local_date FROM phase_dates WHERE result = 'succeeded')"
-        )
+        recorded = "SELECT local_date FROM phase_dates WHERE result = 'succeeded'"
+        missing = f"{phases} AND settled_at IS NOT NULL AND phase_date NOT IN ({recorded})"
         assert ask(missing) == [], "a PHASE without its date"
         self._assert_numbers()
         for host in self._field.hosts.values():
