@@ -72,7 +72,7 @@ def why_queued(db: Database, cycle: Cycle, settings: Settings) -> str:
     host = here(settings)
     if not host or cycle.state is not CycleState.QUEUED or cycle.executor is not Executor.LOCAL:
         return ""
-    ticked = {str(row["host"]): str(row["last_tick_at"] or "") for row in db.rows("hosts.all")}
+    ticked = {str(row["host"]): str(row["last_tick_at"] or "") for row in db.rows("cycles.hosts_ticked")}
     names = cycle.hosts or tuple(ticked)
     came = {name: at for name in names if (at := ticked.get(name, ""))}
     whom = f"queued for {_hosts(cycle.hosts)}" if cycle.hosts else "queued for any host"

@@ -51,6 +51,6 @@ def job(name: JobName, settings: "Settings") -> Job:
 
 
 def _hosts(text: str) -> tuple[str, ...]:
-    from orchestration.cycles.hostlist import expand
+    from orchestration.host.hostlist import expand
 
     return expand(text)

@@ -21,6 +21,7 @@ from orchestration.operator.screen import span
 from orchestration.promotions.scan import scan_unacked
 from orchestration.pulse import notice_ledger
 from orchestration.pulse.health import TICKS_MISSED
+from orchestration.store import opening
 from orchestration.tick import history
 from orchestration.tick.gate import KILL_SWITCH
 from orchestration.tick.kernel import Kernel
@@ -123,13 +124,14 @@ def locks(console: Console) -> Iterator[Check]:
 
 def store(console: Console, kernel: Kernel) -> Iterator[Check]:
     """Check that the store answers."""
-    path = console.path("kloros.db")
-    if not os.path.exists(path):
+    place = opening.place_of(console.settings)
+    path = str(place)
+    if not opening.is_made(place):
         yield Check("store", Level.OK, f"{path} is not there yet; the first tick makes it")
         return
     newest = history.recent(kernel.db, 1)
     ledger.recent(kernel.db, 1)
-    if not os.access(path, os.W_OK):
+    if not place.url and not os.access(path, os.W_OK):
         yield Check("store", Level.ERROR, f"{path} can't be written by this user", f"ls -l {path}")
         return
     yield Check("store", Level.OK, f"{path} answers" + (f", tick {newest[0].tick} is the last" if newest else ""))
@@ -191,7 +193,7 @@ def slurm(console: Console, kernel: Kernel) -> Iterator[Check]:
 
 
 def _shared_folder(console: Console) -> Iterator[Check]:
-    """Check that the nodes, and the hosts that may lead, can see the folder of the cycles: not on a disk of this host's own."""
+    """Check that nodes, and hosts that may lead, can see the folder of the cycles: that it is not on a disk of this host."""
     from orchestration.host import mounts
 
     folder = console.settings.cycles_dir
@@ -201,7 +203,7 @@ def _shared_folder(console: Console) -> Iterator[Check]:
         return
     whom = "Slurm's nodes and the hosts that may lead" if console.settings.database_url else "Slurm's nodes"
     evidence = f"{folder} is on a file system of this host ({kind}): {whom} must have it under the same path"
-    hint = "set cycles_dir to a shared folder, see docs/how-to/slurm.md; no matter if this host is the only node, or exports it"
+    hint = "see docs/how-to/slurm.md for a shared cycles_dir; no matter if this host exports it, or is the only node"
     yield Check("slurm", Level.WARNING, evidence, hint)
 
 

@@ -19,6 +19,7 @@ from orchestration.errors import KlorosError, StoreOutdated, StoreUnreachable, U
 from orchestration.host import files
 from orchestration.operator import backup as copies
 from orchestration.operator.console import Console, json_option
+from orchestration.store import opening
 from orchestration.store.sqlite import SCHEMA_VERSION, SqliteDatabase, uri
 
 if TYPE_CHECKING:
@@ -51,9 +52,11 @@ def migrate(console: Console) -> None:
     console.become_owner()
     os.umask(0o077)
     path, url = console.path(wiring.STORE), console.settings.database_url
-    done = [(path, copies.schema_of(path) if os.path.exists(path) else 0, SCHEMA_VERSION)]
-    files.make_folder(console.settings.state_dir)
-    SqliteDatabase(path).close()
+    done = []
+    if not url or os.path.exists(path):
+        done.append((path, copies.schema_of(path) if os.path.exists(path) else 0, SCHEMA_VERSION))
+        files.make_folder(console.settings.state_dir)
+        SqliteDatabase(path).close()
     if url:
         postgres = _postgres()
         from orchestration.store import postgres as tables
@@ -90,7 +93,10 @@ def check(console: Console) -> int:
 @json_option
 @click.pass_obj
 def backup(console: Console, *, keep: int) -> None:
-    """Copy every database to `backups/` in the state folder, while all goes on: `kloros-….db`, PostgreSQL `bridge-….db`."""
+    """Copy databases to `backups/` in the state folder, while all goes on: `kloros-….db`, PostgreSQL `bridge-….db`.
+
+    Of PostgreSQL it copies the bridge, which `db restore` puts back; the whole of it is copied by pg_dump.
+    """
     console.become_owner()
     os.umask(0o077)
     folder, store, url = console.path(copies.FOLDER), console.path(wiring.STORE), console.settings.database_url
@@ -175,6 +181,28 @@ def copy_(console: Console, *, source: str | None, url: str | None) -> int:
     document = {"from": path, "to": postgres.named(url), "rows": moved.copied, "not_copied": moved.newer}
     console.answer(document, lambda: _copied(console, document, moved))
     return 1 if moved.newer else 0
+
+
+@db.command()
+@json_option
+@click.pass_obj
+def join(console: Console) -> None:
+    """Take what ticks remember out of kloros.db into the PostgreSQL of KLR_DATABASE_URL, for the first host of a scope.
+
+    All of it or nothing, and only into a scope in which nobody has ticked yet. The bridge's threads are copied by `db copy`.
+    Stop ticks and cycles first. The file stays as it was.
+    """
+    console.become_owner()
+    place = opening.place_of(console.settings)
+    if not place.url:
+        raise Usage("no PostgreSQL is named", hint="set KLR_DATABASE_URL to the database of the scope: postgresql:///kloros")
+    from orchestration.store.postgres_join import join as take_over
+
+    rows = take_over(place)
+    console.note("db join", f"takes what ticks remember from {place.path} to {place}")
+    document = {"from": place.path, "to": str(place), "rows": rows}
+    table = [(name, str(many)) for name, many in rows.items()]
+    console.answer(document, lambda: [*console.screen.table(("TABLE", "ROWS"), table), f"All of it is in {place} now."])
 
 
 def _copied(console: Console, document: dict[str, Any], moved: Moved) -> Iterator[str]:

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from orchestration import configuration
+from orchestration.errors import StoreEmpty
 from orchestration.promotions.scan import Scan, scan_unacked
 from orchestration.store import opening
 
@@ -30,9 +31,12 @@ def scan_unacked_promotions() -> list[Path]:
 
 
 def _scan(place: opening.Place, promotions_dir: str, acks_dir: str) -> Scan:
-    if not opening.is_made(place):
+    try:
+        db = opening.copy_of(place) if opening.is_made(place) else None
+    except StoreEmpty:
+        db = None
+    if db is None:
         return scan_unacked(None, promotions_dir=promotions_dir, acks_dir=acks_dir, remember=False)
-    db = opening.copy_of(place)
     try:
         return scan_unacked(db, promotions_dir=promotions_dir, acks_dir=acks_dir, remember=False)
     finally:

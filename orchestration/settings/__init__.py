@@ -106,6 +106,16 @@ class Settings(Section):
     notices: Notices = Notices()
     heartbeat: Heartbeat = Heartbeat()
 
+    @model_validator(mode="after")
+    def _hosts_share_a_store(self) -> Settings:
+        for name, job in (("phase", self.phase), ("dream", self.dream)):
+            if job.executor == "local" and job.needs.hosts and not self.database_url:
+                raise ValueError(
+                    f"[{name}.needs] hosts names hosts of a scope, and without database_url there is this one alone: set"
+                    f' database_url, or executor = "slurm", or leave hosts empty'
+                )
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _folders_follow_the_state(cls, values: object) -> object:

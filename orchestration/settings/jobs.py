@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from orchestration.cycles.hostlist import expand
 from orchestration.host import zones
+from orchestration.host.hostlist import expand
 from orchestration.settings.fields import STEPS, Command, Duration, PositiveDuration, Section, WorkingDir
 
 
@@ -33,15 +33,15 @@ class Domain(Section):
 
 
 class Needs(Section):
-    """What a job asks for. With `executor = "slurm"` Slurm is told all of it, and what is empty or 0 is left to its defaults.
-    Locally `hosts`, `cpus`, `memory` and `gpus` say which hosts may run it: a machine that has less in all is passed over, or,
-    where there is no other, the cycle fails with that reason. Nothing is reserved or held down there."""
+    """What a job asks for. With `executor = "slurm"` Slurm is told all of it, and what is empty or 0 is left to its
+    defaults. Locally `hosts`, `cpus`, `memory` and `gpus` say which hosts may run it: a machine that has less in all is
+    passed over, or, where there is no other, the cycle fails with that reason. Nothing is reserved or held down there."""
 
     partition: Annotated[str, Field(pattern=r"^[\w.,+-]*$", examples=["batch"])] = ""
     """Partition, or several with commas: that which starts it first. Slurm's only."""
     hosts: Annotated[str, Field(pattern=r"^[\w.,\[\]-]*$", examples=["node[1-4]"])] = ""
-    """Hosts that it may run on, as Slurm writes lists of them, such as `lab-1,node[1-4]`; empty for any. Slurm's nodes, or by
-    name the hosts that share a store (`database_url`): whose runner comes first, runs it."""
+    """Hosts that it may run on, as Slurm writes lists of them, such as `lab-1,node[1-4]`; empty for any. Slurm's nodes, or
+    by name the hosts that share a store (`database_url`): whose runner comes first, runs it."""
     cpus: Annotated[int, Field(ge=0, examples=[8])] = 0
     """Processors."""
     memory: Annotated[str, Field(pattern=r"^(\d+[KMGT]?)?$", examples=["16G"])] = ""

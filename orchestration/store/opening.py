@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from orchestration.errors import StoreEmpty, StoreOutdated, StoreUnreachable
+from orchestration.errors import SettingsInvalid, StoreEmpty, StoreOutdated, StoreUnreachable
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 
 FILE = "kloros.db"
+MOVED = "store.moved_to"
+"""Fact in the file: where `klorosctl db join` took all of it."""
 _Seen = TypeVar("_Seen")
 
 
@@ -96,15 +98,35 @@ def open_at(place: Place, *, read_only: bool = False) -> "SqliteDatabase | Postg
     Raises:
         StoreUnreachable, Unwritable: it can't be opened or migrated.
         StoreEmpty, StoreOutdated: with `read_only`, it has no tables yet, or those of an older release.
-        SettingsInvalid: the database is another scope's.
+        SettingsInvalid: the database is another scope's; or this host comes to it with a history of its own.
     """
     if place.url:
         from orchestration.store.postgres_database import PostgresDatabase
 
-        return PostgresDatabase(place.url, scope=place.scope, here=place.here, read_only=read_only)
+        db = PostgresDatabase(place.url, scope=place.scope, here=place.here, read_only=read_only)
+        if not read_only and not db.is_known and os.path.exists(place.path):
+            _check_moved(place, db)
+        return db
     from orchestration.store.sqlite import SqliteDatabase
 
     return SqliteDatabase(place.path, read_only=read_only)
+
+
+def _check_moved(place: Place, db: "PostgresDatabase") -> None:
+    """Check that this host's first tick in a scope forgets nothing: what its file remembers is there, or nothing."""
+    from orchestration.store.sqlite import SqliteDatabase
+
+    own = SqliteDatabase(place.path)
+    try:
+        if not own.rows("cycles.recent", limit=1) or own.rows("facts.get", name=MOVED):
+            return
+    finally:
+        own.close()
+    db.close()
+    raise SettingsInvalid(
+        f"{place.path} has cycles that {place} knows nothing of, though KLR_DATABASE_URL says that all is remembered there",
+        hint="take them over, which the first host of a scope can: klorosctl db join; or move kloros.db and cycles/ away",
+    )
 
 
 def open_to_look(settings: "Naming") -> "SqliteDatabase | PostgresDatabase":

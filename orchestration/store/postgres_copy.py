@@ -8,6 +8,7 @@ from orchestration.errors import StoreEmpty
 from orchestration.store import postgres_schema
 from orchestration.store.libpq import Connection, literal
 from orchestration.store.postgres_database import connected, place, translated
+from orchestration.store.queries import sql_of
 from orchestration.store.sqlite import SqliteDatabase
 
 _NONE = "false"
@@ -47,8 +48,13 @@ def copy_of(url: str, *, scope: str, here: str) -> SqliteDatabase:
     return memory
 
 
+def tables_of(source: Connection) -> dict[str, set[str]]:
+    """Return the tables there, and the names of their columns."""
+    return {row["table_name"]: set(row["columns"].split()) for row in source.ask(_COLUMNS)[0].rows}
+
+
 def _fill(memory: sqlite3.Connection, source: Connection, here: str) -> None:
-    there = {row["table_name"]: set(row["columns"].split()) for row in source.ask(_COLUMNS)[0].rows}
+    there = tables_of(source)
     names = [str(name) for (name,) in memory.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
     memory.execute("BEGIN")
     for name in names:
@@ -62,4 +68,6 @@ def _fill(memory: sqlite3.Connection, source: Connection, here: str) -> None:
             f"INSERT OR REPLACE INTO {name} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",  # noqa: S608
             (tuple(row.values()) for row in source.ask(text)[0].rows),
         )
+    ticked = source.ask(sql_of("cycles.hosts_ticked", "postgres"))[0].rows
+    memory.executemany("INSERT INTO host_ticks VALUES (?, ?)", [(row["host"], row["last_tick_at"]) for row in ticked])
     memory.execute("COMMIT")

@@ -108,7 +108,10 @@ class PostgresDatabase:
         self._epoch: int | None = None
         self._inside = False
         self._failed = False
-        self._connection = self._connected()
+        self.here = here
+        self.is_known = False
+        """Whether this host has ticked in the scope before."""
+        self.connection = self._connected()
 
     def fence(self, epoch: int | None) -> None:
         """From now on write only while `here` holds the scope's lease under this epoch; None: whoever holds it."""
@@ -159,7 +162,7 @@ class PostgresDatabase:
 
     def close(self) -> None:
         """Let go of the connection."""
-        self._connection.close()
+        self.connection.close()
 
     def __str__(self) -> str:
         """Name it for people; a password is not shown."""
@@ -191,13 +194,15 @@ class PostgresDatabase:
         if not scopes and not self._read_only:
             connection.ask(self._text("postgres.give_to_scope", {}))
             _, scopes = self._look_at(connection)
-        if scopes and scopes != [self._own["scope"]]:
+        self.is_known = any(one["known"] for one in scopes)
+        names = [one["scope"] for one in scopes]
+        if names and names != [self._own["scope"]]:
             raise SettingsInvalid(
-                f"{self} is the database of the scope {scopes[0]!r}, and this host's is {self._own['scope']!r}",
+                f"{self} is the database of the scope {names[0]!r}, and this host's is {self._own['scope']!r}",
                 hint="correct [scope] name (KLR_SCOPE_NAME), or name a database of its own as KLR_DATABASE_URL",
             )
 
-    def _look_at(self, connection: Connection) -> tuple[int, list[str]]:
+    def _look_at(self, connection: Connection) -> tuple[int, list[dict[str, Any]]]:
         """Return the schema's version and whose database it is, at the cost of one message once it is somebody's."""
         try:
             both = ";\n".join(self._text(query, {}) for query in ("postgres.schema_version", "postgres.scopes"))
@@ -206,7 +211,7 @@ class PostgresDatabase:
             if refused.sqlstate != postgres_schema.NO_SUCH_TABLE:
                 raise
             return postgres_schema.version_of(connection), []
-        return int(version.rows[0]["version"]), [row["scope"] for row in scopes.rows]
+        return int(version.rows[0]["version"]), scopes.rows
 
     def _begin(self, *, looking: bool) -> None:
         name = "postgres.begin_looking" if looking else "postgres.begin_writing"
@@ -243,28 +248,28 @@ class PostgresDatabase:
         """Ask what can be asked again: a connection that broke since it was last used is made anew."""
         with translated(self.url):
             try:
-                return self._connection.ask(text)
+                return self.connection.ask(text)
             except Silent:
                 raise
             except Lost:
                 pass
-        self._connection = self._connected()
+        self.connection = self._connected()
         return self._ask(text)
 
     def _ask(self, text: str) -> list[Answer]:
         try:
             with translated(self.url):
-                return self._connection.ask(text)
+                return self.connection.ask(text)
         except KlorosError:
             self._failed = True
             raise
 
     def _undo(self) -> None:
         try:
-            if self._connection.is_open:
-                self._connection.ask("ROLLBACK")
+            if self.connection.is_open:
+                self.connection.ask("ROLLBACK")
         except (Refused, Lost):
-            self._connection.close()  # so the server undoes it
+            self.connection.close()  # so the server undoes it
 
 
 def migrate(url: str) -> None:

@@ -2,14 +2,15 @@
 
 Imported only where hosts share a PostgreSQL; `tick.lead` is what the leader does, and all that a single host does.
 
-    wait ─► lock ─► check in ─► take, renew or leave the lease ─► before_leading ─┬─ leads ─► lead
-                                                                                  └─ stands by ──────────────────► stand_by
+    wait ─► lock ─► check in ─► take, renew or leave the lease ─► before_leading ─┬─ leads ───► lead ─────┬─► after_tick
+                                                                                  └─ stands by ► stand_by ┘
 
-What is shared (`shared.py`) has its place in `before_leading` (every host: what it brings and what it fetches), `as_leader`
-(the kernel that leads works on what all hosts brought) and `after_tick` (every host, whatever came of it).
+What is shared (`shared.py`) has its place in `before_leading` (what a host brings and what it fetches) and `after_tick` (what
+this very tick answered); between them the leader works on what all hosts brought.
 
 A leader's writes are fenced. When another has taken the lease meanwhile, the next of them raises `LeaseLost`: then nothing
-of what was decided is written, and the tick ends as a standby's. What a standby writes is its own host's, and is not fenced.
+of what was decided is written, and the tick ends as a standby's. What a standby writes is its own host's, and is not
+fenced.
 """
 
 from __future__ import annotations
@@ -97,6 +98,9 @@ def _decided(kernel: Kernel, tick_id: str, turn: Turn, left: tuple[str, ...]) ->
     except LeaseLost as lost:
         log(Event.LEASE_LOST, lost.message, priority=Priority.WARNING, tick_id=tick_id)
         stands = kernel.leading.stand_aside()
+        if (decided := history.get(kernel.db, tick_id)) is not None:  # lost after that; the next leader does what is left
+            kernel.publish()
+            return decided, False
         evidence = f"led under epoch {turn.lease.epoch}, but {describe(stands)}"
         return stand_by(kernel, tick_id, started_at, Aside.LEASE_LOST, evidence), False
     return record, True

@@ -227,8 +227,8 @@ def _is_cycle_waiting(kernel: Kernel) -> bool:
 
 
 def launch(kernel: Kernel) -> bool:
-    """Get a runner started for cycles that wait for this host or are with Slurm, and bundles that are due; until one has seen
-    to it."""
+    """Get a runner started for cycles that wait for this host or are with Slurm, and bundles that are due; until one has
+    seen to them."""
     if not (_is_cycle_waiting(kernel) or _is_product_due(kernel)):
         return True
     try:

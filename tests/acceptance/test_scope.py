@@ -16,9 +16,12 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from orchestration import configuration, wiring
 from orchestration.exits import Exit
 from orchestration.host import process_identity
+from orchestration.tick.tick import tick
 from tests.acceptance.host import Host, script
+from tests.acceptance.moved_clock import library
 from tests.contract.postgres import Cluster
 from tests.contract.terminals import until
 
@@ -103,6 +106,36 @@ def test_a_lease_that_ran_out_is_taken_over(two: Two) -> None:
     assert (scope.lease["holder"], scope.lease["epoch"]) == ("b", 2)
 
 
+def test_a_standby_whose_tick_comes_just_before_the_lease_ends_waits_for_it(two: Two) -> None:
+    scope, a, b = two
+    a.decided()
+    b.decided()
+    scope.do("UPDATE leases SET expires_at = clock_timestamp() + interval '2 seconds'")
+    assert "no_intents" in b.reasons()
+    lease = scope.lease
+    assert (lease["holder"], lease["epoch"]) == ("b", 2)
+    (found,) = scope.ask("SELECT * FROM ticks ORDER BY tick DESC LIMIT 1")
+    assert found["epoch"] == 2
+
+
+@pytest.mark.parametrize("jump", ["+1h", "-1h"])
+def test_a_host_whose_clock_is_an_hour_off_neither_takes_the_lead_too_early_nor_dates_its_ticks_wrongly(
+    two: Two, jump: str
+) -> None:
+    scope, a, b = two
+    a.decided()
+    moved = {"LD_PRELOAD": library(), "FAKETIME": jump, "DONT_FAKE_MONOTONIC": "1"}
+    b.set(**moved, **b.window(opens_in=timedelta(minutes=30)))
+    assert b.reasons() == ["standby"]
+    scope.expire()
+    assert "outside_phase_window" in b.reasons(), "by its own clock it may be inside"
+    told = scope.ask("SELECT host, clock_offset_seconds AS off FROM hosts ORDER BY host")
+    assert abs(told[0]["off"]) < 2
+    assert abs(told[1]["off"] - (3600 if jump == "+1h" else -3600)) < 5
+    ticks = scope.ask("SELECT abs(extract(epoch FROM clock_timestamp() - started_at::timestamptz)) AS off FROM ticks")
+    assert max(one["off"] for one in ticks) < 60, "all ticks are dated by the server's clock"
+
+
 def test_a_database_that_is_away_ends_the_tick_with_69_and_what_waits_is_taken_up_afterwards(
     two: Two, cluster: Cluster
 ) -> None:
@@ -180,9 +213,31 @@ def test_a_tick_between_whose_looks_the_lead_was_taken_loses_nothing_that_waits(
     output, errors = ticking.communicate(timeout=60)
     assert json.loads(output)["reasons"][0]["reason"] == "lease_lost", errors
     assert a.reasons() == ["standby"], "it leaves the lead to others"
+    assert b.decided()["decision"] == "dream_cycle", "for the promotion that lies on a"
+
+
+def test_a_lead_that_is_lost_after_the_decision_leaves_the_decision_as_it_was_committed(two: Two) -> None:
+    scope, a, b = two
+    for host in (a, b):
+        host.stepwise()
+        host.decided()
+    intent = a.intend("trigger_phase_synthesis")
+    settings = configuration.load(a.environ)
+
+    def lose(_entry: str) -> None:
+        scope.do("UPDATE leases SET holder = 'b', epoch = epoch + 1, since = clock_timestamp()")
+
+    with wiring.kernel(settings, a.environ) as kernel:
+        record = tick(kernel._replace(start=lose), "20261121T000000Z-deadbeef")
+    assert (record.decision, record.exit) == ("phase", Exit.DONE)
+    assert scope.ask("SELECT tick_id, decision, exit_code FROM ticks ORDER BY tick DESC LIMIT 1") == [
+        {"tick_id": "20261121T000000Z-deadbeef", "decision": "phase", "exit_code": 0}
+    ]
+    assert len(scope.ask("SELECT 1 FROM cycles")) == 1
+    assert intent.exists()
     b.decided()
-    scope.expire()
-    assert a.decided()["decision"] == "dream_cycle"
+    a.decided()
+    assert not intent.exists(), "the next leader has it moved"
 
 
 def test_cycles_of_a_silent_host_are_ended_and_it_reaps_them_when_it_comes_back(two: Two, tmp_path: Path) -> None:

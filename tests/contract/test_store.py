@@ -277,7 +277,7 @@ def test_a_transaction_that_fails_leaves_nothing(db: Database) -> None:
             end()
 
     with pytest.raises(KeyError):
-        write(lambda: {}["stop"])
+        write(lambda: dict[str, int]()["stop"])
     assert ledger.recent(db, 10) == []
     with pytest.raises(KlorosError):
         write(lambda: queue(db, "kept?"))

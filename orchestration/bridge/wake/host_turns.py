@@ -12,6 +12,7 @@ from orchestration.bridge.wake.observation import Turn as TurnSeen
 from orchestration.bridge.wake.observation import Turned
 from orchestration.bridge.wake.port import Turn, TurnTold
 from orchestration.bridge.wake.reach import Found, Profile
+from orchestration.bridge.wake.state import Claim
 from orchestration.bridge.wake.turns import Standing, Turns
 from orchestration.cycles.cycle import CycleState
 from orchestration.store.port import Database
@@ -37,11 +38,11 @@ class HostTurns:
         self._turns: Turns | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="turns")
 
-    async def begin(self, turn: Turn, profile: Profile, *, token: str) -> int:
+    async def begin(self, turn: Turn, profile: Profile, *, token: str, claim: Claim) -> int:
         """Queue and start it. See `TurnsOfHost`."""
 
         def work(turns: Turns) -> int:
-            cycle = turns.enqueue(turn, token=token, timeout=profile.means.turn_timeout)
+            cycle = turns.enqueue(turn, token=token, timeout=profile.means.turn_timeout, claim=claim)
             turns.start(cycle)
             return int(cycle)
 

@@ -29,7 +29,7 @@ from orchestration.cycles.slurm import endings, jobs, step
 from orchestration.cycles.slurm.commands import Slurm, SlurmAway, SlurmRefused
 from orchestration.cycles.slurm.jobs import SlurmJob
 from orchestration.cycles.slurm.states import Seen, Stage, meaning
-from orchestration.errors import KlorosError, StoreUnreachable
+from orchestration.errors import KlorosError, LeaseLost, StoreUnreachable
 from orchestration.host import clock, files
 from orchestration.host.journal import Event, Priority, log
 
@@ -68,7 +68,7 @@ class SlurmExecutor:
         """Do one pass over every cycle that was handed to Slurm, or is to be.
 
         Raises:
-            StoreUnreachable: nothing is lost by it.
+            StoreUnreachable: nothing is lost by it. LeaseLost: another host leads by now, and looks after them.
         """
         for cycle in handed_over(self._db):
             job = jobs.get(self._db, cycle.cycle)
@@ -83,6 +83,8 @@ class SlurmExecutor:
         spool = self._spool(cycle)
         if (ended := step.ended(spool)) is not None:
             self._conclude(cycle, job, ended)
+        elif (first := _job_of(step.began(spool))) is not None and job.job_id not in (None, first):
+            self._doubled(cycle, job, first)
         elif job.job_id is not None and not os.path.isdir(spool):
             self._not_shared(cycle, job, spool)
         elif job.job_id is None:
@@ -96,18 +98,19 @@ class SlurmExecutor:
 
     def _hand_over(self, cycle: Cycle, job: SlurmJob) -> None:
         """Submit a cycle, unless that was done already."""
-        began = step.began(self._spool(cycle)) or {}
-        if (found := self._slurm.find(_comment(cycle))) is not None:
+        began = step.began(self._spool(cycle))
+        if began is not None:  # nobody saw it, and Slurm may have forgotten it since
+            self._taken(cycle, job, _job_of(began) or 0)
+        elif (found := self._slurm.find(_comment(cycle))) is not None:
             self._taken(cycle, job, found.job_id)
-        elif str(began.get("SLURM_JOB_ID", "")).isdigit():  # nobody saw it, and Slurm has forgotten it since
-            self._taken(cycle, job, int(began["SLURM_JOB_ID"]))
         elif cycle.cancel_asked_at is not None:
             self._end(cycle, job, judgement.End(CycleEvent.CANCEL, Result(reason="cancelled before it started")))
         else:
             try:
                 script = self._script(cycle)
+                self._note(job._replace(reason="it is being given to Slurm"))  # fails where another host leads by now
                 self._taken(cycle, job, self._slurm.submit(self._options(cycle), script))
-            except (SlurmAway, StoreUnreachable):
+            except (SlurmAway, StoreUnreachable, LeaseLost):
                 raise
             except SlurmRefused as error:
                 refused = Result(reason=f"Slurm refused it: {error.message}", not_started=True)
@@ -118,6 +121,14 @@ class SlurmExecutor:
     def _taken(self, cycle: Cycle, job: SlurmJob, job_id: int) -> None:
         self._note(job._replace(job_id=job_id, submitted_at=clock.now(), state="PENDING", reason="", missed_since=None))
         log(Event.CYCLE_STARTED, f"cycle {cycle.cycle} ({cycle.job}) was given to Slurm: job {job_id}", cycle=cycle.cycle)
+
+    def _doubled(self, cycle: Cycle, job: SlurmJob, first: int) -> None:
+        """Follow the job that has begun, and end the other: two hosts, leading one after the other, submitted one each."""
+        assert job.job_id is not None
+        self._slurm.cancel(job.job_id)
+        told = f"cycle {cycle.cycle} runs as Slurm job {first}; job {job.job_id} was one too many"
+        log(Event.CYCLE_HELD, told, priority=Priority.WARNING, cycle=cycle.cycle)
+        self._note(SlurmJob(cycle.cycle, first, clock.now()))
 
     def _script(self, cycle: Cycle) -> str:
         """Prepare the cycle, once, and lay down its order; return the path of the batch script."""
@@ -226,12 +237,13 @@ class SlurmExecutor:
 
     def _not_shared(self, cycle: Cycle, job: SlurmJob, spool: str) -> None:
         """Decide nothing about a job whose records lie where this host does not see them; end it when that is asked for."""
-        if cycle.cancel_asked_at is None or job.job_id is None:
+        number = job.job_id or 0
+        if cycle.cancel_asked_at is None:
             given = f"the folder with which job {job.job_id} was given to Slurm"
             self._wait(job, f"{spool} is not on this host: is its cycles_dir {given}?")
             return
-        self._slurm.cancel(job.job_id)
-        job, seen = _missing(job), self._slurm.job(job.job_id)
+        self._slurm.cancel(number)
+        job, seen = _missing(job), self._slurm.job(number)
         if self._is_early(job) and seen is not None and meaning(seen.state).stage is not Stage.ENDED:
             self._wait(job, "it was cancelled in Slurm")
         else:
@@ -357,6 +369,12 @@ def _missing(job: SlurmJob) -> SlurmJob:
     """Note since when something is missed; anew when the clock has been set back."""
     now = clock.now()
     return job if job.missed_since is not None and job.missed_since <= now else job._replace(missed_since=now)
+
+
+def _job_of(began: Mapping[str, object] | None) -> int | None:
+    """Return which job a step noted as its own when it began; None when none has begun."""
+    told = "" if began is None else str(began.get("SLURM_JOB_ID", ""))
+    return int(told) if told.isdigit() else None
 
 
 def _comment(cycle: Cycle) -> str:

@@ -59,6 +59,10 @@ WHERE cycle = (
     ORDER BY cycle LIMIT 1)
 RETURNING cycle;
 
+-- name: cycles.hosts_ticked
+-- Give when each host of the scope ticked last; nothing where a host is alone.
+SELECT host, last_tick_at FROM host_ticks ORDER BY host;
+
 -- name: cycles.note_runner
 -- Note anew who runs a running cycle, and on what.
 UPDATE cycles SET runner = :runner WHERE cycle = :cycle AND state = 'running';

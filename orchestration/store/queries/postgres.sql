@@ -32,10 +32,22 @@ SET LOCAL idle_in_transaction_session_timeout = :idle;
 SET LOCAL statement_timeout = :work;
 
 -- name: postgres.scopes
--- Give the scope whose database this is; none when it is nobody's yet.
-SELECT scope FROM leases ORDER BY scope;
+-- Give the scope whose database this is, none when it is nobody's yet; and whether this host has ticked in it.
+SELECT scope, EXISTS (SELECT FROM ticks WHERE host = :here) AS known FROM leases ORDER BY scope;
 
 -- name: postgres.give_to_scope
 -- Give the database to a scope, unless it has been given already: two of them can't do so at once.
 LOCK TABLE leases IN SHARE ROW EXCLUSIVE MODE;
 INSERT INTO leases (scope) SELECT :scope WHERE NOT EXISTS (SELECT FROM leases);
+
+-- name: postgres.filled
+-- Say whether anybody has ticked in the scope.
+SELECT EXISTS (SELECT FROM ticks) OR EXISTS (SELECT FROM cycles) AS filled;
+
+-- name: postgres.join_facts
+-- Give each fact that was this host's to whom such facts belong.
+UPDATE facts SET host = kloros_fact_host(name, :here) WHERE host <> kloros_fact_host(name, :here);
+
+-- name: postgres.join_cycles
+-- Note where the cycles' folders lie.
+UPDATE cycles SET host = :here WHERE host = '' AND state <> 'queued';

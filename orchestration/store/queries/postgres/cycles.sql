@@ -23,6 +23,10 @@ WHERE cycle = (
     ORDER BY cycle LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING cycle;
 
+-- name: cycles.hosts_ticked
+-- Give when each host of the scope ticked last, by the server's clock.
+SELECT host, kloros_instant(last_tick_at) AS last_tick_at FROM hosts ORDER BY host;
+
 -- name: cycles.finish
 -- End a cycle, provided it still stands where the event was allowed. Notes the newest baseline. What an agent was told by its
 -- turn, and its variables, are forgotten; a turn that never began leaves nothing to settle.

@@ -31,7 +31,8 @@ def _numbers(ranges: str) -> list[str]:
     numbers: list[str] = []
     for one in ranges.split(","):
         first, dash, last = one.partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()) or (dash and not int(first) <= int(last) < int(first) + _MOST):
+        last = last if dash else first
+        if not (first.isdigit() and last.isdigit() and int(first) <= int(last) < int(first) + _MOST):
             raise ValueError(f"[{ranges}] is no range of hosts, such as [1-4,7]")
-        numbers += [str(number).zfill(len(first)) for number in range(int(first), int(last or first) + 1)]
+        numbers += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
     return numbers
