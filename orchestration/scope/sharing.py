@@ -363,7 +363,7 @@ class Sharing:
         assert known is not None
         if known.agreed != times or not 0 <= time.time() - known.agreed_at < _LOOKS_ANYWAY:
             return False
-        shared = [row for row in self._mine() if row.folder != "acks"]
+        shared = [row for row in self._mine() if row.folder in ("promotions", "intents")]
         return all(not row.stand_in and _mark(self._path(row)) == row.mark for row in shared)
 
     def _path(self, row: Shared) -> str:

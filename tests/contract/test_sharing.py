@@ -144,6 +144,15 @@ def test_folders_are_looked_at_now_and_then_whatever_their_change_times_say(host
     assert rows(a) == [("a", "promotions", "x.json", "there")]
 
 
+def test_what_a_cycle_left_here_is_in_no_folder_that_is_looked_at(hosts: Hosts) -> None:
+    host = hosts[0]
+    rest(host)
+    left = {"name": "cycle_00001/handover.json", "sha256": "0" * 64, "content": "", "stand_in": "", "changed_at": 0}
+    host.db.run("shared_files.keep", files=json.dumps([left]))
+    for _ in range(3):
+        assert host.exchange() == [LOOK]
+
+
 def test_a_file_that_is_replaced_is_shared_anew(hosts: Hosts) -> None:
     a, b = hosts
     a.promote("x")
