@@ -79,8 +79,8 @@ class Rate(NamedTuple):
 
     def counted(self, now: datetime, posts: int = 1) -> Rate:
         """Return it with posts made at `now`."""
-        current = self._at(now)
-        return Rate(minute=current.minute, posts=current.posts + posts, before=current.before)
+        minute, counted, before = self._at(now)
+        return Rate(minute, counted + posts, before)
 
     def _at(self, now: datetime) -> Rate:
         minute = _minute(now)

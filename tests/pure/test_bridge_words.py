@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from orchestration.bridge.words import words
+from orchestration.bridge.words import spaced, words
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,11 @@ def test_words(text: str, found: list[str]) -> None:
 @given(st.text(st.characters(max_codepoint=127)))
 def test_words_of_ascii_are_runs_of_letters_and_digits(text: str) -> None:
     assert words(text) == list(dict.fromkeys(word[:64] for word in re.findall("[a-z0-9]+", text.lower())))
+
+
+@given(st.text(st.characters(max_codepoint=127) | st.sampled_from("abc "), min_size=50) | st.text())
+@example("x" * 31 + " " + "y" * 64 + " z")
+@example("x" * 31 + " " + "y" * 65 + " z")
+@example("a " * 16 + "y" * 62 + " z")
+def test_words_for_an_index_are_the_same_cut_alike(text: str) -> None:
+    assert list(dict.fromkeys(spaced(text).split())) == words(text)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from orchestration.bridge.state import Ask, Rate
 from orchestration.bridge.store.batch import Loaded
@@ -26,8 +26,8 @@ class RecentRates:
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], tuple[float, Rate]] = {}
 
-    def learn(self, returned: Iterable[tuple[str, str, int, int, int]]) -> None:
-        """Take what a write returned: workspace, agent, and the three numbers of their `Rate`."""
+    def learn(self, returned: Iterable[list[Any]]) -> None:
+        """Take what a write returned, as lists of JSON: workspace, agent, and the three numbers of their `Rate`."""
         if len(self._known) > _MOST_THREADS:
             self._known.clear()
         now = time.monotonic()

@@ -21,7 +21,7 @@ from orchestration.bridge.store import rows
 from orchestration.bridge.store.batch import Batch, Loaded, Outcome, Wanted
 from orchestration.bridge.store.lookups import Clock, Waiting, unavailable
 from orchestration.bridge.store.recent import Recent, RecentRates
-from orchestration.bridge.words import words
+from orchestration.bridge.words import spaced
 from orchestration.store.queries import sql
 from orchestration.store.sqlite import uri
 
@@ -297,7 +297,7 @@ def _remove(connection: sqlite3.Connection, threads: list[rows.Row]) -> None:
     for thread in threads:
         # The index keeps no text: what is to go from it must be told again.
         for number, body in connection.execute(sql("bridge_sqlite.bodies"), thread).fetchall():
-            told = {"number": number, "words": " ".join(words(body))}
+            told = {"number": number, "words": spaced(body)}
             connection.execute(sql("bridge_sqlite.remove_words"), told)
         for part in ("messages", "participants", "findings", "triggers", "audit", "thread"):
             connection.execute(sql(f"bridge_sqlite.remove_{part}"), thread)

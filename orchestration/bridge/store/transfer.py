@@ -16,7 +16,7 @@ from orchestration.bridge.state import ChainsVerified
 from orchestration.bridge.store import rows
 from orchestration.bridge.store.sqlite_writer import number
 from orchestration.bridge.store.verification import verified
-from orchestration.bridge.words import words
+from orchestration.bridge.words import spaced
 from orchestration.errors import KlorosError, StoreUnreachable
 from orchestration.store.queries import sql
 from orchestration.store.sqlite import uri
@@ -202,7 +202,7 @@ def plain(row: rows.Found) -> rows.Row:
 
 def with_words(table: Table, lines: list[rows.Row]) -> list[rows.Row]:
     """Add to messages what the search needs."""
-    return [{**line, "words": " ".join(words(str(line["body"])))} for line in lines] if table.name == "messages" else lines
+    return [{**line, "words": spaced(str(line["body"]))} for line in lines] if table.name == "messages" else lines
 
 
 class SqliteSide:

@@ -70,7 +70,7 @@ INSERT INTO bridge_participants SELECT * FROM json_populate_recordset(NULL::brid
 -- Write messages.
 INSERT INTO bridge_messages
 SELECT thread_id, seq, message_id, sender, kind, body, metadata, in_reply_to, addressee, created_at, traceparent,
-       thread_status, idempotency_key, payload_sha256, array_to_tsvector(string_to_array(words, ' '))
+       thread_status, idempotency_key, payload_sha256, array_to_tsvector(array_remove(string_to_array(words, ' '), ''))
 FROM json_to_recordset(:rows) AS post (
     thread_id text, seq bigint, message_id text, sender text, kind text, body text, metadata text, in_reply_to text,
     addressee text, created_at timestamptz, traceparent text, thread_status text, idempotency_key text,
