@@ -270,7 +270,7 @@ class Conversation:
             own = [seq for body, seq in numbers.items() if body.startswith(f"{name} ")]
             assert [numbers[f"{name} {number}"] for number in range(len(own))] == own == sorted(own)
         assert set(self.statuses) <= {200, 503}, self.statuses
-        assert not [line for bridge in self._ground.bridges for line in bridge.logged("bridge.failed")]
+        assert [line for bridge in self._ground.bridges for line in bridge.logged("bridge.failed")] == []
         self._ground.messages += len(messages) + 1
 
     def close(self) -> None:
