@@ -270,7 +270,8 @@ class Conversation:
             own = [seq for body, seq in numbers.items() if body.startswith(f"{name} ")]
             assert [numbers[f"{name} {number}"] for number in range(len(own))] == own == sorted(own)
         assert set(self.statuses) <= {200, 503}, self.statuses
-        assert [line for bridge in self._ground.bridges for line in bridge.logged("bridge.failed")] == []
+        defects = [line for bridge in self._ground.bridges for line in bridge.logged("bridge.failed")]
+        assert not defects, defects
         self._ground.messages += len(messages) + 1
 
     def close(self) -> None:
