@@ -2,11 +2,11 @@
 
 Imported only where hosts share a PostgreSQL; `tick.lead` is what the leader does, and all that a single host does.
 
-    wait ─► lock ─► check in ─► take, renew or leave the lease ─► before_leading ─┬─ leads ───► lead ─────┬─► after_tick
-                                                                                  └─ stands by ► stand_by ┘
+    wait ─► lock ─► check in ─► take, renew or leave the lease ─► before_leading ─┬─ leads ─► lead ───┬─► after_tick
+                                                                                  └─ not ───► stand_by ┘
 
-What is shared (`shared.py`) has its place in `before_leading` (what a host brings and what it fetches) and `after_tick` (what
-this very tick answered); between them the leader works on what all hosts brought.
+What is shared (`shared.py`) has its place in `before_leading` (what a host brings and what it fetches) and `after_tick`
+(what this very tick answered); between them the leader works on what all hosts brought.
 
 A leader's writes are fenced. When another has taken the lease meanwhile, the next of them raises `LeaseLost`: then nothing
 of what was decided is written, and the tick ends as a standby's. What a standby writes is its own host's, and is not
