@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -344,6 +345,21 @@ def test_a_disabled_and_a_halted_leader_gives_up_the_lead(two: Two) -> None:
     assert json.loads(done.stdout)["halted"]
     assert scope.lease["holder"] == ""
     assert b.tick().returncode == Exit.HALTED
+
+
+def test_a_leader_that_can_not_write_leaves_the_lead_to_a_host_that_can(two: Two) -> None:
+    scope, a, b = two
+    a.decided()
+    shutil.rmtree(a.state / "scope")
+    (a.state / "scope").write_text("in the way")
+    assert a.tick().returncode == Exit.UNWRITABLE
+    assert scope.lease["holder"] == "a", "nobody else is there"
+    b.decided()
+    done = a.tick()
+    assert done.returncode == Exit.UNWRITABLE
+    assert "a can't write, so it leaves the lead of its scope to b or another" in done.stderr
+    b.decided()
+    assert scope.lease["holder"] == "b"
 
 
 def test_a_tick_that_may_do_nothing_gives_up_the_lead_and_tells_that_its_host_lives(two: Two) -> None:
