@@ -137,6 +137,14 @@ def test_a_host_whose_clock_is_an_hour_off_neither_takes_the_lead_too_early_nor_
     told = scope.ask("SELECT host, clock_offset_seconds AS off FROM hosts ORDER BY host")
     assert abs(told[0]["off"]) < 2
     assert abs(told[1]["off"] - (3600 if jump == "+1h" else -3600)) < 5
+    b.set(KLR_DREAM_COMMAND="true", KLR_SCOPE_LEASE="10min")
+    b.promote("p1")
+    b.stepwise()
+    assert b.decided()["decision"] == "dream_cycle"
+    assert b.run("run_cycle").returncode == 0
+    off = "abs(extract(epoch FROM clock_timestamp() - {}::timestamptz))"
+    (cycle,) = scope.ask(f"SELECT {off.format('started_at')} AS started, {off.format('ended_at')} AS ended FROM cycles")
+    assert max(cycle.values()) < 60, "and so are cycles"
     ticks = scope.ask("SELECT abs(extract(epoch FROM clock_timestamp() - started_at::timestamptz)) AS off FROM ticks")
     assert max(one["off"] for one in ticks) < 60, "all ticks are dated by the server's clock"
 
