@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from orchestration import configuration
 from orchestration.errors import KlorosError, StoreEmpty, StoreUnreachable, Unwritable
+from orchestration.exits import Exit
 from orchestration.host import clock, process_identity, zones
 from orchestration.host.journal import Event, Priority, log
 from orchestration.store import opening
@@ -116,6 +117,26 @@ def leading(settings: Settings, db: Database) -> Leading:
     from orchestration.scope.leading import Leading
 
     return Leading(cast("FencedDatabase", db), opening.here(settings.scope), settings.scope.lease)
+
+
+def standing_by(settings: Settings) -> tuple[Exit, str, str] | None:
+    """Return why a tick of this host would leave deciding to another now: exit, reason, evidence; None when it would decide.
+
+    Raises:
+        StoreUnreachable: the database can't be read.
+    """
+    if not settings.database_url:
+        return None
+    from orchestration.scope.lease import Act, act, why_not
+
+    here = opening.here(settings.scope)
+    try:
+        lease = opening.look(opening.place_of(settings), lambda db: leading(settings, db).look())
+    except StoreEmpty:
+        return None
+    if act(lease, here) in (Act.TAKE, Act.RENEW):
+        return None
+    return Exit.DONE, "standby", f"{here} stands by: {why_not(lease, here)}"
 
 
 def shared(settings: Settings, db: Database) -> Sharing:

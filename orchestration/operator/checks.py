@@ -20,7 +20,7 @@ from orchestration.operator.console import Console
 from orchestration.operator.screen import span
 from orchestration.promotions.scan import scan_unacked
 from orchestration.pulse import notice_ledger
-from orchestration.pulse.health import TICKS_MISSED
+from orchestration.pulse.evidence import TICKS_MISSED
 from orchestration.store import opening
 from orchestration.tick import history
 from orchestration.tick.gate import KILL_SWITCH

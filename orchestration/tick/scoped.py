@@ -27,13 +27,14 @@ from orchestration.exits import Exit
 from orchestration.host import clock
 from orchestration.host.journal import Event, Priority, log
 from orchestration.scope.leading import Leading, Turn
-from orchestration.scope.lease import describe, why_not
+from orchestration.scope.lease import Standing, describe, standing, why_not
 from orchestration.store.counters import count
 from orchestration.tick import history, shared
 from orchestration.tick.history import Aside, Tick
 from orchestration.tick.kernel import Kernel
 from orchestration.tick.prune import prune
 from orchestration.tick.reap import reap
+from orchestration.tick.settle import settle
 from orchestration.tick.tick import Decided, launch, lead, note
 
 _TELLING = timedelta(seconds=1)
@@ -104,6 +105,24 @@ def _decided(kernel: Kernel, tick_id: str, turn: Turn, left: tuple[str, ...]) ->
         evidence = f"led under epoch {turn.lease.epoch}, but {describe(stands)}"
         return stand_by(kernel, tick_id, started_at, Aside.LEASE_LOST, evidence), False
     return record, True
+
+
+def settle_as_leader(kernel: Kernel) -> None:
+    """Settle outside a tick if this host leads now; else nothing. Under the tick's lock."""
+    assert kernel.leading is not None
+    leading = kernel.leading
+    lease = leading.look()
+    if standing(lease, leading.here) is not Standing.OURS:
+        return
+    leading.db.fence(lease.epoch)
+    try:
+        shared.before_leading(kernel, leads=True)
+        settle(kernel)
+    except LeaseLost as lost:
+        log(Event.LEASE_LOST, lost.message, priority=Priority.WARNING)
+    finally:
+        leading.db.fence(None)
+    shared.write_back(kernel, leads=True)
 
 
 def stand_by(kernel: Kernel, tick_id: str, started_at: datetime, reason: Aside, evidence: str) -> Tick:

@@ -253,7 +253,7 @@ def test_a_submission_that_died_halfway_is_found_and_not_repeated(
     environ = {**host.environ, "PATH": f"{beside}:{host.environ['PATH']}"}
     done = subprocess.run(host.command("run_cycle"), env=environ, capture_output=True, check=False, timeout=60)
     assert done.returncode == -signal.SIGKILL
-    assert following.job == {}
+    assert following.job["job_id"] is None
     following.until_ended()
     assert following.state == "succeeded"
     assert mark.read_text() == "once\n"
