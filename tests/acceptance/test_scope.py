@@ -21,6 +21,7 @@ from orchestration import configuration, wiring
 from orchestration.exits import Exit
 from orchestration.host import process_identity
 from orchestration.store.port import Database, Row, Value
+from orchestration.tick.settle import settle_now
 from orchestration.tick.tick import tick
 from tests.acceptance.host import Host, script
 from tests.acceptance.looping import Looping
@@ -217,6 +218,40 @@ def test_a_tick_between_whose_looks_the_lead_was_taken_loses_nothing_that_waits(
     assert json.loads(output)["reasons"][0]["reason"] == "lease_lost", errors
     assert a.reasons() == ["standby"], "it leaves the lead to others"
     assert b.decided()["decision"] == "dream_cycle", "for the promotion that lies on a"
+
+
+def test_who_waits_for_its_cycle_settles_it_as_the_leader_and_has_the_answer_in_place(two: Two, tmp_path: Path) -> None:
+    _, a, b = two
+    for host in (a, b):
+        host.set(KLR_DREAM_COMMAND=script(tmp_path, "dream.sh", ["exit 0"]))
+    b.decided()
+    a.promote("p1")
+    b.stepwise()
+    done = a.tick("--wait", "--json")
+    assert (json.loads(done.stdout.splitlines()[0])["reasons"], done.returncode)[0][0]["reason"] == "standby"
+    b.run("klorosctl", "leader", "yield")
+    done = a.tick("--wait", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[1])["state"] == "succeeded"
+    assert a.ack("p1")["accepted"] is not None
+
+
+def test_a_host_that_does_not_lead_settles_nothing(two: Two) -> None:
+    scope, a, b = two
+    for host in (a, b):
+        host.stepwise()
+        host.decided()
+    scope.do(
+        "INSERT INTO cycles (cycle, job, state, token, cause, origin, command, timeout_seconds, queued_at, started_at, ended_at,"
+        """ result, host) VALUES (1, 'phase', 'failed', 't', 'window', '{"cause": "window", "tick_id": "", "promotions": [],
+        "topic": "", "intent": ""}', '["true"]', 60, '2026-11-21T00:00:00.000000Z', '2026-11-21T00:00:00.000000Z',
+        '2026-11-21T00:00:00.000000Z', '{"reason": "exit code 1"}', 'b')"""
+    )
+    unsettled = "SELECT 1 FROM cycles WHERE settled_at IS NULL"
+    for host, left in ((b, 1), (a, 0)):
+        with wiring.kernel(configuration.load(host.environ), host.environ) as kernel, kernel.lock.held("test"):
+            settle_now(kernel)
+        assert len(scope.ask(unsettled)) == left
 
 
 def test_a_lead_that_is_lost_after_the_decision_leaves_the_decision_as_it_was_committed(two: Two) -> None:
