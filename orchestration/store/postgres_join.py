@@ -36,6 +36,9 @@ def join(place: Place) -> dict[str, int]:
         db.transaction(),
         translated(place.url),
     ):
+        for (cycle,) in file.execute("SELECT cycle FROM cycles WHERE state = 'running'"):
+            told = f"cycle {cycle} is running, and would end in {place.path}"
+            raise KlorosError(told, hint="stop ticks, let it end, come back")
         if any(one["filled"] for one in db.rows("postgres.filled")):
             hint = "to begin anew as one more host of the scope: move kloros.db and cycles/ away"
             raise KlorosError(f"{db} has cycles or ticks already, whose numbers this host's would take", hint=hint)
