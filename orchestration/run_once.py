@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestration import configuration, wiring
-from orchestration.errors import HostDoubled, KlorosError, LockHeld
+from orchestration.errors import HostDoubled, KlorosError, LockHeld, StoreUnreachable
 from orchestration.exits import Exit
 from orchestration.host import clock, process_identity
 from orchestration.host.journal import Event, Priority, log
@@ -52,12 +52,23 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
     except KlorosError as error:
         event = Event.SETTINGS_REFUSED if error.exit is Exit.SETTINGS_INVALID else Event.TICK_FAILED
         log(event, str(error), priority=Priority.ERROR, exit=error.exit)
+        if isinstance(error, StoreUnreachable | HostDoubled) and not options.dry_run:
+            _tell_away(environ, error)
         return error.exit
     except Exception:
         import traceback
 
         log(Event.TICK_FAILED, f"a defect of ours: {traceback.format_exc()}", priority=Priority.CRITICAL)
         return Exit.DEFECT
+
+
+def _tell_away(environ: Mapping[str, str], error: KlorosError) -> None:
+    """Have the files for readers say that this tick could not use its store, which they would otherwise hide."""
+    from orchestration.pulse import away
+    from orchestration.pulse.health import Condition
+
+    condition = Condition.HOST_DOUBLED if isinstance(error, HostDoubled) else Condition.STORE_UNREACHABLE
+    away.tell(wiring.settings(environ), condition, error, clock.now())
 
 
 def _options(arguments: Sequence[str]) -> Options:
@@ -91,7 +102,7 @@ def _run(options: Options, environ: Mapping[str, str]) -> Exit:
         from orchestration.tick.preview import print_preview
 
         with wiring.detached_kernel(settings) as kernel:
-            return print_preview(kernel, gate(settings), as_json=options.json)
+            return print_preview(kernel, gate(settings) or wiring.standing_by(settings), as_json=options.json)
     tick_id = new_tick_id()
     refused = gate(settings)
     if refused is not None:
@@ -123,8 +134,6 @@ def _tick(options: Options, settings: "Settings", environ: Mapping[str, str], ti
                 beat.cancel()
             refusal = _refusal(tick_id, Exit.LOCK_HELD, Refusal.LOCK_HELD, error.message)
             return _answer(_note_turned_away(kernel, refusal), as_json=options.json)
-        except HostDoubled:
-            raise  # a record of ours would be the other machine's
         except Exception as error:
             _note_failed(kernel, tick_id, error)
             raise
@@ -203,6 +212,8 @@ def _note_turned_away(kernel: Kernel, refusal: Tick) -> Tick:
             kernel.db.run("facts.observer_news", now=to_text(refusal.started_at))
         if reason != Refusal.FAILED:  # whose alert is that no attempt is seen
             gauge(kernel.db, "kloros_orchestrator_last_attempt_timestamp_seconds", refusal.started_at.timestamp())
+    if kernel.leading is not None and reason in (Refusal.DISABLED, Refusal.HALTED):
+        kernel.leading.ended(refusal.exit, leads=False)  # so that the scope takes this host for switched off, not for dead
     kernel.publish()
     log(Event.TICK_REFUSED, evidence, tick_id=refusal.tick_id, reason=reason, exit=refusal.exit)
     return refusal

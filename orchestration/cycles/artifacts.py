@@ -165,7 +165,8 @@ def hand_over(
     """Write what a D-REAM command is given to try: those of the cycle's promotions that can still be read and are valid.
 
     Args:
-        promotions_dir: where they lie, if not where the settings say. owners: stem → OS user, where the files themselves don't tell whose they are.
+        promotions_dir: where they lie, if not where the settings say.
+        owners: stem → OS user, where the files themselves don't tell whose they are.
 
     Raises:
         Malformed: the cycle has promotions, and none of them can be tried any more.

@@ -1,8 +1,8 @@
 """What a cycle needs of other hosts, and they of it, where several share a store; nothing of it on a single host.
 
 Before its command: the promotions it tries, which lie on the hosts that D-REAM left them on, and this host's copy of the
-baseline. After it: what settling it reads, wherever the leader is. That is put into the store in the transaction that records
-the end, so that a cycle that has ended can be settled though its host has gone.
+baseline. After it: what settling it reads, wherever the leader is. That is put into the store in the transaction that
+records the end, so that a cycle that has ended can be settled though its host has gone.
 """
 
 from __future__ import annotations

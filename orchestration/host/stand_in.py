@@ -1,7 +1,7 @@
 """Stand-ins: what lies in a mirror for a file that can't be read where it is, and says why.
 
-A stand-in is a symbolic link that leads nowhere; its text is `kloros: <code>: <reason>`. Whoever meets one instead of the file
-comes to the same end as somebody who met the file itself.
+A stand-in is a symbolic link that leads nowhere; its text is `kloros: <code>: <reason>`. Whoever meets one instead of the
+file comes to the same end as somebody who met the file itself.
 """
 
 from __future__ import annotations

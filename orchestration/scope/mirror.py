@@ -1,17 +1,17 @@
 """The leader's image of what every host of the scope has shared: `<state>/scope/{promotions,acks,intents,cycles}/`.
 
-A file `x.json` of host `a` lies there as `a@x.json`, so no two collide, and the kernel works on these folders as it works on
-those of a single host. The image is a function of the store: whatever else lies there, an ack that a killed tick wrote and
-never shared, what a former leadership left, is gone before the kernel looks. So nothing here need survive anything, and nothing
-is synced; `image.json` remembers which contents were written since this boot, which only
-saves fetching them again.
+A file `x.json` of host `a` lies there as `a@x.json`, so no two collide, and the kernel works on these folders as it works
+on those of a single host. The image is a function of the store: whatever else lies there, an ack that a killed tick wrote
+and never shared, what a former leadership left, is gone before the kernel looks. So nothing here need survive anything, and
+nothing is synced; `image.json` remembers which contents were written since this boot, which only saves fetching them again.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from typing import NamedTuple, cast
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, TypeVar, cast
 
 from orchestration.errors import Unwritable
 from orchestration.host import files
@@ -26,7 +26,8 @@ _VISIBLE = {
     "intents": ("there", "given"),
     "cycles": ("there",),
 }
-_BATCH_FILES, _BATCH_BYTES = 500, 8 * 1024 * 1024
+_BATCH_FILES, _BATCH_BYTES = 500, 4 * 1024 * 1024  # of one statement: a writer keeps the others waiting
+_One = TypeVar("_One")
 
 
 class Shared(NamedTuple):
@@ -84,7 +85,7 @@ def origin_of(name: str) -> tuple[str, str]:
 def contents(db: Database, wanted: list[Shared]) -> dict[tuple[str, str, str], Content]:
     """Fetch the contents of some rows; what has gone meanwhile is not among them."""
     found: dict[tuple[str, str, str], Content] = {}
-    for batch in _batches(wanted):
+    for batch in in_batches(wanted, lambda row: row.size):
         for row in db.rows("shared_files.contents", files=json.dumps([one.key for one in batch])):
             one = content_of(row)
             found[one.host, one.folder, one.name] = one
@@ -107,15 +108,16 @@ def content_of(row: Row) -> Content:
     )
 
 
-def _batches(rows: list[Shared]) -> list[list[Shared]]:
-    batches: list[list[Shared]] = []
-    size = _BATCH_BYTES
-    for row in rows:
-        if size + row.size > _BATCH_BYTES or len(batches[-1]) >= _BATCH_FILES:
+def in_batches(found: Iterable[_One], size_of: Callable[[_One], int]) -> list[list[_One]]:
+    """Put these into batches that are neither many files nor many bytes."""
+    batches: list[list[_One]] = []
+    size = 0
+    for one in found:
+        if not batches or size + size_of(one) > _BATCH_BYTES or len(batches[-1]) >= _BATCH_FILES:
             batches.append([])
             size = 0
-        batches[-1].append(row)
-        size += row.size
+        batches[-1].append(one)
+        size += size_of(one)
     return batches
 
 
@@ -200,7 +202,9 @@ class Mirror:
         except FileNotFoundError:
             return []
         except OSError as fault:
-            raise Unwritable(f"{self.path(folder)} can't be listed: {fault.strerror}", hint=f"ls -ld {self.folder}") from fault
+            raise Unwritable(
+                f"{self.path(folder)} can't be listed: {fault.strerror}", hint=f"ls -ld {self.folder}"
+            ) from fault
 
     def _drop_cycles(self, wanted: set[str]) -> None:
         kept = {place.split("/")[1] for place in wanted if place.startswith("cycles/")}

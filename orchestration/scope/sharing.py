@@ -7,13 +7,14 @@ promotion of its own without an ack, for each intent that lies in its inbox, and
     intents      there ──decided──► filed ──moved by its host──► (gone)          given ──put in place──► there
     acks         given ──written by its host──► done ──no cycle needs it──► (gone)
 
-Every tick compares the folders with the rows and shares the difference: nothing is remembered of what was done, so a tick that
-was killed, doubled or missed for a day changes nothing in the end. What lies on the host's disk is right about the past: an ack
-that is there stays, whoever wrote it, and is what the scope believes from then on. A million answered promotions cost nothing
-but a listing, and that only when the change time of a folder is another one; once an hour in any case.
+Every tick compares the folders with the rows and shares the difference: nothing is remembered of what was done, so a tick
+that was killed, doubled or missed for a day changes nothing in the end. What lies on the host's disk is right about the
+past: an ack that is there stays, whoever wrote it, and is what the scope believes from then on. A million answered
+promotions cost nothing but a listing, and that only when the change time of a folder is another one; once an hour in any
+case.
 
-`known.json` keeps the rows as they were under a revision of the table, and the change times under which they agreed with the
-folders. It only saves work: without it everything is asked for and looked at again.
+`known.json` keeps the rows as they were under a revision of the table, and the change times under which they agreed with
+the folders. It only saves work: without it everything is asked for and looked at again.
 
 Refuses to know what is decided. The leader's side is `mirror.py`.
 """
@@ -31,7 +32,7 @@ from orchestration.errors import KlorosError, Unwritable
 from orchestration.host import clock, files
 from orchestration.intents.inbox import list_names
 from orchestration.promotions.scan import ack_name, answer_key, compare, stem_of
-from orchestration.scope.mirror import Content, Mirror, Shared, contents, origin_of
+from orchestration.scope.mirror import Content, Mirror, Shared, contents, in_batches, origin_of
 from orchestration.store.port import Database
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ _KNOWN = "known.json"
 _LOOKS_ANYWAY = 3600.0  # seconds after which folders are looked at although nothing tells that they have changed
 _SETTLED = 1.0  # seconds; a change time this old can't be that of a later change as well
 _FILES_PER_TICK, _BYTES_PER_TICK = 5000, 64 * 1024 * 1024
-_BATCH_FILES, _BATCH_BYTES = 500, 4 * 1024 * 1024
 _MOVES_PER_TICK = 250  # each syncs two folders
 _MODE = 0o640
 _ACK_LIMIT = 1024 * 1024  # bytes
@@ -94,15 +94,15 @@ class _Changes(NamedTuple):
 class Sharing:
     """One host's part in what its scope shares."""
 
-    def __init__(self, settings: Settings, db: Database, here: str, *, boot_id: str, folder: str | None = None) -> None:
+    def __init__(self, settings: Settings, db: Database, here: str, *, boot_id: str, mirror: Mirror | None = None) -> None:
         """Take the host's settings and its store.
 
         Args:
             here: the host's name in the scope.
-            folder: where the mirror is to be; by default `scope` in the state folder, which is the tick's alone.
+            mirror: by default that in `scope` in the state folder, which is the tick's, under its lock.
         """
         self._settings, self._db, self.here = settings, db, here
-        self.mirror = Mirror(folder or os.path.join(settings.state_dir, "scope"), boot_id=boot_id)
+        self.mirror = mirror or Mirror(os.path.join(settings.state_dir, "scope"), boot_id=boot_id)
         self._folders = {
             "promotions": settings.promotions_dir,
             "acks": settings.acks_dir,
@@ -152,13 +152,13 @@ class Sharing:
         self._look(everything=True)
         self.mirror.keep_up(self._db, list(self._rows))
 
-    # ── What the scope answers ───────────────────────────────────────────────────────────────────────────────────────────
+    # ── What the scope answers ─────────────────────────────────────────────────────────────────────────────────────────
 
     def answer(self, stems: Iterable[str]) -> bool:
         """Share the acks that lie in the mirror for these promotions, before anything rests on them.
 
-        From then on they stand, whoever leads; each waits for its host. One that has been answered by somebody else meanwhile
-        keeps that answer, which then lies in the mirror.
+        From then on they stand, whoever leads; each waits for its host. One that somebody else has answered meanwhile keeps
+        that answer, which then lies in the mirror.
 
         Returns:
             False when one of them had another answer: what the caller has made of it holds no more.
@@ -181,7 +181,7 @@ class Sharing:
         return not theirs
 
     def give_intents(self, left: Iterable[tuple[str, bytes]], *, now: datetime) -> None:
-        """Put intents of our own making (name, content) into this host's inbox, and into the mirror. Inside a transaction."""
+        """Put intents of our own making (name, content) into this host's inbox and the mirror. Inside a transaction."""
         from orchestration.intents.document import parse
 
         given: list[dict[str, object]] = []
@@ -210,7 +210,7 @@ class Sharing:
         found: dict[str, object] = {"host": host or self.here, "folder": "acks", "name": own, "sha256": _sha(data)}
         return {**found, "content": _base64(data), "content_sha": "", "changed_at": changed_at}
 
-    # ── What the store says ──────────────────────────────────────────────────────────────────────────────────────────────
+    # ── What the store says ────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def _rows(self) -> tuple[Shared, ...]:
@@ -257,7 +257,7 @@ class Sharing:
             return False
         return bool(self._db.run("shared_files.sweep"))
 
-    # ── Back to this host ────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── Back to this host ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _bring_back(self, changes: _Changes) -> None:
         """Put in place what the scope gives this host, and move what it has decided on; each may be done again."""
@@ -339,7 +339,7 @@ class Sharing:
             return None
         return {"name": key, "sha256": _sha(data), "content": _base64(data), "changed_at": changed_at}
 
-    # ── From this host ───────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── From this host ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _compare(self, changes: _Changes) -> dict[str, int] | None:
         """Find how the folders differ from the rows; return their change times if these can be relied on later."""
@@ -396,9 +396,7 @@ class Sharing:
             if theirs and ("acks", own) not in mine and (one := self._ack_on_disk(theirs, own)) is not None:
                 changes.found.append(one)
 
-    def _compare_intents(
-        self, mine: dict[tuple[str, str], Shared], changes: _Changes, ending: set[tuple[str, str]]
-    ) -> None:
+    def _compare_intents(self, mine: dict[tuple[str, str], Shared], changes: _Changes, ending: set[tuple[str, str]]) -> None:
         present = {self._key(name): name for name in list_names(self._folders["intents"])}
         for key, name in present.items():
             row = mine.get(("intents", key))
@@ -490,7 +488,7 @@ class Sharing:
 
     def _tell(self, changes: _Changes) -> None:
         """Tell the store, what ends first. Every statement compares for itself, so each part may be told again."""
-        batches = _batches(changes.share)
+        batches = in_batches(changes.share, lambda one: len(one.data))
         with self._db.transaction():
             for query, part in (
                 ("shared_files.withdraw", changes.withdraw),
@@ -576,18 +574,6 @@ def _base64(data: bytes) -> str:
     import base64
 
     return base64.b64encode(data).decode()
-
-
-def _batches(changed: list[_Local]) -> list[list[_Local]]:
-    batches: list[list[_Local]] = []
-    size = _BATCH_BYTES
-    for one in changed:
-        if size + len(one.data) > _BATCH_BYTES or len(batches[-1]) >= _BATCH_FILES:
-            batches.append([])
-            size = 0
-        batches[-1].append(one)
-        size += len(one.data)
-    return batches
 
 
 def _as_ours(row: Shared, error: KlorosError | OSError) -> KlorosError:

@@ -57,7 +57,8 @@ OURS = words("""
     orchestration.loop orchestration.loop.status
     orchestration.phase orchestration.phase.window
     orchestration.promotions orchestration.promotions.scan orchestration.promotions.state
-    orchestration.pulse orchestration.pulse.health orchestration.pulse.judgement orchestration.pulse.metrics
+    orchestration.pulse orchestration.pulse.evidence orchestration.pulse.health orchestration.pulse.judgement
+    orchestration.pulse.metrics
     orchestration.pulse.publish orchestration.pulse.signs orchestration.pulse.textfile
     orchestration.store orchestration.store.counters orchestration.store.instants orchestration.store.opening
     orchestration.store.port

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from orchestration.scope.sharing import Sharing
 from orchestration.settings import Settings
+from orchestration.store.port import Row, Value
 from orchestration.store.postgres_database import PostgresDatabase
 
 
@@ -75,12 +76,14 @@ class Counted(PostgresDatabase):
         self.asked: list[str] = []
         self.before: Callable[[str], None] = lambda _query: None
 
-    def rows(self, query, /, **parameters):  # type: ignore[no-untyped-def]  # as its port has it
+    def rows(self, query: str, /, **parameters: Value) -> list[Row]:
+        """Ask, and note it."""
         self.before(query)
         self.asked.append(query)
         return super().rows(query, **parameters)
 
-    def run(self, query, /, **parameters):  # type: ignore[no-untyped-def]
+    def run(self, query: str, /, **parameters: Value) -> int:
+        """Change, and note it."""
         self.before(query)
         self.asked.append(query)
         return super().run(query, **parameters)
