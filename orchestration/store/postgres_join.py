@@ -31,6 +31,18 @@ _NAMED_ANEW = tuple(f"postgres.join_{what}" for what in ("promotions", "acks", "
 _LED = 0  # the epoch of ticks before there was a lease: they decided
 
 
+def is_wanted(path: str) -> bool:
+    """Say whether a file remembers ticks or cycles that were not taken over before.
+
+    Raises:
+        StoreUnreachable, StoreOutdated: as `join`.
+    """
+    with closing(_opened(path)) as file:
+        remembered = "SELECT EXISTS (SELECT 1 FROM ticks) OR EXISTS (SELECT 1 FROM cycles)"
+        (moved,) = file.execute("SELECT count(*) FROM facts WHERE name = ?", (MOVED,)).fetchone()
+        return not moved and file.execute(remembered).fetchone() == (1,)
+
+
 def join(place: Place) -> dict[str, int]:
     """Take it all over, or nothing; returns how many rows each table had. The file stays, and says where they went.
 
