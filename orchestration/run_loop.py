@@ -67,6 +67,8 @@ def run(options: Options, environ: Mapping[str, str]) -> Exit:
         return exit_code
     try:
         with wiring.kernel(settings, environ) as kernel:
+            if kernel.leading is not None:
+                kernel.leading.follow()
             return Loop(
                 kernel,
                 options,

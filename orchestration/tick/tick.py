@@ -169,7 +169,7 @@ def _record(
 
 
 def _still(kernel: Kernel, seen: Observation, decision: Decision) -> tuple[Observation, Decision]:
-    """Decide again when the loop of another host has queued a cycle since we looked: our lock keeps that of this host only."""
+    """Decide again when another host's loop has queued a cycle since we looked: our lock keeps off only this host's."""
     if isinstance(decision, Noop) or not (others := ledger.exclusive(kernel.db)):
         return seen, decision
     seen = seen._replace(active=others[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from orchestration import configuration, wiring
 from orchestration.exits import Exit
 from orchestration.host import process_identity
 from orchestration.store.port import Database, Row, Value
+from orchestration.tick.settle import settle_now
 from orchestration.tick.tick import tick
 from tests.acceptance.host import Host, script
 from tests.acceptance.looping import Looping
@@ -135,6 +137,14 @@ def test_a_host_whose_clock_is_an_hour_off_neither_takes_the_lead_too_early_nor_
     told = scope.ask("SELECT host, clock_offset_seconds AS off FROM hosts ORDER BY host")
     assert abs(told[0]["off"]) < 2
     assert abs(told[1]["off"] - (3600 if jump == "+1h" else -3600)) < 5
+    b.set(KLR_DREAM_COMMAND="true", KLR_SCOPE_LEASE="10min")
+    b.promote("p1")
+    b.stepwise()
+    assert b.decided()["decision"] == "dream_cycle"
+    assert b.run("run_cycle").returncode == 0
+    off = "abs(extract(epoch FROM clock_timestamp() - {}::timestamptz))"
+    (cycle,) = scope.ask(f"SELECT {off.format('started_at')} AS started, {off.format('ended_at')} AS ended FROM cycles")
+    assert max(cycle.values()) < 60, "and so are cycles"
     ticks = scope.ask("SELECT abs(extract(epoch FROM clock_timestamp() - started_at::timestamptz)) AS off FROM ticks")
     assert max(one["off"] for one in ticks) < 60, "all ticks are dated by the server's clock"
 
@@ -220,6 +230,41 @@ def test_a_tick_between_whose_looks_the_lead_was_taken_loses_nothing_that_waits(
     assert json.loads(output)["reasons"][0]["reason"] == "lease_lost", errors
     assert a.reasons() == ["standby"], "it leaves the lead to others"
     assert b.decided()["decision"] == "dream_cycle", "for the promotion that lies on a"
+
+
+def test_who_waits_for_its_cycle_settles_it_as_the_leader_and_has_the_answer_in_place(two: Two, tmp_path: Path) -> None:
+    _, a, b = two
+    for host in (a, b):
+        host.set(KLR_DREAM_COMMAND=script(tmp_path, "dream.sh", ["exit 0"]))
+    b.decided()
+    a.promote("p1")
+    b.stepwise()
+    done = a.tick("--wait", "--json")
+    assert (json.loads(done.stdout.splitlines()[0])["reasons"], done.returncode)[0][0]["reason"] == "standby"
+    b.run("klorosctl", "leader", "yield")
+    done = a.tick("--wait", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[1])["state"] == "succeeded"
+    assert a.ack("p1")["accepted"] is not None
+
+
+def test_a_host_that_does_not_lead_settles_nothing(two: Two) -> None:
+    scope, a, b = two
+    for host in (a, b):
+        host.stepwise()
+        host.decided()
+    scope.do(
+        "INSERT INTO cycles"
+        " (cycle, job, state, token, cause, origin, command, timeout_seconds, queued_at, started_at, ended_at, result, host)"
+        """ VALUES (1, 'phase', 'failed', 't', 'window', '{"cause": "window", "tick_id": "", "promotions": [],
+        "topic": "", "intent": ""}', '["true"]', 60, '2026-11-21T00:00:00.000000Z', '2026-11-21T00:00:00.000000Z',
+        '2026-11-21T00:00:00.000000Z', '{"reason": "exit code 1"}', 'b')"""
+    )
+    unsettled = "SELECT 1 FROM cycles WHERE settled_at IS NULL"
+    for host, left in ((b, 1), (a, 0)):
+        with wiring.kernel(configuration.load(host.environ), host.environ) as kernel, kernel.lock.held("test"):
+            settle_now(kernel)
+        assert len(scope.ask(unsettled)) == left
 
 
 def test_a_lead_that_is_lost_after_the_decision_leaves_the_decision_as_it_was_committed(two: Two) -> None:
@@ -309,6 +354,21 @@ def test_a_disabled_and_a_halted_leader_gives_up_the_lead(two: Two) -> None:
     assert json.loads(done.stdout)["halted"]
     assert scope.lease["holder"] == ""
     assert b.tick().returncode == Exit.HALTED
+
+
+def test_a_leader_that_can_not_write_leaves_the_lead_to_a_host_that_can(two: Two) -> None:
+    scope, a, b = two
+    a.decided()
+    shutil.rmtree(a.state / "scope")
+    (a.state / "scope").write_text("in the way")
+    assert a.tick().returncode == Exit.UNWRITABLE
+    assert scope.lease["holder"] == "a", "nobody else is there"
+    b.decided()
+    done = a.tick()
+    assert done.returncode == Exit.UNWRITABLE
+    assert "a can't write, so it leaves the lead of its scope to b or another" in done.stderr
+    b.decided()
+    assert scope.lease["holder"] == "b"
 
 
 def test_a_tick_that_may_do_nothing_gives_up_the_lead_and_tells_that_its_host_lives(two: Two) -> None:

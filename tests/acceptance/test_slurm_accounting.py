@@ -1,4 +1,4 @@
-"""What Slurm's accounting adds, with a real slurmdbd: the end of jobs that the controller forgot, and what a killed one used."""
+"""What Slurm's accounting adds, with a real slurmdbd: ends that the controller forgot, and what a killed job used."""
 
 from __future__ import annotations
 

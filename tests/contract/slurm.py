@@ -141,7 +141,8 @@ class Slurm:
             "mariadbd", "mariadbd", *place, f"--socket={store}/socket", f"--pid-file={store}/pid", "--skip-grant-tables",
             f"--port={self._store_port}", "--bind-address=127.0.0.1", "--innodb-flush-log-at-trx-commit=0",
         )  # fmt: skip
-        self.wait_for(lambda: "alive" in self.ask("mariadb-admin", "--no-defaults", f"--socket={store}/socket", "ping"), "it")
+        ping = ("mariadb-admin", "--no-defaults", f"--socket={store}/socket", "ping")
+        self.wait_for(lambda: "alive" in self.ask(*ping), "MariaDB")
         conf = self.folder / "slurmdbd.conf"
         conf.write_text(
             f"AuthType=auth/munge\nAuthInfo=socket={self.folder}/munge/socket\nDbdHost={socket.gethostname()}\n"
@@ -242,7 +243,6 @@ class Slurm:
         lines.append(f"PartitionName=spare {everywhere} PriorityTier=1 PreemptMode=CANCEL")
         lines.append(f"PartitionName=urgent {everywhere} PriorityTier=2 PreemptMode=OFF")
         return "\n".join(lines) + "\n"
-
 
     def _accounted(self) -> list[str]:
         if not self.accounting:

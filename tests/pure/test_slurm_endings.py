@@ -68,6 +68,21 @@ def test_what_slurm_ended_is_told_with_slurms_reason_however_the_command_took_it
     assert how.describe() in end.result.reason
 
 
+DONE = End(CycleEvent.SUCCEED, Result(reason="exit code 0", exit_code=0))
+
+
+@pytest.mark.parametrize(("state", "event"), [("TIMEOUT", CycleEvent.TIME_OUT), ("PREEMPTED", CycleEvent.FAIL)])
+def test_a_command_that_ended_well_of_slurms_signal_has_not_succeeded(state: str, event: CycleEvent) -> None:
+    """The signal came to the command before it came to the step, so that the record knows nothing of it."""
+    assert with_record(state, completed(0), judged=DONE).event is event
+    assert with_record("COMPLETED", completed(0), judged=DONE) == DONE
+
+
+def test_a_command_that_ended_well_of_a_cancellation_is_cancelled() -> None:
+    assert with_record("CANCELLED", completed(0), judged=DONE, asked=True).event is CycleEvent.CANCEL
+    assert with_record("COMPLETED", completed(0), judged=DONE, asked=True) == DONE
+
+
 @pytest.mark.parametrize("state", ["COMPLETED", "FAILED"])
 def test_a_command_that_failed_by_itself_is_told_as_that(state: str) -> None:
     assert with_record(state, completed(3)) == FAILED
