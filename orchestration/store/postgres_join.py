@@ -46,12 +46,9 @@ def join(place: Place) -> dict[str, int]:
         db.transaction(),
         translated(place.url),
     ):
-        waiting = "SELECT cycle, state FROM cycles WHERE settled_at IS NULL AND state <> 'queued'"
-        for cycle, state in file.execute(waiting):
-            told = f"cycle {cycle} is {state}, and would be settled in {place.path}"
-            raise KlorosError(
-                told, hint="unset KLR_DATABASE_URL, let it end and ticks settle it, and come back: klorosctl tick"
-            )
+        if unsettled := file.execute("SELECT cycle FROM cycles WHERE settled_at IS NULL").fetchone():
+            hint = "unset KLR_DATABASE_URL, let ticks settle it, and come back: klorosctl tick"
+            raise KlorosError(f"{place.path}: cycle {unsettled[0]} is not settled", hint=hint)
         if any(one["filled"] for one in db.rows("postgres.filled")):
             hint = "to begin anew as one more host of the scope: move kloros.db and cycles/ away"
             raise KlorosError(f"{db} has cycles or ticks already, whose numbers this host's would take", hint=hint)

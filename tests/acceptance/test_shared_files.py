@@ -213,3 +213,19 @@ def test_a_person_sees_and_answers_the_files_of_every_host_from_any(scope: Scope
     scope.tick("abc")
     assert a.ack("bad_one")["rejection_reason"] == "no"
     assert scope.rows("SELECT * FROM cycles") == []
+
+
+def test_a_goal_of_one_host_is_taken_by_the_loop_of_the_host_that_leads(scope: Scope) -> None:
+    a, b, c = (scope.hosts[name] for name in "abc")
+    asked = a.intend("loop_goal", goal="tea")
+    scope.tick("ab")
+    flags = ("--goal-from", "intents", "--sleep", "0", "--max-backoff", "0", "--archives", "", "--iterations", "1")
+    for host in (c, b):
+        (host.home / "tree").mkdir()
+        command = script(host.home, "iterate", ('echo "$RUN_CYCLE_GOAL" > seen',))
+        done = host.run("run_loop", "--working-dir", str(host.home / "tree"), "--command", command, "--goal", "own", *flags)
+        assert done.returncode == 0, done.stderr
+    assert (c.home / "tree" / "seen").read_text() == "own\n", "it does not lead"
+    assert (b.home / "tree" / "seen").read_text() == "tea\n"
+    scope.tick("ab")
+    assert (a.state / "intents" / "processed" / "processed" / asked.name).exists()
