@@ -15,7 +15,7 @@ from tests.field.network import until
 from tests.field.play import Play
 
 EVERY = "KLR_TEST_FAULTS" in os.environ
-STRIDE = 1 if EVERY else 7
+STRIDE = 1 if EVERY else 11
 MESSAGES = 150
 """More than any of them sends."""
 

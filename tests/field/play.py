@@ -85,6 +85,11 @@ class Play:
                 return
         raise AssertionError(self.truth.why_not())
 
+    def finish(self) -> None:
+        """Let all come to its end, and see that it is as it must be."""
+        self.settle()
+        self.truth.assert_settled()
+
     def expire(self) -> None:
         """Let the lease run out. Who pauses in a transaction keeps it locked: his session is ended, as the server does."""
         lapse = "UPDATE leases SET expires_at = clock_timestamp() - interval '1 second'"
