@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestration import configuration, wiring
-from orchestration.errors import HostDoubled, KlorosError, LockHeld
+from orchestration.errors import HostDoubled, KlorosError, LockHeld, StoreUnreachable
 from orchestration.exits import Exit
 from orchestration.host import clock, process_identity
 from orchestration.host.journal import Event, Priority, log
@@ -52,12 +52,23 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
     except KlorosError as error:
         event = Event.SETTINGS_REFUSED if error.exit is Exit.SETTINGS_INVALID else Event.TICK_FAILED
         log(event, str(error), priority=Priority.ERROR, exit=error.exit)
+        if isinstance(error, StoreUnreachable | HostDoubled) and not options.dry_run:
+            _tell_away(environ, error)
         return error.exit
     except Exception:
         import traceback
 
         log(Event.TICK_FAILED, f"a defect of ours: {traceback.format_exc()}", priority=Priority.CRITICAL)
         return Exit.DEFECT
+
+
+def _tell_away(environ: Mapping[str, str], error: KlorosError) -> None:
+    """Have the files for readers say that this tick could not use its store, which they would otherwise hide."""
+    from orchestration.pulse import away
+    from orchestration.pulse.health import Condition
+
+    condition = Condition.HOST_DOUBLED if isinstance(error, HostDoubled) else Condition.STORE_UNREACHABLE
+    away.tell(wiring.settings(environ), condition, error, clock.now())
 
 
 def _options(arguments: Sequence[str]) -> Options:
@@ -91,7 +102,7 @@ def _run(options: Options, environ: Mapping[str, str]) -> Exit:
         from orchestration.tick.preview import print_preview
 
         with wiring.detached_kernel(settings) as kernel:
-            return print_preview(kernel, gate(settings), as_json=options.json)
+            return print_preview(kernel, gate(settings) or wiring.standing_by(settings), as_json=options.json)
     tick_id = new_tick_id()
     refused = gate(settings)
     if refused is not None:
@@ -123,8 +134,6 @@ def _tick(options: Options, settings: "Settings", environ: Mapping[str, str], ti
                 beat.cancel()
             refusal = _refusal(tick_id, Exit.LOCK_HELD, Refusal.LOCK_HELD, error.message)
             return _answer(_note_turned_away(kernel, refusal), as_json=options.json)
-        except HostDoubled:
-            raise  # a record of ours would be the other machine's
         except Exception as error:
             _note_failed(kernel, tick_id, error)
             raise
@@ -166,6 +175,8 @@ def _turned_away(settings: "Settings", environ: Mapping[str, str], refusal: Tick
 
 def _note_failed(kernel: Kernel, tick_id: str, error: Exception) -> None:
     """Account for a tick that an error ended before it could record itself; never hide that error behind another."""
+    if kernel.leading is not None and isinstance(error, StoreUnreachable):
+        return  # waiting for a silent server once more, the tick would come too near to being ended by its unit
     exit_code, evidence = (error.exit, error.message) if isinstance(error, KlorosError) else (Exit.DEFECT, repr(error))
     try:
         if history.get(kernel.db, tick_id) is None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from orchestration import configuration
 from orchestration.errors import KlorosError, StoreEmpty, StoreUnreachable, Unwritable
+from orchestration.exits import Exit
 from orchestration.host import clock, process_identity, zones
 from orchestration.host.journal import Event, Priority, log
 from orchestration.store import opening
@@ -86,7 +87,8 @@ def detached_kernel(settings: Settings) -> Iterator[Kernel]:
     else:
         db = opening.empty()
     try:
-        yield _kernel(settings, db, start=lambda _entry: None, publish=lambda: None)
+        with seen_of_others(settings, db) as sharing:
+            yield _kernel(settings, db, start=lambda _entry: None, publish=lambda: None)._replace(shared=sharing)
     finally:
         db.close()
 
@@ -117,11 +119,46 @@ def leading(settings: Settings, db: Database) -> Leading:
     return Leading(cast("FencedDatabase", db), opening.here(settings.scope), settings.scope.lease)
 
 
-def shared(settings: Settings, db: Database, *, folder: str | None = None) -> Sharing:
-    """Return this host's part in what the hosts of its scope share; `folder`: a mirror for this process alone."""
+def standing_by(settings: Settings) -> tuple[Exit, str, str] | None:
+    """Return why a tick of this host would leave deciding to another now: exit, reason, evidence; None when it would decide.
+
+    Raises:
+        StoreUnreachable: the database can't be read.
+    """
+    if not settings.database_url:
+        return None
+    from orchestration.scope.lease import Act, act, why_not
+
+    here = opening.here(settings.scope)
+    try:
+        lease = opening.look(opening.place_of(settings), lambda db: leading(settings, db).look())
+    except StoreEmpty:
+        return None
+    if act(lease, here) in (Act.TAKE, Act.RENEW):
+        return None
+    return Exit.DONE, "standby", f"{here} stands by: {why_not(lease, here)}"
+
+
+def shared(settings: Settings, db: Database) -> Sharing:
+    """Return this host's part in what the hosts of its scope share."""
     from orchestration.scope.sharing import Sharing
 
-    return Sharing(settings, db, opening.here(settings.scope), boot_id=process_identity.boot_id(), folder=folder)
+    return Sharing(settings, db, opening.here(settings.scope), boot_id=process_identity.boot_id())
+
+
+@contextmanager
+def seen_of_others(settings: Settings, db: Database) -> Iterator[Sharing | None]:
+    """Give what the hosts of the scope share to somebody who only looks; None on a single host."""
+    if not settings.database_url:
+        yield None
+        return
+    from orchestration.scope.looking import looking
+
+    def opened() -> Database:
+        return opening.open_at(opening.place_of(settings), read_only=True)
+
+    with looking(settings, db, opening.here(settings.scope), opened=opened) as sharing:
+        yield sharing
 
 
 def _starter(settings: Settings, environ: Mapping[str, str]) -> Callable[[str], None]:

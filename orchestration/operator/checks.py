@@ -20,7 +20,7 @@ from orchestration.operator.console import Console
 from orchestration.operator.screen import span
 from orchestration.promotions.scan import scan_unacked
 from orchestration.pulse import notice_ledger
-from orchestration.pulse.health import TICKS_MISSED
+from orchestration.pulse.evidence import TICKS_MISSED
 from orchestration.store import opening
 from orchestration.tick import history
 from orchestration.tick.gate import KILL_SWITCH
@@ -235,7 +235,7 @@ def queues(console: Console, kernel: Kernel) -> Iterator[Check]:
     """Check that nothing waits for a person."""
     settings = console.settings
     try:
-        scan = scan_unacked(kernel.db, promotions_dir=settings.promotions_dir, acks_dir=settings.acks_dir, remember=False)
+        scan = scan_unacked(kernel.db, promotions_dir=kernel.promotions_dir, acks_dir=kernel.acks_dir, remember=False)
     except (OSError, KlorosError) as error:
         yield Check("promotions", Level.ERROR, str(error), f"ls -ld {settings.promotions_dir} {settings.acks_dir}")
         return

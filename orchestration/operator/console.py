@@ -93,6 +93,11 @@ class Console:
         """Return a path in the state folder."""
         return os.path.join(self.settings.state_dir, *names)
 
+    @property
+    def here(self) -> str:
+        """The name of this host in its scope."""
+        return opening.here(self.settings.scope)
+
     def become_owner(self) -> None:
         """As root, go on as the owner of the state folder."""
         wiring.become_owner(self.settings.state_dir)
@@ -104,14 +109,16 @@ class Console:
         zones.find(self.settings.phase.time_zone)
         db = opening.open_to_look(self.settings)
         try:
-            yield Kernel(
-                settings=self.settings,
-                db=db,
-                start=lambda _entry: None,
-                publish=lambda: None,
-                now=lambda: self.now,
-                boot_id=process_identity.boot_id(),
-            )
+            with wiring.seen_of_others(self.settings, db) as sharing:
+                yield Kernel(
+                    settings=self.settings,
+                    db=db,
+                    start=lambda _entry: None,
+                    publish=lambda: None,
+                    now=lambda: self.now,
+                    boot_id=process_identity.boot_id(),
+                    shared=sharing,
+                )
         finally:
             db.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import click
@@ -116,6 +117,27 @@ def release(console: Console) -> None:
     console.answer({"changed": changed, **_document(after)}, lambda: [told])
 
 
+@leader.command()
+@click.argument("host")
+@json_option
+@click.pass_obj
+def forget(console: Console, host: str) -> None:
+    """Forget HOST, which was taken away for good, so that it is not told as silent. If it ticks again, it is there again.
+
+    Only one that is silent, does not lead, is not pinned, and on which nothing runs.
+    """
+    silent = console.settings.scope.silent_after
+    with _acting(console) as leading:
+        there = [one.host for one in hosts(leading.db)]
+        if host not in there:
+            raise unknown("host", host, there)
+        if not leading.db.run("scope.forget_host", host=host, seconds=silent.total_seconds()):
+            hint = f"klorosctl leader show; one is silent after {silent.total_seconds() / 60:g} min, [scope] silent_after"
+            raise Usage(f"{host} ticks, leads, is pinned, or a cycle runs there: it is not forgotten", hint=hint)
+    console.note("leader forget", f"forgets the host {host}", host=host)
+    console.answer({"changed": True, "host": host}, lambda: [f"{host} is forgotten, until it ticks again."])
+
+
 def released(console: Console) -> str:
     """Give up the lead if this host has it, for who stops its ticks; returns a sentence for people, empty when it had none.
 
@@ -178,7 +200,7 @@ def _hosts(seen: list[HostSeen], lease: Lease) -> list[dict[str, Any]]:
     return [
         {
             "host": one.host,
-            "leads": one.host == lease.holder,
+            "leads": _leads(one, lease),
             "release": one.release,
             "last_tick_at": one.last_tick_at,
             "last_tick_exit": one.last_tick_exit,
@@ -190,6 +212,10 @@ def _hosts(seen: list[HostSeen], lease: Lease) -> list[dict[str, Any]]:
     ]
 
 
+def _leads(one: HostSeen, lease: Lease) -> bool:
+    return one.host == lease.holder and remaining(lease) > timedelta(0)
+
+
 def _shown(console: Console, leading: Leading, lease: Lease, seen: list[HostSeen]) -> Iterator[str]:
     yield f"Scope {console.settings.scope.name}: {describe(lease)}."
     if lease.pinned_to:
@@ -197,7 +223,7 @@ def _shown(console: Console, leading: Leading, lease: Lease, seen: list[HostSeen
     if lease.yielded_until is not None and lease.now < lease.yielded_until:
         yield f"  {lease.yielded_by} yielded, and leaves the lead to others until {console.times.both(lease.yielded_until)}"
     for one in seen:
-        role = "leads" if one.host == lease.holder else "stands by"
+        role = "leads" if _leads(one, lease) else "stands by"
         ticked = f"ticked {one.silent_for.total_seconds():.0f} s ago, exit {one.last_tick_exit}"
         off = f"clock {one.clock_offset.total_seconds():+.3f} s"
         this = " (this host)" if one.host == leading.here else ""

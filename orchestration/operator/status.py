@@ -9,11 +9,12 @@ import click
 
 from orchestration.cycles import claims, ledger, orphan
 from orchestration.cycles.cycle import Cycle
-from orchestration.operator import after_cycle
+from orchestration.errors import StoreUnreachable
+from orchestration.operator import after_cycle, scope
 from orchestration.operator.console import Console, json_option
 from orchestration.operator.records import cycle_json, cycle_rows, elapsed
 from orchestration.operator.screen import span
-from orchestration.pulse import document, health, notice_ledger
+from orchestration.pulse import away, document, health, notice_ledger, scope_document
 from orchestration.pulse.health import Condition, Mode, Verdict
 from orchestration.pulse.loop_health import LoopHealth, Queue, WindowLine
 from orchestration.pulse.signs import switches
@@ -45,8 +46,11 @@ class Seen(NamedTuple):
 @click.pass_obj
 def status(console: Console) -> None:
     """Show the verdict and its causes, mode, last tick, active cycle, next PHASE window, queues and the last cycles."""
-    with console.looking() as kernel:
-        seen = look(console, kernel)
+    try:
+        with console.looking() as kernel:
+            seen = look(console, kernel)
+    except StoreUnreachable as error:
+        raise away.explained(console.settings, error, console.now) from None
     console.answer(_document(console, seen), lambda: _lines(console, seen))
 
 
@@ -94,6 +98,7 @@ def _document(console: Console, seen: Seen) -> dict[str, Any]:
             "escrow_pending": queues["escrow"],
         },
         **after_cycle.as_json(shown),
+        "scope": None if shown.scope is None else scope_document.as_json(shown.scope),
         "cycles": [cycle_json(cycle) for cycle in seen.cycles],
         "notices_undelivered": seen.untold,
     }
@@ -113,6 +118,7 @@ def _lines(console: Console, seen: Seen) -> Iterator[str]:
     yield from _verdict_lines(console, seen)
     yield ""
     yield from screen.field("Mode", f"{screen.state(console.settings.orchestration_mode)}, says {seen.mode_source}")
+    yield from scope.lines(console, seen.health.scope)
     yield from _tick_lines(console, seen)
     yield from _active_lines(console, seen)
     yield from _window_lines(console, seen)

@@ -94,15 +94,15 @@ class _Changes(NamedTuple):
 class Sharing:
     """One host's part in what its scope shares."""
 
-    def __init__(self, settings: Settings, db: Database, here: str, *, boot_id: str, folder: str | None = None) -> None:
+    def __init__(self, settings: Settings, db: Database, here: str, *, boot_id: str, mirror: Mirror | None = None) -> None:
         """Take the host's settings and its store.
 
         Args:
             here: the host's name in the scope.
-            folder: where the mirror is to be; by default `scope` in the state folder, which is the tick's alone.
+            mirror: by default that in `scope` in the state folder, which is the tick's, under its lock.
         """
         self._settings, self._db, self.here = settings, db, here
-        self.mirror = Mirror(folder or os.path.join(settings.state_dir, "scope"), boot_id=boot_id)
+        self.mirror = mirror or Mirror(os.path.join(settings.state_dir, "scope"), boot_id=boot_id)
         self._folders = {
             "promotions": settings.promotions_dir,
             "acks": settings.acks_dir,

@@ -74,6 +74,9 @@ _statements: dict[str, tuple[str, ...]] = {}
 class PostgresDatabase:
     """A `Database` over PostgreSQL, which scopes share with nobody."""
 
+    shared = True
+    """Several hosts may: what concerns a scope is to be asked of it."""
+
     is_shared = True
     """Whether several hosts may work on it."""
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from orchestration.baseline import copies, escrow_files, escrow_ledger
 from orchestration.baseline.escrow import Entry
-from orchestration.cycles import artifacts, ledger, products
+from orchestration.cycles import artifacts, elsewhere, ledger, products
 from orchestration.cycles.cycle import Cycle, JobName, folder_name
 from orchestration.errors import Unwritable
 from orchestration.host.journal import Event, Priority, log
@@ -84,7 +84,7 @@ def note(kernel: Kernel, cycle: Cycle, found: Answered) -> None:
     now = kernel.now()
     if not ledger.settle(kernel.db, cycle.cycle, now=now):
         return
-    if kernel.shared is not None:
+    if elsewhere.is_shared(kernel.db):  # not so of a copy of the store
         kernel.db.run("shared_files.ended", cycle=cycle.cycle, folder=folder_name(cycle.cycle))
     if cycle.job is JobName.PHASE:
         calendar.settle_phase(kernel, cycle, now)

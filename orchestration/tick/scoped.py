@@ -2,11 +2,11 @@
 
 Imported only where hosts share a PostgreSQL; `tick.lead` is what the leader does, and all that a single host does.
 
-    wait ─► lock ─► check in ─► take, renew or leave the lease ─► before_leading ─┬─ leads ───► lead ─────┬─► after_tick
-                                                                                  └─ stands by ► stand_by ┘
+    wait ─► lock ─► check in ─► take, renew or leave the lease ─► before_leading ─┬─ leads ─► lead ───┬─► after_tick
+                                                                                  └─ not ───► stand_by ┘
 
-What is shared (`shared.py`) has its place in `before_leading` (what a host brings and what it fetches) and `after_tick` (what
-this very tick answered); between them the leader works on what all hosts brought.
+What is shared (`shared.py`) has its place in `before_leading` (what a host brings and what it fetches) and `after_tick`
+(what this very tick answered); between them the leader works on what all hosts brought.
 
 A leader's writes are fenced. When another has taken the lease meanwhile, the next of them raises `LeaseLost`: then nothing
 of what was decided is written, and the tick ends as a standby's. What a standby writes is its own host's, and is not
@@ -24,20 +24,19 @@ from orchestration.cycles.cycle import Cycle, CycleEvent, CycleNumber, JobName, 
 from orchestration.cycles.orphan import Leftover
 from orchestration.errors import KlorosError, LeaseLost, StoreUnreachable
 from orchestration.exits import Exit
-from orchestration.host import clock
 from orchestration.host.journal import Event, Priority, log
 from orchestration.scope.leading import Leading, Turn
-from orchestration.scope.lease import describe, why_not
+from orchestration.scope.lease import Standing, describe, standing, why_not
 from orchestration.store.counters import count
 from orchestration.tick import history, shared
 from orchestration.tick.history import Aside, Tick
 from orchestration.tick.kernel import Kernel
 from orchestration.tick.prune import prune
 from orchestration.tick.reap import reap
+from orchestration.tick.settle import settle
 from orchestration.tick.tick import Decided, launch, lead, note
 
-_TELLING = timedelta(seconds=1)
-"""A clock that is off by less is left alone: nothing that we decide turns on it."""
+_LATELY = timedelta(minutes=2)
 
 
 def tick_of_host(kernel: Kernel, tick_id: str, *, patience: float) -> Tick:
@@ -48,8 +47,7 @@ def tick_of_host(kernel: Kernel, tick_id: str, *, patience: float) -> Tick:
     assert kernel.leading is not None
     leading = kernel.leading
     seen = leading.wait()
-    if abs(seen.clock_offset) > _TELLING + seen.round_trip / 2:
-        clock.follow(seen.clock_offset)
+    leading.follow(seen)
     with kernel.lock.held(tick_id, patience=patience):
         left = leading.check_in(seen, boot_id=kernel.boot_id, release=__version__)
         exit_code, led = Exit.DEFECT, False
@@ -61,12 +59,24 @@ def tick_of_host(kernel: Kernel, tick_id: str, *, patience: float) -> Tick:
             exit_code = record.exit
         except KlorosError as error:
             exit_code = error.exit
+            if error.exit is Exit.UNWRITABLE:
+                _leave_to_the_fit(leading)
             raise
         finally:
             leading.db.fence(None)  # what is still to be said is this host's own
             with suppress(StoreUnreachable):
                 leading.ended(exit_code, leads=led)
     return record
+
+
+def _leave_to_the_fit(leading: Leading) -> None:
+    """Give up the lead where our disk is full or may not be written, if another host is better off."""
+    with suppress(StoreUnreachable):
+        lease = leading.look()
+        fit = leading.db.rows("hosts.fit", seconds=_LATELY.total_seconds())
+        if lease.holder == leading.here and fit and leading.hand_over(lease):
+            message = f"{leading.here} can't write, so it leaves the lead of its scope to {fit[0]['host']} or another"
+            log(Event.LEASE_GIVEN_UP, message, priority=Priority.WARNING)
 
 
 def turned_away(kernel: Kernel, exit_code: Exit) -> None:
@@ -104,6 +114,24 @@ def _decided(kernel: Kernel, tick_id: str, turn: Turn, left: tuple[str, ...]) ->
         evidence = f"led under epoch {turn.lease.epoch}, but {describe(stands)}"
         return stand_by(kernel, tick_id, started_at, Aside.LEASE_LOST, evidence), False
     return record, True
+
+
+def settle_as_leader(kernel: Kernel) -> None:
+    """Settle outside a tick if this host leads now; else nothing. Under the tick's lock."""
+    assert kernel.leading is not None
+    leading = kernel.leading
+    lease = leading.look()
+    if standing(lease, leading.here) is not Standing.OURS:
+        return
+    leading.db.fence(lease.epoch)
+    try:
+        shared.before_leading(kernel, leads=True)
+        settle(kernel)
+    except LeaseLost as lost:
+        log(Event.LEASE_LOST, lost.message, priority=Priority.WARNING)
+    finally:
+        leading.db.fence(None)
+    shared.write_back(kernel, leads=True)
 
 
 def stand_by(kernel: Kernel, tick_id: str, started_at: datetime, reason: Aside, evidence: str) -> Tick:

@@ -31,9 +31,7 @@ def after_tick(kernel: Kernel, record: Tick, *, leads: bool) -> None:
         return
     if kernel.leading is not None:
         kernel.leading.db.fence(None)  # what is still to be written is this host's own
-    if sharing.is_answered:
-        sharing.exchange(leading=leads)
-    _write_manifests(kernel)
+    write_back(kernel, leads=leads)
     try:
         if not leads:
             _write_copies(kernel)
@@ -42,6 +40,14 @@ def after_tick(kernel: Kernel, record: Tick, *, leads: bool) -> None:
     except KlorosError as error:
         history.failed(kernel.db, record, error.exit)
         raise
+
+
+def write_back(kernel: Kernel, *, leads: bool) -> None:
+    """Put in place on this host what was answered just now; nothing of it is fenced."""
+    if kernel.shared is not None:
+        if kernel.shared.is_answered:
+            kernel.shared.exchange(leading=leads)
+        _write_manifests(kernel)
 
 
 def _write_copies(kernel: Kernel) -> None:

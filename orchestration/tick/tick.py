@@ -77,6 +77,8 @@ def lead(kernel: Kernel, tick_id: str) -> Tick:
     seen = observe(kernel, found)
     decision = decide(seen, kernel.policy)
     with kernel.db.transaction():
+        if kernel.leading is not None:
+            seen, decision = _still(kernel, seen, decision)
         outcome = act(kernel, found, decision, tick_id)
         missed = calendar.account(kernel, seen.now)
         record = _record(kernel, seen, decision, outcome, tick_id, started_at)
@@ -164,6 +166,14 @@ def _record(
     )
     reasons = [found.reason for found in blocking(decision.findings)] if isinstance(decision, Noop) else []
     return note(kernel, record, reasons)
+
+
+def _still(kernel: Kernel, seen: Observation, decision: Decision) -> tuple[Observation, Decision]:
+    """Decide again when another host's loop has queued a cycle since we looked: our lock keeps off only this host's."""
+    if isinstance(decision, Noop) or not (others := ledger.exclusive(kernel.db)):
+        return seen, decision
+    seen = seen._replace(active=others[0])
+    return seen, decide(seen, kernel.policy)
 
 
 def note(kernel: Kernel, record: Tick, reasons: Iterable[str]) -> Tick:

@@ -22,7 +22,6 @@ from orchestration.bridge.store.transfer_postgres import PostgresSide
 from orchestration.bridge.wake.state import Outcome
 from orchestration.exits import Exit
 from orchestration.store import postgres
-from orchestration.store.sqlite import SCHEMA_VERSION
 from tests.acceptance.bridging import Bridge, caller, play
 from tests.acceptance.host import Host
 from tests.contract.postgres import Cluster

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,11 @@ from psycopg.rows import dict_row
 from orchestration import configuration, wiring
 from orchestration.exits import Exit
 from orchestration.host import process_identity
+from orchestration.store.port import Database, Row, Value
+from orchestration.tick.settle import settle_now
 from orchestration.tick.tick import tick
 from tests.acceptance.host import Host, script
+from tests.acceptance.looping import Looping
 from tests.acceptance.moved_clock import library
 from tests.contract.postgres import Cluster
 from tests.contract.terminals import until
@@ -33,11 +38,11 @@ class Scoped:
 
     def __init__(self, url: str, home: Path) -> None:
         self.url = url
-        self._home = home
+        self.home = home
 
     def host(self, name: str) -> Host:
         """Make a host of the scope."""
-        home = self._home / name
+        home = self.home / name
         home.mkdir()
         host = Host(home)
         host.set(KLR_DATABASE_URL=self.url, KLR_SCOPE_HOST=name, KLR_SLURM_PATIENCE="1s")
@@ -132,6 +137,14 @@ def test_a_host_whose_clock_is_an_hour_off_neither_takes_the_lead_too_early_nor_
     told = scope.ask("SELECT host, clock_offset_seconds AS off FROM hosts ORDER BY host")
     assert abs(told[0]["off"]) < 2
     assert abs(told[1]["off"] - (3600 if jump == "+1h" else -3600)) < 5
+    b.set(KLR_DREAM_COMMAND="true", KLR_SCOPE_LEASE="10min")
+    b.promote("p1")
+    b.stepwise()
+    assert b.decided()["decision"] == "dream_cycle"
+    assert b.run("run_cycle").returncode == 0
+    off = "abs(extract(epoch FROM clock_timestamp() - {}::timestamptz))"
+    (cycle,) = scope.ask(f"SELECT {off.format('started_at')} AS started, {off.format('ended_at')} AS ended FROM cycles")
+    assert max(cycle.values()) < 60, "and so are cycles"
     ticks = scope.ask("SELECT abs(extract(epoch FROM clock_timestamp() - started_at::timestamptz)) AS off FROM ticks")
     assert max(one["off"] for one in ticks) < 60, "all ticks are dated by the server's clock"
 
@@ -151,7 +164,10 @@ def test_a_database_that_is_away_ends_the_tick_with_69_and_what_waits_is_taken_u
         for host in (a, b):
             done = host.tick()
             assert done.returncode == Exit.STORE_UNREACHABLE, done.stderr
-        assert a.file_contents() == before, "nothing is touched"
+        told = {"state/latest.json", "node-exporter/kloros.prom"}  # which say just that, see test_store_away.py
+        after = a.file_contents()
+        assert after.keys() == before.keys()
+        assert {name for name, content in after.items() if content != before[name]} == told, "nothing else is touched"
     finally:
         cluster.start()
     record = a.decided()
@@ -161,14 +177,14 @@ def test_a_database_that_is_away_ends_the_tick_with_69_and_what_waits_is_taken_u
 
 @contextmanager
 def held_inside(scope: Scoped, host: Host) -> Iterator[subprocess.Popen[str]]:
-    """Hold a tick of a host where it has the lead and looks at the cycles, for the length of the block."""
+    """Hold a tick of a host where it has the lead and first asks for cycles, for the length of the block."""
     with psycopg.connect(scope.url) as connection:
         connection.execute("LOCK TABLE cycles IN ACCESS EXCLUSIVE MODE")
         ticking = subprocess.Popen(
             host.command("run_once", "--json"), env=host.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        until(lambda: scope.ask(waits), what="the tick comes to the cycles")
+        until(lambda: scope.ask(waits), what="the tick comes there")
         yield ticking
         connection.rollback()
 
@@ -214,6 +230,41 @@ def test_a_tick_between_whose_looks_the_lead_was_taken_loses_nothing_that_waits(
     assert json.loads(output)["reasons"][0]["reason"] == "lease_lost", errors
     assert a.reasons() == ["standby"], "it leaves the lead to others"
     assert b.decided()["decision"] == "dream_cycle", "for the promotion that lies on a"
+
+
+def test_who_waits_for_its_cycle_settles_it_as_the_leader_and_has_the_answer_in_place(two: Two, tmp_path: Path) -> None:
+    _, a, b = two
+    for host in (a, b):
+        host.set(KLR_DREAM_COMMAND=script(tmp_path, "dream.sh", ["exit 0"]))
+    b.decided()
+    a.promote("p1")
+    b.stepwise()
+    done = a.tick("--wait", "--json")
+    assert (json.loads(done.stdout.splitlines()[0])["reasons"], done.returncode)[0][0]["reason"] == "standby"
+    b.run("klorosctl", "leader", "yield")
+    done = a.tick("--wait", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[1])["state"] == "succeeded"
+    assert a.ack("p1")["accepted"] is not None
+
+
+def test_a_host_that_does_not_lead_settles_nothing(two: Two) -> None:
+    scope, a, b = two
+    for host in (a, b):
+        host.stepwise()
+        host.decided()
+    scope.do(
+        "INSERT INTO cycles"
+        " (cycle, job, state, token, cause, origin, command, timeout_seconds, queued_at, started_at, ended_at, result, host)"
+        """ VALUES (1, 'phase', 'failed', 't', 'window', '{"cause": "window", "tick_id": "", "promotions": [],
+        "topic": "", "intent": ""}', '["true"]', 60, '2026-11-21T00:00:00.000000Z', '2026-11-21T00:00:00.000000Z',
+        '2026-11-21T00:00:00.000000Z', '{"reason": "exit code 1"}', 'b')"""
+    )
+    unsettled = "SELECT 1 FROM cycles WHERE settled_at IS NULL"
+    for host, left in ((b, 1), (a, 0)):
+        with wiring.kernel(configuration.load(host.environ), host.environ) as kernel, kernel.lock.held("test"):
+            settle_now(kernel)
+        assert len(scope.ask(unsettled)) == left
 
 
 def test_a_lead_that_is_lost_after_the_decision_leaves_the_decision_as_it_was_committed(two: Two) -> None:
@@ -305,6 +356,21 @@ def test_a_disabled_and_a_halted_leader_gives_up_the_lead(two: Two) -> None:
     assert b.tick().returncode == Exit.HALTED
 
 
+def test_a_leader_that_can_not_write_leaves_the_lead_to_a_host_that_can(two: Two) -> None:
+    scope, a, b = two
+    a.decided()
+    shutil.rmtree(a.state / "scope")
+    (a.state / "scope").write_text("in the way")
+    assert a.tick().returncode == Exit.UNWRITABLE
+    assert scope.lease["holder"] == "a", "nobody else is there"
+    b.decided()
+    done = a.tick()
+    assert done.returncode == Exit.UNWRITABLE
+    assert "a can't write, so it leaves the lead of its scope to b or another" in done.stderr
+    b.decided()
+    assert scope.lease["holder"] == "b"
+
+
 def test_a_tick_that_may_do_nothing_gives_up_the_lead_and_tells_that_its_host_lives(two: Two) -> None:
     scope, a, _ = two
     a.decided()
@@ -336,3 +402,75 @@ def test_another_scope_in_this_database_is_refused(two: Two) -> None:
     done = b.tick()
     assert done.returncode == Exit.SETTINGS_INVALID
     assert "is the database of the scope 'default'" in done.stderr
+
+
+def test_loops_of_two_hosts_have_numbers_of_their_own_and_never_run_at_once(two: Two) -> None:
+    scope, a, b = two
+    a.decided()
+    b.decided()
+    loops = {host: Looping(host) for host in (a, b)}
+    with ExitStack() as stack:
+        running = []
+        for one in loops.values():
+            flags = ("--command", one.command("sleep 0.2", f"pwd >>{scope.home}/ran"), "--iterations", "3", "--sleep", "0")
+            running.append(stack.enter_context(one.running(*flags)))
+
+        def ended() -> bool:
+            for host in (a, b):
+                host.tick()  # the leader's timer settles what ended on the other
+            return all(process.poll() is not None for process in running)
+
+        until(ended, what="both loops end", seconds=60)
+    assert [process.returncode for process in running] == [0, 0], [one.errors.read_text() for one in loops.values()]
+    told = scope.ask("SELECT iteration, host, status FROM iterations ORDER BY iteration")
+    assert [one["iteration"] for one in told] == [1, 2, 3, 4, 5, 6]
+    assert sorted(one["host"] for one in told) == ["a"] * 3 + ["b"] * 3
+    spans = scope.ask("SELECT started_at, ended_at, host FROM cycles WHERE job = 'loop' ORDER BY started_at")
+    assert len(spans) == 6
+    for before, after in pairwise(spans):
+        assert before["ended_at"] <= after["started_at"], "every cycle is exclusive of each other, on whatever host"
+    assert len((scope.home / "ran").read_text().split()) == 6
+
+
+def test_a_cycle_of_another_hosts_loop_keeps_a_decision_from_starting_one_beside_it(two: Two) -> None:
+    scope, a, b = two
+    for host in (a, b):
+        host.stepwise()
+        host.decided()
+    a.promote("p1")
+    settings = configuration.load(a.environ)
+    loop = (
+        "INSERT INTO cycles (cycle, job, state, token, cause, origin, command, timeout_seconds, queued_at, host) VALUES"
+        """ (1, 'loop', 'running', 't', 'loop', '{"cause": "loop", "tick_id": "", "promotions": [], "topic": "",
+         "intent": ""}', '["true"]', 60, '2026-11-21T00:00:00.000000Z', 'b')"""
+    )
+    with wiring.kernel(settings, a.environ) as kernel:
+        # what is asked after the look whether a cycle is active
+        between = Between(kernel.db, "cycles.ended_for_cause", lambda: scope.do(loop))
+        record = tick(kernel._replace(db=between), "20261121T000000Z-deadbeef")
+    assert between.came
+    assert (record.decision, record.reasons[-1]) == ("noop", "cycle_active")
+    assert len(scope.ask("SELECT 1 FROM cycles")) == 1
+
+
+class Between:
+    """A store in which something happens just before a query is asked for the first time."""
+
+    def __init__(self, db: Database, query: str, happens: Callable[[], None]) -> None:
+        self._db, self._query, self._happens = db, query, happens
+        self.came = False
+
+    def rows(self, query: str, /, **parameters: Value) -> list[Row]:
+        if query == self._query and not self.came:
+            self.came = True
+            self._happens()
+        return self._db.rows(query, **parameters)
+
+    def run(self, query: str, /, **parameters: Value) -> int:
+        return self._db.run(query, **parameters)
+
+    def transaction(self, *, looking: bool = False) -> AbstractContextManager[None]:
+        return self._db.transaction(looking=looking)
+
+    def close(self) -> None:
+        self._db.close()

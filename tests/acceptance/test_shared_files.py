@@ -182,3 +182,34 @@ def test_the_lead_changes_between_a_cycle_and_its_settling(scope: Scope) -> None
     assert len(scope.rows("SELECT * FROM cycles")) == 1
     scope.tick("cbacba")
     assert scope.rows("SELECT * FROM shared_files") == []
+
+
+def test_a_person_sees_and_answers_the_files_of_every_host_from_any(scope: Scope) -> None:
+    a, b, c = (scope.hosts[name] for name in "abc")
+    a.promote("good_one")
+    a.promote("bad_one")
+    asked = a.intend("loop_goal", goal="tea")
+    scope.tick("a")
+    for host in (a, c):
+        listed = json.loads(host.run("klorosctl", "promotions", "list", "--json").stdout)
+        assert [one["stem"] for one in listed["waiting"]] == ["a@bad_one", "a@good_one"]
+        explained = host.run("klorosctl", "explain")
+        assert "DREAM_CYCLE" in explained.stdout, explained.stderr
+        intents = json.loads(host.run("klorosctl", "intents", "list", "--json").stdout)
+        assert [one["name"] for one in intents["pending"]] == [f"a@{asked.name}"]
+    shown = json.loads(c.run("klorosctl", "promotions", "show", "good_one", "--json").stdout)
+    assert (shown["stem"], json.loads(shown["file"]["text"])["id"]) == ("a@good_one", "good_one")
+    shown = json.loads(a.run("klorosctl", "intents", "show", asked.name, "--json").stdout)
+    assert (shown["name"], shown["files"][0]["path"]) == (f"a@{asked.name}", str(asked))
+    done = c.run("klorosctl", "promotions", "reject", "a@bad_one", "--reason", "no")
+    assert done.returncode == 0, done.stderr
+    assert "a writes bad_one_ack.json with its next tick" in done.stdout
+    twice = b.run("klorosctl", "promotions", "reject", "bad_one", "--reason", "no")
+    assert twice.returncode == 1
+    assert "has its answer already" in twice.stderr
+    done = a.run("klorosctl", "promotions", "reject", "good_one", "--reason", "neither")
+    assert done.returncode == 0, done.stderr
+    assert a.ack("good_one")["rejection_reason"] == "neither", "it is written at once"
+    scope.tick("abc")
+    assert a.ack("bad_one")["rejection_reason"] == "no"
+    assert scope.rows("SELECT * FROM cycles") == []

@@ -143,7 +143,13 @@ def test_the_word_prompt_of_a_command_is_the_prompt_and_stands_nowhere_else(lane
 
 @pytest.mark.parametrize(
     ("wrong", "holds"),
-    [({}, True), ({"fence": 8}, False), ({"holder": "another"}, False), ({"trigger_id": "t2"}, False), ({"lapsed": 1}, False)],
+    [
+        ({}, True),
+        ({"fence": 8}, False),
+        ({"holder": "another"}, False),
+        ({"trigger_id": "t2"}, False),
+        ({"lapsed": 1}, False),
+    ],
 )
 def test_a_turn_is_queued_only_while_its_claim_holds(lane: Lane, wrong: dict[str, Any], holds: bool) -> None:
     wrong = dict(wrong)

@@ -1,4 +1,4 @@
-"""Where a cycle runs, of several hosts over one PostgreSQL: the hosts that its job names, and the machine that is large enough."""
+"""Where a cycle runs, of several hosts over one PostgreSQL: on a host that its job names, and that is large enough."""
 
 from __future__ import annotations
 

@@ -57,7 +57,8 @@ OURS = words("""
     orchestration.loop orchestration.loop.status
     orchestration.phase orchestration.phase.window
     orchestration.promotions orchestration.promotions.scan orchestration.promotions.state
-    orchestration.pulse orchestration.pulse.health orchestration.pulse.judgement orchestration.pulse.metrics
+    orchestration.pulse orchestration.pulse.evidence orchestration.pulse.health orchestration.pulse.judgement
+    orchestration.pulse.metrics
     orchestration.pulse.publish orchestration.pulse.signs orchestration.pulse.textfile
     orchestration.store orchestration.store.counters orchestration.store.instants orchestration.store.opening
     orchestration.store.port
@@ -70,8 +71,10 @@ OURS = words("""
 """)
 
 ON_POSTGRES = words("""
+    orchestration.pulse.scope orchestration.pulse.scope_metrics orchestration.pulse.scope_rows
     _ctypes ctypes ctypes._endian select
-    orchestration.scope orchestration.scope.leading orchestration.scope.lease
+    orchestration.scope orchestration.scope.leading orchestration.scope.lease orchestration.scope.mirror
+    orchestration.scope.sharing
     orchestration.store.libpq orchestration.store.postgres_database orchestration.store.postgres_schema
     orchestration.tick.scoped orchestration.tick.shared
 """)  # instead of what SQLite needs, where PostgreSQL decides who leads

@@ -296,6 +296,19 @@ def test_a_pin_takes_it_from_all_others_and_keeps_it_from_them(host: Hosts, url:
     assert turn(a)
 
 
+def test_what_an_operator_said_since_the_look_counts(host: Hosts, url: str) -> None:
+    a = host("a")
+    assert turn(a)
+    expire(url)
+    seen = a.wait(sleep=never)
+    assert a.hand_over(seen.lease)
+    assert not a.take_turn(seen).leads, "it was yielded"
+    sql(url, "UPDATE leases SET yielded_until = clock_timestamp()")
+    seen = a.wait(sleep=never)
+    assert host("b").pin("b")
+    assert not a.take_turn(seen).leads, "it was pinned to another"
+
+
 def test_pinning_who_leads_changes_nothing_of_his_lead(host: Hosts) -> None:
     a = host("a")
     assert turn(a)

@@ -87,7 +87,7 @@ def test_a_tick_in_whose_middle_the_link_goes_silent_ends_in_time(play: Play) ->
     began = time.monotonic()
     until(lambda: tick.poll() is not None, "it ends", seconds=45)
     assert tick.returncode == Exit.STORE_UNREACHABLE
-    assert time.monotonic() - began < 40
+    assert time.monotonic() - began < 30
     play.expire()
     assert "standby" not in reasons(play.standbys[0])
     cut.machine.mend()
@@ -194,7 +194,7 @@ def test_a_replica_that_is_away_holds_up_what_is_written_and_undoes_none_of_it(p
     replica.machine.cut()
     code, seconds = seconds_of(play.leader)
     assert code == Exit.STORE_UNREACHABLE
-    assert seconds < 45
+    assert seconds < 30, "it asks for an answer once only"
     replica.machine.mend()
     caught_up = "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync' AND sent_lsn = flush_lsn"
     until(lambda: play.field.databases.primary.ask(caught_up), "the replica is back", seconds=60)

@@ -82,7 +82,7 @@ class Server:
     def follow(self, primary: Server) -> None:
         """Become the replica of a server that runs, from nothing; its commits wait for this one from now on."""
         shutil.rmtree(self.data, ignore_errors=True)
-        place = f"host={primary.machine.address} user={_USER} application_name={self.machine.name}"
+        place = f"host={primary.machine.address} user={_USER} application_name={self.machine.name} connect_timeout=2"
         self._run(
             "pg_basebackup",
             "--no-sync",

@@ -51,8 +51,8 @@ def leases(draw: st.DrawFn) -> Lease:
     )
 
 
-def held_by(holder: str, left: float, **rest: str) -> Lease:
-    return Lease(NOW, holder, 3, NOW - timedelta(hours=1), NOW + timedelta(seconds=left), **rest)
+def held_by(holder: str, left: float) -> Lease:
+    return Lease(NOW, holder, 3, NOW - timedelta(hours=1), NOW + timedelta(seconds=left))
 
 
 def test_every_standing_with_every_permit_has_its_act() -> None:

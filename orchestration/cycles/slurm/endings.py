@@ -90,7 +90,9 @@ def without_record(seen: Seen, *, began: Mapping[str, Any] | None, cancel_asked:
 def with_record(
     judged: End, completed: Completed, seen: Seen | None, *, began: Mapping[str, Any] | None, cancel_asked: bool, log: str
 ) -> End:
-    """Judge a cycle whose command has not ended well, by its step's record, once Slurm says that its job has ended.
+    """Judge a cycle by its step's record, once Slurm says that its job has ended.
+
+    What Slurm ended is no success, whatever the exit code: a command may end with 0 when it is told to end.
 
     Args:
         judged: what the record alone makes of it. completed: the record. seen: the job; None when Slurm tells nothing of it.

@@ -257,15 +257,19 @@ class SlurmExecutor:
             self._end(cycle, job, judgement.End(CycleEvent.FAIL, Result(reason=ended.failed, not_started=ended.not_started)))
             return
         end = self._course.judge(cycle, completed)
-        if (completed.succeeded and completed.signal is None) or end.event is CycleEvent.TIME_OUT:
+        has_done_its_work = end.event is CycleEvent.SUCCEED and end.result.report_sha is not None
+        if has_done_its_work or end.event is CycleEvent.TIME_OUT:
             self._end(cycle, job, end, self._told(job))
         else:
-            self._interrupted(cycle, job, end, completed)
+            self._ask_why(cycle, job, end, completed)
 
-    def _interrupted(self, cycle: Cycle, job: SlurmJob, end: judgement.End, completed: Completed) -> None:
-        """Ask Slurm whether it was Slurm that ended the command: neither a signal nor an exit code says."""
+    def _ask_why(self, cycle: Cycle, job: SlurmJob, end: judgement.End, completed: Completed) -> None:
+        """Ask Slurm whether it was Slurm that ended the command: neither a signal nor an exit code says.
+
+        Not even 0: Slurm's signal may come to a command, which then ends well, before it comes to the step.
+        """
         asked, began = cycle.cancel_asked_at is not None, step.began(self._spool(cycle))
-        if endings.was_interrupted(completed) and not asked:
+        if (endings.was_interrupted(completed) or completed.returncode == 0) and not asked:
             seen = None if job.job_id is None else self._slurm.job(job.job_id)
         else:
             seen = self._told(job)  # the record says enough where Slurm does not

@@ -46,3 +46,8 @@ UPDATE hosts SET to_reap = (to_reap::jsonb || to_jsonb(CAST(:token AS text)))::t
 -- name: hosts.reaped
 -- Note that this host has ended what was left of them.
 UPDATE hosts SET to_reap = '[]' WHERE host = :here AND to_reap = :told RETURNING host;
+
+-- name: hosts.fit
+-- Give the other hosts whose last tick was well and not long ago.
+SELECT host FROM hosts
+WHERE host <> :here AND last_tick_exit = 0 AND last_tick_at > clock_timestamp() - make_interval(secs => :seconds);

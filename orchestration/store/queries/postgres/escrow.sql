@@ -2,7 +2,7 @@
 -- Give the entries that wait for promotions with these stems (a JSON list), but those of one cycle.
 SELECT * FROM escrow
 WHERE status = 'pending_review' AND kind = 'promotion' AND cycle IS DISTINCT FROM :cycle
-  AND stem IN (SELECT json_array_elements_text(CAST(:stems AS JSON)))
+  AND stem = ANY (ARRAY(SELECT json_array_elements_text(CAST(:stems AS JSON))))
 ORDER BY created_at, entry;
 
 -- name: escrow.close

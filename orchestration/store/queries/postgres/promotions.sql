@@ -2,13 +2,13 @@
 -- What we remember of the promotions with these stems (a JSON list).
 SELECT stem, promotion_id, state, failures, fitness, reason, first_seen_at, changed_at, cycle
 FROM promotions
-WHERE stem IN (SELECT json_array_elements_text(CAST(:stems AS JSON)))
+WHERE stem = ANY (ARRAY(SELECT json_array_elements_text(CAST(:stems AS JSON))))
 ORDER BY stem;
 
 -- name: promotions.oldest
 -- When the oldest of the promotions with these stems (a JSON list) was first seen.
 SELECT min(first_seen_at) AS first_seen_at FROM promotions
-WHERE stem IN (SELECT json_array_elements_text(CAST(:stems AS JSON)));
+WHERE stem = ANY (ARRAY(SELECT json_array_elements_text(CAST(:stems AS JSON))));
 
 -- name: promotions.fail
 -- Count a failed or lost cycle once for each of its unacked promotions (a JSON list of stems), and park at the limit.
@@ -20,7 +20,7 @@ SET failures   = failures + 1,
     changed_at = :at
 WHERE state = 'unacked'
   AND (cycle IS NULL OR cycle <> :cycle)
-  AND stem IN (SELECT json_array_elements_text(CAST(:stems AS JSON)));
+  AND stem = ANY (ARRAY(SELECT json_array_elements_text(CAST(:stems AS JSON))));
 
 -- name: promotions.remember_older_acks
 -- Remember what older acks answer (a JSON object of file name and id), so that they are never opened again.
