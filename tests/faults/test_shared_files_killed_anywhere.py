@@ -1,8 +1,8 @@
 """What hosts share, with a tick killed before each change it makes: of a file, and before and after each word to the store.
 
-After each kill the next ticks, led by the same host or by another, must come to the very story of a run that was not killed:
-each promotion answered once, each intent filed once and noted once, on the host it came from, and nothing on its way any more.
-Every ninth change is tried here, and all of them where `KLR_TEST_EVERY=1`.
+After each kill the next ticks, led by the same host or by another, must come to the very story of a run that was not
+killed: each promotion answered once, each intent filed once and noted once, on the host it came from, and nothing on its
+way any more. Every ninth change is tried here, and all of them where `KLR_TEST_EVERY=1`.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ class World:
 
 
 def _die_at(at: int) -> None:
-    """Kill this process before its change number `at`: of a file, or a word to the store, which also counts once answered."""
+    """Kill this process before its change number `at`: of a file, or a word to the store, also once it is answered."""
     left = at
 
     def count() -> None:
