@@ -150,6 +150,14 @@ class TestHistoryOfItsOwn:
         assert "has cycles or ticks already" in done.stderr
         assert contents(url) == before
 
+    def test_it_is_not_taken_over_while_a_cycle_runs(self, alone: Host, url: str) -> None:
+        alone.change("UPDATE cycles SET state = 'running'")
+        alone.set(KLR_DATABASE_URL=url, KLR_SCOPE_HOST="one")
+        done = alone.run("klorosctl", "db", "join")
+        assert done.returncode == Exit.FAILED
+        assert "cycle 1 is running" in done.stderr
+        assert contents(url)["cycles"] == []
+
     def test_without_a_database_there_is_nowhere_to_take_it(self, alone: Host) -> None:
         done = alone.run("klorosctl", "db", "join")
         assert done.returncode == Exit.USAGE

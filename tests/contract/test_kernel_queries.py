@@ -42,6 +42,7 @@ OTHERS = {
     "postgres",
     "leases",
     "hosts",
+    "scope",
     "shared_files",
 }
 """Of the bridge, which proves its own; and what only PostgreSQL has."""
