@@ -173,6 +173,8 @@ def _turned_away(settings: "Settings", environ: Mapping[str, str], refusal: Tick
 
 def _note_failed(kernel: Kernel, tick_id: str, error: Exception) -> None:
     """Account for a tick that an error ended before it could record itself; never hide that error behind another."""
+    if kernel.leading is not None and isinstance(error, StoreUnreachable):
+        return  # waiting for a silent server once more, the tick would come too near to being ended by its unit
     exit_code, evidence = (error.exit, error.message) if isinstance(error, KlorosError) else (Exit.DEFECT, repr(error))
     try:
         if history.get(kernel.db, tick_id) is None:

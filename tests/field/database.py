@@ -82,7 +82,7 @@ class Server:
     def follow(self, primary: Server) -> None:
         """Become the replica of a server that runs, from nothing; its commits wait for this one from now on."""
         shutil.rmtree(self.data, ignore_errors=True)
-        place = f"host={primary.machine.address} user={_USER} application_name={self.machine.name}"
+        place = f"host={primary.machine.address} user={_USER} application_name={self.machine.name} connect_timeout=2"
         self._run(
             "pg_basebackup",
             "--no-sync",
@@ -112,6 +112,10 @@ class Server:
         self._run("pg_ctl", "start", "--wait", "--silent", "--log", f"{self.folder}/log", "--options", " ".join(options))
         if not self.machine.running("pooler.ini"):
             self._start_pooler()
+
+    @property
+    def is_running(self) -> bool:
+        return bool(self.machine.running("bin/postgres -D"))
 
     def restart_pooler(self) -> None:
         """Restart the pooler, as after each change of roles: it tells clients for good what it first saw of its server."""
@@ -190,6 +194,16 @@ class Pair:
         self.primary.end()
         self.replica.end()
 
+    def heal(self) -> None:
+        """Put right whatever a test that failed has left."""
+        for server in (self.primary, self.replica):
+            server.machine.go_on()
+            server.machine.mend()
+        if not self.primary.is_running:
+            self.primary.start()
+        if not self.replica.is_running or self.replica.ask("SELECT pg_is_in_recovery()") != [(True,)]:
+            self.take_back()
+
     def new_database(self) -> str:
         """Make an empty database and return its name."""
         self._names += 1
@@ -212,7 +226,8 @@ class Pair:
 
     def take_back(self) -> None:
         """Let the old primary follow the new one."""
-        self.replica.stop("immediate")
+        if self.replica.is_running:
+            self.replica.stop("immediate")
         self.replica.machine.mend()
         self.replica.follow(self.primary)
         self.replica.restart_pooler()

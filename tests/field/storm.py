@@ -10,13 +10,12 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
 from random import Random
 from threading import Event
 
-from tests.acceptance.host import script
 from tests.field.field import HOSTS, Field
 from tests.field.network import send, until
+from tests.field.play import prepare
 from tests.field.station import Station
 from tests.field.truth import Truth
 
@@ -33,7 +32,7 @@ class Storm:
         self.chance = Random(seed)
         self.told: list[str] = []
         for host in field.hosts.values():
-            _prepare(host)
+            prepare(host, "sleep 0.$((RANDOM % 4))", lease=LEASE, silent=SILENT)
         assert field["north"].run("run_once").returncode == 0, "the first tick makes the tables"
         self.truth = Truth(field)
         for name in HOSTS:
@@ -82,13 +81,18 @@ class Storm:
     def bring_work(self) -> None:
         """Leave promotions and intents at hosts that are on, under names that hosts share."""
         for _ in range(self.chance.randrange(3)):
-            self._serial += 1
-            host = self.chance.choice(HOSTS)
             if self.chance.random() < 0.5:
-                self.truth.promote(host, f"p{self._serial // 3}-{self._serial}")
+                self._promote()
             else:
+                self._serial += 1
                 kind = self.chance.choice(("suggest_something", "curiosity_bees"))
-                self.truth.intend(host, kind, serial=self._serial)
+                self.truth.intend(self.chance.choice(HOSTS), kind, serial=self._serial)
+
+    def _promote(self) -> None:
+        """Leave a promotion; every third name is used by another host too."""
+        self._serial += 1
+        for host in self.chance.sample(HOSTS, 1 + (self._serial % 3 == 0)):
+            self.truth.promote(host, f"p{self._serial}")
 
     # ── Faults ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -106,10 +110,14 @@ class Storm:
         return told
 
     def kill_a_runner(self) -> str:
-        """Kill a runner -9, if one is at work."""
-        for host in sorted(self.field.hosts.values(), key=lambda _: self.chance.random()):
-            if host.machine.running("orchestration.run_cycle"):
-                return self._hit(host, "orchestration.run_cycle", signal.SIGKILL)
+        """Kill a runner -9, wherever one comes to work."""
+        self._promote()
+        deadline = time.monotonic() + 3
+        while time.monotonic() < deadline:
+            for host in self.field.hosts.values():
+                if host.machine.running("orchestration.run_cycle"):
+                    return self._hit(host, "orchestration.run_cycle", signal.SIGKILL, within=0.6)
+            _PASSES.wait(0.005)
         return "none ran"
 
     def pause_a_host(self) -> str:
@@ -205,14 +213,14 @@ class Storm:
             return leader
         return self.chance.choice(list(self.field.hosts.values()))
 
-    def _hit(self, host: Station, text: str, number: signal.Signals) -> str:
+    def _hit(self, host: Station, text: str, number: signal.Signals, *, within: float = 0.15) -> str:
         """Send a signal to the processes of an entry, at a random moment after one of them is seen."""
         deadline = time.monotonic() + 3
         while not (found := host.machine.running(text)):
             if time.monotonic() > deadline:
                 return f"{host.name} had none"
             _PASSES.wait(0.005)
-        seconds = self._pass(0, 0.15)
+        seconds = self._pass(0, within)
         for pid in found:
             send(pid, number)
         return f"{host.name} after {seconds * 1e3:.0f} ms"
@@ -224,23 +232,3 @@ class Storm:
 
     def _start_ticking(self, name: str) -> None:
         self.field[name].keep_ticking(PERIOD, self.chance.uniform(0, PERIOD))
-
-
-def _prepare(host: Station) -> None:
-    job = script(host.home, "job", ("sleep 0.$((RANDOM % 4))", "echo '{}' >$KLR_CYCLE_DIR/artifacts/report.json"))
-    host.configure('[dream]\nbackoff = ["1s"]\npark_after = 1000\n[phase]\nbackoff = ["1s"]\n')
-    host.set(
-        KLR_DREAM_COMMAND=f"bash {job}",
-        KLR_PHASE_COMMAND=f"bash {job}",
-        KLR_SCOPE_LEASE=f"{LEASE:g}s",
-        KLR_SCOPE_SILENT_AFTER=f"{SILENT:g}s",
-        **_at_the_end_of_a_day(),
-    )
-
-
-def _at_the_end_of_a_day() -> dict[str, str]:
-    """Return the variables of a window that is always open, where a clock an hour ahead shows another date."""
-    east = (23 - datetime.now(UTC).hour) % 24
-    east = east if east <= 14 else east - 24
-    zone = f"Etc/GMT{-east:+d}" if east else "UTC"  # of these names the sign is turned round: tzdata's etcetera
-    return {"KLR_PHASE_TIME_ZONE": zone, "KLR_PHASE_WINDOW_OPENS": "00:00", "KLR_PHASE_WINDOW_CLOSES": "23:59:59"}
