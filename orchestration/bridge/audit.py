@@ -24,18 +24,9 @@ def note(
     after: Snapshot | None = None,
 ) -> AuditNote:
     """Write down what was done. In a thread that the caller may see, it belongs to the thread's workspace."""
-    return AuditNote(
-        at=facts.now,
-        workspace_id=facts.thread.workspace_id if facts.thread else caller.workspace_id,
-        actor=caller.agent_id,
-        role=caller.role,
-        request_id=caller.request_id,
-        operation=operation,
-        thread_id=thread_id,
-        rule=rule,
-        before=before,
-        after=after,
-    )
+    workspace_id = facts.thread.workspace_id if facts.thread else caller.workspace_id
+    actor, role, request_id = caller.agent_id, caller.role, caller.request_id
+    return AuditNote(facts.now, workspace_id, actor, role, request_id, operation, thread_id, "done", rule, before, after)
 
 
 def refused(told: AuditNote, refusal: Refused) -> AuditNote:

@@ -8,7 +8,7 @@ A refusal is a change as well: `Change(refusal=…, audit=…)` writes its audit
 that raises `Refused` itself leaves no trace.
 
 What every post makes some of is a NamedTuple: a frozen dataclass of twelve fields takes three times as long to make. All are
-made by keyword.
+made by keyword, but the largest where every post makes one: by place, in half the time.
 """
 
 from __future__ import annotations
@@ -291,7 +291,7 @@ class ReadingText(NamedTuple):
 
     thread: ThreadRow | None
     member: Member | None
-    messages: str
+    messages: bytes
     """A JSON array of wire.Message."""
     next_seq: int
     """Of the last message; where there is none, what was asked for."""

@@ -123,7 +123,7 @@ async def test_reading_as_text_tells_the_same(open_store: Open) -> None:
         assert TypeAdapter(tuple[Message, ...]).validate_json(text.messages) == reading.messages
         assert text.next_seq == (reading.messages[-1].seq if reading.messages else since)
     nowhere = await store.read_text(new_id(), reader="", since_seq=0, limit=1)
-    assert (nowhere.thread, nowhere.member, nowhere.messages, nowhere.next_seq) == (None, None, "[]", 0)
+    assert (nowhere.thread, nowhere.member, nowhere.messages, nowhere.next_seq) == (None, None, b"[]", 0)
 
 
 async def test_a_repeated_key_is_remembered_for_its_sender(open_store: Open) -> None:

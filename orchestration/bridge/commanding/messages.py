@@ -101,7 +101,7 @@ class MessageCommands(Desk):
         """Do as `read_messages`, and give its answer as JSON: the store writes it, which takes a fraction of the time."""
         sees_all = caller.role in SEES_ALL
 
-        async def page(since: int) -> _Page[str]:
+        async def page(since: int) -> _Page[bytes]:
             found = await self.store.read_text(
                 asked.thread_id, reader=caller.agent_id, since_seq=since, limit=asked.limit, sees_all=sees_all
             )
@@ -110,12 +110,12 @@ class MessageCommands(Desk):
             )
             if asked.since_seq > row.last_seq:
                 await self._refuse_ahead(caller, asked, row)
-            mine = "" if found.messages == "[]" else found.messages
+            mine = b"" if found.messages == b"[]" else found.messages
             return _Page(mine, found.next_seq, found.next_seq < row.last_seq)
 
         read = await self._read(caller, asked, page)
-        more = "true" if read.has_more else "false"
-        return f'{{"messages":{read.messages or "[]"},"next_seq":{read.next_seq},"has_more":{more}}}'.encode()
+        more = b"true" if read.has_more else b"false"
+        return b'{"messages":%b,"next_seq":%d,"has_more":%b}' % (read.messages or b"[]", read.next_seq, more)
 
     async def _read(self, caller: Caller, asked: wire.ReadMessages, page: _Reads[T]) -> _Page[T]:
         """Read a page, skip those with nothing for the caller, and wait if there is nothing at all."""

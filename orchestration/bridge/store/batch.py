@@ -217,7 +217,7 @@ class Batch:
                 out.joined.append(rows.member_row(thread_id, member))
         # In one order everywhere, so that two writers never wait for each other.
         for key in sorted(self._rates):
-            out.rates.append(rows.rate_row(*key, now.rates[key]._replace(posts=self._rates[key], before=0)))
+            out.rates.append(rows.rate_row(*key, Rate(minute=now.rates[key].minute, posts=self._rates[key])))
         out.findings = [rows.finding_row(key[0], now.findings[key]) for key in sorted(self._findings)]
         out.sessions = [rows.session_row(now.sessions[key]) for key in sorted(self._sessions)]
         for workspace_id in sorted(self._workspaces):
@@ -229,18 +229,15 @@ class Batch:
         now, thread = self.known, self.known.visible(ask)
         workspace_id = ask.workspace_id or (thread.workspace_id if thread else "")
         thread_id = thread.thread_id if thread else ""
-        return Facts(
-            now=at,
-            thread=thread,
-            elsewhere=thread is None and ask.thread_id in now.threads,
-            members=now.members.get(thread_id) or {},
-            rate=now.rates.get((workspace_id, ask.agent_id)) or Rate(),
-            remembered=now.keys.get((thread_id, ask.agent_id, ask.idempotency_key)) if ask.idempotency_key else None,
-            finding=now.findings.get((thread_id, ask.finding_id)) if ask.finding_id else None,
-            replied_to=thread is not None and ask.replies_to is not None and now.replies.get(ask.replies_to) == thread_id,
-            session=now.sessions.get((workspace_id, ask.agent_id, ask.session_id)) if ask.session_id else None,
-            links=now.heads[thread_id].links if thread_id in now.heads else 0,
-        )
+        elsewhere = thread is None and ask.thread_id in now.threads
+        members = now.members.get(thread_id) or {}
+        rate = now.rates.get((workspace_id, ask.agent_id)) or Rate()
+        remembered = now.keys.get((thread_id, ask.agent_id, ask.idempotency_key)) if ask.idempotency_key else None
+        finding = now.findings.get((thread_id, ask.finding_id)) if ask.finding_id else None
+        replied_to = thread is not None and ask.replies_to is not None and now.replies.get(ask.replies_to) == thread_id
+        session = now.sessions.get((workspace_id, ask.agent_id, ask.session_id)) if ask.session_id else None
+        links = now.heads[thread_id].links if thread_id in now.heads else 0
+        return Facts(at, members, thread, elsewhere, rate, remembered, finding, replied_to, session, links)
 
     def _check(self, ask: Ask, change: Change[Any]) -> None:
         """Refuse what would break the store's own promises, before anything of it is merged."""
@@ -334,20 +331,16 @@ class Batch:
 def _after(thread: ThreadRow, change: Change[Any], at: datetime) -> ThreadRow:
     if not (change.posts or change.status or change.joined or change.left or change.progress):
         return thread
-    status, reason = change.status or (thread.status, thread.status_reason)
+    thread_id, workspace_id, title, kind, status, created_by, created_at, updated_at, reason, last_seq, turns, rate = thread
+    if change.status is not None:
+        status, reason = change.status
+    if change.posts:
+        last_seq += len(change.posts)
+        rate = rate.counted(at, len(change.posts))
+    updated_at = max(at, updated_at)
+    turns = change.progress or turns
     return ThreadRow(
-        thread_id=thread.thread_id,
-        workspace_id=thread.workspace_id,
-        title=thread.title,
-        type=thread.type,
-        status=status,
-        status_reason=reason,
-        created_by=thread.created_by,
-        last_seq=thread.last_seq + len(change.posts),
-        created_at=thread.created_at,
-        updated_at=max(at, thread.updated_at),
-        progress=change.progress or thread.progress,
-        rate=thread.rate.counted(at, len(change.posts)) if change.posts else thread.rate,
+        thread_id, workspace_id, title, kind, status, created_by, created_at, updated_at, reason, last_seq, turns, rate
     )
 
 

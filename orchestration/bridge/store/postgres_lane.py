@@ -233,9 +233,14 @@ class Lane:
     def _writing_at_once(self, lists: dict[str, list[Row]]) -> bytes:
         if lists.keys() != _OF_A_POST or any(len(lines) > 1 for lines in lists.values()):
             return self._writing("bridge_postgres.write", lists)
-        first = {of: _record(lines[0]) for of, lines in lists.items()}
-        first["audit"] = _record({"entry": None, **lists["audit"][0]})
-        return self.line.statement("bridge_postgres.write_post", **first)
+        note: Row = {"entry": None, **lists["audit"][0]}
+        return self.line.statement(
+            "bridge_postgres.write_post",
+            threads=_record(lists["threads"][0]),
+            posts=_record(lists["posts"][0]),
+            audit=_record(note),
+            rates=_record(lists["rates"][0]),
+        )
 
     def _writing(self, name: str, lists: dict[str, list[Row]]) -> bytes:
         first = {of: to_json(lists.pop(of, [])) for of in _OF_A_POST}

@@ -127,7 +127,7 @@ def _reading(asked: Asked, place: bytes | None, messages: bytes | None, last: by
     return ReadingText(
         thread=thread,
         member=member,
-        messages=messages.decode() if messages else "[]",
+        messages=messages or b"[]",
         next_seq=int(last) if last else asked.since_seq,
     )
 

@@ -97,7 +97,7 @@ class SqliteStore(Lookups):
             return ReadingText(
                 thread=None if place is None else rows.thread(place),
                 member=None if place is None or place["agent_id"] is None else rows.member(place),
-                messages=found["messages"] or "[]",
+                messages=(found["messages"] or "[]").encode(),
                 next_seq=found["last"] or since_seq,
             )
 

