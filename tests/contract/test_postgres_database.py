@@ -241,8 +241,10 @@ class TestConnection:
         db = PostgresDatabase(url, here="one")
         with psycopg.connect(url) as other:
             other.execute("LOCK TABLE facts")
+            began = time.monotonic()
             with pytest.raises(StoreUnreachable, match=r"has not answered for 0\.2 s"):
                 remembered(db)
+            assert time.monotonic() - began < 10, "soon, and not when the server gives up"
         assert remembered(db) == []
         db.close()
 
