@@ -73,7 +73,7 @@ OURS = words("""
 ON_POSTGRES = words("""
     _ctypes ctypes ctypes._endian select
     orchestration.scope orchestration.scope.leading orchestration.scope.lease orchestration.scope.mirror
-    orchestration.scope.sharing
+    orchestration.scope.marks orchestration.scope.sharing
     orchestration.store.libpq orchestration.store.postgres_database orchestration.store.postgres_schema
     orchestration.tick.scoped orchestration.tick.shared
 """)  # instead of what SQLite needs, where PostgreSQL decides who leads
