@@ -98,6 +98,8 @@ def _run_queued(environ: Mapping[str, str]) -> Exit:
         log(Event.RUNNER_IDLE, evidence, reason=reason, exit=exit_code)
         return exit_code
     with wiring.kernel(settings, environ) as kernel:
+        if kernel.leading is not None:
+            kernel.leading.follow()
         _look_at_slurm(kernel, environ)
         runner = Runner(settings, kernel.db, lock=kernel.runner_lock, environ=environ, start=kernel.start)
         log(Event.RUNNER_IDLE, f"{runner.run()} cycles run, none is queued", priority=Priority.DEBUG)
@@ -154,6 +156,8 @@ def _run_turn(text: str, environ: Mapping[str, str]) -> Exit:
         log(Event.RUNNER_IDLE, evidence, reason=reason, exit=exit_code)
         return exit_code
     with wiring.kernel(settings, environ) as kernel:
+        if kernel.leading is not None:
+            kernel.leading.follow()
         found = None if number is None else ledger.get(kernel.db, number)
         if found is None or found.job is not JobName.WAKE:
             raise Usage(f"--wake {text}: there is no such turn of an agent", hint="klorosctl cycles lists what there is")

@@ -65,6 +65,8 @@ def run(options: Options, environ: Mapping[str, str]) -> Exit:
         log(Event.LOOP_FAILED, evidence, priority=Priority.WARNING, reason=reason, exit=exit_code)
         return exit_code
     with wiring.kernel(settings, environ) as kernel:
+        if kernel.leading is not None:
+            kernel.leading.follow()
         return Loop(
             kernel,
             options,

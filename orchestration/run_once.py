@@ -212,8 +212,6 @@ def _note_turned_away(kernel: Kernel, refusal: Tick) -> Tick:
             kernel.db.run("facts.observer_news", now=to_text(refusal.started_at))
         if reason != Refusal.FAILED:  # whose alert is that no attempt is seen
             gauge(kernel.db, "kloros_orchestrator_last_attempt_timestamp_seconds", refusal.started_at.timestamp())
-    if kernel.leading is not None and reason in (Refusal.DISABLED, Refusal.HALTED):
-        kernel.leading.ended(refusal.exit, leads=False)  # so that the scope takes this host for switched off, not for dead
     kernel.publish()
     log(Event.TICK_REFUSED, evidence, tick_id=refusal.tick_id, reason=reason, exit=refusal.exit)
     return refusal

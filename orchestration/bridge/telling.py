@@ -64,6 +64,8 @@ class Teller:
             finally:
                 database.close()
         except KlorosError as error:
+            if self._place.url:  # it is the bridge's own store, whose outage is told already; the next look tells again
+                return False
             log(Event.BRIDGE_FAILED, f"how threads stand can't be told: {error.message}", priority=Priority.WARNING)
             return False
         return True

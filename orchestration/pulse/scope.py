@@ -16,8 +16,8 @@ from orchestration.pulse.judgement import Condition, Judgement, span, worst
 from orchestration.scope.lease import Lease, Standing, remaining, standing
 
 CLOCK_OFF = timedelta(seconds=10)
-"""A clock that is kept right is right to some milliseconds. Leases are counted by the server's, so nothing is decided twice
-because of another; but dates in the history, and a PHASE by the leader's, are as wrong as it is."""
+"""A clock that is kept right is right to some milliseconds. Leases are counted by the server's, and ticks go by it where the
+host's is wrong, so nothing is decided twice or at a wrong hour; but log lines, and what commands do, are as wrong as it is."""
 _NAMED = 3
 """Hosts that a sentence names."""
 

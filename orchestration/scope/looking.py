@@ -8,9 +8,10 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from orchestration.errors import StoreEmpty
 from orchestration.scope.mirror import Mirror
 from orchestration.scope.sharing import Sharing
 
@@ -40,7 +41,7 @@ def looking(settings: Settings, db: Database, here: str, *, opened: Callable[[],
     folder = tempfile.mkdtemp(prefix="kloros-scope-")
 
     def fill() -> None:
-        with closing(opened()) as store:
+        with suppress(StoreEmpty), closing(opened()) as store:  # before the first tick nobody has shared anything
             Sharing(settings, store, here, boot_id="", mirror=Mirror(folder, boot_id="")).look()
 
     try:

@@ -123,9 +123,9 @@ class Sharing:
         Raises:
             StoreUnreachable: nothing is lost; the next tick goes on there.
             LeaseLost: as of every write.
-            Unwritable: a folder can't be listed, or the mirror not be written.
+            Unwritable: the mirror can't be written. What is wrong with this host's own folders is held in `fault`.
         """
-        self.fault = None
+        self.fault, self._is_more = None, False
         self._look(everything=leading)
         changes = _Changes([], [], [], [], [])
         self._bring_back(changes)
@@ -280,8 +280,12 @@ class Sharing:
                 else:
                     self._is_more = True
             except (KlorosError, OSError) as error:
-                self._is_more = True
-                self.fault = self.fault or _as_ours(row, error)
+                self._hold(_as_ours(row, error))
+
+    def _hold(self, fault: KlorosError) -> None:
+        """Go on without it, and raise it in the end."""
+        self._is_more = True
+        self.fault = self.fault or fault
 
     def _put_ack(self, row: Shared, one: Content | None, changes: _Changes) -> None:
         """Write an ack unless there is one; what is there then is what the scope is told."""
@@ -348,12 +352,17 @@ class Sharing:
         if not changes and self._agrees(times):
             return None
         looked_at = time.time()
-        self._is_more = False
         ending = {(one[0], one[1]) for one in (*changes.withdraw, *changes.delivered)}
         mine = {(row.folder, row.name): row for row in self._mine()}
         found = {str(one["name"]) for one in changes.found}
-        self._compare_promotions(mine, changes, {name for folder, name in ending if folder == "acks"} | found)
-        self._compare_intents(mine, changes, ending)
+        try:
+            self._compare_promotions(mine, changes, {name for folder, name in ending if folder == "acks"} | found)
+        except Unwritable as error:
+            self._hold(error)
+        try:
+            self._compare_intents(mine, changes, ending)
+        except Unwritable as error:
+            self._hold(error)
         settled = all(changed < (looked_at - _SETTLED) * 1e9 for changed in times.values())
         return times if settled and not self._is_more else {}
 

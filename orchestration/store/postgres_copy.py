@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from orchestration.errors import StoreEmpty
-from orchestration.store import postgres_schema
+from orchestration.store import kernel_rows, postgres_schema
 from orchestration.store.libpq import Connection, literal
 from orchestration.store.postgres_database import connected, place, translated
 from orchestration.store.queries import sql_of
@@ -18,10 +18,6 @@ _COPIED = {
     # A week of what this host's ticks did, and of what leaders decided.
     "ticks": "tick > (SELECT max(tick) FROM ticks) - 10000 AND (host = {here} OR epoch IS NOT NULL)",
 }
-_COLUMNS = """
-    SELECT table_name, string_agg(column_name, ' ') AS columns FROM information_schema.columns
-    WHERE table_schema = current_schema() GROUP BY table_name
-"""
 
 
 def copy_of(url: str, *, scope: str, here: str) -> SqliteDatabase:
@@ -48,22 +44,12 @@ def copy_of(url: str, *, scope: str, here: str) -> SqliteDatabase:
     return memory
 
 
-def tables_of(source: Connection) -> dict[str, set[str]]:
-    """Return the tables there, and the names of their columns."""
-    return {row["table_name"]: set(row["columns"].split()) for row in source.ask(_COLUMNS)[0].rows}
-
-
 def _fill(memory: sqlite3.Connection, source: Connection, here: str) -> None:
-    there = tables_of(source)
-    names = [str(name) for (name,) in memory.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    there = kernel_rows.tables_of(source)
     memory.execute("BEGIN")
-    for name in names:
-        if name.startswith(("sqlite_", "bridge_")) or name not in there:
-            continue
-        ours = [str(column) for _, column, *_ in memory.execute(f"PRAGMA table_info({name})")]
-        columns = [column for column in ours if column in there[name]]
-        chosen = _COPIED.get(name) or ("host IN ('', {here})" if "host" in there[name] - set(ours) else "true")
-        text = f"SELECT {', '.join(columns)} FROM {name} WHERE {chosen.format(here=literal(here))}"  # noqa: S608
+    for name in kernel_rows.names_of(memory, there):
+        chosen = _COPIED.get(name, "").format(here=literal(here))
+        columns, text = kernel_rows.select(memory, name, there[name], here, chosen)
         memory.executemany(
             f"INSERT OR REPLACE INTO {name} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",  # noqa: S608
             (tuple(row.values()) for row in source.ask(text)[0].rows),

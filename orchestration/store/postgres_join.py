@@ -6,27 +6,49 @@ copy of their own, `bridge/store/transfer.py`.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from itertools import islice
 
 from orchestration.errors import KlorosError, StoreOutdated, StoreUnreachable
+from orchestration.store import kernel_rows
 from orchestration.store.libpq import literal
 from orchestration.store.opening import MOVED, Place
-from orchestration.store.postgres_copy import tables_of
 from orchestration.store.postgres_database import PostgresDatabase, translated
 from orchestration.store.sqlite import SCHEMA_VERSION, SqliteDatabase, uri
 
 _AT_ONCE = 500
+
+
+class CopyDiffers(KlorosError):
+    """The copy is not what it was copied from; nothing of it was kept."""
+
+
+_NAMED_ANEW = tuple(f"postgres.join_{what}" for what in ("promotions", "acks", "escrow", "intents"))
+"""In the mirror of a scope a file has its host before its name (scope/mirror.py)."""
 _LED = 0  # the epoch of ticks before there was a lease: they decided
+
+
+def is_wanted(path: str) -> bool:
+    """Say whether a file remembers ticks or cycles that were not taken over before.
+
+    Raises:
+        StoreUnreachable, StoreOutdated: as `join`.
+    """
+    with closing(_opened(path)) as file:
+        remembered = "SELECT EXISTS (SELECT 1 FROM ticks) OR EXISTS (SELECT 1 FROM cycles)"
+        (moved,) = file.execute("SELECT count(*) FROM facts WHERE name = ?", (MOVED,)).fetchone()
+        return not moved and file.execute(remembered).fetchone() == (1,)
 
 
 def join(place: Place) -> dict[str, int]:
     """Take it all over, or nothing; returns how many rows each table had. The file stays, and says where they went.
 
     Raises:
-        KlorosError: somebody has ticked in the scope already, so its numbers are taken.
+        CopyDiffers: a row there is not what it was here; nothing was kept.
+        KlorosError: somebody has ticked in the scope already, so its numbers are taken; or a cycle is not settled.
         StoreUnreachable, StoreOutdated: the file can't be read, or no tick of this release has migrated it.
         LeaseLost, SettingsInvalid, Unwritable: see `PostgresDatabase`.
     """
@@ -36,13 +58,27 @@ def join(place: Place) -> dict[str, int]:
         db.transaction(),
         translated(place.url),
     ):
+        waiting = "SELECT cycle, state FROM cycles WHERE settled_at IS NULL AND state <> 'queued'"
+        for cycle, state in file.execute(waiting):
+            told = f"cycle {cycle} is {state}, and would be settled in {place.path}"
+            raise KlorosError(
+                told, hint="unset KLR_DATABASE_URL, let it end and ticks settle it, and come back: klorosctl tick"
+            )
         if any(one["filled"] for one in db.rows("postgres.filled")):
             hint = "to begin anew as one more host of the scope: move kloros.db and cycles/ away"
             raise KlorosError(f"{db} has cycles or ticks already, whose numbers this host's would take", hint=hint)
-        there = tables_of(db.connection)
-        moved = {name: _move(file, db, name, columns) for name, columns in there.items() if _is_ours(file, name)}
+        there = kernel_rows.tables_of(db.connection)
+        names = kernel_rows.names_of(file, there)
+        moved = {name: _move(file, db, name, there[name]) for name in names}
+        _note_files(file, db)
         for query in ("postgres.join_facts", "postgres.join_cycles"):
             db.run(query)
+        for name in names:
+            if found := kernel_rows.difference(file, db.connection, name, there[name], db.here):
+                raise CopyDiffers(f"{db} is not what was taken over: {found}", hint="nothing was kept; please report this")
+        for query in _NAMED_ANEW:
+            db.run(query)
+        _name_tried(file, db)
     with closing(SqliteDatabase(place.path)) as own:
         own.run("facts.set", name=MOVED, value=str(place))
     return {name: rows for name, rows in moved.items() if rows}
@@ -61,13 +97,25 @@ def _opened(path: str) -> sqlite3.Connection:
     return file
 
 
-def _is_ours(file: sqlite3.Connection, name: str) -> bool:
-    known = file.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (name,)).fetchone()
-    return known is not None and not name.startswith("bridge_")
+def _note_files(file: sqlite3.Connection, db: PostgresDatabase) -> None:
+    """Note which files of the baseline and of escrow are in place on this host."""
+    versions = file.execute("SELECT version, retired_at FROM baseline_versions WHERE written = 1").fetchall()
+    db.run("postgres.join_baseline_files", files=json.dumps(versions))
+    entries = [entry for (entry,) in file.execute("SELECT entry FROM escrow WHERE written = 1")]
+    db.run("postgres.join_escrow_files", entries=json.dumps(entries))
+
+
+def _name_tried(file: sqlite3.Connection, db: PostgresDatabase) -> None:
+    """Name the promotions anew that cycles have tried."""
+    found = ((cycle, json.loads(origin)) for cycle, origin in file.execute("SELECT cycle, origin FROM cycles"))
+    tried = ((cycle, origin) for cycle, origin in found if origin.get("promotions"))
+    while told := list(islice(tried, _AT_ONCE)):
+        named = [[cycle, {**one, "promotions": [f"{db.here}@{stem}" for stem in one["promotions"]]}] for cycle, one in told]
+        db.run("postgres.join_origins", origins=json.dumps([[cycle, json.dumps(origin)] for cycle, origin in named]))
 
 
 def _move(file: sqlite3.Connection, db: PostgresDatabase, name: str, there: set[str]) -> int:
-    ours = [str(column) for _, column, *_ in file.execute(f"PRAGMA table_info({name})")]
+    ours = kernel_rows.columns_of(file, name)
     added: dict[str, str | int] = {"host": db.here, "epoch": _LED}
     new = [column for column in added if column in there and column not in ours]
     columns = [column for column in ours if column in there]

@@ -24,7 +24,6 @@ from orchestration.cycles.cycle import Cycle, CycleEvent, CycleNumber, JobName, 
 from orchestration.cycles.orphan import Leftover
 from orchestration.errors import KlorosError, LeaseLost, StoreUnreachable
 from orchestration.exits import Exit
-from orchestration.host import clock
 from orchestration.host.journal import Event, Priority, log
 from orchestration.scope.leading import Leading, Turn
 from orchestration.scope.lease import Standing, describe, standing, why_not
@@ -38,8 +37,6 @@ from orchestration.tick.settle import settle
 from orchestration.tick.tick import Decided, launch, lead, note
 
 _LATELY = timedelta(minutes=2)
-_TELLING = timedelta(seconds=1)
-"""A clock that is off by less is left alone: nothing that we decide turns on it."""
 
 
 def tick_of_host(kernel: Kernel, tick_id: str, *, patience: float) -> Tick:
@@ -50,16 +47,17 @@ def tick_of_host(kernel: Kernel, tick_id: str, *, patience: float) -> Tick:
     assert kernel.leading is not None
     leading = kernel.leading
     seen = leading.wait()
-    if abs(seen.clock_offset) > _TELLING + seen.round_trip / 2:
-        clock.follow(seen.clock_offset)
+    leading.follow(seen)
     with kernel.lock.held(tick_id, patience=patience):
-        left = leading.check_in(seen, boot_id=kernel.boot_id, release=__version__)
+        heard = leading.check_in(seen, boot_id=kernel.boot_id, release=__version__)
+        if heard.is_restarted and leading.release():  # what led before may be a copy of this machine: it is fenced off
+            seen = leading.see()
         exit_code, led = Exit.DEFECT, False
         try:
             turn = leading.take_turn(seen)
             if turn.leads and turn.lease.epoch != seen.lease.epoch:
                 log(Event.LEASE_TAKEN, describe(turn.lease), host=leading.here, epoch=turn.lease.epoch)
-            record, led = _decided(kernel, tick_id, turn, left)
+            record, led = _decided(kernel, tick_id, turn, heard.to_reap)
             exit_code = record.exit
         except KlorosError as error:
             exit_code = error.exit

@@ -12,6 +12,7 @@ import pytest
 from orchestration import configuration
 from orchestration.exits import Exit
 from orchestration.promotions import scan_unacked_promotions
+from orchestration.tick.observe import MAINTENANCE_FILE
 from tests.acceptance.host import Host
 from tests.contract.postgres import Cluster
 
@@ -41,8 +42,10 @@ def contents(url: str) -> dict[str, list[tuple[object, ...]]]:
 
 
 def test_a_dry_run_sees_what_the_scope_knows_and_changes_nothing_anywhere(scoped: Host, url: str) -> None:
-    scoped.tick()
     scoped.promote("p-1")
+    (scoped.state / MAINTENANCE_FILE).touch()
+    scoped.tick()  # shares it
+    (scoped.state / MAINTENANCE_FILE).unlink()
     before, files = contents(url), scoped.snapshot()
     done = scoped.run("run_once", "--dry-run", "--json")
     assert done.returncode == 0, done.stderr
@@ -91,12 +94,12 @@ def test_the_reflection_reads_the_scope_s_store(scoped: Host, tmp_path: Path) ->
     assert (tmp_path / "cycle" / "artifacts" / "reflection.md").read_text().startswith("# Reflection of ")
 
 
-def test_doctor_asks_the_server(scoped: Host) -> None:
+def test_doctor_asks_the_server(scoped: Host, url: str) -> None:
     scoped.tick()
     done = scoped.run("klorosctl", "doctor", "--json")
     told = {one["name"]: one for one in json.loads(done.stdout)["checks"]}
     assert told["store"]["level"] == "ok"
-    assert "answers, tick 1 is the last" in told["store"]["evidence"]
+    assert f"PostgreSQL {url.partition('?')[0].rpartition('/')[2]} answers" in told["store"]["evidence"]
 
 
 class TestHistoryOfItsOwn:
@@ -149,6 +152,14 @@ class TestHistoryOfItsOwn:
         assert done.returncode == Exit.FAILED
         assert "has cycles or ticks already" in done.stderr
         assert contents(url) == before
+
+    def test_it_is_not_taken_over_while_a_cycle_runs(self, alone: Host, url: str) -> None:
+        alone.change("UPDATE cycles SET state = 'running', settled_at = NULL")
+        alone.set(KLR_DATABASE_URL=url, KLR_SCOPE_HOST="one")
+        done = alone.run("klorosctl", "db", "join")
+        assert done.returncode == Exit.FAILED
+        assert "cycle 1 is not settled" in done.stderr
+        assert contents(url)["cycles"] == []
 
     def test_without_a_database_there_is_nowhere_to_take_it(self, alone: Host) -> None:
         done = alone.run("klorosctl", "db", "join")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +214,104 @@ def test_a_person_sees_and_answers_the_files_of_every_host_from_any(scope: Scope
     scope.tick("abc")
     assert a.ack("bad_one")["rejection_reason"] == "no"
     assert scope.rows("SELECT * FROM cycles") == []
+
+
+def test_a_goal_of_one_host_is_taken_by_the_loop_of_the_host_that_leads(scope: Scope) -> None:
+    a, b, c = (scope.hosts[name] for name in "abc")
+    asked = a.intend("loop_goal", goal="tea")
+    scope.tick("ab")
+    flags = ("--goal-from", "intents", "--sleep", "0", "--max-backoff", "0", "--archives", "", "--iterations", "1")
+    for host in (c, b):
+        (host.home / "tree").mkdir()
+        command = script(host.home, "iterate", ('echo "$RUN_CYCLE_GOAL" > seen',))
+        done = host.run("run_loop", "--working-dir", str(host.home / "tree"), "--command", command, "--goal", "own", *flags)
+        assert done.returncode == 0, done.stderr
+    assert (c.home / "tree" / "seen").read_text() == "own\n", "it does not lead"
+    assert (b.home / "tree" / "seen").read_text() == "tea\n"
+    scope.tick("ab")
+    assert (a.state / "intents" / "processed" / "processed" / asked.name).exists()
+
+
+def test_a_phase_of_one_host_is_judged_by_another_from_its_report(scope: Scope) -> None:
+    a, b, c = (scope.hosts[name] for name in "abc")
+    lines = ('echo \'{"score": 0.75}\' > "$KLR_CYCLE_DIR/artifacts/report.json"', 'test -s "$KLR_BASELINE"')
+    command = script(a.home, "phase", lines)
+    for host in (a, b, c):
+        host.configure(f'[phase]\ncommand = ["{command}"]\n')
+    assert a.run("klorosctl", "baseline", "set", "learning_rate=0.01", "--reason", "test").returncode == 0
+    a.intend("trigger_phase_test")
+    scope.tick("ab")
+    run_on(c)
+    scope.tick("b")
+    (result,) = scope.rows("SELECT cycle, measure, result FROM phase_results")
+    assert result == {"cycle": 1, "measure": "score", "result": 0.75}
+    report = json.loads(scope.rows("SELECT result FROM cycles")[0]["result"])["report"]
+    assert Path(report).is_relative_to(c.state)
+    scope.tick("bc")
+    assert not list((b.state / "scope" / "cycles").glob("*")), "it is settled"
+
+
+def test_what_a_reflection_of_one_host_leaves_is_taken_up_by_whoever_leads_once(scope: Scope) -> None:
+    a, b, c = (scope.hosts[name] for name in "abc")
+    lines = ["mkdir artifacts/intents", "mkfifo artifacts/intents/fifo.json"]
+    for name in ("suggest_tea", "idle_reflection"):
+        lines.append(f"echo '{json.dumps({'intent_type': name, 'priority': 4})}' > artifacts/intents/{name}.json")
+    command = script(a.home, "reflect", lines)
+    for host in (a, b, c):
+        host.configure(f'[reflection]\ncommand = ["{command}"]\nmax_load = 1e5\nmax_pressure = 100\nmax_gpu = 100\n')
+    a.intend("idle_reflection")
+    scope.tick("ab")
+    run_on(c)
+    assert scope.rows("SELECT job, state FROM cycles") == [{"job": "reflection", "state": "succeeded"}]
+    scope.lead("a")
+    scope.tick("abc" * 3)
+    rows = scope.rows("SELECT name, intent_type, status, reason FROM intents WHERE cycle IS NULL OR status <> 'processed'")
+    found = sorted((row["status"], row["intent_type"] or row["reason"]) for row in rows)
+    assert found == [("failed", "idle_reflection"), ("malformed", "FIFO, not a regular file"), ("processed", "suggest_tea")]
+    assert len((a.state / "suggestions.jsonl").read_text().splitlines()) == 1, "who led has it in its inbox"
+    assert len(list((a.state / "intents" / "processed" / "processed").iterdir())) == 2, "and the one that asked for it"
+    assert scope.rows("SELECT * FROM shared_files") == []
+
+
+def test_whose_file_a_promotion_is_counts_wherever_it_is_tried(scope: Scope) -> None:
+    a, b, c = (scope.hosts[name] for name in "abc")
+    for host in (a, b, c):
+        host.configure('[escrow]\nrequire = [{ actor = "nobody" }]\n')
+    os.chown(a.promote("good_theirs"), 65534, -1)
+    a.promote("good_ours", changes={"batch_size": 2})
+    scope.tick("ab")
+    run_on(c)
+    scope.tick("ba")
+    assert [row["stem"] for row in scope.rows("SELECT stem FROM escrow")] == ["a@good_theirs"]
+    assert scope.rows("SELECT parameters FROM baseline_versions") == [{"parameters": '{"batch_size": 2}'}]
+    assert a.ack("good_theirs")["escrow"] == scope.rows("SELECT entry FROM escrow")[0]["entry"]
+    assert scope.rows("SELECT emitted_by FROM escrow") == [{"emitted_by": "nobody"}]
+    assert len(list((a.state / "escrow").iterdir())) == 1, "each host has a copy"
+
+
+def test_an_intent_of_the_observer_reaches_the_inbox_of_who_leads_once(scope: Scope) -> None:
+    a, b, c = (scope.hosts[name] for name in "abc")
+    for host in (a, b, c):
+        host.configure(
+            '[observer.rules.arrivals]\nwatch = "promotions"\nintent = "suggest_look"\npriority = 4\nat_least = 1\n'
+        )
+    a.promote("bad_one")
+    scope.tick("ab" * 3)
+    events = scope.rows("SELECT intent, written FROM observer_events WHERE rule = 'arrivals'")
+    assert [row["written"] for row in events] == [1]
+    assert [row["name"] for row in scope.rows("SELECT name FROM intents")] == [f"b@{events[0]['intent']}"]
+    assert len((b.state / "suggestions.jsonl").read_text().splitlines()) == 1
+    assert (b.state / "intents" / "processed" / "processed" / events[0]["intent"]).exists()
+
+
+def test_an_invalid_promotion_is_refused_on_its_host(scope: Scope) -> None:
+    a, b = scope.hosts["a"], scope.hosts["b"]
+    a.promote("worst", fitness=-1)
+    scope.tick("ab")
+    scope.tick("a")
+    ack = a.ack("worst")
+    assert (ack["accepted"], ack["cycle"], ack["promotion_id"]) == (False, None, "worst")
+    assert "fitness" in ack["rejection_reason"]
+    scope.tick("bab")
+    assert scope.rows("SELECT stem, state FROM promotions") == [{"stem": "a@worst", "state": "rejected"}]
+    assert b.run("klorosctl", "promotions", "list").returncode == 0

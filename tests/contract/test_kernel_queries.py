@@ -42,6 +42,8 @@ OTHERS = {
     "postgres",
     "leases",
     "hosts",
+    "scope",
+    "scope_copies",
     "shared_files",
 }
 """Of the bridge, which proves its own; and what only PostgreSQL has."""

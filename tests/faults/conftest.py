@@ -10,7 +10,10 @@ import pytest
 
 pytest.register_assert_rewrite("tests.faults.world", "tests.faults.kill")
 
+from tests.contract.conftest import cluster  # noqa: E402
 from tests.faults.kill import Warm  # noqa: E402 - its assertions are rewritten only if that was said before
+
+__all__ = ["cluster", "memory", "warm"]
 
 
 @pytest.fixture(scope="session")

@@ -92,7 +92,7 @@ class Teller:
             finally:
                 database.close()
         except KlorosError as error:
-            _log(error)
+            self._log(error)
 
     def _write(self, judged: dict[str, Any], shown: dict[str, Any], counted: Counted) -> bool:
         if not opening.is_made(self._place):
@@ -107,9 +107,13 @@ class Teller:
             finally:
                 database.close()
         except KlorosError as error:
-            _log(error)
+            self._log(error)
             return False
         return True
+
+    def _log(self, error: KlorosError) -> None:
+        if not self._place.url:  # there it is the supervisor's own store, whose outage is told already
+            log(Event.SUPERVISOR_FAILED, f"how waking stands can't be told: {error.message}", priority=Priority.WARNING)
 
 
 def _count(database: Database, counted: Counted) -> None:
@@ -123,10 +127,6 @@ def _count(database: Database, counted: Counted) -> None:
         counters.count(database, "kloros_wake_deferrals_total", counted.deferrals)
     for seconds in counted.latencies:
         counters.observe(database, "kloros_wake_wait_duration_seconds", seconds, buckets=LATENCY_BUCKETS)
-
-
-def _log(error: KlorosError) -> None:
-    log(Event.SUPERVISOR_FAILED, f"how waking stands can't be told: {error.message}", priority=Priority.WARNING)
 
 
 def last_word(place: opening.Place) -> tuple[bool, datetime] | None:

@@ -51,3 +51,34 @@ UPDATE facts SET host = kloros_fact_host(name, :here) WHERE host <> kloros_fact_
 -- name: postgres.join_cycles
 -- Note where the cycles' folders lie.
 UPDATE cycles SET host = :here WHERE host = '' AND state <> 'queued';
+
+-- name: postgres.join_baseline_files
+-- Note which versions' files are in place on this host, and which retention let go (a JSON list of [version, retired_at]).
+INSERT INTO baseline_files (host, version, retired_at)
+SELECT :here, CAST(f ->> 0 AS BIGINT), f ->> 1 FROM json_array_elements(CAST(:files AS JSON)) AS f;
+
+-- name: postgres.join_escrow_files
+-- Note which entries' files on this host say what the rows say (a JSON list).
+INSERT INTO escrow_files (host, entry, status)
+SELECT :here, entry, status FROM escrow WHERE entry = ANY (ARRAY(SELECT json_array_elements_text(CAST(:entries AS JSON))));
+
+-- name: postgres.join_promotions
+-- Name promotions as the mirror of a scope does: by whose they are.
+UPDATE promotions SET stem = :here || '@' || stem;
+
+-- name: postgres.join_acks
+-- Name acks of an older form so.
+UPDATE legacy_acks SET file_name = :here || '@' || file_name;
+
+-- name: postgres.join_escrow
+-- Name the promotions so that wait for a person, or did.
+UPDATE escrow SET stem = :here || '@' || stem WHERE stem <> '';
+
+-- name: postgres.join_intents
+-- Name intents so.
+UPDATE intents SET name = :here || '@' || name;
+
+-- name: postgres.join_origins
+-- Name the promotions so that cycles have tried: what is parked holds their folders (a JSON list of [cycle, origin]).
+UPDATE cycles SET origin = told ->> 1 FROM json_array_elements(CAST(:origins AS JSON)) AS told
+WHERE cycle = CAST(told ->> 0 AS BIGINT);

@@ -31,3 +31,7 @@ SELECT
 -- name: observer.rest
 -- Note from when on the rules are asked again, unless there was news since they were asked.
 UPDATE facts SET value = :due WHERE host = '' AND name = 'observer.due' AND value = :asked;
+
+-- name: observer.made
+-- Give the rule that made the intent of a name; before it stands the name of the host in whose inbox it was put.
+SELECT rule FROM observer_events WHERE intent = substr(:intent, strpos(:intent, '@') + 1);
