@@ -14,6 +14,7 @@ import pytest
 from orchestration.errors import LeaseLost, Unwritable
 from orchestration.intents.reading import read
 from orchestration.promotions.reading import Sorted, read_promotions
+from orchestration.promotions.scan import compare
 from orchestration.scope.own_files import key_of
 from orchestration.store.instants import to_text
 from tests.contract.postgres import Cluster
@@ -404,6 +405,11 @@ def test_acks_of_the_older_forms_answer_on_their_host_only(hosts: Hosts) -> None
     found = b.mirrored()
     assert sorted(found) == ["acks/a@y_ack.json", "promotions/b@x.json", "promotions/b@y.json"]
     assert json.loads(found["acks/a@y_ack.json"]) == {"promotion_id": "gen:2"}, "as a cycle that tries it will see"
+
+
+def test_an_ack_of_a_host_whose_name_begins_with_a_digit_answers_no_other_hosts_promotion() -> None:
+    listing = compare(["lab@x.json"], ["2lab@x_ack.json"])
+    assert (listing.unacked, listing.others) == (["lab@x.json"], [])
 
 
 def test_an_intent_is_filed_where_it_came_from(hosts: Hosts) -> None:
