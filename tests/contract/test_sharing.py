@@ -494,6 +494,24 @@ def test_an_intent_that_was_replaced_before_the_decision_on_the_old_one_is_not_l
     assert b.mirrored() == {"intents/a@y.json": text}
 
 
+def test_an_intent_that_is_replaced_while_the_old_one_is_decided_on_is_another_one(hosts: Hosts) -> None:
+    a, b = hosts
+    a.intend("y.json")
+    a.exchange()
+    text = a.intend("y.json", reason="another").read_text()
+    a.restart()
+
+    def decided_meanwhile(_query: str) -> None:
+        a.db.after = lambda _query: None
+        decide(b, "a@y.json")
+
+    a.db.after = decided_meanwhile
+    a.sharing.exchange()
+    assert rows(a) == [("a", "intents", "y.json", "there")]
+    b.exchange(leading=True)
+    assert b.mirrored() == {"intents/a@y.json": text}
+
+
 def test_an_intent_that_is_taken_away_after_its_decision_leaves_no_trace(hosts: Hosts) -> None:
     a, b = hosts
     path = a.intend("y.json")
