@@ -1,7 +1,7 @@
 """`klorosctl db`: the databases themselves: `kloros.db`, and PostgreSQL where `KLR_DATABASE_URL` names one.
 
-A copy of PostgreSQL is an SQLite file with the bridge's fourteen tables and all tables of its scope (`scope_copies.py`), so it
-can be read, checked and restored anywhere.
+A copy of PostgreSQL is an SQLite file with the bridge's fourteen tables and all tables of its scope (`scope_copies.py`), so
+it can be read, checked and restored anywhere.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class _One(NamedTuple):
 
 @click.group()
 def db() -> None:
-    """Migrate, check, back up and restore the databases, and move the bridge to PostgreSQL."""
+    """Migrate, check, back up and restore the databases, and move to PostgreSQL."""
 
 
 @db.command()
@@ -127,7 +127,8 @@ def backup(console: Console, *, keep: int) -> None:
 def restore(console: Console, *, file: str, yes: bool) -> None:
     """Put a copy that `db backup` or `backup` made in the place of the database. What is there now is kept beside it.
 
-    A `kloros-….db` goes to kloros.db, a `bridge-….db` to PostgreSQL. Stop the bridge first, and ticks for kloros.db.
+    A `kloros-….db` goes to kloros.db, a `bridge-….db` to PostgreSQL. Stop the bridge and ticks first, on every host of a
+    scope. Nobody leads the scope then; the next tick of any host does.
     """
     console.become_owner()
     os.umask(0o077)
@@ -158,10 +159,10 @@ def restore(console: Console, *, file: str, yes: bool) -> None:
 @json_option
 @click.pass_obj
 def copy_(console: Console, *, source: str | None, url: str | None) -> int:
-    """Copy the bridge from SQLite into an empty PostgreSQL, and compare every row; all of it is kept, or nothing.
+    """Copy all of SQLite into an empty PostgreSQL, and compare every row; the bridge is kept whole or not, and so are ticks.
 
-    Copied are threads, participants, messages, findings, rates, sessions, triggers, revocations, audit and its chains.
-    What ticks remember stays in kloros.db. Stop the bridge first: what is written meanwhile is not copied, and told.
+    Copied are threads, participants, messages, findings, rates, sessions, triggers, revocations, audit and its chains; and
+    what ticks remember, as `db join` does. Stop both first: what the bridge is told meanwhile is not copied, and told.
     """
     console.become_owner()
     path = source or console.path(wiring.STORE)
@@ -180,8 +181,9 @@ def copy_(console: Console, *, source: str | None, url: str | None) -> int:
         if not transfer.is_empty(theirs):
             raise KlorosError(f"{theirs.name} has rows already", hint="copy into an empty database: createdb …")
         moved = transfer.transfer(ours, theirs)
-    console.note("db copy", f"copies the bridge from {path} to {postgres.named(url)}")
-    document = {"from": path, "to": postgres.named(url), "rows": moved.copied, "not_copied": moved.newer}
+    ticks = _join(console, path, url)
+    console.note("db copy", f"copies {path} to {postgres.named(url)}")
+    document = {"from": path, "to": postgres.named(url), "rows": {**moved.copied, **ticks}, "not_copied": moved.newer}
     console.answer(document, lambda: _copied(console, document, moved))
     return 1 if moved.newer else 0
 
@@ -208,8 +210,18 @@ def join(console: Console) -> None:
     console.answer(document, lambda: [*console.screen.table(("TABLE", "ROWS"), table), f"All of it is in {place} now."])
 
 
+def _join(console: Console, path: str, url: str) -> dict[str, int]:
+    """Take over what ticks remember, if they remember anything that was not taken over before; returns the rows by table."""
+    from orchestration.store import postgres_join
+
+    settings = console.settings
+    if not postgres_join.is_wanted(path):
+        return {}
+    return postgres_join.join(opening.Place(path, url, settings.scope.name, opening.here(settings.scope)))
+
+
 def _copied(console: Console, document: dict[str, Any], moved: Moved) -> Iterator[str]:
-    yield from console.screen.table(("TABLE", "ROWS"), [(name, str(rows)) for name, rows in moved.copied.items()])
+    yield from console.screen.table(("TABLE", "ROWS"), [(name, str(rows)) for name, rows in document["rows"].items()])
     yield f"Every row of {document['to']} was compared with {document['from']}: they are the same."
     if moved.newer:
         told = f"{moved.newer} changes were made in {document['from']} meanwhile and are not in the copy: stop the bridge, "
