@@ -181,6 +181,13 @@ class TestConnection:
             work()
         assert remembered(one) == ["x"]
 
+    def test_what_writes_and_tells_is_asked_once_by_one_that_stands(self, url: str, one: PostgresDatabase) -> None:
+        lead(url, "", 1)
+        kill_all(url)
+        assert len(one.rows("leases.take", epoch=1, seconds=60.0)) == 1
+        assert one.rows("leases.look")[0]["holder"] == "one"
+        assert not one.rows("leases.take", epoch=1, seconds=60.0), "it has been taken"
+
     def test_a_transaction_of_which_a_statement_failed_does_not_pass_for_committed(self, one: PostgresDatabase) -> None:
         def write() -> None:
             with one.transaction():
@@ -234,8 +241,10 @@ class TestConnection:
         db = PostgresDatabase(url, here="one")
         with psycopg.connect(url) as other:
             other.execute("LOCK TABLE facts")
+            began = time.monotonic()
             with pytest.raises(StoreUnreachable, match=r"has not answered for 0\.2 s"):
                 remembered(db)
+            assert time.monotonic() - began < 10, "soon, and not when the server gives up"
         assert remembered(db) == []
         db.close()
 
@@ -348,6 +357,13 @@ class TestWire:
     ) -> None:
         one.connection.ask("CREATE TABLE IF NOT EXISTS facts ()")
         assert capfd.readouterr() == ("", "")
+
+    def test_text_stays_text_whatever_the_server_takes_a_backslash_for(self, url: str, one: PostgresDatabase) -> None:
+        text = "\\'; DROP TABLE facts; -- \\\\' \\n"
+        for setting in ("on", "off"):
+            one.connection.ask(f"SET standard_conforming_strings = {setting}")
+            remember(one, text)
+            assert remembered(one) == [text]
 
     def test_a_character_that_postgresql_keeps_in_no_text_is_replaced(self, one: PostgresDatabase) -> None:
         remember(one, "a\0b")
