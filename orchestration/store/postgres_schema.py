@@ -69,8 +69,7 @@ def check_not_newer(version: int, connection: Connection) -> None:
     """
     if version > SCHEMA_VERSION:
         raise StoreUnreachable(
-            f"the database has schema version {version}{_whose(connection)}; this program, release {__version__}, knows"
-            f" {SCHEMA_VERSION}",
+            f"the database has schema version {version}{_whose(connection)}; this program knows {SCHEMA_VERSION}",
             hint="a newer release wrote it: run that release, or restore a backup made before the upgrade",
         )
 
