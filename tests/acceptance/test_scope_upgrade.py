@@ -90,10 +90,8 @@ def test_the_newer_migrates_and_leads_and_the_older_do_nothing_until_they_are_up
     for entry in ("run_once", "run_cycle"):
         done = a.run(entry)
         assert done.returncode == Exit.STORE_UNREACHABLE
-        told = (
-            f"the database has schema version {SCHEMA_VERSION + 1}, as release {NEWER} on b has it; this program, release "
-        )
-        assert f"{told}{orchestration.__version__}, knows {SCHEMA_VERSION}" in done.stderr
+        told = f"the database has schema version {SCHEMA_VERSION + 1}, as release {NEWER} on b has it; this program knows"
+        assert f"{told} {SCHEMA_VERSION}" in done.stderr
         assert "run that release, or restore a backup made before the upgrade" in done.stderr
     assert hosts.everything() == before
     changed = {name for name, found in a.file_contents().items() if files.get(name) != found}
