@@ -116,7 +116,7 @@ def leading(settings: Settings, db: Database) -> Leading:
     """Return this host's part in who decides, over the scope's store."""
     from orchestration.scope.leading import Leading
 
-    return Leading(cast("FencedDatabase", db), opening.here(settings.scope), settings.scope.lease)
+    return Leading(cast("FencedDatabase", db), opening.here(settings.scope), settings.scope.lease, settings.state_dir)
 
 
 def standing_by(settings: Settings) -> tuple[Exit, str, str] | None:

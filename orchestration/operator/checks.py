@@ -169,6 +169,19 @@ def running(console: Console, kernel: Kernel) -> Iterator[Check]:
         yield Check("runner", Level.OK, f"a runner is at cycle {active[0].cycle}")
 
 
+def needs(console: Console) -> Iterator[Check]:
+    """Check that this host has what its local jobs say they need."""
+    settings = console.settings
+    for job, section in ((JobName.PHASE, settings.phase), (JobName.DREAM, settings.dream)):
+        if section.executor == "slurm" or not (lacks := claims.unmet(job, settings)):
+            continue
+        if settings.database_url:
+            yield Check("needs", Level.OK, f"{lacks}: another host must run it")
+        else:
+            hint = f"correct [{job}.needs]: klorosctl config"
+            yield Check("needs", Level.ERROR, f"{lacks}: every cycle of it fails", hint)
+
+
 def _is_left(console: Console, cycle: Cycle) -> bool:
     return cycle.state is CycleState.QUEUED and bool(claims.unmet(cycle.job, console.settings))
 

@@ -48,6 +48,7 @@ def _examine(console: Console) -> Iterator[Check]:
             store = list(_store(console, kernel))
             state = [
                 *checks.running(console, kernel),
+                *checks.needs(console),
                 *checks.slurm(console, kernel),
                 *checks.ticks(console, kernel),
                 *checks.queues(console, kernel),

@@ -41,7 +41,8 @@ def checks(console: Console, kernel: Kernel) -> Iterator[Check]:
     yield from _durable(str(server["fsync"]), str(server["synchronous_commit"]))
     yield from _clock(offset, round_trip)
     yield from _lengths(console)
-    yield from _name(place.here, str(server["machine_id"] or ""), ticks=bool(server["ticks"]))
+    ours = machine_id(console.settings.state_dir)
+    yield from _name(place.here, str(server["machine_id"] or ""), ours, ticks=bool(server["ticks"]))
     yield from _hosts(console, kernel.db)
 
 
@@ -80,15 +81,11 @@ def _lengths(console: Console) -> Iterator[Check]:
         yield Check("lease length", Level.OK, f"{span(lease)}, longer than the minute between two ticks")
 
 
-def _name(here: str, machine: str, *, ticks: bool) -> Iterator[Check]:
+def _name(here: str, machine: str, ours: str, *, ticks: bool) -> Iterator[Check]:
     """Check that no other machine ticks under this host's name."""
-    ours = machine_id()
     if machine and machine != ours and ticks:
         advice = "set [scope] host (KLR_SCOPE_HOST) on one of the two; docs/runbooks/host-doubled.md"
         yield Check("host name", Level.ERROR, f"another machine ticks as {here!r} ({machine})", advice)
-    elif not ours:
-        advice = "systemd-machine-id-setup makes it; without it nothing tells two machines of one name apart"
-        yield Check("host name", Level.WARNING, f"{here!r}, and this machine has no /etc/machine-id", advice)
     elif here.partition(".")[0] == "localhost":
         advice = "set [scope] host (KLR_SCOPE_HOST), or the host name: hostnamectl hostname NAME"
         yield Check("host name", Level.WARNING, f"{here!r}, which every machine may be called", advice)

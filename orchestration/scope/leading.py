@@ -12,6 +12,7 @@ compares for itself, and a host's own row is its own whoever leads.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -19,7 +20,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol, cast
 
 from orchestration.errors import HostDoubled, StoreEmpty
-from orchestration.host import clock
+from orchestration.host import clock, files
 from orchestration.scope import lease as rules
 from orchestration.scope.lease import Act, Lease
 from orchestration.store.instants import from_text, from_text_or_none
@@ -32,6 +33,7 @@ _TELLING = timedelta(seconds=1)
 _POLL = 1.0
 _AFTER = 0.005  # so that the look at a lease's end finds it ended
 _MACHINE_ID = "/etc/machine-id"
+_ID_FILE = "scope.id"
 
 
 class FencedDatabase(Database, Protocol):
@@ -57,6 +59,13 @@ class Seen(NamedTuple):
     round_trip: timedelta
 
 
+class CheckedIn(NamedTuple):
+    """What a host hears when it tells that it ticks."""
+
+    to_reap: tuple[str, ...]  # the tokens of its cycles that were ended without it
+    is_restarted: bool  # it was another boot that ticked last under this name
+
+
 class Turn(NamedTuple):
     """What came of a host's turn with the lease."""
 
@@ -70,6 +79,7 @@ class Leading(NamedTuple):
     db: FencedDatabase
     here: str
     length: timedelta
+    state_dir: str
 
     def look(self) -> Lease:
         """Return the lease as it stands.
@@ -145,15 +155,15 @@ class Leading(NamedTuple):
         """Let any host lead again; False when none was pinned."""
         return bool(self.db.rows("leases.unpin"))
 
-    def check_in(self, seen: Seen, *, boot_id: str, release: str) -> tuple[str, ...]:
-        """Tell the scope that this host ticks; returns the tokens of its cycles that were ended without it.
+    def check_in(self, seen: Seen, *, boot_id: str, release: str) -> CheckedIn:
+        """Tell the scope that this host ticks, and hear what it has for us.
 
         Raises:
             HostDoubled: another machine ticks under this host's name.
         """
         found = self.db.rows(
             "hosts.check_in",
-            machine_id=machine_id(),
+            machine_id=machine_id(self.state_dir, make=True),
             boot_id=boot_id,
             release=release,
             offset=seen.clock_offset.total_seconds(),
@@ -165,7 +175,10 @@ class Leading(NamedTuple):
                 hint="set [scope] host (KLR_SCOPE_HOST) here, or /etc/machine-id where a machine is another's copy: "
                 "rm /etc/machine-id && systemd-machine-id-setup",
             )
-        return tuple(json.loads(cast("str", found[0]["to_reap"])))
+        return CheckedIn(
+            to_reap=tuple(json.loads(cast("str", found[0]["to_reap"]))),
+            is_restarted=found[0]["before"] not in (None, boot_id),
+        )
 
     def reaped(self, tokens: tuple[str, ...]) -> None:
         """Tell the scope that nothing of these cycles runs here any more."""
@@ -227,10 +240,20 @@ def hosts(db: Database) -> list[HostSeen]:
     ]
 
 
-def machine_id() -> str:
-    """Return what tells this machine from every other (machine-id(5)); empty where there is none."""
+def machine_id(state_dir: str, *, make: bool = False, path: str = _MACHINE_ID) -> str:
+    """Return what tells this machine from every other: its own id (machine-id(5)), or where there is none, as in many a
+    container, that of the state folder, made on first use if `make`; else empty."""
     try:
-        with open(_MACHINE_ID, encoding="utf-8") as file:
+        with open(path, encoding="ascii", errors="replace") as file:
+            if found := file.read().strip():
+                return found
+    except OSError:
+        pass
+    own = os.path.join(state_dir, _ID_FILE)
+    if make:
+        files.create(own, f"{os.urandom(16).hex()}\n".encode())
+    try:
+        with open(own, encoding="ascii", errors="replace") as file:
             return file.read().strip()
     except OSError:
         return ""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ctypes import c_char_p, c_int, c_void_p
 from typing import Any, NamedTuple
 
+_SYSTEM = "libpq.so.5"
 _BAD = 1  # ConnStatusType CONNECTION_BAD
 _ROWS = 2  # ExecStatusType PGRES_TUPLES_OK
 _FAILED = (5, 7)  # PGRES_BAD_RESPONSE, PGRES_FATAL_ERROR
@@ -247,7 +248,7 @@ _loaded: list[Any] = []
 
 def _library() -> Any:
     if not _loaded:
-        library = _open("libpq.so.5", *_bundled(sys.path))
+        library = _open(_SYSTEM, *_bundled(sys.path))
         for name, (result, *given) in _FUNCTIONS.items():
             function = getattr(library, name)
             function.restype, function.argtypes = result, given

@@ -66,6 +66,7 @@ _PARAMETERS: dict[str, Any] = {
     "target_session_attrs": "read-write",  # of several hosts the one that takes writes; a replica alone is refused
 }
 _PARAMETER = re.compile(r"--[^\n]*|'(?:[^']|'')*'|(?<![:\w]):([a-z][a-z0-9_]*)")
+_WRITES = re.compile(r"\b(?:INSERT|UPDATE|DELETE)\b")  # as our queries have it, in capitals
 _DISK_FULL, _READ_ONLY, _LOCKED = "53100", "25006", "55P03"
 _REPLICA = ("read-only", "hot standby", "not a primary")
 _statements: dict[str, tuple[str, ...]] = {}
@@ -141,9 +142,16 @@ class PostgresDatabase:
             self._inside = False
 
     def rows(self, query: str, /, **parameters: Value) -> list[Row]:
-        """Return every row of the named query."""
+        """Return every row of the named query; one that writes and tells what it wrote is neither fenced nor queued here."""
         text = self._text(query, parameters)
-        return (self._ask(text) if self._inside else self._first(text))[0].rows  # type: ignore[return-value]
+        if self._inside:
+            answers = self._ask(text)
+        elif _WRITES.search(text):
+            self._first("BEGIN")  # what writes is asked once, by a connection that is known to stand
+            answers = self._and_commit(text)
+        else:
+            answers = self._first(text)
+        return answers[0].rows  # type: ignore[return-value]
 
     def run(self, query: str, /, **parameters: Value) -> int:
         """Carry out the named statement; return how many rows it changed.
@@ -157,11 +165,7 @@ class PostgresDatabase:
         if self._inside:
             return self._ask(text)[0].changed
         self._begin(looking=False)
-        try:
-            return self._ask(f"{text};\nCOMMIT")[0].changed
-        except BaseException:
-            self._undo()
-            raise
+        return self._and_commit(text)[0].changed
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -266,6 +270,13 @@ class PostgresDatabase:
                 return self.connection.ask(text)
         except KlorosError:
             self._failed = True
+            raise
+
+    def _and_commit(self, text: str) -> list[Answer]:
+        try:
+            return self._ask(f"{text};\nCOMMIT")
+        except BaseException:
+            self._undo()
             raise
 
     def _undo(self) -> None:

@@ -31,6 +31,18 @@ _NAMED_ANEW = tuple(f"postgres.join_{what}" for what in ("promotions", "acks", "
 _LED = 0  # the epoch of ticks before there was a lease: they decided
 
 
+def is_wanted(path: str) -> bool:
+    """Say whether a file remembers ticks or cycles that were not taken over before.
+
+    Raises:
+        StoreUnreachable, StoreOutdated: as `join`.
+    """
+    with closing(_opened(path)) as file:
+        remembered = "SELECT EXISTS (SELECT 1 FROM ticks) OR EXISTS (SELECT 1 FROM cycles)"
+        (moved,) = file.execute("SELECT count(*) FROM facts WHERE name = ?", (MOVED,)).fetchone()
+        return not moved and file.execute(remembered).fetchone() == (1,)
+
+
 def join(place: Place) -> dict[str, int]:
     """Take it all over, or nothing; returns how many rows each table had. The file stays, and says where they went.
 
@@ -46,9 +58,12 @@ def join(place: Place) -> dict[str, int]:
         db.transaction(),
         translated(place.url),
     ):
-        if unsettled := file.execute("SELECT cycle FROM cycles WHERE settled_at IS NULL").fetchone():
-            hint = "unset KLR_DATABASE_URL, let ticks settle it, and come back: klorosctl tick"
-            raise KlorosError(f"{place.path}: cycle {unsettled[0]} is not settled", hint=hint)
+        waiting = "SELECT cycle, state FROM cycles WHERE settled_at IS NULL AND state <> 'queued'"
+        for cycle, state in file.execute(waiting):
+            told = f"cycle {cycle} is {state}, and would be settled in {place.path}"
+            raise KlorosError(
+                told, hint="unset KLR_DATABASE_URL, let it end and ticks settle it, and come back: klorosctl tick"
+            )
         if any(one["filled"] for one in db.rows("postgres.filled")):
             hint = "to begin anew as one more host of the scope: move kloros.db and cycles/ away"
             raise KlorosError(f"{db} has cycles or ticks already, whose numbers this host's would take", hint=hint)

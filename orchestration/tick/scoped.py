@@ -49,13 +49,15 @@ def tick_of_host(kernel: Kernel, tick_id: str, *, patience: float) -> Tick:
     seen = leading.wait()
     leading.follow(seen)
     with kernel.lock.held(tick_id, patience=patience):
-        left = leading.check_in(seen, boot_id=kernel.boot_id, release=__version__)
+        heard = leading.check_in(seen, boot_id=kernel.boot_id, release=__version__)
+        if heard.is_restarted and leading.release():  # what led before may be a copy of this machine: it is fenced off
+            seen = leading.see()
         exit_code, led = Exit.DEFECT, False
         try:
             turn = leading.take_turn(seen)
             if turn.leads and turn.lease.epoch != seen.lease.epoch:
                 log(Event.LEASE_TAKEN, describe(turn.lease), host=leading.here, epoch=turn.lease.epoch)
-            record, led = _decided(kernel, tick_id, turn, left)
+            record, led = _decided(kernel, tick_id, turn, heard.to_reap)
             exit_code = record.exit
         except KlorosError as error:
             exit_code = error.exit

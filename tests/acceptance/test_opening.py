@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from orchestration import configuration
 from orchestration.exits import Exit
 from orchestration.promotions import scan_unacked_promotions
+from orchestration.tick.observe import MAINTENANCE_FILE
 from tests.acceptance.host import Host
 from tests.contract.postgres import Cluster
 
@@ -41,13 +43,25 @@ def contents(url: str) -> dict[str, list[tuple[object, ...]]]:
 
 
 def test_a_dry_run_sees_what_the_scope_knows_and_changes_nothing_anywhere(scoped: Host, url: str) -> None:
-    scoped.tick()
+    scoped.stepwise()
     scoped.promote("p-1")
-    before, files = contents(url), scoped.snapshot()
-    done = scoped.run("run_once", "--dry-run", "--json")
+    (scoped.state / MAINTENANCE_FILE).touch()
+    scoped.tick()  # shares it
+    (scoped.state / MAINTENANCE_FILE).unlink()
+    assert dry_run(scoped, url)["decision"] == "dream_cycle"
+    scoped.tick()
+    told = dry_run(scoped, url)
+    assert told["decision"] == "noop"
+    assert ("cycle_active", True) in [(one["reason"], one["decided"]) for one in told["rules"]]
+
+
+def dry_run(host: Host, url: str) -> dict[str, Any]:
+    before, files = contents(url), host.snapshot()
+    done = host.run("run_once", "--dry-run", "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["decision"] == "dream_cycle"
-    assert (contents(url), scoped.snapshot()) == (before, files)
+    assert (contents(url), host.snapshot()) == (before, files)
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
 
 
 def test_before_the_first_tick_there_is_nothing_to_see_and_looking_makes_nothing(scoped: Host, url: str) -> None:
@@ -72,9 +86,7 @@ def test_a_database_that_is_away_is_told_by_all_who_open_it(scoped: Host) -> Non
         assert "s3cret" not in done.stderr + done.stdout
 
 
-def test_other_programs_of_the_host_are_told_what_nobody_has_answered(
-    scoped: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_programs_of_the_host_are_told_what_nobody_has_answered(scoped: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     path = scoped.promote("p-1")
     for name, value in scoped.environ.items():
         monkeypatch.setenv(name, value)
@@ -91,12 +103,12 @@ def test_the_reflection_reads_the_scope_s_store(scoped: Host, tmp_path: Path) ->
     assert (tmp_path / "cycle" / "artifacts" / "reflection.md").read_text().startswith("# Reflection of ")
 
 
-def test_doctor_asks_the_server(scoped: Host) -> None:
+def test_doctor_asks_the_server(scoped: Host, url: str) -> None:
     scoped.tick()
     done = scoped.run("klorosctl", "doctor", "--json")
     told = {one["name"]: one for one in json.loads(done.stdout)["checks"]}
     assert told["store"]["level"] == "ok"
-    assert "answers, tick 1 is the last" in told["store"]["evidence"]
+    assert f"PostgreSQL {url.partition('?')[0].rpartition('/')[2]} answers" in told["store"]["evidence"]
 
 
 class TestHistoryOfItsOwn:
@@ -151,7 +163,7 @@ class TestHistoryOfItsOwn:
         assert contents(url) == before
 
     def test_it_is_not_taken_over_while_a_cycle_runs(self, alone: Host, url: str) -> None:
-        alone.change("UPDATE cycles SET state = 'running'")
+        alone.change("UPDATE cycles SET state = 'running', settled_at = NULL")
         alone.set(KLR_DATABASE_URL=url, KLR_SCOPE_HOST="one")
         done = alone.run("klorosctl", "db", "join")
         assert done.returncode == Exit.FAILED

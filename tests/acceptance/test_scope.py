@@ -383,6 +383,20 @@ def test_a_tick_that_may_do_nothing_gives_up_the_lead_and_tells_that_its_host_li
     assert told["silent"] < timedelta(minutes=1)
 
 
+def test_a_host_that_was_restarted_leads_under_a_new_epoch(two: Two) -> None:
+    """So that two copies of one machine, with its name and its id, fence each other off."""
+    scope, a, b = two
+    a.decided()
+    b.decided()
+    scope.do("UPDATE hosts SET boot_id = 'of the boot before' WHERE host = 'a'")
+    a.decided()
+    assert (scope.lease["holder"], scope.lease["epoch"]) == ("a", 2)
+    scope.do("UPDATE hosts SET boot_id = 'of the boot before' WHERE host = 'b'")
+    assert b.reasons() == ["standby"]
+    a.decided()
+    assert (scope.lease["holder"], scope.lease["epoch"]) == ("a", 2)
+
+
 def test_another_machine_under_the_same_name_is_refused_and_writes_nothing(two: Two) -> None:
     scope, a, b = two
     a.decided()

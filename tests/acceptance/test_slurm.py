@@ -364,18 +364,11 @@ def test_nothing_is_decided_where_the_folder_of_its_records_is_not_shared(
     mark = tmp_path / "ran"
     given(f"echo once >> {mark}; sleep 2")
     following.until(lambda: following.state == "running" and mark.exists())
-    own, away = host.state / "cycles", host.state / "away"
-    own.rename(away)
-    try:
-        following.until(lambda: "is not on this host" in following.job["reason"])
-        assert following.state == "running"
-        assert "is not on this host" in " ".join(host.run("klorosctl", "doctor").stdout.split())
-    finally:
-        for other in own.iterdir() if own.exists() else ():
-            other.rename(tmp_path / other.name)
-        with suppress(FileNotFoundError):
-            own.rmdir()
-        away.rename(own)
+    host.set(KLR_CYCLES_DIR=str(tmp_path / "of another host"))
+    following.until(lambda: "is not on this host" in following.job["reason"])
+    assert following.state == "running"
+    assert "is not on this host" in " ".join(host.run("klorosctl", "doctor").stdout.split())
+    host.set(KLR_CYCLES_DIR=str(host.state / "cycles"))
     following.until_ended()
     assert following.state == "succeeded", following.result
     assert mark.read_text() == "once\n"

@@ -104,6 +104,9 @@ def test_the_only_machine_fails_what_is_too_large_for_it_at_once(host: Host, tmp
     assert told["reason"].startswith("this host can't run it: [dream.needs] asks for 900T of memory, it has ")
     assert told["not_started"]
     assert not mark.exists()
+    doctor = " ".join(host.run("klorosctl", "doctor").stdout.split())
+    assert "[dream.needs] asks for 900T of memory" in doctor
+    assert "every cycle of it fails" in doctor
 
 
 def test_hosts_of_a_scope_need_a_scope(host: Host) -> None:

@@ -72,9 +72,10 @@ OURS = words("""
 
 ON_POSTGRES = words("""
     orchestration.pulse.scope orchestration.pulse.scope_metrics orchestration.pulse.scope_rows
-    _ctypes ctypes ctypes._endian select
+    _ctypes ctypes ctypes._endian encodings.ascii select
     orchestration.scope orchestration.scope.leading orchestration.scope.lease orchestration.scope.mirror
     orchestration.scope.sharing
+    orchestration.pulse.scope orchestration.pulse.scope_rows
     orchestration.store.libpq orchestration.store.postgres_database orchestration.store.postgres_schema
     orchestration.tick.scoped orchestration.tick.shared
 """)  # instead of what SQLite needs, where PostgreSQL decides who leads

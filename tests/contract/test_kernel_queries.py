@@ -43,6 +43,7 @@ OTHERS = {
     "leases",
     "hosts",
     "scope",
+    "scope_copies",
     "shared_files",
 }
 """Of the bridge, which proves its own; and what only PostgreSQL has."""

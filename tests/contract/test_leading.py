@@ -6,13 +6,14 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from orchestration.errors import LeaseLost, SettingsInvalid, StoreEmpty
 from orchestration.host import clock
-from orchestration.scope.leading import Leading, Role, hosts
+from orchestration.scope.leading import CheckedIn, Leading, Role, hosts, machine_id
 from orchestration.scope.lease import Standing, permit, remaining, standing
 from orchestration.store.postgres_database import PostgresDatabase
 from tests.contract.postgres import Cluster
@@ -27,13 +28,13 @@ def url(cluster: Cluster) -> str:
 
 
 @pytest.fixture
-def host(url: str) -> Iterator[Callable[[str], Leading]]:
+def host(url: str, tmp_path: Path) -> Iterator[Callable[[str], Leading]]:
     """Give a host of the scope by its name; a new connection each time."""
     opened: list[PostgresDatabase] = []
 
     def host(here: str) -> Leading:
         opened.append(PostgresDatabase(url, here=here))
-        return Leading(opened[-1], here, LENGTH)
+        return Leading(opened[-1], here, LENGTH, str(tmp_path))
 
     yield host
     for db in opened:
@@ -320,14 +321,15 @@ def test_pinning_who_leads_changes_nothing_of_his_lead(host: Hosts) -> None:
 
 def test_a_host_tells_of_itself(host: Hosts) -> None:
     a = host("a")
-    assert a.check_in(a.wait(sleep=never), boot_id="boot", release="1.2") == ()
+    assert a.check_in(a.wait(sleep=never), boot_id="boot", release="1.2") == CheckedIn((), is_restarted=False)
     assert turn(a)
     a.ended(0, leads=True)
     (told,) = hosts(a.db)
     assert (told.host, told.role, told.release, told.boot_id) == ("a", Role.LEADER, "1.2", "boot")
     assert told.last_tick_exit == 0
     assert told.silent_for < timedelta(seconds=10)
-    a.check_in(a.wait(sleep=never), boot_id="next", release="1.3")
+    assert a.check_in(a.wait(sleep=never), boot_id="next", release="1.3").is_restarted
+    assert not a.check_in(a.wait(sleep=never), boot_id="next", release="1.3").is_restarted
     (again,) = hosts(a.db)
     assert (again.boot_id, again.release, again.first_seen_at) == ("next", "1.3", told.first_seen_at)
     assert again.last_tick_at > told.last_tick_at
@@ -353,3 +355,15 @@ def test_a_fence_holds_through_a_broken_connection(host: Hosts, url: str) -> Non
     sql(url, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
     with pytest.raises(LeaseLost):
         remember(a, "on a new connection")
+
+
+def test_where_there_is_no_machine_id_the_state_folder_has_one(tmp_path: Path) -> None:
+    state, path = str(tmp_path), str(tmp_path / "machine-id")
+    assert machine_id(state, path=path) == "", "looking makes nothing"
+    made = machine_id(state, make=True, path=path)
+    assert len(made) == 32
+    assert machine_id(state, make=True, path=path) == machine_id(state, path=path) == made
+    (tmp_path / "machine-id").write_text("")
+    assert machine_id(state, path=path) == made, "an empty one is none"
+    (tmp_path / "machine-id").write_text("0123\n")
+    assert machine_id(state, path=path) == "0123"

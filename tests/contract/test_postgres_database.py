@@ -24,7 +24,7 @@ from orchestration.errors import (
     Unwritable,
 )
 from orchestration.exits import Exit
-from orchestration.store import postgres_schema
+from orchestration.store import libpq, postgres_schema
 from orchestration.store.opening import Place, copy_of
 from orchestration.store.postgres_database import PostgresDatabase
 from tests.contract import postgres
@@ -181,6 +181,24 @@ class TestConnection:
             work()
         assert remembered(one) == ["x"]
 
+    def test_what_writes_and_tells_is_asked_by_a_connection_that_stands(self, url: str, one: PostgresDatabase) -> None:
+        lead(url, "", 1)
+        kill_all(url)
+        assert len(one.rows("leases.take", epoch=1, seconds=60.0)) == 1
+        assert one.rows("leases.look")[0]["holder"] == "one"
+
+    def test_what_writes_and_tells_is_asked_once_whatever_becomes_of_it(self, url: str, one: PostgresDatabase) -> None:
+        one.connection.ask("CREATE SEQUENCE asked")
+        one.connection.ask(
+            "CREATE FUNCTION dies() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN PERFORM nextval('asked'), pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$"
+        )
+        one.connection.ask("CREATE TRIGGER dies_ BEFORE UPDATE ON leases FOR EACH ROW EXECUTE FUNCTION dies()")
+        with pytest.raises(StoreUnreachable, match="terminating connection"):
+            one.rows("leases.take", epoch=0, seconds=60.0)
+        with psycopg.connect(url) as connection:
+            assert connection.execute("SELECT last_value, is_called FROM asked").fetchone() == (1, True)
+
     def test_a_transaction_of_which_a_statement_failed_does_not_pass_for_committed(self, one: PostgresDatabase) -> None:
         def write() -> None:
             with one.transaction():
@@ -234,8 +252,10 @@ class TestConnection:
         db = PostgresDatabase(url, here="one")
         with psycopg.connect(url) as other:
             other.execute("LOCK TABLE facts")
+            began = time.monotonic()
             with pytest.raises(StoreUnreachable, match=r"has not answered for 0\.2 s"):
                 remembered(db)
+            assert time.monotonic() - began < 10, "soon, and not when the server gives up"
         assert remembered(db) == []
         db.close()
 
@@ -340,6 +360,60 @@ class TestServer:
         with pytest.raises(Unwritable, match=r"only looked at here; facts\.set would change it"):
             remember(reader, "x")
         reader.close()
+
+
+class TestWire:
+    def test_nothing_is_printed_that_the_server_notices(
+        self, url: str, one: PostgresDatabase, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        one.connection.ask("CREATE TABLE IF NOT EXISTS facts ()")
+        assert capfd.readouterr() == ("", "")
+
+    def test_text_stays_text_whatever_the_server_takes_a_backslash_for(self, url: str, one: PostgresDatabase) -> None:
+        text = "\\'; DROP TABLE facts; -- \\\\' \\n"
+        for setting in ("on", "off"):
+            one.connection.ask(f"SET standard_conforming_strings = {setting}")
+            remember(one, text)
+            assert remembered(one) == [text]
+
+    def test_a_character_that_postgresql_keeps_in_no_text_is_replaced(self, one: PostgresDatabase) -> None:
+        remember(one, "a\0b")
+        assert remembered(one) == ["a\ufffdb"]
+
+    @pytest.mark.parametrize(
+        ("expression", "value"),
+        [
+            ("CAST(7 AS smallint)", 7),
+            ("CAST(-7 AS bigint)", -7),
+            ("sum(CAST(5 AS bigint))", 5),
+            ("avg(CAST(1 AS bigint)) / 2", 0.5),
+            ("CAST('Infinity' AS double precision)", float("inf")),
+            ("1 = 1", 1),
+            ("1 = 2", 0),
+            ("NULL", None),
+            ("''", ""),
+            ("CAST('2026-01-02' AS date)", "2026-01-02"),
+        ],
+    )
+    def test_each_type_is_read_as_what_sqlite_gives(self, one: PostgresDatabase, expression: str, value: object) -> None:
+        (answer,) = one.connection.ask(f"SELECT {expression} AS found")
+        assert answer.rows == [{"found": value}]
+        assert type(answer.rows[0]["found"]) is type(value)
+
+    def test_a_host_without_libpq_is_told_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(libpq, "_loaded", [])
+        monkeypatch.setattr(libpq, "_bundled", lambda _folders: ["/nowhere/libpq-1.so"])
+        monkeypatch.setattr(libpq, "_SYSTEM", "libpq.so.none")
+        with pytest.raises(StoreUnreachable, match=r"client library is not on this host: .*\n  apt-get install libpq5"):
+            PostgresDatabase("postgresql:///x")
+
+    def test_the_library_of_the_wheel_does_where_the_host_has_none(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(libpq, "_loaded", [])
+        monkeypatch.setattr(libpq, "_SYSTEM", "libpq.so.none")
+        db = PostgresDatabase(url, here="one")
+        remember(db, "by the wheel's")
+        assert remembered(db) == ["by the wheel's"]
+        db.close()
 
 
 @pytest.mark.anyio

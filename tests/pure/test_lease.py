@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -64,6 +65,19 @@ def test_the_table_in_the_docstring_is_the_table() -> None:
         line.split() for line in (module.__doc__ or "").splitlines() if re.match(r"    (free|ours|lapsed|theirs) ", line)
     ]
     told = {(Standing(first), one): Act(word) for first, *words in rows for one, word in zip(Permit, words, strict=True)}
+    assert told == dict(RULES)
+
+
+def test_the_table_in_the_reference_is_the_table() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/scope.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| ")]
+    lines = {"free": Standing.FREE, "ours": Standing.OURS, "laps": Standing.LAPSED, "anot": Standing.THEIRS}
+    told = {
+        (stands, one): Act(word.replace(" ", "_"))
+        for first, *words in rows
+        if len(words) == len(Permit) and (stands := lines.get(first[:4]))
+        for one, word in zip(Permit, words, strict=True)
+    }
     assert told == dict(RULES)
 
 

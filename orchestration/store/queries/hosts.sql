@@ -1,14 +1,16 @@
 -- The hosts of a scope; only PostgreSQL has them. Each writes its own row, whether it leads or not.
 
 -- name: hosts.check_in
--- Note that this host ticks; gives no row when another machine has ticked under its name within :lately seconds.
+-- Note that this host ticks; gives no row when another machine has ticked under its name within :lately seconds, else what there
+-- is to reap and the boot that ticked before.
+WITH earlier AS (SELECT boot_id FROM hosts WHERE host = :here)
 INSERT INTO hosts (host, machine_id, boot_id, release, first_seen_at, last_tick_at, clock_offset_seconds)
 VALUES (:here, :machine_id, :boot_id, :release, clock_timestamp(), clock_timestamp(), :offset)
 ON CONFLICT (host) DO UPDATE SET machine_id = excluded.machine_id, boot_id = excluded.boot_id, release = excluded.release,
     last_tick_at = excluded.last_tick_at, clock_offset_seconds = excluded.clock_offset_seconds
 WHERE hosts.machine_id = excluded.machine_id
     OR hosts.last_tick_at <= clock_timestamp() - make_interval(secs => :lately)
-RETURNING to_reap;
+RETURNING to_reap, (SELECT boot_id FROM earlier) AS before;
 
 -- name: hosts.ended
 -- Note how this host's tick ended.
