@@ -60,7 +60,7 @@ def join(place: Place) -> dict[str, int]:
     ):
         waiting = "SELECT cycle, state FROM cycles WHERE settled_at IS NULL AND state <> 'queued'"
         for cycle, state in file.execute(waiting):
-            told = f"cycle {cycle} is {state}, and would be settled in {place.path}"
+            told = f"{place.path}: cycle {cycle} is not settled, it is {state}"
             raise KlorosError(
                 told, hint="unset KLR_DATABASE_URL, let it end and ticks settle it, and come back: klorosctl tick"
             )
