@@ -46,6 +46,8 @@ def is_wanted(path: str) -> bool:
 def join(place: Place) -> dict[str, int]:
     """Take it all over, or nothing; returns how many rows each table had. The file stays, and says where they went.
 
+    A file that was taken over there before has nothing left to take.
+
     Raises:
         CopyDiffers: a row there is not what it was here; nothing was kept.
         KlorosError: somebody has ticked in the scope already, so its numbers are taken; or a cycle is not settled.
@@ -58,6 +60,8 @@ def join(place: Place) -> dict[str, int]:
         db.transaction(),
         translated(place.url),
     ):
+        if file.execute("SELECT value FROM facts WHERE name = ?", (MOVED,)).fetchone() == (str(place),):
+            return {}
         waiting = "SELECT cycle, state FROM cycles WHERE settled_at IS NULL AND state <> 'queued'"
         for cycle, state in file.execute(waiting):
             told = f"{place.path}: cycle {cycle} is not settled, it is {state}"

@@ -269,7 +269,7 @@ def test_doctor_finds_nothing_wrong_with_a_scope(two: Two) -> None:
     for name in ("store", "server clock", "lease length", "host name", "leader"):
         assert worst(found, name)["level"] == "ok", found[name]
     assert worst(found, "store")["evidence"].startswith("PostgreSQL kloros_")
-    assert "answers: PostgreSQL 15" in worst(found, "store")["evidence"]
+    assert "answers, tick 2 is the last: PostgreSQL 15" in worst(found, "store")["evidence"]
     assert worst(found, "leader")["evidence"] == "a leads default; 1 stands by"
     assert worst(found, "durability")["evidence"].startswith("fsync is off: "), "the server of these tests"
     assert "host" not in found

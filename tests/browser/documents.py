@@ -460,7 +460,7 @@ def hostile() -> LoopHealth:
         advice=Advice(cycle=1, phase_type=HOSTILE, rationale=ENDLESS),
         threads=threads(HOSTILE, ENDLESS, more=1),
         wakes=wakes(HOSTILE, more=1),
-        scope=scope(HOSTILE),
+        scope=scope(HOSTILE, led=False, more=1),
         last_tick=replace(tick(HOSTILE), findings=((HOSTILE, HOSTILE, HOSTILE),)),
     )
 
