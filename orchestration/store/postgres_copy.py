@@ -34,7 +34,7 @@ def copy_of(url: str, *, scope: str, here: str) -> SqliteDatabase:
         with translated(url):
             source.ask("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             version = postgres_schema.version_of(source)
-            postgres_schema.check_not_newer(version)
+            postgres_schema.check_not_newer(version, source)
             if version < postgres_schema.KERNEL_SINCE:
                 raise StoreEmpty(f"{place(url)} has no tables yet", hint="the first tick makes them")
             memory = SqliteDatabase(":memory:")

@@ -187,7 +187,7 @@ class PostgresDatabase:
 
     def _check(self, connection: Connection) -> None:
         version, scopes = self._look_at(connection)
-        postgres_schema.check_not_newer(version)
+        postgres_schema.check_not_newer(version, connection)
         if self._read_only and version < postgres_schema.KERNEL_SINCE:
             raise StoreEmpty(f"{self} has no tables yet", hint="the first tick makes them")
         if self._read_only and version < postgres_schema.SCHEMA_VERSION:
@@ -232,6 +232,7 @@ class PostgresDatabase:
                 told = f"{self} has no lease of the scope {self._own['scope']!r} any more"
                 raise StoreUnreachable(told, hint="the next tick makes it: klorosctl tick")
             lease = found[0]
+            postgres_schema.check_not_newer(lease["version"], self.connection)  # another host may have migrated it since
             if self._epoch is not None and (lease["holder"], lease["epoch"]) != (self._own["here"], self._epoch):
                 raise LeaseLost(
                     f"{lease['holder'] or 'nobody'} leads {self._own['scope']} under epoch {lease['epoch']};"

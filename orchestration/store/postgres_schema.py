@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from orchestration import __version__
 from orchestration.errors import StoreUnreachable
 from orchestration.store.libpq import Connection, Refused, literal
 from orchestration.store.queries import sql
@@ -46,7 +47,7 @@ def bring_up(connection: Connection) -> None:
         connection.ask(sql("postgres.lock_schema").replace(":lock", literal(_LOCK)))
         connection.ask(sql("postgres.make_schema"))
         version = version_of(connection)
-        check_not_newer(version)
+        check_not_newer(version, connection)
         for number, text in _migrations():
             if number > version:
                 connection.ask(text)
@@ -60,7 +61,7 @@ def bring_up(connection: Connection) -> None:
         connection.patience = usual
 
 
-def check_not_newer(version: int) -> None:
+def check_not_newer(version: int, connection: Connection) -> None:
     """Check that the tables are none that a newer program made.
 
     Raises:
@@ -68,9 +69,20 @@ def check_not_newer(version: int) -> None:
     """
     if version > SCHEMA_VERSION:
         raise StoreUnreachable(
-            f"the database has schema version {version}; this program knows {SCHEMA_VERSION}",
+            f"the database has schema version {version}{_whose(connection)}; this program knows {SCHEMA_VERSION}",
             hint="a newer release wrote it: run that release, or restore a backup made before the upgrade",
         )
+
+
+def _whose(connection: Connection) -> str:
+    """Say which release ticks with it, as far as one has told; for a transaction that is to fail anyhow."""
+    try:
+        found = connection.ask(sql("postgres.last_ticked"))[0].rows
+    except Refused:
+        return ""
+    if not found or found[0]["release"] in ("", __version__):
+        return ""
+    return f", as release {found[0]['release']} on {found[0]['host']} has it"
 
 
 def _check_server(connection: Connection) -> None:

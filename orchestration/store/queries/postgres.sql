@@ -16,6 +16,10 @@ SELECT coalesce(max(version), 0) AS version FROM kloros_schema;
 -- Note a migration.
 INSERT INTO kloros_schema (version) VALUES (:version);
 
+-- name: postgres.last_ticked
+-- Give the host that ticked last, and its release.
+SELECT host, release FROM hosts ORDER BY last_tick_at DESC NULLS LAST LIMIT 1;
+
 -- name: postgres.begin_writing
 -- Begin what others see whole or not at all, and wait for the scope's writer before us: its lease's row is the lock of all
 -- that is written. A writer that pauses is ended by the server, so that nobody waits for it for long.
@@ -23,7 +27,7 @@ BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
 SET LOCAL idle_in_transaction_session_timeout = :idle;
 SET LOCAL lock_timeout = :wait;
 SET LOCAL statement_timeout = :work;
-SELECT holder, epoch FROM leases WHERE scope = :scope FOR UPDATE;
+SELECT holder, epoch, (SELECT max(version) FROM kloros_schema) AS version FROM leases WHERE scope = :scope FOR UPDATE;
 
 -- name: postgres.begin_looking
 -- Begin to look at one moment, which keeps nobody from writing.
