@@ -52,7 +52,7 @@ _PROBE_SECONDS = 0.2
 _LOOK_SECONDS = (1.0, 5.0)
 """How often watched threads are looked at: while nobody listens, and as the guarantee while somebody does."""
 _ATTEND_SECONDS = 0.5
-_NOTIFY_SECONDS = 0.005
+_NOTIFY_SECONDS = 0.01
 _TOLD_TOGETHER = 100
 _CHANNEL = "kloros_bridge"
 _Seen = TypeVar("_Seen")
