@@ -346,6 +346,19 @@ def test_two_machines_under_one_name_are_refused_but_one_may_replace_another(hos
     a.check_in(seen, boot_id="boot", release="1")
 
 
+def test_a_copy_of_a_machine_that_has_its_name_and_id_is_refused_by_its_boots(host: Hosts, url: str) -> None:
+    a = host("a")
+    seen = a.wait(sleep=never)
+    for boot in ("first", "first", "second", "second"):  # a restart, or the copy: nobody can tell yet
+        a.check_in(seen, boot_id=boot, release="1")
+    with pytest.raises(SettingsInvalid, match="another machine ticks as host 'a' of this scope"):
+        a.check_in(seen, boot_id="first", release="1")
+    a.check_in(seen, boot_id="second", release="1")
+    a.check_in(seen, boot_id="third", release="1")
+    sql(url, "UPDATE hosts SET last_tick_at = clock_timestamp() - interval '6 minutes'")
+    a.check_in(seen, boot_id="second", release="1")
+
+
 def test_a_fence_holds_through_a_broken_connection(host: Hosts, url: str) -> None:
     a, b = host("a"), host("b")
     assert turn(a)

@@ -2,13 +2,14 @@
 
 -- name: hosts.check_in
 -- Note that this host ticks; gives no row when another machine has ticked under its name within :lately seconds, else what there
--- is to reap and the boot that ticked before.
+-- is to reap and the boot that ticked before. A boot that ticks again after a later one did is that of a machine's copy.
 WITH earlier AS (SELECT boot_id FROM hosts WHERE host = :here)
 INSERT INTO hosts (host, machine_id, boot_id, release, first_seen_at, last_tick_at, clock_offset_seconds)
 VALUES (:here, :machine_id, :boot_id, :release, clock_timestamp(), clock_timestamp(), :offset)
 ON CONFLICT (host) DO UPDATE SET machine_id = excluded.machine_id, boot_id = excluded.boot_id, release = excluded.release,
+    boot_before = CASE hosts.boot_id WHEN excluded.boot_id THEN hosts.boot_before ELSE hosts.boot_id END,
     last_tick_at = excluded.last_tick_at, clock_offset_seconds = excluded.clock_offset_seconds
-WHERE hosts.machine_id = excluded.machine_id
+WHERE hosts.machine_id = excluded.machine_id AND (excluded.boot_id = hosts.boot_id OR excluded.boot_id <> hosts.boot_before)
     OR hosts.last_tick_at <= clock_timestamp() - make_interval(secs => :lately)
 RETURNING to_reap, (SELECT boot_id FROM earlier) AS before;
 

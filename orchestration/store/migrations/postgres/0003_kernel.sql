@@ -92,6 +92,7 @@ CREATE TABLE hosts (
     host                 TEXT COLLATE "C" PRIMARY KEY,
     machine_id           TEXT COLLATE "C" NOT NULL,
     boot_id              TEXT COLLATE "C" NOT NULL DEFAULT '',
+    boot_before          TEXT COLLATE "C" NOT NULL DEFAULT '',          -- the boot that ticked before this one
     release              TEXT COLLATE "C" NOT NULL DEFAULT '',
     first_seen_at        TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
     last_tick_at         TIMESTAMPTZ,
