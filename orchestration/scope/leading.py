@@ -244,7 +244,7 @@ def machine_id(state_dir: str, *, make: bool = False, path: str = _MACHINE_ID) -
     """Return what tells this machine from every other: its own id (machine-id(5)), or where there is none, as in many a
     container, that of the state folder, made on first use if `make`; else empty."""
     try:
-        with open(path, encoding="ascii", errors="replace") as file:
+        with open(path, encoding="utf-8", errors="replace") as file:
             if found := file.read().strip():
                 return found
     except OSError:
@@ -253,7 +253,7 @@ def machine_id(state_dir: str, *, make: bool = False, path: str = _MACHINE_ID) -
     if make:
         files.create(own, f"{os.urandom(16).hex()}\n".encode())
     try:
-        with open(own, encoding="ascii", errors="replace") as file:
+        with open(own, encoding="utf-8", errors="replace") as file:
             return file.read().strip()
     except OSError:
         return ""
