@@ -46,6 +46,8 @@ def is_wanted(path: str) -> bool:
 def join(place: Place) -> dict[str, int]:
     """Take it all over, or nothing; returns how many rows each table had. The file stays, and says where they went.
 
+    A file that was taken over there before has nothing left to take.
+
     Raises:
         CopyDiffers: a row there is not what it was here; nothing was kept.
         KlorosError: somebody has ticked in the scope already, so its numbers are taken; or a cycle is not settled.
@@ -58,9 +60,11 @@ def join(place: Place) -> dict[str, int]:
         db.transaction(),
         translated(place.url),
     ):
+        if file.execute("SELECT value FROM facts WHERE name = ?", (MOVED,)).fetchone() == (str(place),):
+            return {}
         waiting = "SELECT cycle, state FROM cycles WHERE settled_at IS NULL AND state <> 'queued'"
         for cycle, state in file.execute(waiting):
-            told = f"cycle {cycle} is {state}, and would be settled in {place.path}"
+            told = f"{place.path}: cycle {cycle} is not settled, it is {state}"
             raise KlorosError(
                 told, hint="unset KLR_DATABASE_URL, let it end and ticks settle it, and come back: klorosctl tick"
             )

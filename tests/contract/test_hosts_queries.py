@@ -5,14 +5,20 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 import orchestration
+from orchestration import configuration
+from orchestration.scope.leading import Leading
 from orchestration.store import opening
 from orchestration.store.port import Value
 from orchestration.store.postgres_database import PostgresDatabase
+from orchestration.tick import calendar
+from orchestration.tick.kernel import Kernel
 from tests.contract.postgres import Cluster
 
 pytestmark = pytest.mark.xdist_group("postgres")
@@ -183,6 +189,22 @@ def test_where_nobody_led_the_others_tell_why_a_date_has_no_phase(scope: Scope) 
     scope.tick(scope.two, blocker="halted")
     found = scope.one.rows("ticks.blockers", since=EARLY, until=LATE)
     assert [(row["blocker"], row["ticks"]) for row in found] == [("halted", 2), ("disabled", 1)]
+
+
+def test_a_date_in_whose_window_no_host_ticked_says_so(scope: Scope, tmp_path: Path) -> None:
+    scope.tick(scope.two, at=EARLY)
+    scope.one.run("facts.set", name="phase.accounted_through", value="2026-11-21")
+    now = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    kernel = Kernel(
+        configuration.load({"KLR_STATE_DIR": str(tmp_path), "KLR_CONFIG": "/dev/null", "KLR_PHASE_TIME_ZONE": "UTC"}),
+        scope.one, lambda _: None, lambda: None, lambda: now, "b", leading=cast("Leading", object()),
+    )  # fmt: skip
+    with scope.one.transaction():
+        (first, _) = calendar.account(kernel, now)
+    assert (first.reason, first.evidence) == (
+        "host_down",
+        f"no host of the scope has ticked since {EARLY}, until after the window",
+    )
 
 
 def test_a_new_leader_knows_of_the_promotions_that_the_former_one_counted(scope: Scope) -> None:

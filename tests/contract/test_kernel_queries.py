@@ -122,8 +122,10 @@ class World:
         return f"{self.unique:08}"
 
     def at(self) -> str:
-        """An instant of three days, at a quarter of a second."""
+        """An instant of three days, at a quarter of a second; every other is one of the same few."""
         of = self.random
+        if of.random() < 0.5:
+            return f"2026-11-20T12:0{of.randint(0, 1)}:{of.choice((0, 20, 59)):02}.000000Z"
         return (
             f"2026-11-{of.randint(19, 21)}T{of.randint(0, 23):02}:{of.randint(0, 59):02}:{of.randint(0, 59):02}"
             f".{of.choice((0, 25, 5, 75)):02}0000Z".replace(".05", ".50")
