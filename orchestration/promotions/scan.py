@@ -133,11 +133,16 @@ def _ack_names(promotions: list[str]) -> set[str]:
 
 
 def _maybe_older(names: Iterable[str]) -> list[str]:
-    """Drop what can't be an older ack: our own form for a promotion that is gone, unless its stem looks like a time."""
+    """Drop what can't be an older ack: our own form for a promotion that is gone, unless its stem looks like a time.
+
+    In a scope's mirror a stem begins with the name of a host, as `2lab@gen5`, which may begin with a digit.
+    """
     return [
         name
         for name in names
-        if name.endswith(".json") and name[0] != "." and (name[0].isdigit() or not name.endswith(_ACK_ENDING))
+        if name.endswith(".json")
+        and name[0] != "."
+        and ((name[0].isdigit() and "@" not in name) or not name.endswith(_ACK_ENDING))
     ]
 
 

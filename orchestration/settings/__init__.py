@@ -63,8 +63,8 @@ class Settings(Section):
     state_dir: Annotated[AbsolutePath, Field(examples=["/var/lib/kloros"])]
     """Folder of the store, locks, intents, cycles: `/var/lib/kloros`, for a plain user `$XDG_STATE_HOME/kloros`."""
     database_url: Annotated[str, Field(pattern=r"^(postgres(ql)?://\S+)?$", examples=["postgresql:///kloros"])] = ""
-    """PostgreSQL 15 or later for all that ticks, cycles and the bridge remember, as a libpq URL. If it is empty, that lies in
-    `kloros.db` in the state folder. Hosts that name the same database are a scope, see `[scope]`. Ticks need libpq
+    """PostgreSQL 15 or later for all that ticks, cycles and the bridge remember, as a libpq URL; if it is empty, `kloros.db`
+    in the state folder. Hosts that name the same database are a scope, see `[scope]`. Ticks need libpq
     (libpq5), the bridge the extra `postgres`. Name every server of a replicated one (`postgresql://one,two/kloros`): the
     one that takes writes is used. Keep the password in a passfile (`~/.pgpass`): `klorosctl config` shows settings."""
     promotions_dir: Annotated[AbsolutePath, Field(examples=["/var/lib/kloros/promotions"])]

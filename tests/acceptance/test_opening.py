@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -42,15 +43,25 @@ def contents(url: str) -> dict[str, list[tuple[object, ...]]]:
 
 
 def test_a_dry_run_sees_what_the_scope_knows_and_changes_nothing_anywhere(scoped: Host, url: str) -> None:
+    scoped.stepwise()
     scoped.promote("p-1")
     (scoped.state / MAINTENANCE_FILE).touch()
     scoped.tick()  # shares it
     (scoped.state / MAINTENANCE_FILE).unlink()
-    before, files = contents(url), scoped.snapshot()
-    done = scoped.run("run_once", "--dry-run", "--json")
+    assert dry_run(scoped, url)["decision"] == "dream_cycle"
+    scoped.tick()
+    told = dry_run(scoped, url)
+    assert told["decision"] == "noop"
+    assert ("cycle_active", True) in [(one["reason"], one["decided"]) for one in told["rules"]]
+
+
+def dry_run(host: Host, url: str) -> dict[str, Any]:
+    before, files = contents(url), host.snapshot()
+    done = host.run("run_once", "--dry-run", "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["decision"] == "dream_cycle"
-    assert (contents(url), scoped.snapshot()) == (before, files)
+    assert (contents(url), host.snapshot()) == (before, files)
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
 
 
 def test_before_the_first_tick_there_is_nothing_to_see_and_looking_makes_nothing(scoped: Host, url: str) -> None:
@@ -75,9 +86,7 @@ def test_a_database_that_is_away_is_told_by_all_who_open_it(scoped: Host) -> Non
         assert "s3cret" not in done.stderr + done.stdout
 
 
-def test_other_programs_of_the_host_are_told_what_nobody_has_answered(
-    scoped: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_programs_of_the_host_are_told_what_nobody_has_answered(scoped: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     path = scoped.promote("p-1")
     for name, value in scoped.environ.items():
         monkeypatch.setenv(name, value)
@@ -158,7 +167,7 @@ class TestHistoryOfItsOwn:
         alone.set(KLR_DATABASE_URL=url, KLR_SCOPE_HOST="one")
         done = alone.run("klorosctl", "db", "join")
         assert done.returncode == Exit.FAILED
-        assert "cycle 1 is not settled" in done.stderr
+        assert "it is running" in done.stderr
         assert contents(url)["cycles"] == []
 
     def test_without_a_database_there_is_nowhere_to_take_it(self, alone: Host) -> None:

@@ -74,7 +74,7 @@ ON_POSTGRES = words("""
     orchestration.pulse.scope orchestration.pulse.scope_metrics orchestration.pulse.scope_rows
     _ctypes ctypes ctypes._endian select
     orchestration.scope orchestration.scope.leading orchestration.scope.lease orchestration.scope.mirror
-    orchestration.scope.sharing
+    orchestration.scope.marks orchestration.scope.sharing
     orchestration.pulse.scope orchestration.pulse.scope_rows
     orchestration.store.libpq orchestration.store.postgres_database orchestration.store.postgres_schema
     orchestration.tick.scoped orchestration.tick.shared

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from itertools import count
 import psycopg
 import pytest
 
+from orchestration.bridge.store.postgres import PostgresStore
 from orchestration.errors import (
     KlorosError,
     LeaseLost,
@@ -181,12 +183,23 @@ class TestConnection:
             work()
         assert remembered(one) == ["x"]
 
-    def test_what_writes_and_tells_is_asked_once_by_one_that_stands(self, url: str, one: PostgresDatabase) -> None:
+    def test_what_writes_and_tells_is_asked_by_a_connection_that_stands(self, url: str, one: PostgresDatabase) -> None:
         lead(url, "", 1)
         kill_all(url)
         assert len(one.rows("leases.take", epoch=1, seconds=60.0)) == 1
         assert one.rows("leases.look")[0]["holder"] == "one"
-        assert not one.rows("leases.take", epoch=1, seconds=60.0), "it has been taken"
+
+    def test_what_writes_and_tells_is_asked_once_whatever_becomes_of_it(self, url: str, one: PostgresDatabase) -> None:
+        one.connection.ask("CREATE SEQUENCE asked")
+        one.connection.ask(
+            "CREATE FUNCTION dies() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN PERFORM nextval('asked'), pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$"
+        )
+        one.connection.ask("CREATE TRIGGER dies_ BEFORE UPDATE ON leases FOR EACH ROW EXECUTE FUNCTION dies()")
+        with pytest.raises(StoreUnreachable, match="terminating connection"):
+            one.rows("leases.take", epoch=0, seconds=60.0)
+        with psycopg.connect(url) as connection:
+            assert connection.execute("SELECT last_value, is_called FROM asked").fetchone() == (1, True)
 
     def test_a_transaction_of_which_a_statement_failed_does_not_pass_for_committed(self, one: PostgresDatabase) -> None:
         def write() -> None:
@@ -241,8 +254,10 @@ class TestConnection:
         db = PostgresDatabase(url, here="one")
         with psycopg.connect(url) as other:
             other.execute("LOCK TABLE facts")
+            began = time.monotonic()
             with pytest.raises(StoreUnreachable, match=r"has not answered for 0\.2 s"):
                 remembered(db)
+            assert time.monotonic() - began < 10, "soon, and not when the server gives up"
         assert remembered(db) == []
         db.close()
 
@@ -324,6 +339,7 @@ class TestServer:
             db = PostgresDatabase(several, here="one")
             remember(db, "there")
             db.close()
+            assert asyncio.run(threads_of_bridge(several)) == []
         db = PostgresDatabase(url, here="one")
         assert remembered(db) == ["there"]
         db.close()
@@ -433,6 +449,14 @@ async def test_a_pooler_may_hand_out_any_session(url: str, cluster: Cluster) -> 
         assert remembered(many[1], "phase.sum") == ["120"]
         for db in many:
             db.close()
+
+
+async def threads_of_bridge(url: str) -> list[object]:
+    store = await PostgresStore.opened(url)
+    try:
+        return list(await store.search("x", workspace_id="kloros", limit=1))
+    finally:
+        await store.close()
 
 
 def begin(db: PostgresDatabase) -> None:

@@ -9,12 +9,14 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from orchestration.errors import LeaseLost, Unwritable
 from orchestration.intents.reading import read
 from orchestration.promotions.reading import Sorted, read_promotions
-from orchestration.scope.sharing import key_of
+from orchestration.promotions.scan import compare
+from orchestration.scope.own_files import key_of
 from orchestration.store.instants import to_text
 from tests.contract.postgres import Cluster
 from tests.contract.scoped import SharingHost
@@ -71,6 +73,11 @@ def answer(leader: SharingHost, stem: str, text: str = '{"accepted": true, "cycl
 def decide(leader: SharingHost, name: str, status: str = "processed") -> None:
     """Let the leader decide on an intent, as far as the store goes: its row, then its filing."""
     leader.exchange(leading=True)
+    decide_at_once(leader, name, status)
+
+
+def decide_at_once(leader: SharingHost, name: str, status: str = "processed") -> None:
+    """Let it do so in the very tick that put the intent into the mirror."""
     found = read(leader.sharing.mirror.path("intents"), name, datetime.now(UTC))
     assert found is not None
     at = to_text(datetime.now(UTC))
@@ -401,6 +408,11 @@ def test_acks_of_the_older_forms_answer_on_their_host_only(hosts: Hosts) -> None
     assert json.loads(found["acks/a@y_ack.json"]) == {"promotion_id": "gen:2"}, "as a cycle that tries it will see"
 
 
+def test_an_ack_of_a_host_whose_name_begins_with_a_digit_answers_no_other_hosts_promotion() -> None:
+    listing = compare(["lab@x.json"], ["2lab@x_ack.json"])
+    assert (listing.unacked, listing.others) == (["lab@x.json"], [])
+
+
 def test_an_intent_is_filed_where_it_came_from(hosts: Hosts) -> None:
     a, b = hosts
     path = a.intend("y.json", intent_type="suggest_honey")
@@ -483,6 +495,24 @@ def test_an_intent_that_was_replaced_before_the_decision_on_the_old_one_is_not_l
     assert b.mirrored() == {"intents/a@y.json": text}
 
 
+def test_an_intent_that_is_replaced_while_the_old_one_is_decided_on_is_another_one(hosts: Hosts) -> None:
+    a, b = hosts
+    a.intend("y.json")
+    a.exchange()
+    text = a.intend("y.json", reason="another").read_text()
+    a.restart()
+
+    def decided_meanwhile(_query: str) -> None:
+        a.db.after = lambda _query: None
+        decide(b, "a@y.json")
+
+    a.db.after = decided_meanwhile
+    a.sharing.exchange()
+    assert rows(a) == [("a", "intents", "y.json", "there")]
+    b.exchange(leading=True)
+    assert b.mirrored() == {"intents/a@y.json": text}
+
+
 def test_an_intent_that_is_taken_away_after_its_decision_leaves_no_trace(hosts: Hosts) -> None:
     a, b = hosts
     path = a.intend("y.json")
@@ -500,8 +530,7 @@ def test_an_intent_of_our_own_is_put_into_the_inbox_of_its_host(hosts: Hosts) ->
     with b.db.transaction():
         b.sharing.give_intents([("1_z.json", content)], now=datetime.now(UTC))
     assert b.mirrored() == {"intents/b@1_z.json": content.decode()}, "this very tick may decide on it"
-    decide_at_once = b.exchange(leading=True)
-    assert LOOK in decide_at_once
+    b.exchange(leading=True)
     assert b.own() == {"intents/1_z.json": content.decode()}
     decide(b, "b@1_z.json")
     b.exchange(leading=True)
@@ -513,20 +542,43 @@ def test_an_intent_of_our_own_that_is_decided_on_before_its_host_has_it_is_filed
     b.exchange(leading=True)
     with b.db.transaction():
         b.sharing.give_intents([("1_z.json", b'{"intent_type": "suggest_tea"}')], now=datetime.now(UTC))
-    b.restart()
-    found = read(b.sharing.mirror.path("intents"), "b@1_z.json", datetime.now(UTC))
-    assert found is not None
-    at = to_text(datetime.now(UTC))
-    given = {"name": "b@1_z.json", "content_sha": found.content_sha, "decided_at": at}
-    b.db.run(
-        "intents.conclude", **given, intent_type="suggest_tea", priority=0, status="processed", reason="", seen_at=at,
-        cycle=None,
-    )  # fmt: skip
-    b.db.run("intents.filed", **given)
+    decide_at_once(b, "b@1_z.json")
     b.exchange()
     assert list(b.own()) == ["intents/processed/processed/1_z.json"]
     assert len((b.state / "suggestions.jsonl").read_text().splitlines()) == 1
     assert rows(a) == []
+
+
+def test_filing_what_was_never_put_in_place_may_be_done_again(hosts: Hosts) -> None:
+    a, b = hosts
+    b.exchange(leading=True)
+    with b.db.transaction():
+        b.sharing.give_intents([("1_z.json", b'{"intent_type": "suggest_tea"}')], now=datetime.now(UTC))
+    decide_at_once(b, "b@1_z.json")
+
+    def die(query: str) -> None:
+        if query == "shared_files.withdraw":
+            raise KeyboardInterrupt
+
+    b.restart()
+    b.db.before = die
+    with pytest.raises(KeyboardInterrupt):
+        b.sharing.exchange()
+    b.exchange()
+    assert (list(b.own()), rows(a)) == (["intents/processed/processed/1_z.json"], [])
+    assert len((b.state / "suggestions.jsonl").read_text().splitlines()) == 1
+
+
+def test_what_a_cycle_left_is_no_file_of_the_inbox(hosts: Hosts) -> None:
+    a, b = hosts
+    rest(a)
+    left = {"name": "cycle_00007/promotions.json", "sha256": "", "content": "", "stand_in": "", "changed_at": 0}
+    with a.db.transaction():
+        a.db.run("shared_files.keep", files=json.dumps([left]))
+    rest(a)
+    assert rows(a) == [("a", "cycles", "cycle_00007/promotions.json", "there")]
+    b.exchange(leading=True)
+    assert rows(b) == [], "no cycle of that number waits to be settled"
 
 
 def test_a_folder_that_cannot_be_written_keeps_its_answers_waiting_and_holds_up_nothing_else(hosts: Hosts) -> None:
@@ -610,17 +662,28 @@ def test_a_mirror_is_made_from_nothing_and_after_a_power_cut(hosts: Hosts) -> No
     assert mirrored.read_text() == text
 
 
-def test_a_database_that_was_set_back_is_believed(hosts: Hosts) -> None:
+def test_a_database_that_was_set_back_is_told_again_what_it_forgot(hosts: Hosts) -> None:
     a, b = hosts
     a.promote("x")
+    rest(a)
+    b.exchange(leading=True)
+    with psycopg.connect(a.db.url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE kept AS TABLE shared_files")
+        revision = connection.execute("SELECT revision FROM shared_revision").fetchone()
+        a.promote("y")
+        rest(a)
+        b.exchange(leading=True)
+        assert len(b.mirrored()) == 2
+        connection.execute("ALTER TABLE shared_files DISABLE TRIGGER USER")  # as a failover to a replica that lagged
+        connection.execute("DELETE FROM shared_files")
+        connection.execute("INSERT INTO shared_files TABLE kept")
+        connection.execute("UPDATE shared_revision SET revision = %s", revision)
+        connection.execute("ALTER TABLE shared_files ENABLE TRIGGER USER")
+    b.exchange(leading=True)
+    assert list(b.mirrored()) == ["promotions/a@x.json"]
     a.exchange()
     b.exchange(leading=True)
-    kept = b.db.rows(LOOK, known="", everything=1)[0]["revision"]
-    a.promote("y")
-    a.exchange()
-    assert a.db.rows(LOOK, known=str(kept), everything=1)[0]["listing"] is not None
-    b.exchange(leading=True)
-    assert len(b.mirrored()) == 2
+    assert sorted(b.mirrored()) == ["promotions/a@x.json", "promotions/a@y.json"]
 
 
 def test_what_stood_by_sees_all_as_soon_as_it_leads(hosts: Hosts) -> None:

@@ -285,8 +285,6 @@ def test_a_transaction_that_fails_leaves_nothing(db: Database) -> None:
     queue(db)
 
 
-
-
 class TestSqliteFile:
     """What only a file can get wrong."""
 
