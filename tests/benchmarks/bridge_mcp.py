@@ -1,9 +1,9 @@
-"""What MCP costs beside plain HTTP: `python -m tests.benchmarks.bridge_mcp [--write]`.
+"""What MCP costs beside plain HTTP: `python -m tests.benchmarks.bridge_mcp [--write]`; three minutes.
 
 The same calls with the same arguments, once by POST /v1/mcp/<method> and once as a tool at /mcp, in both kinds of protocol;
 one server in a process of its own, over SQLite with its syncs, with tokens, rules, audit, log and metrics; the clients in
 this one, each asking again as soon as it is answered. The sides take turns of half a second; medians, of the ratios too.
-`--write` puts the figures into docs/reference/benchmarks.md.
+`--write` puts the figures into docs/reference/benchmarks.md; `--turns N` takes fewer.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ async def rate(port: int, asked: bytes, clients: int) -> float:
     return found
 
 
-async def measure(port: int, token: str, thread_id: str) -> list[str]:
+async def measure(port: int, token: str, thread_id: str, turns: int) -> list[str]:
     """Every call at every number of clients, the sides in turns."""
     thread = {"thread_id": thread_id}
     calls: list[tuple[str, str, dict[str, Any]]] = [
@@ -103,7 +103,7 @@ async def measure(port: int, token: str, thread_id: str) -> list[str]:
     for name, tool, arguments in calls:
         for clients in CLIENTS:
             found: dict[str, list[float]] = {"HTTP": [], "older": [], "newer": []}
-            for _ in range(TURNS):
+            for _ in range(turns):
                 for side, rates in found.items():
                     rates.append(await rate(port, request(side, token, tool, arguments), clients))
             plain, older, newer = (statistics.median(rates) for rates in found.values())
@@ -120,6 +120,7 @@ def main() -> None:
     """Measure, print, and write if asked to."""
     if "--serve" in sys.argv:
         asyncio.run(serve(sys.argv[-1]))
+    turns = int(sys.argv[sys.argv.index("--turns") + 1]) if "--turns" in sys.argv else TURNS
     lines = [f"Measured on {datetime.now(UTC):%Y-%m-%d}: {_machine()}", ""]
     with tempfile.TemporaryDirectory(prefix="kloros-benchmark-") as folder:
         command = [sys.executable, "-m", "tests.benchmarks.bridge_mcp", "--serve", folder]
@@ -127,7 +128,7 @@ def main() -> None:
         try:
             assert process.stdout is not None
             port, token, thread_id = process.stdout.readline().split()
-            lines += asyncio.run(measure(int(port), token, thread_id))
+            lines += asyncio.run(measure(int(port), token, thread_id, turns))
         finally:
             process.kill()
             process.wait()

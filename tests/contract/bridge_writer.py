@@ -16,7 +16,7 @@ from tests.contract.conftest import opened_at
 async def main(place: str, thread_id: str, name: str, start: str) -> None:
     store = await opened_at(place)
     for number in count(int(start)):
-        answer = await posted_surely(store, thread_id, name, number)
+        answer = await posted_surely(lambda: store, thread_id, name, number)
         print(number, answer.seq, flush=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime
 from uuid import uuid4
 
@@ -104,11 +105,11 @@ async def post(
     return await store.change(ask, posting(body, sender=sender, key=key, digest=digest))
 
 
-async def posted_surely(store: Store, thread_id: str, name: str, number: int) -> MessagePosted:
-    """Post under a key of its own until it is acknowledged."""
+async def posted_surely(store: Callable[[], Store], thread_id: str, name: str, number: int) -> MessagePosted:
+    """Post under a key of its own until it is acknowledged, each time to the store that there is by then."""
     while True:
         try:
-            return await post(store, thread_id, f"{name} {number}", sender=name, key=f"{number}", digest=f"{number}")
+            return await post(store(), thread_id, f"{name} {number}", sender=name, key=f"{number}", digest=f"{number}")
         except Refused as refused:
             if refused.code != Code.UNAVAILABLE:
                 raise

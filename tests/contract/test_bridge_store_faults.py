@@ -108,7 +108,7 @@ class World:
     async def _write(self, writer: int) -> None:
         name, number = f"writer-{writer}", 0
         while not self._stopping:
-            answer = await posted_surely(self._stores[writer % 2], self.thread_id, name, number)
+            answer = await posted_surely(lambda: self._stores[writer % 2], self.thread_id, name, number)
             self.told[name, number] = answer.seq
             number += 1
 
@@ -254,7 +254,7 @@ async def test_a_server_that_is_gone_is_told_at_once_and_found_again(cluster: Cl
         finally:
             await asyncio.to_thread(cluster.start)
         async with asyncio.timeout(20):
-            assert (await posted_surely(store, thread_id, "late", 1)).seq == 1
+            assert (await posted_surely(lambda: store, thread_id, "late", 1)).seq == 1
         await store.check()
 
 
