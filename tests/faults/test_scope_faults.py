@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
+from contextlib import ExitStack
 
 import psycopg
 import pytest
@@ -261,3 +262,26 @@ def test_every_session_may_end_at_any_time(play: Play) -> None:
                 until(lambda: tick.poll() is not None, "it ends")  # noqa: B023 - asked here only
                 assert tick.returncode in (0, Exit.STORE_UNREACHABLE), (host.home / "output").read_text()[-2000:]
     play.finish()
+
+
+def test_a_server_without_a_connection_left_is_away_but_for_who_comes_through_the_pooler(play: Play) -> None:
+    for host in play.field.hosts.values():
+        play.truth.promote(host.name, "waiting")
+    hosts = (play.leader, *play.standbys)
+    with ExitStack() as stack:
+        while _connected(stack, play.field.databases.primary.url("postgres")):
+            pass
+        codes = {host.name: host.run("run_once").returncode for host in hosts}
+    assert codes == {"north": Exit.STORE_UNREACHABLE, "east": 0, "south": Exit.STORE_UNREACHABLE}
+    play.finish()
+
+
+def _connected(stack: ExitStack, url: str) -> bool:
+    """Take one connection more; False when there is none left."""
+    try:
+        stack.enter_context(psycopg.connect(url))
+    except psycopg.OperationalError as error:
+        if "too many clients" not in str(error):
+            raise
+        return False
+    return True
