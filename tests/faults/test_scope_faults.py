@@ -100,10 +100,13 @@ def test_a_writer_that_pauses_is_ended_by_the_server_itself(play: Play) -> None:
     paused, epoch = play.leader, play.lease[1]
     successor = play.standbys[0]
     play.truth.promote(paused.name, "half")
-    number = next(
-        number for number in range(20, 60) if play.until_message(paused, "run_once", number, "STOP") and _is_inside(play)
-    )  # fmt: skip
-    assert number
+    for number in range(20, 60):
+        tick = play.until_message(paused, "run_once", number, "STOP")
+        assert tick is not None, "it ends without ever having paused inside a transaction"
+        if _is_inside(play):
+            break
+        play.go_on(paused)
+        tick.wait(30)
     began = time.monotonic()
     until(lambda: not _is_inside(play), "the server ends its session", seconds=15)
     play.expire()
