@@ -24,8 +24,8 @@ SELECT
         SELECT cycle FROM cycles WHERE job <> 'wake' ORDER BY cycle DESC LIMIT 50)) AS ended_at,
     (SELECT started_at FROM ticks ORDER BY tick LIMIT 1) AS began_at,
     EXISTS (SELECT 1 FROM cycles WHERE settled_at IS NULL AND job <> 'wake') AS active,
-    EXISTS (SELECT 1 FROM counters WHERE name = 'kloros_promotions_unacked' AND value > 0 AND host = (
-        SELECT host FROM ticks WHERE epoch IS NOT NULL ORDER BY tick DESC LIMIT 1)) AS promotions,
+    EXISTS (SELECT 1 FROM counters WHERE name = 'kloros_promotions_unacked' AND value > 0 AND host = coalesce(
+        (SELECT host FROM ticks WHERE epoch IS NOT NULL ORDER BY tick DESC LIMIT 1), :here)) AS promotions,
     EXISTS (SELECT 1 FROM intents WHERE filed = 0 AND status = 'pending' AND lower(intent_type) NOT LIKE 'loop_goal%') AS intents;
 
 -- name: observer.rest
