@@ -57,13 +57,13 @@ PATIENCE: dict[str, Any] = {
     "keepalives_interval": 2,
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
+    "target_session_attrs": "read-write",  # of several hosts the one that takes writes; a replica alone is refused
 }
-"""After how long a server that has gone without a word is given up, see libpq's connection parameters."""
+"""After how long a server that has gone without a word is given up, and which will do: libpq's connection parameters."""
 _PARAMETERS: dict[str, Any] = {
     **PATIENCE,
     "client_encoding": "UTF8",
     "gssencmode": "disable",  # looking for tickets costs more than a tick; a URL may ask for it
-    "target_session_attrs": "read-write",  # of several hosts the one that takes writes; a replica alone is refused
 }
 _PARAMETER = re.compile(r"--[^\n]*|'(?:[^']|'')*'|(?<![:\w]):([a-z][a-z0-9_]*)")
 _WRITES = re.compile(r"\b(?:INSERT|UPDATE|DELETE)\b")  # as our queries have it, in capitals

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from itertools import count
 import psycopg
 import pytest
 
+from orchestration.bridge.store.postgres import PostgresStore
 from orchestration.errors import (
     KlorosError,
     LeaseLost,
@@ -337,6 +339,7 @@ class TestServer:
             db = PostgresDatabase(several, here="one")
             remember(db, "there")
             db.close()
+            assert asyncio.run(threads_of_bridge(several)) == []
         db = PostgresDatabase(url, here="one")
         assert remembered(db) == ["there"]
         db.close()
@@ -446,6 +449,14 @@ async def test_a_pooler_may_hand_out_any_session(url: str, cluster: Cluster) -> 
         assert remembered(many[1], "phase.sum") == ["120"]
         for db in many:
             db.close()
+
+
+async def threads_of_bridge(url: str) -> list[object]:
+    store = await PostgresStore.opened(url)
+    try:
+        return list(await store.search("x", workspace_id="kloros", limit=1))
+    finally:
+        await store.close()
 
 
 def begin(db: PostgresDatabase) -> None:
