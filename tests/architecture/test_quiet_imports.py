@@ -72,7 +72,7 @@ OURS = words("""
 
 ON_POSTGRES = words("""
     orchestration.pulse.scope orchestration.pulse.scope_metrics orchestration.pulse.scope_rows
-    _ctypes ctypes ctypes._endian encodings.ascii select
+    _ctypes ctypes ctypes._endian select
     orchestration.scope orchestration.scope.leading orchestration.scope.lease orchestration.scope.mirror
     orchestration.scope.marks orchestration.scope.sharing
     orchestration.pulse.scope orchestration.pulse.scope_rows
