@@ -62,13 +62,11 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
         return Exit.DEFECT
 
 
-def _tell_away(environ: Mapping[str, str], error: KlorosError) -> None:
+def _tell_away(environ: Mapping[str, str], error: StoreUnreachable | HostDoubled) -> None:
     """Have the files for readers say that this tick could not use its store, which they would otherwise hide."""
     from orchestration.pulse import away
-    from orchestration.pulse.health import Condition
 
-    condition = Condition.HOST_DOUBLED if isinstance(error, HostDoubled) else Condition.STORE_UNREACHABLE
-    away.tell(wiring.settings(environ), condition, error, clock.now())
+    away.tell(wiring.settings(environ), error, clock.now())
 
 
 def _options(arguments: Sequence[str]) -> Options:

@@ -19,6 +19,7 @@ from orchestration.scope.leading import machine_id
 from orchestration.store import opening
 from orchestration.store.instants import from_text
 from orchestration.store.port import Database
+from orchestration.tick import history
 from orchestration.tick.kernel import Kernel
 
 BETWEEN_TICKS = timedelta(minutes=1)
@@ -36,7 +37,8 @@ def checks(console: Console, kernel: Kernel) -> Iterator[Check]:
     (server,) = kernel.db.rows("scope.server")
     round_trip = host_clock.now() - before
     offset = before + round_trip / 2 - from_text(cast("str", server["now"]))
-    told = f"{place} answers: PostgreSQL {server['version']}, tables of version {server['schema']}"
+    last = "".join(f", tick {one.tick} is the last" for one in history.recent(kernel.db, 1))
+    told = f"{place} answers{last}: PostgreSQL {server['version']}, tables of version {server['schema']}"
     yield Check("store", Level.OK, told)
     yield from _durable(str(server["fsync"]), str(server["synchronous_commit"]))
     yield from _clock(offset, round_trip)

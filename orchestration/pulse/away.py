@@ -15,7 +15,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from orchestration.errors import KlorosError, StoreUnreachable
+from orchestration.errors import HostDoubled, KlorosError, StoreUnreachable
 from orchestration.host import files
 from orchestration.host.journal import Event, Priority, log
 from orchestration.pulse import health, metrics
@@ -31,12 +31,9 @@ _REWRITTEN = frozenset({"kloros_build_info", "kloros_health_verdict", "kloros_he
 _LONGEST = 4 * 1024**2  # bytes of a file of ours
 
 
-def tell(settings: Settings, condition: Condition, error: KlorosError, now: datetime) -> None:
-    """Say it in both files, as far as they can be written; never fail because of that.
-
-    Args:
-        condition: what keeps ticks from the store. now: aware UTC.
-    """
+def tell(settings: Settings, error: StoreUnreachable | HostDoubled, now: datetime) -> None:
+    """Say at an instant (aware UTC) why ticks can't use the store, in both files as far as they can be written."""
+    condition = Condition.HOST_DOUBLED if isinstance(error, HostDoubled) else Condition.STORE_UNREACHABLE
     before = _read(settings.textfile)
     judgement = judged(condition, error.message, since(before) or now)
     _replace(settings.textfile, exposition(before, judgement), mode=0o644)

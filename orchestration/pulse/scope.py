@@ -16,8 +16,8 @@ from orchestration.pulse.judgement import Condition, Judgement, span, worst
 from orchestration.scope.lease import Lease, Standing, remaining, standing
 
 CLOCK_OFF = timedelta(seconds=10)
-"""A clock that is kept right is right to some milliseconds. Leases are counted by the server's, and ticks go by it where the
-host's is wrong, so nothing is decided twice or at a wrong hour; but log lines, and what commands do, are as wrong as it is."""
+"""A clock that is kept right is right to some milliseconds. Leases are counted by the server's, and ticks go by it where
+the host's is wrong, so nothing is decided twice or at a wrong hour; log lines and commands are as wrong as it is."""
 _NAMED = 3
 """Hosts that a sentence names."""
 
@@ -71,8 +71,9 @@ class Scope(NamedTuple):
     lease: Lease
     renewed_at: datetime | None
     silent_after: timedelta
-    hosts: tuple[HostLine, ...]  # by name
+    hosts: tuple[HostLine, ...]  # by name; maybe not those that are well and stand by
     running: tuple[Running, ...]
+    known: int  # how many hosts there are
     shared: tuple[tuple[str, float], ...] = ()  # gauges that only a leader's tick knows: as the newest leader told them
 
 
@@ -156,7 +157,7 @@ def _host_silent(scope: Scope) -> tuple[Condition, datetime | None, str] | None:
         return None
     named = [f"{one.host} {_last_ticked(scope, one)}" for one in silent]
     since = min((one.last_tick_at for one in silent if one.last_tick_at is not None), default=None)
-    return Condition.HOST_SILENT, since, f"{_some(named)} ({len(silent)} of {_hosts(len(scope.hosts))})"
+    return Condition.HOST_SILENT, since, f"{_some(named)} ({len(silent)} of {_hosts(scope.known)})"
 
 
 def _clock_offset(scope: Scope) -> tuple[Condition, datetime | None, str] | None:

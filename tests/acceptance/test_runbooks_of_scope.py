@@ -1,4 +1,4 @@
-"""The runbooks of a scope tried out, on hosts over one PostgreSQL: cause the fault, see the condition told, follow the page."""
+"""The runbooks of a scope tried out, on hosts over one PostgreSQL: cause the fault, see it told, follow the page."""
 
 from __future__ import annotations
 

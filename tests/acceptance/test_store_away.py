@@ -98,6 +98,12 @@ def test_a_host_that_never_had_its_store_says_so_too(host: Host) -> None:
     assert not (host.state / "latest.json").exists()
 
 
+def test_a_loop_without_its_store_says_so_too(host: Host) -> None:
+    host.set(KLR_DATABASE_URL=NOWHERE)
+    assert host.run("run_loop", "--goal", "g", "--mode", "benchmark").returncode == Exit.STORE_UNREACHABLE
+    assert ones(host.textfile.read_text(), "kloros_health_condition") == ["store_unreachable"]
+
+
 def test_no_folder_for_metrics_is_no_failure_of_its_own(away_host: Host) -> None:
     away_host.textfile.unlink()
     away_host.textfile.parent.rmdir()

@@ -163,14 +163,15 @@ CASES = {
     ),
     "KlorosStoreUnreachable": holding(
         "store_unreachable",
-        "For 3 minutes ticks have ended with 69 and decided nothing, since 1970-01-01 00:05:00 +0000 UTC; files wait and are "
-        "taken up afterwards.",
+        "For 3 minutes ticks have ended with 69 and decided nothing, since 1970-01-01 00:05:00 +0000 UTC; files wait and "
+        "are taken up afterwards.",
         minutes=3,
         store_unreachable_timestamp_seconds="300",
     ),
     "KlorosHostDoubled": holding(
         "host_doubled",
-        "Ticks of this machine have been refused since 1970-01-01 00:05:00 +0000 UTC: two machines of a scope have one name.",
+        "Ticks of this machine have been refused since 1970-01-01 00:05:00 +0000 UTC: two machines of a scope have one "
+        "name.",
         store_unreachable_timestamp_seconds="300",
     ),
     "KlorosNobodyLeads": holding(

@@ -121,9 +121,7 @@ class Api:
         """Answer /metrics."""
         wanted = preferred(request.headers.get("accept", ""), (TEXT, OPENMETRICS)) or TEXT
         openmetrics = wanted == OPENMETRICS
-        ours = await self._looking.at(
-            lambda settings, db: self._exposition(settings, db, openmetrics=openmetrics)
-        )
+        ours = await self._looking.at(lambda settings, db: self._exposition(settings, db, openmetrics=openmetrics))
         text = ours + self._traffic.text(openmetrics=openmetrics)
         return Response(text.encode(), headers={"content-type": _METRICS[wanted], "vary": "accept"})
 
