@@ -74,8 +74,7 @@ class Course:
             StoreUnreachable: the store can't be had.
             KlorosError: it can't be prepared; `failed` says what that makes of the cycle.
         """
-        if elsewhere.is_shared(self._db):
-            elsewhere.bring_up_baseline(self._db, self._settings.state_dir)
+        elsewhere.bring_up_baseline(self._db, self._settings.state_dir)
         earlier = artifacts.put_aside(self._settings.cycles_dir, cycle.cycle)
         folder = artifacts.make_folder(self._settings.cycles_dir, cycle.cycle)
         env = self._environment(cycle, folder)

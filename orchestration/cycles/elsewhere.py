@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from orchestration.cycles import artifacts
 from orchestration.cycles.cycle import Cycle, JobName, folder_name
+from orchestration.errors import LockHeld, Unwritable
 from orchestration.host import files, stand_in
 from orchestration.host.journal import Event, Priority, log
 
@@ -37,18 +38,23 @@ def is_shared(db: Database) -> bool:
 
 
 def bring_up_baseline(db: Database, state_dir: str) -> None:
-    """Write this host's copy of the baseline if the store has a newer one; a tick of this host does so each minute.
+    """Write this host's copy of the baseline if the store has a newer one, as a tick of this host does each minute.
 
-    Raises:
-        Unwritable: disk full, read-only or not ours. LockHeld: a tick has held its lock for long.
+    Before a cycle is claimed, which notes the version that it runs under. What hinders it is told; a cycle that would be
+    given files that are not as the store says is then refused by `copies.check_in_force`, as ever.
     """
     from orchestration.baseline import copies, history
     from orchestration.host.lock import FileLock
 
-    if not history.unwritten(db):
+    if not is_shared(db) or not history.unwritten(db):
         return
-    with FileLock(os.path.join(state_dir, "locks", "orchestrator.lock")).held("runner", patience=_PATIENCE):
-        copies.bring_up(db, os.path.join(state_dir, "baseline"))
+    lock = FileLock(os.path.join(state_dir, "locks", "orchestrator.lock"))  # a tick may be at the same files
+    try:
+        with lock.held("runner", patience=_PATIENCE):
+            copies.bring_up(db, os.path.join(state_dir, "baseline"))
+    except (LockHeld, Unwritable) as error:
+        told = f"the files of the baseline are not those of its newest version: {error.message}"
+        log(Event.BASELINE_REPLACED, told, priority=Priority.WARNING)
 
 
 def fetch_promotions(db: Database, stems: Iterable[str], folder: str) -> tuple[str, dict[str, str]]:
@@ -99,7 +105,6 @@ def keep(db: Database, left: list[dict[str, object]]) -> None:
 
 
 def _intents(cycle: Cycle, folder: str) -> list[dict[str, object] | None]:
-    from orchestration.errors import Unwritable
     from orchestration.intents import inbox
 
     place = artifacts.intents_path(folder)

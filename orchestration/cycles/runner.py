@@ -24,7 +24,7 @@ import signal
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
 
-from orchestration.cycles import artifacts, claims, judgement, ledger, orphan, sightings
+from orchestration.cycles import artifacts, claims, elsewhere, judgement, ledger, orphan, sightings
 from orchestration.cycles.course import Course
 from orchestration.cycles.cycle import PROMPT, Cycle, CycleEvent, CycleNumber, CycleState, JobName, Result
 from orchestration.errors import KlorosError, LockHeld, StoreUnreachable
@@ -181,6 +181,7 @@ class Runner:
 
     def _claim(self, number: CycleNumber | None = None) -> Cycle | None:
         if number is None:
+            elsewhere.bring_up_baseline(self._db, self._settings.state_dir)
             unable = claims.unable(self._settings)
             return ledger.claim_next(self._db, runner=_record(), now=clock.now(), unable=unable)
         with self._db.transaction():

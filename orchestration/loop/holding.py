@@ -30,7 +30,7 @@ def holding(kernel: Kernel) -> Iterator[bool]:
 
 @contextmanager
 def leading(kernel: Kernel) -> Iterator[bool]:
-    """Tell whether this host may decide, under its tick's lock; what it writes then is fenced, and the mirror is up to date."""
+    """Tell whether this host may decide, under its tick's lock; what it writes then is fenced, and its mirror up to date."""
     if kernel.leading is None or kernel.shared is None:
         yield True
         return

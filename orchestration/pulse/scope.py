@@ -71,8 +71,9 @@ class Scope(NamedTuple):
     lease: Lease
     renewed_at: datetime | None
     silent_after: timedelta
-    hosts: tuple[HostLine, ...]  # by name
+    hosts: tuple[HostLine, ...]  # by name; maybe not those that are well and stand by
     running: tuple[Running, ...]
+    known: int  # how many hosts there are
     shared: tuple[tuple[str, float], ...] = ()  # gauges that only a leader's tick knows: as the newest leader told them
 
 
@@ -156,7 +157,7 @@ def _host_silent(scope: Scope) -> tuple[Condition, datetime | None, str] | None:
         return None
     named = [f"{one.host} {_last_ticked(scope, one)}" for one in silent]
     since = min((one.last_tick_at for one in silent if one.last_tick_at is not None), default=None)
-    return Condition.HOST_SILENT, since, f"{_some(named)} ({len(silent)} of {_hosts(len(scope.hosts))})"
+    return Condition.HOST_SILENT, since, f"{_some(named)} ({len(silent)} of {_hosts(scope.known)})"
 
 
 def _clock_offset(scope: Scope) -> tuple[Condition, datetime | None, str] | None:

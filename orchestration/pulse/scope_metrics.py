@@ -53,8 +53,8 @@ FAMILIES: Final = (
     Family(
         "kloros_scope_hosts",
         "gauge",
-        "Hosts of the scope, by what they are now.",
-        tuple(("kloros_scope_hosts", f'role="{role}"') for role in ROLES),
+        "Hosts of the scope, by what they are now. Told by the leader.",
+        (),
     ),
     Family(
         "kloros_scope_host_last_tick_timestamp_seconds",
@@ -99,15 +99,17 @@ def note(values: Values, scope: Scope) -> None:
     values["kloros_scope_leader_since_timestamp_seconds", ""] = _seconds(lease.since if leader else None)
     values["kloros_scope_lease_renewed_timestamp_seconds", ""] = _seconds(scope.renewed_at)
     values["kloros_scope_lease_expires_timestamp_seconds", ""] = _seconds(lease.expires_at if lease.holder else None)
-    for line in scope.hosts:
-        counted = ("kloros_scope_hosts", _labels(role=seen.role(scope, line)))
-        values[counted] = values.get(counted, 0.0) + 1.0
     for line in _told(scope):
         host = _labels(host=line.host)
         values["kloros_scope_host_last_tick_timestamp_seconds", host] = _seconds(line.last_tick_at)
         if line.clock_offset is not None:
             values["kloros_scope_clock_offset_seconds", host] = line.clock_offset
-    for one in scope.running if not seen.is_told_elsewhere(scope) else ():
+    if seen.is_told_elsewhere(scope):
+        return
+    roles = [seen.role(scope, line) for line in scope.hosts]
+    for role in ROLES:
+        values["kloros_scope_hosts", _labels(role=role)] = float(roles.count(role))
+    for one in scope.running:
         labels = _labels(host=one.host, executor=one.executor, state=one.state)
         values["kloros_scope_cycles", labels] = float(one.number)
 

@@ -4,15 +4,20 @@ import json
 from datetime import datetime, timedelta
 from typing import cast
 
-from orchestration.pulse.scope import HostLine, Running, Scope
+from orchestration.pulse.scope import CLOCK_OFF, HostLine, Running, Scope
 from orchestration.scope.lease import Lease
 from orchestration.store.instants import from_text, from_text_or_none
 from orchestration.store.port import Database, Row
 
 
-def read(db: Database, silent_after: timedelta) -> Scope | None:
-    """Return it; None before the scope's first tick."""
-    for row in db.rows("scope.look"):
+def read(db: Database, silent_after: timedelta, *, everyone: bool = True) -> Scope | None:
+    """Return it; None before the scope's first tick.
+
+    Args:
+        everyone: with every host, also while another leads; else only with those that this host has to do with.
+    """
+    silent, off = silent_after.total_seconds(), CLOCK_OFF.total_seconds()
+    for row in db.rows("scope.look", everyone=int(everyone), silent=silent, clock_off=off):
         return _scope(row, silent_after)
     return None
 
@@ -45,6 +50,7 @@ def _scope(row: Row, silent_after: timedelta) -> Scope:
             for host, role, release, ticked, exit_code, offset in json.loads(cast("str", row["hosts"]))
         ),
         running=tuple(Running(*counted) for counted in json.loads(cast("str", row["running"]))),
+        known=cast("int", row["known"]),
         shared=tuple((name, value) for name, value in json.loads(cast("str", row["shared"]))),
     )
 

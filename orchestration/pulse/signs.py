@@ -45,13 +45,17 @@ def remember(db: Database, judgement: Judgement) -> None:
         db.run("pulse.condition_ended", condition=ended)
 
 
-def scope(settings: "Settings", db: Database, values: Values) -> "Scope | None":
-    """Read how the scope of several hosts stands, and put its numbers among the metrics'; None: the host is alone."""
+def scope(settings: "Settings", db: Database, values: Values, *, everyone: bool = False) -> "Scope | None":
+    """Read how the scope of several hosts stands, and put its numbers among the metrics'; None: the host is alone.
+
+    Args:
+        everyone: with every host, also while another leads, which nobody needs who tells of itself only.
+    """
     if not getattr(db, "shared", False):
         return None
     from orchestration.pulse import scope_metrics, scope_rows
 
-    found = scope_rows.read(db, settings.scope.silent_after)
+    found = scope_rows.read(db, settings.scope.silent_after, everyone=everyone)
     if found is not None:
         scope_metrics.note(values, found)
     return found

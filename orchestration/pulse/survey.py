@@ -63,7 +63,7 @@ def survey(
 
 def _survey(settings: Settings, db: Database, now: datetime, *, boot_id: str, cycles: int, failures: int) -> LoopHealth:
     values = metrics.read(db)
-    scope = signs.scope(settings, db, values)
+    scope = signs.scope(settings, db, values, everyone=True)
     seen = signs.read(settings, db, values, now, scope)
     window = _window(settings)
     newest = [cycle_line(row) for row in db.rows("survey.cycles", limit=cycles)]

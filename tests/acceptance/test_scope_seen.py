@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from orchestration.exits import Exit
+from orchestration.pulse import scope_rows
+from orchestration.store.postgres_database import PostgresDatabase
 from tests.acceptance.host import Host
 from tests.acceptance.serving import serving
 from tests.acceptance.test_klorosctl_doctor import doctor, worst
@@ -100,6 +104,29 @@ def test_the_leader_counts_all_hosts_and_a_standby_itself(two: Two) -> None:
     assert metric(b, ticked).keys() == {("b",)}
     assert metric(a, "kloros_scope_hosts") == {("leader",): 1, ("standby",): 1, ("off",): 0, ("silent",): 0}
     assert metric(b, "kloros_orchestrator_last_tick_timestamp_seconds")[()] > 0
+
+
+def test_a_standby_reads_no_more_of_hosts_that_are_well_than_their_number(two: Two) -> None:
+    scope, a, b = two
+    a.decided()
+    b.decided()
+    scope.do(
+        "INSERT INTO hosts (host, machine_id, last_tick_at, last_tick_exit, clock_offset_seconds)"
+        " SELECT 'n' || g, g, clock_timestamp() - g * interval '1 minute', 0, g FROM generate_series(5, 20, 5) AS g"
+    )
+    seen = {}
+    for here, everyone in (("a", False), ("b", False), ("b", True)):
+        db = PostgresDatabase(scope.url, scope="default", here=here, read_only=True)
+        with closing(db):
+            found = scope_rows.read(db, timedelta(minutes=15), everyone=everyone)
+        assert found is not None
+        assert found.known == 6
+        seen[here, everyone] = [line.host for line in found.hosts]
+    assert seen["a", False] == seen["b", True] == ["a", "b", "n10", "n15", "n20", "n5"]
+    assert seen["b", False] == ["a", "b", "n15", "n20"], "itself, who leads, who is silent or has a wrong clock"
+    b.decided()
+    assert conditions(b).keys() == {"host_silent"}
+    assert len(status(b)["scope"]["hosts"]) == 6
 
 
 def test_a_silent_host_is_told_by_the_leader_and_seen_by_all(two: Two) -> None:

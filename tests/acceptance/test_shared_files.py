@@ -245,6 +245,7 @@ def test_a_phase_of_one_host_is_judged_by_another_from_its_report(scope: Scope) 
     scope.tick("b")
     (result,) = scope.rows("SELECT cycle, measure, result FROM phase_results")
     assert result == {"cycle": 1, "measure": "score", "result": 0.75}
+    assert scope.rows("SELECT baseline_began FROM cycles") == [{"baseline_began": 1}], "brought there by its runner"
     report = json.loads(scope.rows("SELECT result FROM cycles")[0]["result"])["report"]
     assert Path(report).is_relative_to(c.state)
     scope.tick("bc")

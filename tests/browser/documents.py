@@ -312,7 +312,7 @@ def scope(text: str = "lab-1", *, led: bool = True, more: int = 19) -> Scope:
     running = (Running(text, *here), Running("lab-3", *there), Running("", *nowhere))
     return Scope(
         name="night-lab", here=text, lease=lease, renewed_at=minute(0), silent_after=timedelta(minutes=15),
-        hosts=(line, *others), running=running,
+        hosts=(line, *others), running=running, known=1 + len(others),
     )  # fmt: skip
 
 

@@ -75,12 +75,15 @@ class Counted(PostgresDatabase):
         super().__init__(url, here=here)
         self.asked: list[str] = []
         self.before: Callable[[str], None] = lambda _query: None
+        self.after: Callable[[str], None] = lambda _query: None
 
     def rows(self, query: str, /, **parameters: Value) -> list[Row]:
         """Ask, and note it."""
         self.before(query)
         self.asked.append(query)
-        return super().rows(query, **parameters)
+        found = super().rows(query, **parameters)
+        self.after(query)
+        return found
 
     def run(self, query: str, /, **parameters: Value) -> int:
         """Change, and note it."""

@@ -130,6 +130,7 @@ class World:
             "counters": [row for row in self._counters() if row["name"] in _ONCE],
             "on its way": self.rows("SELECT host, folder, name, state FROM shared_files WHERE state <> 'there'"),
             "shared": self.rows("SELECT host, folder, name FROM shared_files WHERE folder <> 'cycles' ORDER BY 1, 2, 3"),
+            "litter": [str(path) for path in self.home.rglob("*.tmp")],
             **{name: self._files(host) for name, host in self.hosts.items()},
         }
 
@@ -244,6 +245,7 @@ def test_a_killed_tick_changes_nothing_in_the_end(
     follow(world, leader)
     expected = world.story()
     assert expected["on its way"] == []
+    assert expected["litter"] == []
     at, died = 0, True
     while died:
         world.put_back()

@@ -35,6 +35,7 @@ WELL_LED = Scope(
     silent_after=15 * MINUTE,
     hosts=(host("lab-1", role="leader"), host("lab-2"), host("lab-3")),
     running=(Running("lab-3", "local", "running", 1), Running("", "local", "queued", 2)),
+    known=3,
 )
 
 
@@ -100,7 +101,7 @@ def test_a_host_that_a_person_switched_off_is_not_silent(code: Exit) -> None:
 
 
 def test_of_many_silent_hosts_three_are_named() -> None:
-    many = WELL_LED._replace(hosts=tuple(host(f"lab-{n}", last_tick_at=NOW - n * 60 * MINUTE) for n in range(1, 6)))
+    many = WELL_LED._replace(known=5, hosts=tuple(host(f"lab-{n}", last_tick_at=NOW - n * 60 * MINUTE) for n in range(1, 6)))
     told = "lab-1 last ticked 1 h 0 min ago, lab-2 last ticked 2 h 0 min ago, lab-3 last ticked 3 h 0 min ago and 2 more"
     assert found(many)["host_silent"] == f"{told} (5 of 5 hosts)"
     assert [since for _, since, _ in seen.findings(many)] == [NOW - 5 * 60 * MINUTE]
@@ -172,7 +173,8 @@ def test_the_leader_tells_of_every_host_and_a_standby_of_itself() -> None:
     assert (leader["kloros_scope_leading"], standby["kloros_scope_leading"]) == ({(): 1}, {(): 0})
     assert standby["kloros_scope_info"] == {("night-lab", "lab-2"): 1}
     assert standby["kloros_scope_epoch"] == {(): 7}
-    assert standby["kloros_scope_hosts"] == {("leader",): 1, ("standby",): 2, ("off",): 0, ("silent",): 0}
+    assert "kloros_scope_hosts" not in standby
+    assert leader["kloros_scope_hosts"] == {("leader",): 1, ("standby",): 2, ("off",): 0, ("silent",): 0}
     ticked = (NOW - 20 * SECOND).timestamp()
     assert standby["kloros_scope_host_last_tick_timestamp_seconds"] == {("lab-2",): ticked}
     assert leader["kloros_scope_host_last_tick_timestamp_seconds"].keys() == {("lab-1",), ("lab-2",), ("lab-3",)}
@@ -195,7 +197,7 @@ def test_a_lease_that_ended_leads_nobody() -> None:
 
 def test_a_thousand_hosts_are_told_and_no_more_those_that_are_late_first() -> None:
     hosts = tuple(host(f"n{number:04}", last_tick_at=NOW - number * SECOND) for number in range(1100))
-    told = samples(WELL_LED._replace(hosts=hosts, here="lab-1"))["kloros_scope_host_last_tick_timestamp_seconds"]
+    told = samples(WELL_LED._replace(hosts=hosts, known=1100, here="lab-1"))["kloros_scope_host_last_tick_timestamp_seconds"]
     assert len(told) == scope_metrics.MOST_HOSTS
     assert ("n1099",) in told
     assert ("n0099",) not in told

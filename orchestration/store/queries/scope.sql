@@ -1,12 +1,17 @@
 -- How a scope of several hosts stands, for people and metrics; only PostgreSQL has one. Instants are the server's.
 
 -- name: scope.look
--- Give the lease, every host, what is queued or runs where, and the gauges that the newest leader's tick told.
+-- Give the lease, hosts, what is queued or runs where, and the gauges that the newest leader's tick told. Who asks each minute
+-- while another leads is not given every host (:everyone 0), but how many there are: itself, the leader, and what is not well.
 SELECT scope, :here AS here, kloros_instant(clock_timestamp()) AS now,
     holder, epoch, kloros_instant(since) AS since, kloros_instant(renewed_at) AS renewed_at,
     kloros_instant(expires_at) AS expires_at, pinned_to, yielded_by, kloros_instant(yielded_until) AS yielded_until,
     (SELECT coalesce(json_agg(json_build_array(host, role, release, kloros_instant(last_tick_at), last_tick_exit,
-        clock_offset_seconds) ORDER BY host), '[]')::text FROM hosts) AS hosts,
+        clock_offset_seconds) ORDER BY host), '[]')::text FROM hosts
+        WHERE :everyone = 1 OR holder IN ('', :here) OR expires_at <= clock_timestamp() OR host IN (:here, holder)
+            OR coalesce(last_tick_at, first_seen_at) < clock_timestamp() - make_interval(secs => :silent)
+            OR abs(clock_offset_seconds) > :clock_off) AS hosts,
+    (SELECT count(*) FROM hosts) AS known,
     (SELECT coalesce(json_agg(json_build_array(host, executor, state, number) ORDER BY host, executor, state), '[]')::text
         FROM (SELECT host, executor, state, count(*) AS number FROM cycles WHERE state IN ('queued', 'running')
             GROUP BY host, executor, state) AS active) AS running,

@@ -19,7 +19,8 @@ FROM jsonb_array_elements(CAST(:files AS jsonb)) AS asked
 JOIN shared_files f ON f.host = asked ->> 0 AND f.folder = asked ->> 1 AND f.name = asked ->> 2;
 
 -- name: shared_files.share
--- Put files of this host (a JSON list of objects) as they are now; one that is there is replaced unless it is being answered.
+-- Put files of this host (a JSON list of objects) as they are now. What was decided on an intent of that name meanwhile was
+-- about a content that is not there any more.
 INSERT INTO shared_files (host, folder, name, state, mark, sha256, content, stand_in, content_sha, changed_at, owner)
 SELECT :here, g.folder, g.name, 'there', g.mark, g.sha256, decode(g.content, 'base64'), g.stand_in, g.content_sha,
     g.changed_at, g.owner
@@ -28,8 +29,7 @@ FROM jsonb_to_recordset(CAST(:files AS jsonb)) AS g(folder text, name text, mark
 ON CONFLICT (host, folder, name) DO UPDATE SET
     state = excluded.state, mark = excluded.mark, sha256 = excluded.sha256, content = excluded.content,
     stand_in = excluded.stand_in, content_sha = excluded.content_sha, changed_at = excluded.changed_at,
-    owner = excluded.owner, shared_at = clock_timestamp()
-WHERE shared_files.state = 'there';
+    owner = excluded.owner, shared_at = clock_timestamp();
 
 -- name: shared_files.touch
 -- Note that files of this host (a JSON list of [folder, name, mark]) are other ones of the same content.
