@@ -4,7 +4,7 @@ Parts: `ticks` (a tick on PostgreSQL against one on SQLite, CPU of the whole pro
 1,000 hosts, simulated: real ticks, forked from processes that have imported the program, all on this machine against one
 PostgreSQL as Debian sets it up, syncs included, behind a PgBouncer), `takeover` (leaders killed with SIGKILL at any moment
 of their minute, with the lease and the timer as they come, in real time, many scopes at once). `--write` puts the figures of
-the parts that were measured into docs/reference/benchmarks.md.
+the parts that were measured into docs/reference/benchmarks.md, and those about hosts into docs/explanation/scale.md too.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ HOSTS = (1, 10, 50, 100, 1000)
 WARM = 12
 """Ticks at work at once in a burst: what hosts of their own would do beside each other, this machine does in turns."""
 SCOPES, PER_SCOPE = 24, 3
+SCALE = os.path.join(ROOT, "docs", "explanation", "scale.md")
 LEASE, MINUTE = 65.0, 60.0
 _MOMENT = Event()  # never set
 _CALLS = b"""
@@ -70,7 +71,7 @@ def main() -> None:
             )
 
 
-# ── A tick ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── A tick ──
 
 
 def _ticks(folder: str) -> list[str]:
@@ -116,7 +117,7 @@ def pooled(cluster: Cluster, folder: str) -> Iterator[Callable[[str], str]]:
         process.wait()
 
 
-# ── Many hosts ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Many hosts ──
 
 
 class Burst(NamedTuple):
@@ -227,9 +228,10 @@ def _row(number: int, bursts: list[Burst]) -> str:
     took = sorted(seconds for burst in bursts for seconds in burst.took)
     ended = statistics.median(burst.seconds for burst in bursts)
     failed = sum(burst.failed for burst in bursts)
+    typical, slow = _ms(_quantile(took, 0.5)), _ms(_quantile(took, 0.95))
     return (
         f"| {number:,} | {statements:.0f} | {server * 1e3:.1f} ms | {statements * number / MINUTE:,.0f} |"
-        f" {server * number / MINUTE * 100:.1f} % | {ended:.1f} s | {_ms(_quantile(took, 0.5))} | {_ms(_quantile(took, 0.95))} |"
+        f" {server * number / MINUTE * 100:.1f} % | {ended:.1f} s | {typical} | {slow} |"
         f" {failed} |"
     )
 
@@ -242,7 +244,7 @@ def _quantile(values: list[float], part: float) -> float:
     return values[min(len(values) - 1, int(len(values) * part))]
 
 
-# ── Takeovers ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Takeovers ──
 
 
 class Scope:

@@ -400,6 +400,24 @@ def test_an_ack_that_is_taken_away_lets_its_promotion_go_again(hosts: Hosts) -> 
     assert list(b.mirrored()) == ["promotions/a@x.json"]
 
 
+def test_an_ack_stays_for_the_cycle_that_gave_it_and_goes_when_it_is_taken_away(hosts: Hosts) -> None:
+    a, b = hosts
+    a.promote("x")
+    a.exchange()
+    origin = json.dumps({"promotions": ["a@x"]})
+    unsettled = "INSERT INTO cycles (cycle, job, state, token, cause, origin, command, timeout_seconds, queued_at)"
+    with psycopg.connect(a.db.url, autocommit=True) as connection:
+        connection.execute(f"{unsettled} VALUES (7, 'dream', 'succeeded', 't', 'promotions', %s, '[]', 1, '')", (origin,))
+    assert answer(b, "a@x")
+    a.exchange()
+    b.exchange(leading=True)
+    assert list(b.mirrored()) == ["acks/a@x_ack.json"], "who settles the cycle is to find it"
+    (a.state / "promotions_ack" / "x_ack.json").unlink()
+    a.exchange()
+    b.exchange(leading=True)
+    assert list(b.mirrored()) == ["promotions/a@x.json"]
+
+
 def test_acks_of_the_older_forms_answer_on_their_host_only(hosts: Hosts) -> None:
     a, b = hosts
     for host in (a, b):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
+from contextlib import ExitStack
 
 import psycopg
 import pytest
@@ -99,10 +100,13 @@ def test_a_writer_that_pauses_is_ended_by_the_server_itself(play: Play) -> None:
     paused, epoch = play.leader, play.lease[1]
     successor = play.standbys[0]
     play.truth.promote(paused.name, "half")
-    number = next(
-        number for number in range(20, 60) if play.until_message(paused, "run_once", number, "STOP") and _is_inside(play)
-    )  # fmt: skip
-    assert number
+    for number in range(20, 60):
+        tick = play.until_message(paused, "run_once", number, "STOP")
+        assert tick is not None, "it ends without ever having paused inside a transaction"
+        if _is_inside(play):
+            break
+        play.go_on(paused)
+        tick.wait(30)
     began = time.monotonic()
     until(lambda: not _is_inside(play), "the server ends its session", seconds=15)
     play.expire()
@@ -261,3 +265,26 @@ def test_every_session_may_end_at_any_time(play: Play) -> None:
                 until(lambda: tick.poll() is not None, "it ends")  # noqa: B023 - asked here only
                 assert tick.returncode in (0, Exit.STORE_UNREACHABLE), (host.home / "output").read_text()[-2000:]
     play.finish()
+
+
+def test_a_server_without_a_connection_left_is_away_but_for_who_comes_through_the_pooler(play: Play) -> None:
+    for host in play.field.hosts.values():
+        play.truth.promote(host.name, "waiting")
+    hosts = (play.leader, *play.standbys)
+    with ExitStack() as stack:
+        while _connected(stack, play.field.databases.primary.url("postgres")):
+            pass
+        codes = {host.name: host.run("run_once").returncode for host in hosts}
+    assert codes == {"north": Exit.STORE_UNREACHABLE, "east": 0, "south": Exit.STORE_UNREACHABLE}
+    play.finish()
+
+
+def _connected(stack: ExitStack, url: str) -> bool:
+    """Take one connection more; False when there is none left."""
+    try:
+        stack.enter_context(psycopg.connect(url))
+    except psycopg.OperationalError as error:
+        if "too many clients" not in str(error):
+            raise
+        return False
+    return True

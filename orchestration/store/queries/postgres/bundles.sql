@@ -14,7 +14,7 @@ WHERE host = :here AND done_at IS NULL AND (failures = 0 OR due_at <= :now OR du
 
 -- name: bundles.due
 -- Give one of this host's cycles for whose bundle a runner is to be started, if there is one.
-SELECT cycle FROM bundles WHERE host = :here AND done_at IS NULL AND due_at <= :now LIMIT 1;
+SELECT cycle FROM bundles WHERE host = :here AND done_at IS NULL AND due_at <= :now ORDER BY due_at, cycle LIMIT 1;
 
 -- name: bundles.pending
 -- Give the bundles that this host is still to make, oldest first.

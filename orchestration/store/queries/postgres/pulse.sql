@@ -39,7 +39,7 @@ SELECT
     (SELECT coalesce(json_agg(intent_type), '[]')::text FROM (
         SELECT intent_type FROM intents
         WHERE status = 'processed' AND priority >= 8 AND substr(intent_type, 1, 5) = 'alert' AND decided_at >= :urgent_since
-        ORDER BY decided_at DESC, name LIMIT 100) AS newest) AS urgent,
+        ORDER BY decided_at DESC, name, content_sha LIMIT 100) AS newest) AS urgent,
     (SELECT min(asked_at) FROM federations WHERE host = :here AND done_at IS NULL) AS federation_since,
     (SELECT json_build_array(count(*), min(created_at), min(expires_at))::text FROM escrow WHERE status = 'pending_review')
         AS escrow,
