@@ -15,7 +15,8 @@ recorder=$here/orchestration/operator/installation.py
 os_release=/etc/os-release
 units=(kloros-orchestrator.service kloros-orchestrator.timer kloros-orchestrator.path kloros-loop.service
     kloros-cycle.service kloros-cycle.path kloros-alert@.service kloros-notice.service kloros-notice.path
-    kloros-pulse.socket kloros-pulse.service kloros-bridge.service kloros-supervisor.service)
+    kloros-pulse.socket kloros-pulse.service kloros-bridge.service kloros-supervisor.service
+    kloros-scope.service)
 started_units=(kloros-orchestrator.timer kloros-orchestrator.path kloros-cycle.path kloros-notice.path)
 user_units=(kloros-logrotate.service kloros-logrotate.timer) # beside those above, for one person
 wanted="" # what --with says

@@ -29,6 +29,7 @@ from orchestration.bridge.telling import Teller
 from orchestration.errors import KlorosError, Usage
 from orchestration.host import clock, files, tasks
 from orchestration.host.journal import Event, Priority, log
+from orchestration.store import opening
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -122,7 +123,7 @@ class Bridge:
         self._tasks: set[asyncio.Task[None]] = set()
         self._tally = Tally()
         self._tracing = tracing.tracing(os.environ)
-        self._teller = Teller(os.path.join(settings.state_dir, wiring.STORE), self._tally)
+        self._teller = Teller(opening.place_of(settings), self._tally)
         self.crowded: Callable[[], bool] = lambda: False
         """Whether more connections are open than are served."""
 

@@ -39,6 +39,10 @@ class SettingsInvalid(KlorosError):
     exit = Exit.SETTINGS_INVALID
 
 
+class HostDoubled(SettingsInvalid):
+    """Another machine ticks under this host's name: whatever we wrote would be taken for that one's."""
+
+
 class StoreUnreachable(KlorosError):
     """The store can't be opened, read or migrated."""
 
@@ -52,6 +56,12 @@ class StoreEmpty(StoreUnreachable):
 
 class StoreOutdated(StoreUnreachable):
     """There is a store of an older release that no tick of this one has migrated yet: a reader works on a copy of it."""
+
+
+class LeaseLost(KlorosError):
+    """Another host leads the scope by now: what we decided under the former epoch is not written."""
+
+    retryable = True
 
 
 class Unwritable(KlorosError):

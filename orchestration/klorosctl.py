@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, str] = {
     "halt": "switches",
     "unhalt": "switches",
     "maintenance": "switches",
+    "leader": "leader",
     "loop": "loop",
     "consent": "loop",
     "promotions": "promotions",

@@ -14,18 +14,19 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from orchestration import wiring
 from orchestration.command_line import Parser
-from orchestration.errors import KlorosError, LockHeld, Usage
+from orchestration.errors import KlorosError, LeaseLost, LockHeld, Usage
 from orchestration.exits import Exit
 from orchestration.host.journal import Event, Priority, log
 from orchestration.tick.gate import gate, halted
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from orchestration.cycles.cycle import Cycle, CycleNumber
     from orchestration.cycles.direct import Existing
@@ -97,6 +98,8 @@ def _run_queued(environ: Mapping[str, str]) -> Exit:
         log(Event.RUNNER_IDLE, evidence, reason=reason, exit=exit_code)
         return exit_code
     with wiring.kernel(settings, environ) as kernel:
+        if kernel.leading is not None:
+            kernel.leading.follow()
         _look_at_slurm(kernel, environ)
         runner = Runner(settings, kernel.db, lock=kernel.runner_lock, environ=environ, start=kernel.start)
         log(Event.RUNNER_IDLE, f"{runner.run()} cycles run, none is queued", priority=Priority.DEBUG)
@@ -118,10 +121,25 @@ def _look_at_slurm(kernel: Kernel, environ: Mapping[str, str]) -> None:
 
     slurm = Slurm(environ, patience=kernel.settings.slurm.patience.total_seconds())
     try:
-        with FileLock(kernel.path("locks", "slurm.lock")).held("run_cycle"):
-            SlurmExecutor(kernel.settings, kernel.db, slurm=slurm, environ=environ, start=kernel.start).look()
-    except LockHeld as error:
+        with FileLock(kernel.path("locks", "slurm.lock")).held("run_cycle"), _as_leader(kernel) as leads:
+            if leads:
+                SlurmExecutor(kernel.settings, kernel.db, slurm=slurm, environ=environ, start=kernel.start).look()
+    except (LockHeld, LeaseLost) as error:
         log(Event.RUNNER_IDLE, f"another runner looks after Slurm: {error.message}", priority=Priority.DEBUG)
+
+
+@contextmanager
+def _as_leader(kernel: Kernel) -> Iterator[bool]:
+    """Say whether this host leads, and let what is written in the block stand only while it does."""
+    if kernel.leading is None:
+        yield True
+        return
+    lease = kernel.leading.look()
+    kernel.leading.db.fence(lease.epoch)
+    try:
+        yield lease.holder == kernel.leading.here
+    finally:
+        kernel.leading.db.fence(None)
 
 
 def _run_turn(text: str, environ: Mapping[str, str]) -> Exit:
@@ -138,6 +156,8 @@ def _run_turn(text: str, environ: Mapping[str, str]) -> Exit:
         log(Event.RUNNER_IDLE, evidence, reason=reason, exit=exit_code)
         return exit_code
     with wiring.kernel(settings, environ) as kernel:
+        if kernel.leading is not None:
+            kernel.leading.follow()
         found = None if number is None else ledger.get(kernel.db, number)
         if found is None or found.job is not JobName.WAKE:
             raise Usage(f"--wake {text}: there is no such turn of an agent", hint="klorosctl cycles lists what there is")

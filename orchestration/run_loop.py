@@ -12,8 +12,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from orchestration import wiring
-from orchestration.errors import KlorosError
+from orchestration.errors import KlorosError, StoreUnreachable
 from orchestration.exits import Exit
+from orchestration.host import clock
 from orchestration.host.journal import Event, Priority, log
 from orchestration.tick.gate import gate
 
@@ -64,15 +65,23 @@ def run(options: Options, environ: Mapping[str, str]) -> Exit:
         exit_code, reason, evidence = refused
         log(Event.LOOP_FAILED, evidence, priority=Priority.WARNING, reason=reason, exit=exit_code)
         return exit_code
-    with wiring.kernel(settings, environ) as kernel:
-        return Loop(
-            kernel,
-            options,
-            environ=environ,
-            stopping=Stopping(settings.loop.stop_timeout),
-            screen=Screen(as_json=options.json),
-            notifier=Notifier(environ),
-        ).run()
+    try:
+        with wiring.kernel(settings, environ) as kernel:
+            if kernel.leading is not None:
+                kernel.leading.follow()
+            return Loop(
+                kernel,
+                options,
+                environ=environ,
+                stopping=Stopping(settings.loop.stop_timeout),
+                screen=Screen(as_json=options.json),
+                notifier=Notifier(environ),
+            ).run()
+    except StoreUnreachable as error:
+        from orchestration.pulse import away
+
+        away.tell(settings, error, clock.now())  # which the metrics of before would hide
+        raise
 
 
 def _print_plan(options: Options, environ: Mapping[str, str]) -> Exit:

@@ -15,11 +15,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestration import configuration, wiring
-from orchestration.errors import KlorosError, LockHeld
+from orchestration.errors import HostDoubled, KlorosError, LockHeld, StoreUnreachable
 from orchestration.exits import Exit
 from orchestration.host import clock, process_identity
 from orchestration.host.journal import Event, Priority, log
 from orchestration.host.lock import PATIENCE
+from orchestration.store import opening
 from orchestration.store.counters import count, gauge
 from orchestration.store.instants import to_text
 from orchestration.tick import history
@@ -51,12 +52,21 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
     except KlorosError as error:
         event = Event.SETTINGS_REFUSED if error.exit is Exit.SETTINGS_INVALID else Event.TICK_FAILED
         log(event, str(error), priority=Priority.ERROR, exit=error.exit)
+        if isinstance(error, StoreUnreachable | HostDoubled) and not options.dry_run:
+            _tell_away(environ, error)
         return error.exit
     except Exception:
         import traceback
 
         log(Event.TICK_FAILED, f"a defect of ours: {traceback.format_exc()}", priority=Priority.CRITICAL)
         return Exit.DEFECT
+
+
+def _tell_away(environ: Mapping[str, str], error: StoreUnreachable | HostDoubled) -> None:
+    """Have the files for readers say that this tick could not use its store, which they would otherwise hide."""
+    from orchestration.pulse import away
+
+    away.tell(wiring.settings(environ), error, clock.now())
 
 
 def _options(arguments: Sequence[str]) -> Options:
@@ -90,7 +100,7 @@ def _run(options: Options, environ: Mapping[str, str]) -> Exit:
         from orchestration.tick.preview import print_preview
 
         with wiring.detached_kernel(settings) as kernel:
-            return print_preview(kernel, gate(settings), as_json=options.json)
+            return print_preview(kernel, gate(settings) or wiring.standing_by(settings), as_json=options.json)
     tick_id = new_tick_id()
     refused = gate(settings)
     if refused is not None:
@@ -150,7 +160,7 @@ def new_tick_id() -> str:
 def _turned_away(settings: "Settings", environ: Mapping[str, str], refusal: Tick) -> Tick:
     """Account for a tick that may not run, where there is a store to do it in; never fail because of that."""
     _, reason, evidence = refusal.findings[0]
-    if not os.path.exists(os.path.join(settings.state_dir, wiring.STORE)):
+    if not opening.is_made(opening.place_of(settings)):
         log(Event.TICK_REFUSED, evidence, tick_id=refusal.tick_id, reason=reason, exit=refusal.exit)
         return refusal
     try:
@@ -163,6 +173,8 @@ def _turned_away(settings: "Settings", environ: Mapping[str, str], refusal: Tick
 
 def _note_failed(kernel: Kernel, tick_id: str, error: Exception) -> None:
     """Account for a tick that an error ended before it could record itself; never hide that error behind another."""
+    if kernel.leading is not None and isinstance(error, StoreUnreachable):
+        return  # waiting for a silent server once more, the tick would come too near to being ended by its unit
     exit_code, evidence = (error.exit, error.message) if isinstance(error, KlorosError) else (Exit.DEFECT, repr(error))
     try:
         if history.get(kernel.db, tick_id) is None:
@@ -188,6 +200,10 @@ def _refusal(tick_id: str, exit_code: Exit, reason: Refusal, evidence: str) -> T
 
 def _note_turned_away(kernel: Kernel, refusal: Tick) -> Tick:
     _, reason, evidence = refusal.findings[0]
+    if kernel.leading is not None:
+        from orchestration.tick.scoped import turned_away
+
+        turned_away(kernel, refusal.exit)
     with kernel.db.transaction():
         refusal = history.append(kernel.db, refusal)
         count(kernel.db, "kloros_orchestrator_skipped_total", reason=reason)

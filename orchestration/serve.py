@@ -214,9 +214,9 @@ def _tell_start(listens: Listening, token: str | None) -> None:
 
 
 def _look(settings: Settings, see: Callable[[Database], object]) -> object:
-    from orchestration.store import snapshot
+    from orchestration.store import opening
 
-    return snapshot.look(os.path.join(settings.state_dir, wiring.STORE), see)
+    return opening.look(opening.place_of(settings), see)
 
 
 if __name__ == "__main__":

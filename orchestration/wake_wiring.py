@@ -31,7 +31,7 @@ from orchestration.bridge.wake.turns import Turns
 from orchestration.bridge.wire import SummarizeThread
 from orchestration.errors import StoreUnreachable, Usage
 from orchestration.host import clock, files, process_identity, tasks
-from orchestration.store.sqlite import SqliteDatabase
+from orchestration.store import opening
 
 if TYPE_CHECKING:
     from orchestration.bridge.port import Store
@@ -176,7 +176,7 @@ class Waking:
         self._environ = environ
         self._refused = refused
         self._supervisor: Supervisor | None = None
-        self._path = os.path.join(settings.state_dir, wiring.STORE)
+        self._place = opening.place_of(settings)
         self.holder = holder_of(settings)
 
     @property
@@ -197,7 +197,7 @@ class Waking:
             StoreUnreachable, Unwritable, Usage: see `store`.
         """
         self._store = await store(self._settings)
-        self._turns = HostTurns(lambda: SqliteDatabase(self._path), lambda db: Turns(self._settings, self._environ, db))
+        self._turns = HostTurns(lambda: opening.open_at(self._place), lambda db: Turns(self._settings, self._environ, db))
         self._prompts = Prompts(self._settings)
         limits = configured.wake_limits(self._settings.wake)
         self._supervisor = Supervisor(
@@ -210,7 +210,7 @@ class Waking:
             now=clock.now,
             refused=self._refused,
         )
-        teller = Teller(self._path, holder=self.holder)
+        teller = Teller(self._place, holder=self.holder)
         self.reporter = Reporter(self._store, teller, now=clock.now, clock=boottime)
 
     async def close(self, *, within: float) -> None:
@@ -228,8 +228,7 @@ async def end_turn(settings: Settings, environ: Mapping[str, str], wake: Wake) -
     attempt = trigger.in_flight(wake)
     if attempt is None or attempt.way is Way.LIVE or reach.place_of(attempt.holder) != reach.place_of(holder_of(settings)):
         return
-    path = os.path.join(settings.state_dir, wiring.STORE)
-    turns = HostTurns(lambda: SqliteDatabase(path), lambda db: Turns(settings, environ, db))
+    turns = HostTurns(lambda: opening.open_store(settings), lambda db: Turns(settings, environ, db))
     try:
         await turns.cancel(reach.token_of(wake, attempt.number))
     finally:
@@ -247,8 +246,7 @@ async def why(
     if case is None:
         return {"known": False, "sentence": explain.sentence(None, None, agent_id=agent_id, thread_id=thread_id)}
     limits = configured.wake_limits(settings.wake)
-    path = os.path.join(settings.state_dir, wiring.STORE)
-    turns = HostTurns(lambda: SqliteDatabase(path), lambda db: Turns(settings, environ, db), only_looks=True)
+    turns = HostTurns(lambda: opening.open_store(settings), lambda db: Turns(settings, environ, db), only_looks=True)
     here = holder_of(settings)
     try:
         looking = Looking(HostReach(settings), turns, here=here, limits=limits, now=clock.now)

@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from orchestration import configuration
 from orchestration.errors import KlorosError, StoreEmpty, StoreUnreachable, Unwritable
+from orchestration.exits import Exit
 from orchestration.host import clock, process_identity, zones
 from orchestration.host.journal import Event, Priority, log
-from orchestration.store.sqlite import SqliteDatabase, copy_of
+from orchestration.store import opening
 from orchestration.tick.kernel import Kernel
 
 if TYPE_CHECKING:
+    from orchestration.scope.leading import FencedDatabase, Leading
+    from orchestration.scope.sharing import Sharing
     from orchestration.settings import Settings
+    from orchestration.store.port import Database
 
-STORE = "kloros.db"
+STORE = opening.FILE
 
 
 def settings(environ: Mapping[str, str]) -> Settings:
@@ -62,9 +66,12 @@ def kernel(settings: Settings, environ: Mapping[str, str]) -> Iterator[Kernel]:
         raise Unwritable(
             f"{settings.state_dir} can't be made: {error.strerror}", hint="correct state_dir, or who may write there"
         ) from error
-    db = SqliteDatabase(os.path.join(settings.state_dir, STORE))
+    db = opening.open_store(settings)
     try:
-        yield _kernel(settings, db, start=_starter(settings, environ), publish=_publisher(settings, environ, db))
+        found = _kernel(settings, db, start=_starter(settings, environ), publish=_publisher(settings, environ, db))
+        if settings.database_url:
+            found = found._replace(leading=leading(settings, db), shared=shared(settings, db))
+        yield found
     finally:
         db.close()
 
@@ -72,27 +79,28 @@ def kernel(settings: Settings, environ: Mapping[str, str]) -> Iterator[Kernel]:
 @contextmanager
 def detached_kernel(settings: Settings) -> Iterator[Kernel]:
     """Give a kernel over a copy of the store in memory: for looking, trying out and explaining. It changes no byte."""
-    path = os.path.join(settings.state_dir, STORE)
-    if os.path.exists(path):
-        db = _copy(path)
+    place = opening.place_of(settings)
+    if opening.is_made(place):
+        db = _copy(place)
     elif os.path.isdir(settings.state_dir) and not os.access(settings.state_dir, os.X_OK):
         raise StoreUnreachable(f"{settings.state_dir} may not be entered", hint="run it as the folder's owner: sudo")
     else:
-        db = SqliteDatabase(":memory:")
+        db = opening.empty()
     try:
-        yield _kernel(settings, db, start=lambda _entry: None, publish=lambda: None)
+        with seen_of_others(settings, db) as sharing:
+            yield _kernel(settings, db, start=lambda _entry: None, publish=lambda: None)._replace(shared=sharing)
     finally:
         db.close()
 
 
-def _copy(path: str) -> SqliteDatabase:
+def _copy(place: opening.Place) -> Database:
     try:
-        return copy_of(path)
+        return opening.copy_of(place)
     except StoreEmpty:
-        return SqliteDatabase(":memory:")
+        return opening.empty()
 
 
-def _kernel(settings: Settings, db: SqliteDatabase, *, start: Callable[[str], None], publish: Callable[[], None]) -> Kernel:
+def _kernel(settings: Settings, db: Database, *, start: Callable[[str], None], publish: Callable[[], None]) -> Kernel:
     zones.find(settings.phase.time_zone)
     return Kernel(
         settings=settings,
@@ -104,6 +112,55 @@ def _kernel(settings: Settings, db: SqliteDatabase, *, start: Callable[[str], No
     )
 
 
+def leading(settings: Settings, db: Database) -> Leading:
+    """Return this host's part in who decides, over the scope's store."""
+    from orchestration.scope.leading import Leading
+
+    return Leading(cast("FencedDatabase", db), opening.here(settings.scope), settings.scope.lease, settings.state_dir)
+
+
+def standing_by(settings: Settings) -> tuple[Exit, str, str] | None:
+    """Return why a tick of this host would leave deciding to another now: exit, reason, evidence; None when it would decide.
+
+    Raises:
+        StoreUnreachable: the database can't be read.
+    """
+    if not settings.database_url:
+        return None
+    from orchestration.scope.lease import Act, act, why_not
+
+    here = opening.here(settings.scope)
+    try:
+        lease = opening.look(opening.place_of(settings), lambda db: leading(settings, db).look())
+    except StoreEmpty:
+        return None
+    if act(lease, here) in (Act.TAKE, Act.RENEW):
+        return None
+    return Exit.DONE, "standby", f"{here} stands by: {why_not(lease, here)}"
+
+
+def shared(settings: Settings, db: Database) -> Sharing:
+    """Return this host's part in what the hosts of its scope share."""
+    from orchestration.scope.sharing import Sharing
+
+    return Sharing(settings, db, opening.here(settings.scope), boot_id=process_identity.boot_id())
+
+
+@contextmanager
+def seen_of_others(settings: Settings, db: Database) -> Iterator[Sharing | None]:
+    """Give what the hosts of the scope share to somebody who only looks; None on a single host."""
+    if not settings.database_url:
+        yield None
+        return
+    from orchestration.scope.looking import looking
+
+    def opened() -> Database:
+        return opening.open_at(opening.place_of(settings), read_only=True)
+
+    with looking(settings, db, opening.here(settings.scope), opened=opened) as sharing:
+        yield sharing
+
+
 def _starter(settings: Settings, environ: Mapping[str, str]) -> Callable[[str], None]:
     def start(entry: str) -> None:
         from orchestration.cycles.launch import launcher
@@ -113,7 +170,7 @@ def _starter(settings: Settings, environ: Mapping[str, str]) -> Callable[[str], 
     return start
 
 
-def _publisher(settings: Settings, environ: Mapping[str, str], db: SqliteDatabase) -> Callable[[], None]:
+def _publisher(settings: Settings, environ: Mapping[str, str], db: Database) -> Callable[[], None]:
     def publish() -> None:
         from orchestration.pulse.publish import is_notice_due
         from orchestration.pulse.publish import publish as publish_all

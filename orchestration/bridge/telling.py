@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from datetime import datetime
 from typing import Any, Final
 
@@ -17,8 +16,8 @@ from orchestration.bridge.census import By, Census, Standing, Tally, Waits
 from orchestration.bridge.wire import ThreadStatus
 from orchestration.errors import KlorosError
 from orchestration.host.journal import Event, Priority, log
+from orchestration.store import opening
 from orchestration.store.instants import to_text
-from orchestration.store.sqlite import SqliteDatabase
 
 SIGNS: Final = "bridge.signs"
 SHOWN: Final = "bridge.shown"
@@ -30,9 +29,9 @@ _MOST_WAITS: Final = 20
 class Teller:
     """Writes the two facts, when there is something to tell."""
 
-    def __init__(self, path: str, tally: Tally) -> None:
-        """Take the path of the host's store; where there is none, nothing is told."""
-        self._path = path
+    def __init__(self, place: opening.Place, tally: Tally) -> None:
+        """Take where the host's store is; where there is none, nothing is told."""
+        self._place = place
         self._tally = tally
         self._told: tuple[dict[str, Any], dict[str, Any]] | None = None
         self._told_at: datetime | None = None
@@ -53,11 +52,11 @@ class Teller:
             await asyncio.to_thread(self._write, self._told, self._told_at, serving=False)
 
     def _write(self, news: tuple[dict[str, Any], dict[str, Any]], at: datetime, *, serving: bool) -> bool:
-        if not os.path.exists(self._path):
+        if not opening.is_made(self._place):
             return False
         head = {"at": to_text(at), "serving": serving}
         try:
-            database = SqliteDatabase(self._path)
+            database = opening.open_at(self._place)
             try:
                 with database.transaction():
                     for name, document in zip((SIGNS, SHOWN), news, strict=True):
@@ -65,16 +64,18 @@ class Teller:
             finally:
                 database.close()
         except KlorosError as error:
+            if self._place.url:  # it is the bridge's own store, whose outage is told already; the next look tells again
+                return False
             log(Event.BRIDGE_FAILED, f"how threads stand can't be told: {error.message}", priority=Priority.WARNING)
             return False
         return True
 
 
-def is_served(path: str) -> bool:
+def is_served(place: opening.Place) -> bool:
     """Say whether a server tells how threads stand, so that nobody else need."""
-    if not os.path.exists(path):
+    if not opening.is_made(place):
         return False
-    database = SqliteDatabase(path)
+    database = opening.open_at(place)
     try:
         return any(json.loads(str(row["value"]))["serving"] for row in database.rows("facts.get", name=SIGNS))
     finally:

@@ -27,6 +27,7 @@ from orchestration.host import files
 from orchestration.host.journal import Event, Priority, log
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from orchestration.cycles.products import Products
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from orchestration.promotions.verdict import Verdicts
     from orchestration.settings import Settings
 
-_LIMIT: Final = 64 * 1024 * 1024  # bytes of a file that we read whole
+LIMIT: Final = 64 * 1024 * 1024  # bytes of a file that we read whole
 
 
 def cycle_dir(cycles_dir: str, cycle: CycleNumber) -> str:
@@ -152,8 +153,20 @@ def write_manifest(cycles_dir: str, cycle: Cycle, products: Products) -> None:
     files.replace(os.path.join(folder, "manifest.json"), manifest.to_bytes(cycle, products), 0o640)
 
 
-def hand_over(cycle: Cycle, folder: str, settings: Settings, *, now: datetime) -> None:
+def hand_over(
+    cycle: Cycle,
+    folder: str,
+    settings: Settings,
+    *,
+    now: datetime,
+    promotions_dir: str | None = None,
+    owners: Mapping[str, str] | None = None,
+) -> None:
     """Write what a D-REAM command is given to try: those of the cycle's promotions that can still be read and are valid.
+
+    Args:
+        promotions_dir: where they lie, if not where the settings say.
+        owners: stem → OS user, where the files themselves don't tell whose they are.
 
     Raises:
         Malformed: the cycle has promotions, and none of them can be tried any more.
@@ -169,7 +182,7 @@ def hand_over(cycle: Cycle, folder: str, settings: Settings, *, now: datetime) -
     if stems:
         read_baseline(baseline_path(settings.state_dir))
     found = read_promotions(
-        settings.promotions_dir,
+        promotions_dir or settings.promotions_dir,
         [f"{stem}.json" for stem in stems],
         bounds=settings.promotions.bounds,
         strict=settings.promotions.strict,
@@ -177,7 +190,7 @@ def hand_over(cycle: Cycle, folder: str, settings: Settings, *, now: datetime) -
     )
     if stems and not found.candidates:
         raise Malformed(f"none of the cycle's {len(stems)} promotions can be read any more: {', '.join(stems[:5])}")
-    handed = to_bytes(hand_over(cycle.cycle, found.candidates, user=users.name_of))
+    handed = to_bytes(hand_over(cycle.cycle, found.candidates, user=users.name_of, owners=owners))
     files.replace(handover_path(folder), handed, 0o640)
 
 
@@ -238,7 +251,7 @@ def _parsed_verdicts(folder: str) -> tuple[Verdicts, str]:
     path = verdicts_path(folder)
     content = _read(path)
     if content is None:
-        raise Malformed(f"{path} is no file that can be read, or is longer than {_LIMIT} bytes")
+        raise Malformed(f"{path} is no file that can be read, or is longer than {LIMIT} bytes")
     read = parse_verdicts(content)
     if isinstance(read, Unreadable):
         raise Malformed(f"{path}: {read.reason}")
@@ -249,7 +262,7 @@ def _read(path: str) -> bytes | None:
     from orchestration.promotions.scan import read_regular
 
     try:
-        content, _ = read_regular(path, limit=_LIMIT)
+        content, _ = read_regular(path, limit=LIMIT)
     except OSError:
         return None
-    return content if len(content) <= _LIMIT else None
+    return content if len(content) <= LIMIT else None

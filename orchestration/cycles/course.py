@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from orchestration.cycles import (
     artifacts,
+    elsewhere,
     environment,
     inventory,
     judgement,
@@ -73,6 +74,7 @@ class Course:
             StoreUnreachable: the store can't be had.
             KlorosError: it can't be prepared; `failed` says what that makes of the cycle.
         """
+        elsewhere.bring_up_baseline(self._db, self._settings.state_dir)
         earlier = artifacts.put_aside(self._settings.cycles_dir, cycle.cycle)
         folder = artifacts.make_folder(self._settings.cycles_dir, cycle.cycle)
         env = self._environment(cycle, folder)
@@ -108,7 +110,8 @@ class Course:
         folder = artifacts.cycle_dir(self._settings.cycles_dir, cycle.cycle)
         measured = telemetry.read(folder) if left.files else telemetry.NOTHING
         seen = sightings.of_cycle(cycle, self._settings) if left.files else sightings.NOTHING
-        self._commit(cycle, end, left, measured, seen)
+        needed = elsewhere.left_by(cycle, folder, end.result) if left.files and elsewhere.is_shared(self._db) else []
+        self._commit(cycle, end, left, measured, seen, needed)
         finished = ledger.get(self._db, cycle.cycle)
         assert finished is not None, f"cycle {cycle.cycle} has gone from the store"
         log(
@@ -136,12 +139,14 @@ class Course:
         left: inventory.Inventory,
         measured: telemetry.Telemetry,
         seen: sightings.Seen,
+        needed: list[dict[str, object]],
     ) -> None:
         """Commit the end; tried again while somebody keeps the store, for work that was done must not count as lost."""
         now = clock.now()
         for attempt in range(_ATTEMPTS):
             try:
                 with self._db.transaction():
+                    elsewhere.keep(self._db, needed)
                     ledger.finish(self._db, cycle, end.event, end.result, now=now)
                     products.end(self._db, cycle.cycle, left)
                     telemetry.note(self._db, cycle.cycle, measured)
@@ -203,7 +208,7 @@ class Course:
             from orchestration.baseline import copies
 
             copies.check_in_force(self._db, self._path("baseline"))
-            artifacts.hand_over(cycle, folder, self._settings, now=clock.now())
+            self._hand_over(cycle, folder)
         elif cycle.job is JobName.REFLECTION:
             from orchestration.reflection import digest
 
@@ -213,6 +218,13 @@ class Course:
 
         if self._is_away and os.path.exists(in_force := self._path("baseline", _BASELINE)):
             shutil.copyfile(in_force, os.path.join(folder, _BASELINE))
+
+    def _hand_over(self, cycle: Cycle, folder: str) -> None:
+        if not elsewhere.is_shared(self._db):
+            artifacts.hand_over(cycle, folder, self._settings, now=clock.now())
+            return
+        place, owners = elsewhere.fetch_promotions(self._db, cycle.origin.promotions, folder)
+        artifacts.hand_over(cycle, folder, self._settings, now=clock.now(), promotions_dir=place, owners=owners)
 
     def _path(self, *names: str) -> str:
         return os.path.join(self._settings.state_dir, *names)

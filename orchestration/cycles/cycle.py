@@ -166,6 +166,8 @@ class Cycle(NamedTuple):
     runner: str | None
     result: Result | None
     executor: Executor = Executor.LOCAL
+    hosts: tuple[str, ...] = ()  # of those that share a store: which may run it; none: any
+    host: str = ""  # which one took it; "" until then, and always where a host is alone
 
 
 def end_of(cycle: Cycle) -> datetime:

@@ -44,6 +44,7 @@ def variables(root: str) -> dict[str, str]:
     """Return the settings, as variables, that put a cycle under this root."""
     return {
         "KLR_STATE_DIR": os.path.join(root, STATE),
+        "KLR_DATABASE_URL": "",  # a store of its own, which no other host looks into
         "KLR_CYCLES_DIR": root,
         "KLR_BUNDLES_DIR": os.path.join(root, "out"),
     }
@@ -82,7 +83,7 @@ def enqueue(
     with db.transaction():
         ledger.forget(db, number)
         token = os.urandom(16).hex()
-        own = job(name, settings)._replace(executor=Executor.LOCAL)  # a direct run is one here and now
+        own = job(name, settings)._replace(executor=Executor.LOCAL, hosts=())  # a direct run is one here and now
         ledger.enqueue(db, job=own, origin=origin, token=token, now=clock.now(), number=number)
 
 

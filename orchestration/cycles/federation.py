@@ -27,7 +27,7 @@ import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from orchestration.cycles import artifacts, bundle, ledger
+from orchestration.cycles import artifacts, bundle, claims, ledger
 from orchestration.cycles.backoff import Backoff
 from orchestration.cycles.cycle import Cycle, CycleNumber, Federated, folder_name
 from orchestration.cycles.remote import Remote, public, remote
@@ -87,7 +87,7 @@ def federate(db: Database, settings: Settings) -> Done:
     try:
         with FileLock(os.path.join(settings.state_dir, "locks", "federation.lock")).held("federation"):
             tried = set[CycleNumber]()
-            while (cycle := _next(db, tried)) is not None and not _is_cycle_queued(db):
+            while (cycle := _next(db, tried)) is not None and not _is_cycle_queued(db, settings):
                 tried.add(cycle)
                 error = _attempt(db, settings, cycle)
                 if error is None:
@@ -140,8 +140,8 @@ def _next(db: Database, tried: set[CycleNumber]) -> CycleNumber | None:
     return next((cycle for cycle in due if cycle not in tried), None)
 
 
-def _is_cycle_queued(db: Database) -> bool:
-    return any(cycle.started_at is None for cycle in ledger.active(db))
+def _is_cycle_queued(db: Database, settings: Settings) -> bool:
+    return claims.is_waiting(ledger.active(db), settings)
 
 
 def _attempt(db: Database, settings: Settings, number: CycleNumber) -> Exception | None:

@@ -24,18 +24,19 @@ class Job(NamedTuple):
     working_dir: str
     timeout: timedelta
     executor: Executor = Executor.LOCAL
+    hosts: tuple[str, ...] = ()  # which may run it, where several share a store; none: any
 
 
 def job(name: JobName, settings: "Settings") -> Job:
     """Return the job of this name; an empty command in the settings means our own program for it."""
-    executor = Executor.LOCAL
+    executor, hosts = Executor.LOCAL, ""
     match name:
         case JobName.PHASE:
             section: Phase | Dream | Reflection = settings.phase
-            executor = Executor(settings.phase.executor)
+            executor, hosts = Executor(settings.phase.executor), settings.phase.needs.hosts
         case JobName.DREAM:
             section = settings.dream
-            executor = Executor(settings.dream.executor)
+            executor, hosts = Executor(settings.dream.executor), settings.dream.needs.hosts
         case JobName.REFLECTION:
             section = settings.reflection
         case JobName.LOOP:
@@ -45,4 +46,11 @@ def job(name: JobName, settings: "Settings") -> Job:
         case _:
             assert_never(name)
     command = section.command or (sys.executable, "-m", _DEFAULT_MODULES[name])
-    return Job(name, command, section.working_dir, section.timeout, executor)
+    may = _hosts(hosts) if hosts and executor is Executor.LOCAL else ()  # Slurm is told of its nodes when it gets the job
+    return Job(name, command, section.working_dir, section.timeout, executor, may)
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    from orchestration.host.hostlist import expand
+
+    return expand(text)

@@ -59,24 +59,24 @@ def enqueue(
         working_dir=job.working_dir,
         timeout_seconds=job.timeout.total_seconds(),
         executor=job.executor,
+        hosts=json.dumps(job.hosts) if job.hosts else "",
         phase_date=None if phase_date is None else phase_date.isoformat(),
         queued_at=to_text(now),
     )
     return cast("CycleNumber", db.rows("cycles.number_of", token=token)[0]["cycle"])
 
 
-def is_for_runner(cycle: Cycle) -> bool:
-    """Tell whether it is this host's runner that runs a cycle: its lock then tells whether it is lost."""
-    return cycle.executor is Executor.LOCAL
+def claim_next(db: Database, *, runner: str, now: datetime, unable: Iterable[JobName] = ()) -> Cycle | None:
+    """Claim the oldest queued cycle that this host may run, or return None when there is none.
 
+    One statement that needs no transaction: where hosts share a store, two that claim at once take two different cycles, and
+    neither waits for who writes meanwhile.
 
-def claim_next(db: Database, *, runner: str, now: datetime) -> Cycle | None:
-    """Claim the oldest queued cycle for this runner (a record for people), or return None when none is queued."""
-    for queued in active(db):
-        is_ours = queued.state is CycleState.QUEUED and is_for_runner(queued)
-        if is_ours and (claimed := claim(db, queued.cycle, runner=runner, now=now)):
-            return claimed
-    return None
+    Args:
+        runner: a record for people. unable: jobs that this host must leave to others.
+    """
+    taken = db.rows("cycles.claim_next", runner=runner, now=to_text(now), unable=json.dumps(list(unable)))
+    return get(db, cast("CycleNumber", taken[0]["cycle"])) if taken else None
 
 
 def claim(db: Database, cycle: CycleNumber, *, runner: str, now: datetime) -> Cycle | None:
@@ -250,6 +250,8 @@ def _cycle(row: Row) -> Cycle:
         runner=text["runner"],
         result=None if result is None else Result(**json.loads(result)),
         executor=Executor(text["executor"]),
+        hosts=tuple(json.loads(text["hosts"])) if text["hosts"] else (),
+        host=text["host"],
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from orchestration.cycles.cycle import Cycle, Result
+from orchestration.cycles.cycle import Cycle, Executor, Result
 from orchestration.store.instants import to_text
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def document(cycle: Cycle, products: Products) -> dict[str, object]:
         "queued_at": to_text(cycle.queued_at),
         "started_at": _text(cycle.started_at),
         "ended_at": _text(cycle.ended_at),
-        "host": runner.get("host"),
+        "host": runner.get("host") if cycle.executor is Executor.SLURM else cycle.host or runner.get("host"),
         "boot_id": runner.get("boot_id"),
         "slurm": runner.get("slurm"),
         "runner": cycle.runner,

@@ -11,7 +11,7 @@ import os
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from orchestration.cycles import artifacts, bundle, ledger
+from orchestration.cycles import artifacts, bundle, claims, ledger
 from orchestration.cycles.backoff import Backoff
 from orchestration.cycles.cycle import Cause, Cycle, CycleNumber, Packed, folder_name
 from orchestration.errors import KlorosError, LockHeld, StoreUnreachable
@@ -61,7 +61,7 @@ def pack(db: Database, settings: Settings, *, should_stop: Callable[[], bool] = 
     try:
         with FileLock(os.path.join(settings.state_dir, "locks", "bundles.lock")).held("bundles"):
             for row in db.rows("bundles.next", now=to_text(now), longest=to_text(now + _LONGEST)):
-                if should_stop() or any(cycle.started_at is None for cycle in ledger.active(db)):
+                if should_stop() or claims.is_waiting(ledger.active(db), settings):
                     break
                 made += _attempt(db, settings, row, should_stop)
     except Stopped:

@@ -24,7 +24,7 @@ import signal
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
 
-from orchestration.cycles import artifacts, judgement, ledger, orphan, sightings
+from orchestration.cycles import artifacts, claims, elsewhere, judgement, ledger, orphan, sightings
 from orchestration.cycles.course import Course
 from orchestration.cycles.cycle import PROMPT, Cycle, CycleEvent, CycleNumber, CycleState, JobName, Result
 from orchestration.errors import KlorosError, LockHeld, StoreUnreachable
@@ -166,11 +166,11 @@ class Runner:
                 signal.signal(number, handler)
 
     def _is_work(self) -> bool:
-        return any(cycle.state is CycleState.QUEUED and ledger.is_for_runner(cycle) for cycle in ledger.active(self._db))
+        return claims.is_waiting(ledger.active(self._db), self._settings)
 
     def _drain(self) -> int:
         for cycle in ledger.active(self._db):
-            if cycle.state is CycleState.RUNNING and ledger.is_for_runner(cycle):
+            if cycle.state is CycleState.RUNNING and claims.is_ours(cycle, claims.here(self._settings)):
                 orphan.end_processes(cycle)
                 orphan.record_lost(self._db, cycle, now=clock.now(), seen=sightings.of_cycle(cycle, self._settings))
         ended = 0
@@ -180,10 +180,12 @@ class Runner:
         return ended
 
     def _claim(self, number: CycleNumber | None = None) -> Cycle | None:
+        if number is None:
+            elsewhere.bring_up_baseline(self._db, self._settings.state_dir)
+            unable = claims.unable(self._settings)
+            return ledger.claim_next(self._db, runner=_record(), now=clock.now(), unable=unable)
         with self._db.transaction():
-            if number is not None:
-                return ledger.claim(self._db, number, runner=_record(), now=clock.now())
-            return ledger.claim_next(self._db, runner=_record(), now=clock.now())
+            return ledger.claim(self._db, number, runner=_record(), now=clock.now())
 
     def _see_through(self, cycle: Cycle) -> None:
         log(Event.CYCLE_STARTED, f"cycle {cycle.cycle} ({cycle.job}) started", cycle=cycle.cycle, job=cycle.job)
@@ -203,6 +205,8 @@ class Runner:
             return judgement.End(CycleEvent.CANCEL, Result(reason="cancelled before it started"))
         if held := self._held_session or self._held_by_gpu(cycle):
             return judgement.End(CycleEvent.CANCEL, Result(reason=held))
+        if lacks := claims.unmet(cycle.job, self._settings):
+            return judgement.End(CycleEvent.FAIL, Result(reason=f"this host can't run it: {lacks}", not_started=True))
         try:
             folder, env = self._course.prepare(cycle)
             completed = self._run(cycle, folder, env)
@@ -230,17 +234,18 @@ class Runner:
             output_limit=self._settings.cycles.log_limit_bytes,
             timeout=cycle.timeout,
             grace=self._settings.cycles.term_grace,
-            should_stop=lambda: self._stop is not None or self._cancel_asked(cycle),
+            should_stop=lambda: self._stop is not None or self._is_to_end(cycle),
             standard_input=given,
             told=cycle.command,
         )
 
-    def _cancel_asked(self, cycle: Cycle) -> bool:
+    def _is_to_end(self, cycle: Cycle) -> bool:
+        """Tell whether a person asked for the cycle to be ended, or another host has ended it while ours was silent."""
         try:
             now = ledger.get(self._db, cycle.cycle)
         except StoreUnreachable:
             return False  # busy or away for the moment: the command is no worse for it, and we ask again
-        return now is not None and now.cancel_asked_at is not None
+        return now is not None and (now.cancel_asked_at is not None or now.ended_at is not None)
 
 
 def _words(cycle: Cycle) -> tuple[str, ...]:

@@ -46,6 +46,9 @@ class Event(Enum):
     TICK_COMPLETED = "tick.completed"
     TICK_IDLE = "tick.idle"
     TICK_FAILED = "tick.failed"
+    LEASE_TAKEN = "lease.taken"  # this host leads its scope from now on
+    LEASE_LOST = "lease.lost"  # in the middle of a tick: what it decided is not written
+    LEASE_GIVEN_UP = "lease.given_up"  # yielded, disabled, halted, stopped
     TICK_REFUSED = "tick.refused"  # disabled, halted, or another tick holds the lock
     SETTINGS_REFUSED = "settings.refused"
     LEFTOVER_REAPED = "leftover.reaped"
@@ -112,6 +115,9 @@ MESSAGE_IDS: Final = {
     Event.TICK_COMPLETED: "ceaae6856a3720104297d26858ae5736",
     Event.TICK_IDLE: "1720cd7bc9924c57622e49737abe7b0a",
     Event.TICK_FAILED: "e5e07979fb4877464dfca297b131fee4",
+    Event.LEASE_TAKEN: "9f40cb4a73f64e1db3109799f100d239",
+    Event.LEASE_LOST: "c27f130c96484453a63f98de4410d7e5",
+    Event.LEASE_GIVEN_UP: "1bc6a306872546d7be0667d805b10d80",
     Event.TICK_REFUSED: "52e594c68a4b5e1aa80192e863255b77",
     Event.SETTINGS_REFUSED: "4d9880104bd860d7f58767db7d334dc5",
     Event.LEFTOVER_REAPED: "a39714d3afdc2a39ca8845b07e94bee3",

@@ -27,7 +27,7 @@ MOVES_PER_TICK = 250  # each syncs two folders; a flood is filed over several ti
 LOGS = {Category.SUGGESTION: "suggestions.jsonl", Category.ALERT: "alerts.jsonl"}
 
 
-class _Row(NamedTuple):
+class Decided(NamedTuple):
     """A decided intent whose file is still to be moved."""
 
     name: str
@@ -37,7 +37,7 @@ class _Row(NamedTuple):
     intent_type: str
 
 
-def file_away(intents_dir: str, state_dir: str, db: Database, found: Sorted) -> int:
+def file_away(intents_dir: str, state_dir: str | None, db: Database, found: Sorted) -> int:
     """Finish every decided intent: note it if it is a note, move its file, close its row. Return how many were moved.
 
     Call it after the tick's transaction was committed, with what `inbox.sort_out` returned in it.
@@ -46,14 +46,14 @@ def file_away(intents_dir: str, state_dir: str, db: Database, found: Sorted) -> 
     """
     present = {key_of(name): name for name in list_names(intents_dir)}
     fresh = {verdict.intent.name for verdict in found.verdicts}
-    closed: list[_Row] = []
+    closed: list[Decided] = []
     moved, fault = 0, None
     for row in _open_rows(db):
         if moved >= MOVES_PER_TICK:
             break
         try:
             if row.name in present:
-                moved += _finish(intents_dir, present[row.name], state_dir, row, repeated=row.name not in fresh)
+                moved += finish(intents_dir, present[row.name], state_dir, row, repeated=row.name not in fresh)
             closed.append(row)
         except (KlorosError, OSError) as error:
             fault = fault or _named(intents_dir, row, error)
@@ -63,20 +63,23 @@ def file_away(intents_dir: str, state_dir: str, db: Database, found: Sorted) -> 
     return moved
 
 
-def _named(intents_dir: str, row: _Row, error: KlorosError | OSError) -> KlorosError:
+def _named(intents_dir: str, row: Decided, error: KlorosError | OSError) -> KlorosError:
     if isinstance(error, KlorosError):
         return error
     target = os.path.join(intents_dir, "processed", row.status)
     return Unwritable(f"{row.name} can't be moved to {target}: {error.strerror}", hint=f"look at it: ls -ld {target}")
 
 
-def _finish(intents_dir: str, entry: str, state_dir: str, row: _Row, *, repeated: bool) -> bool:
-    """Note and move one file; False when the name now belongs to another intent, which stays for the next tick."""
+def finish(intents_dir: str, entry: str, state_dir: str | None, row: Decided, *, repeated: bool) -> bool:
+    """Note and move one file; False when the name now belongs to another intent, which stays for the next tick.
+
+    Without a `state_dir` nothing is noted: this folder is a mirror, and whose file it is notes it.
+    """
     dropped = read(intents_dir, entry, from_text(row.decided_at))
     if dropped is None or dropped.content_sha != row.content_sha:
         return False
     category = category_of(row.intent_type)
-    if row.status == Status.PROCESSED.value and category in LOGS and dropped.intent is not None:
+    if state_dir and row.status == Status.PROCESSED.value and category in LOGS and dropped.intent is not None:
         log = os.path.join(state_dir, LOGS[category])
         line = _line(row, dropped.intent)
         if not (repeated and files.has_line(log, line)):
@@ -88,15 +91,15 @@ def _finish(intents_dir: str, entry: str, state_dir: str, row: _Row, *, repeated
     return True
 
 
-def _open_rows(db: Database) -> list[_Row]:
+def _open_rows(db: Database) -> list[Decided]:
     return [
-        _Row(*(str(row[column]) for column in _Row._fields))
+        Decided(*(str(row[column]) for column in Decided._fields))
         for row in db.rows("intents.open")
         if row["status"] != Status.PENDING.value
     ]
 
 
-def _close(db: Database, rows: list[_Row]) -> None:
+def _close(db: Database, rows: list[Decided]) -> None:
     if not rows:
         return
     with db.transaction():
@@ -104,7 +107,7 @@ def _close(db: Database, rows: list[_Row]) -> None:
             db.run("intents.filed", name=row.name, content_sha=row.content_sha, decided_at=row.decided_at)
 
 
-def _line(row: _Row, intent: Intent) -> str:
+def _line(row: Decided, intent: Intent) -> str:
     """Write one line of a log: the intent as it was emitted, under its name and the instant of its decision."""
     noted = {"intent": row.name, "noted_at": row.decided_at, **intent.model_dump(mode="json")}
     return json.dumps(noted, sort_keys=True)

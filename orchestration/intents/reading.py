@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from orchestration.errors import Malformed
+from orchestration.host import stand_in
 from orchestration.intents.document import SIZE_LIMIT, Intent, parse
 
 _JUST_NOW = timedelta(seconds=1)
@@ -36,21 +37,29 @@ def read(folder: str, name: str, now: datetime) -> Dropped | None:
 
     Raises: OSError for a fault that is not the file's, as too many open files.
     """
+    taken = take(folder, name, now)
+    return None if taken is None else taken[0]
+
+
+def take(folder: str, name: str, now: datetime) -> tuple[Dropped, bytes] | None:
+    """Read one entry as `read` does, and give its very bytes; none of what is no file that can be read."""
     path, changed = os.path.join(folder, name), _instant(0.0)
     try:
         found = os.lstat(path)
         changed = _instant(found.st_mtime)
         if not stat.S_ISREG(found.st_mode):
+            if told := stand_in.read(path):
+                return Dropped(None, told[1], f"kind:{told[0]}", changed, unfinished=False), b""
             kind = _kind(found.st_mode)
-            return Dropped(None, f"{kind}, not a regular file", f"kind:{kind}", changed, unfinished=False)
+            return Dropped(None, f"{kind}, not a regular file", f"kind:{kind}", changed, unfinished=False), b""
         content = _content(path)
     except FileNotFoundError:
         return None
     except OSError as fault:
         if fault.errno not in _UNREADABLE:
             raise
-        return Dropped(None, f"can't be opened: {fault.strerror}", "kind:unreadable", changed, unfinished=False)
-    return _judge(content, changed, now)
+        return Dropped(None, f"can't be opened: {fault.strerror}", "kind:unreadable", changed, unfinished=False), b""
+    return _judge(content, changed, now), content
 
 
 def _judge(content: bytes, changed: datetime, now: datetime) -> Dropped:

@@ -19,7 +19,7 @@ from orchestration.loop.iteration import Row, status_of
 from orchestration.loop.prerequisites import tail
 from orchestration.loop.schedule import Pace
 from orchestration.loop.status import FAILURES, Status
-from orchestration.tick.settle import settle
+from orchestration.tick.settle import settle_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,7 +70,7 @@ class Ending:
         row = row._replace(archive_created=bool(pattern) and new, archive_path=path)
         with holding(self._kernel) as ours:
             if ours:
-                settle(self._kernel)
+                settle_now(self._kernel)
         ran = status is not Status.NOT_STARTED and cycle.started_at is not None
         return self._end(row, _reason_of(cycle), archive_new=new if pattern and ran else None)
 

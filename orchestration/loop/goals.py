@@ -16,7 +16,7 @@ from orchestration.host import clock
 from orchestration.host.journal import Event, Priority, log
 from orchestration.intents import inbox
 from orchestration.intents.intent import PendingIntent, Status
-from orchestration.loop.holding import holding
+from orchestration.loop.holding import holding, leading
 from orchestration.loop.schedule import goals_of, next_goal
 from orchestration.tick import take_in
 
@@ -36,7 +36,7 @@ class Goals:
 
     def __init__(self, kernel: Kernel, settings: Loop, place: Place) -> None:
         self._kernel, self._settings, self._file = kernel, settings, place.goal_file
-        self._folder = kernel.path("intents")
+        self._folder = kernel.intents_dir
         self._seen: tuple[list[str], float] | None = None  # names at the last look, and when to look again
         self._intent: PendingIntent | None = None
 
@@ -122,7 +122,14 @@ class Goals:
         return True
 
     def _sort_out(self) -> tuple[PendingIntent, ...]:
-        """Apply the rules of the inbox, answer goals that are none, and return the others, next first."""
+        """Apply the rules of the inbox, answer goals that are none, and return the others, next first.
+
+        Where hosts share a store the inbox is that of them all, and whoever leads decides on it: none on any other host.
+        """
+        with leading(self._kernel) as leads:
+            return self._decide() if leads else ()
+
+    def _decide(self) -> tuple[PendingIntent, ...]:
         db = self._kernel.db
         with db.transaction():
             found = inbox.sort_out(self._folder, db, clock.now(), self._kernel.settings.intents)
@@ -141,7 +148,8 @@ class Goals:
         if found.verdicts or self._kernel.db.rows("intents.open"):
             from orchestration.intents import filing
 
-            filing.file_away(self._folder, self._kernel.settings.state_dir, self._kernel.db, found)
+            notes = self._kernel.settings.state_dir if self._kernel.shared is None else None  # whose file it is notes it
+            filing.file_away(self._folder, notes, self._kernel.db, found)
 
 
 def _fault_of(goal: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from orchestration.cycles import claims
 from orchestration.cycles import ledger as cycles
 from orchestration.cycles.cycle import FINISHED, Cause, Cycle, CycleEvent, CycleNumber, CycleState, JobName, Origin, Result
 from orchestration.cycles.job import Job
@@ -15,7 +16,7 @@ from orchestration.loop.holding import holding
 from orchestration.loop.schedule import words_of
 from orchestration.loop.waiting import nap
 from orchestration.tick.reap import reap
-from orchestration.tick.settle import settle
+from orchestration.tick.settle import settle_now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,7 +77,8 @@ class Work:
                 if ours and not self._others():
                     if not self._goals.stands():
                         return f"the intent {self._goals.intent} of its goal has gone, or was changed"
-                    return self._enqueue(begun)
+                    if (number := self._enqueue(begun)) is not None:
+                        return number
             if not held:
                 self._presence.tell("held by another cycle", begun)
                 held = True
@@ -111,15 +113,19 @@ class Work:
             if ours:
                 reap(self._kernel)
 
-    def _enqueue(self, begun: ledger.Open) -> CycleNumber:
+    def _enqueue(self, begun: ledger.Open) -> CycleNumber | None:
+        """Queue the cycle; None when another host has queued one meanwhile."""
         plan = begun.plan
         words = words_of(self._settings.command, mode=plan.mode, goal=plan.goal)
-        job = Job(JobName.LOOP, words, self._cwd, self._settings.timeout)
+        own = claims.here(self._kernel.settings)  # an iteration is run where its loop is
+        job = Job(JobName.LOOP, words, self._cwd, self._settings.timeout, hosts=(own,) if own else ())
         variables = tuple(self.told(plan, begun.iteration).items())
         by = f"loop-{begun.iteration}"
         origin = Origin(Cause.LOOP, by, topic=plan.goal, intent=self._goals.intent, variables=variables)
         self._consent(begun, words)
         with self._db.transaction():
+            if self._kernel.leading is not None and cycles.exclusive(self._db):
+                return None
             number = cycles.enqueue(self._db, job=job, origin=origin, token=begun.token, now=clock.now())
             ledger.plan(self._db, begun._replace(cycle=number))
             self._goals.answer(number)
@@ -129,7 +135,7 @@ class Work:
     def _others(self) -> bool:
         """Settle what has ended, and tell whether a cycle is left that keeps ours from starting. Under the tick's lock."""
         reap(self._kernel)
-        settle(self._kernel)
+        settle_now(self._kernel)
         return bool(cycles.exclusive(self._db))
 
     def _consent(self, begun: ledger.Open, words: tuple[str, ...]) -> None:

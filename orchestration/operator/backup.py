@@ -19,6 +19,7 @@ from orchestration.errors import StoreUnreachable
 from orchestration.host import files
 from orchestration.operator.console import Console, json_option
 from orchestration.operator.screen import size
+from orchestration.store import opening
 
 FOLDER = "backups"
 PREFIX, _SUFFIX = "kloros-", ".db"
@@ -40,7 +41,9 @@ def backup(console: Console, *, keep: int) -> None:
     os.umask(0o077)
     store, folder = console.path(wiring.STORE), console.path(FOLDER)
     if not os.path.exists(store):
-        console.answer({"path": None, "schema": None, "removed": []}, lambda: [f"There is no store yet: {store}"])
+        place = opening.place_of(console.settings)
+        told = f"The store is {place}: back it up there, with pg_dump" if place.url else f"There is no store yet: {store}"
+        console.answer({"path": None, "schema": None, "removed": []}, lambda: [told])
         return
     files.make_folder(folder)
     path = new_path(folder, PREFIX)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from orchestration import wiring
 from orchestration.errors import KlorosError, StoreUnreachable, Usage
 from orchestration.operator.console import Console
+from orchestration.store import opening
 
 if TYPE_CHECKING:
     from orchestration.bridge.caller import Caller
@@ -67,21 +66,21 @@ def tell(console: Console) -> None:
     from orchestration.bridge.census import Tally
     from orchestration.bridge.telling import Teller, is_served
 
-    path = console.path(wiring.STORE)
-    if is_served(path):
+    place = opening.place_of(console.settings)
+    if is_served(place):
         return
 
     async def work(ours: Commands, _who: Caller) -> None:
         tally = Tally()
         await ours.store.count(tally)
-        await Teller(path, tally).tell(await ours.store.census(console.now), serving=False)
+        await Teller(place, tally).tell(await ours.store.census(console.now), serving=False)
 
     ask(console, work)
 
 
 def is_made(console: Console) -> bool:
     """Say whether there is a store at all, for commands that only look and must not make one."""
-    return bool(console.settings.database_url) or os.path.exists(console.path(wiring.STORE))
+    return opening.is_made(opening.place_of(console.settings))
 
 
 def caller(console: Console) -> Caller:

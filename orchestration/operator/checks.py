@@ -9,8 +9,8 @@ from datetime import timedelta
 
 from orchestration.baseline import escrow_ledger
 from orchestration.baseline import history as baseline_history
-from orchestration.cycles import ledger, orphan
-from orchestration.cycles.cycle import CycleState, Executor, JobName
+from orchestration.cycles import claims, ledger, orphan
+from orchestration.cycles.cycle import Cycle, CycleState, Executor, JobName
 from orchestration.errors import KlorosError, SettingsInvalid
 from orchestration.host.lock import FileLock
 from orchestration.operator.baseline import faults
@@ -20,7 +20,8 @@ from orchestration.operator.console import Console
 from orchestration.operator.screen import span
 from orchestration.promotions.scan import scan_unacked
 from orchestration.pulse import notice_ledger
-from orchestration.pulse.health import TICKS_MISSED
+from orchestration.pulse.evidence import TICKS_MISSED
+from orchestration.store import opening
 from orchestration.tick import history
 from orchestration.tick.gate import KILL_SWITCH
 from orchestration.tick.kernel import Kernel
@@ -123,13 +124,14 @@ def locks(console: Console) -> Iterator[Check]:
 
 def store(console: Console, kernel: Kernel) -> Iterator[Check]:
     """Check that the store answers."""
-    path = console.path("kloros.db")
-    if not os.path.exists(path):
+    place = opening.place_of(console.settings)
+    path = str(place)
+    if not opening.is_made(place):
         yield Check("store", Level.OK, f"{path} is not there yet; the first tick makes it")
         return
     newest = history.recent(kernel.db, 1)
     ledger.recent(kernel.db, 1)
-    if not os.access(path, os.W_OK):
+    if not place.url and not os.access(path, os.W_OK):
         yield Check("store", Level.ERROR, f"{path} can't be written by this user", f"ls -l {path}")
         return
     yield Check("store", Level.OK, f"{path} answers" + (f", tick {newest[0].tick} is the last" if newest else ""))
@@ -145,7 +147,13 @@ def running(console: Console, kernel: Kernel) -> Iterator[Check]:
         if turn.job is JobName.WAKE and turn.started_at and orphan.lock_of(console.settings.state_dir, turn).is_free():
             evidence = f"cycle {turn.cycle} (a turn) stands as running and no runner lives"
             yield Check("runner", Level.WARNING, evidence, "the next tick records it as lost: klorosctl tick")
-    active = [cycle for cycle in ledger.active(kernel.db) if ledger.is_for_runner(cycle)]
+    here = claims.here(console.settings)
+    waiting = [cycle for cycle in ledger.active(kernel.db) if cycle.executor is Executor.LOCAL]
+    active = [cycle for cycle in waiting if claims.is_ours(cycle, here) and not (here and _is_left(console, cycle))]
+    for cycle in waiting:
+        if cycle not in active:
+            told = claims.why_queued(kernel.db, cycle, console.settings) or f"it runs on {cycle.host}"
+            yield Check("runner", Level.OK, f"cycle {cycle.cycle} is not this host's: {told}")
     for cycle in active if idle else ():
         if cycle.state is CycleState.RUNNING:
             evidence = f"cycle {cycle.cycle} stands as running and no runner lives"
@@ -159,6 +167,23 @@ def running(console: Console, kernel: Kernel) -> Iterator[Check]:
         yield Check("runner", Level.OK, "nothing is queued or running")
     elif not idle:
         yield Check("runner", Level.OK, f"a runner is at cycle {active[0].cycle}")
+
+
+def needs(console: Console) -> Iterator[Check]:
+    """Check that this host has what its local jobs say they need."""
+    settings = console.settings
+    for job, section in ((JobName.PHASE, settings.phase), (JobName.DREAM, settings.dream)):
+        if section.executor == "slurm" or not (lacks := claims.unmet(job, settings)):
+            continue
+        if settings.database_url:
+            yield Check("needs", Level.OK, f"{lacks}: another host must run it")
+        else:
+            hint = f"correct [{job}.needs]: klorosctl config"
+            yield Check("needs", Level.ERROR, f"{lacks}: every cycle of it fails", hint)
+
+
+def _is_left(console: Console, cycle: Cycle) -> bool:
+    return cycle.state is CycleState.QUEUED and bool(claims.unmet(cycle.job, console.settings))
 
 
 def slurm(console: Console, kernel: Kernel) -> Iterator[Check]:
@@ -176,8 +201,23 @@ def slurm(console: Console, kernel: Kernel) -> Iterator[Check]:
         yield Check("slurm", Level.OK, "its controller answers")
     for cycle in executor.handed_over(kernel.db):
         job = jobs.get(kernel.db, cycle.cycle)
-        told = f"cycle {cycle.cycle} is {cycle.state}: job {job.job_id}, {', '.join(filter(None, (job.state, job.reason)))}"
-        yield Check("slurm", Level.OK, told)
+        yield Check("slurm", Level.OK, f"cycle {cycle.cycle} is {cycle.state}: {jobs.told(job)}")
+    yield from _shared_folder(console)
+
+
+def _shared_folder(console: Console) -> Iterator[Check]:
+    """Check that nodes, and hosts that may lead, can see the folder of the cycles: that it is not on a disk of this host."""
+    from orchestration.host import mounts
+
+    folder = console.settings.cycles_dir
+    kind = mounts.kind_of(folder)
+    if not mounts.is_local(kind):
+        yield Check("slurm", Level.OK, f"{folder} is on a shared file system ({kind})")
+        return
+    whom = "Slurm's nodes and the hosts that may lead" if console.settings.database_url else "Slurm's nodes"
+    evidence = f"{folder} is on a file system of this host ({kind}): {whom} must have it under the same path"
+    hint = "see docs/how-to/slurm.md for a shared cycles_dir; no matter if this host exports it, or is the only node"
+    yield Check("slurm", Level.WARNING, evidence, hint)
 
 
 def _start_runner(console: Console) -> str:
@@ -208,7 +248,7 @@ def queues(console: Console, kernel: Kernel) -> Iterator[Check]:
     """Check that nothing waits for a person."""
     settings = console.settings
     try:
-        scan = scan_unacked(kernel.db, promotions_dir=settings.promotions_dir, acks_dir=settings.acks_dir, remember=False)
+        scan = scan_unacked(kernel.db, promotions_dir=kernel.promotions_dir, acks_dir=kernel.acks_dir, remember=False)
     except (OSError, KlorosError) as error:
         yield Check("promotions", Level.ERROR, str(error), f"ls -ld {settings.promotions_dir} {settings.acks_dir}")
         return

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from orchestration import wiring
-from orchestration.errors import StoreEmpty, StoreOutdated, StoreUnreachable, Usage
+from orchestration.errors import Usage
 from orchestration.host import clock, process_identity, users, zones
 from orchestration.operator.screen import Screen, Times
 from orchestration.operator.units import Units
-from orchestration.store.sqlite import SqliteDatabase, copy_of
+from orchestration.store import opening
 from orchestration.tick.kernel import Kernel
 
 if TYPE_CHECKING:
@@ -93,6 +93,11 @@ class Console:
         """Return a path in the state folder."""
         return os.path.join(self.settings.state_dir, *names)
 
+    @property
+    def here(self) -> str:
+        """The name of this host in its scope."""
+        return opening.here(self.settings.scope)
+
     def become_owner(self) -> None:
         """As root, go on as the owner of the state folder."""
         wiring.become_owner(self.settings.state_dir)
@@ -102,31 +107,20 @@ class Console:
         """Give a kernel over the store, read only, or over an empty one when there is none."""
         self.become_owner()
         zones.find(self.settings.phase.time_zone)
-        db = self._store()
+        db = opening.open_to_look(self.settings)
         try:
-            yield Kernel(
-                settings=self.settings,
-                db=db,
-                start=lambda _entry: None,
-                publish=lambda: None,
-                now=lambda: self.now,
-                boot_id=process_identity.boot_id(),
-            )
+            with wiring.seen_of_others(self.settings, db) as sharing:
+                yield Kernel(
+                    settings=self.settings,
+                    db=db,
+                    start=lambda _entry: None,
+                    publish=lambda: None,
+                    now=lambda: self.now,
+                    boot_id=process_identity.boot_id(),
+                    shared=sharing,
+                )
         finally:
             db.close()
-
-    def _store(self) -> SqliteDatabase:
-        path = self.path(wiring.STORE)
-        try:
-            os.stat(path)
-            return SqliteDatabase(path, read_only=True)
-        except (FileNotFoundError, NotADirectoryError, StoreEmpty):
-            return SqliteDatabase(":memory:")
-        except StoreOutdated:
-            return copy_of(path)
-        except PermissionError as error:
-            hint = "run it as the folder's owner: sudo klorosctl …"
-            raise StoreUnreachable(f"{path}: {error.strerror}", hint=hint) from error
 
     @contextmanager
     def trying(self) -> Iterator[Kernel]:

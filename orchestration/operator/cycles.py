@@ -12,13 +12,14 @@ from typing import Any, cast
 
 import click
 
-from orchestration.cycles import artifacts, ledger, orphan
+from orchestration.cycles import artifacts, claims, ledger, orphan
 from orchestration.cycles.cycle import Cycle, CycleEvent, CycleNumber, CycleState, Executor, Result, folder_name
 from orchestration.errors import KlorosError, Usage
 from orchestration.operator.console import Console, json_option
 from orchestration.operator.records import cycle_json, elapsed, took
 from orchestration.operator.screen import size, span
 from orchestration.tick.kernel import Kernel
+from orchestration.tick.observe import waits
 
 _TAIL_LINES = 10
 _TAIL_BYTES = 16384
@@ -70,6 +71,7 @@ def show(console: Console, *, number: str) -> None:
         document = {**cycle_json(cycle), "folder": folder, "files": files, "bundle": packed}
         document |= {
             "slurm": _slurm(kernel, cycle),
+            "waits": "" if cycle.ended_at is not None else waits(kernel, cycle),
             "phase_result": _phase_result(kernel, cycle),
             "answers": answers,
             "output_tail": tail,
@@ -129,7 +131,7 @@ def _lines(console: Console, cycle: Cycle, folder: str, document: dict[str, Any]
     screen, files, answers, tail = console.screen, document["files"], document["answers"], document["output_tail"]
     yield screen.heading(f"Cycle {cycle.cycle}") + f"  {cycle.job}  {screen.state(cycle.state)}"
     yield ""
-    yield from _result_lines(console, cycle)
+    yield from _result_lines(console, cycle, document["waits"])
     if document["phase_result"]:
         yield from screen.field("Came to", _came_to(document["phase_result"]))
     yield from _origin_lines(console, cycle)
@@ -189,11 +191,11 @@ def _number(value: object) -> str:
     return "" if value is None else f"{cast(float, value):g}"
 
 
-def _result_lines(console: Console, cycle: Cycle) -> Iterator[str]:
+def _result_lines(console: Console, cycle: Cycle, told: str) -> Iterator[str]:
     field = console.screen.field
     result = cycle.result
     if result is None:
-        yield from field("Standing", elapsed(cycle, console.now))
+        yield from field("Standing", elapsed(cycle, console.now, told))
         return
     how = f"exit code {result.exit_code}" if result.exit_code is not None else ""
     if result.signal:
@@ -265,10 +267,13 @@ def _cancel(console: Console, kernel: Kernel, cycle: Cycle) -> dict[str, Any]:
     name = f"cycle {cycle.cycle}"
     with kernel.db.transaction():
         cycle = ledger.get(kernel.db, cycle.cycle) or cycle
+        done = False
         if cycle.state is CycleState.QUEUED and cycle.executor is Executor.LOCAL:
             result = Result(reason=f"cancelled by {console.actor} before it started")
             done = ledger.finish(kernel.db, cycle, CycleEvent.CANCEL, result, now=kernel.now())
-        else:
+            if not done:  # a runner has taken it meanwhile
+                cycle = ledger.get(kernel.db, cycle.cycle) or cycle
+        if not done:
             done = ledger.ask_cancel(kernel.db, cycle.cycle, now=kernel.now())
     if cycle.executor is Executor.SLURM and cycle.ended_at is None:
         outcome, message = "asked", f"{name} is asked to end, in Slurm too. klorosctl show {cycle.cycle}"
@@ -277,6 +282,8 @@ def _cancel(console: Console, kernel: Kernel, cycle: Cycle) -> dict[str, Any]:
         outcome, message = "cancelled", f"{name} is cancelled; it had not started."
     elif cycle.ended_at is not None:
         outcome, message = "ended", f"{name} ended meanwhile: {cycle.state}."
+    elif not claims.is_ours(cycle, claims.here(console.settings)):
+        outcome, message = "asked", f"{name} is asked to end on {cycle.host}, where it runs. klorosctl show {cycle.cycle}"
     elif orphan.lock_of(console.settings.state_dir, cycle).is_free():
         outcome, message = "lost", f"{name} has no runner any more: the next tick records it as lost and ends what it left."
     elif done:

@@ -1,6 +1,7 @@
-"""`klorosctl db`: the databases themselves: `kloros.db`, and PostgreSQL where `KLR_DATABASE_URL` names one for the bridge.
+"""`klorosctl db`: the databases themselves: `kloros.db`, and PostgreSQL where `KLR_DATABASE_URL` names one.
 
-A copy of PostgreSQL is an SQLite file with the bridge's fourteen tables, so it can be read, checked and restored anywhere.
+A copy of PostgreSQL is an SQLite file with the bridge's fourteen tables and all tables of its scope (`scope_copies.py`), so
+it can be read, checked and restored anywhere.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from orchestration import wiring
 from orchestration.errors import KlorosError, StoreOutdated, StoreUnreachable, Usage
 from orchestration.host import files
 from orchestration.operator import backup as copies
+from orchestration.operator import scope_copies
 from orchestration.operator.console import Console, json_option
+from orchestration.store import opening
 from orchestration.store.sqlite import SCHEMA_VERSION, SqliteDatabase, uri
 
 if TYPE_CHECKING:
@@ -40,7 +43,7 @@ class _One(NamedTuple):
 
 @click.group()
 def db() -> None:
-    """Migrate, check, back up and restore the databases, and move the bridge to PostgreSQL."""
+    """Migrate, check, back up and restore the databases, and move to PostgreSQL."""
 
 
 @db.command()
@@ -51,9 +54,11 @@ def migrate(console: Console) -> None:
     console.become_owner()
     os.umask(0o077)
     path, url = console.path(wiring.STORE), console.settings.database_url
-    done = [(path, copies.schema_of(path) if os.path.exists(path) else 0, SCHEMA_VERSION)]
-    files.make_folder(console.settings.state_dir)
-    SqliteDatabase(path).close()
+    done = []
+    if not url or os.path.exists(path):
+        done.append((path, copies.schema_of(path) if os.path.exists(path) else 0, SCHEMA_VERSION))
+        files.make_folder(console.settings.state_dir)
+        SqliteDatabase(path).close()
     if url:
         postgres = _postgres()
         from orchestration.store import postgres as tables
@@ -77,9 +82,10 @@ def migrate(console: Console) -> None:
 def check(console: Console) -> int:
     """Check files, tables, message numbers, cursors and the audit's chains, and change nothing. Exit code 1 for a fault."""
     console.become_owner()
-    found = [_check_file(console.path(wiring.STORE), bridge=not console.settings.database_url)]
-    if console.settings.database_url:
-        found.append(_check_postgres(console.settings.database_url))
+    url, path = console.settings.database_url, console.path(wiring.STORE)
+    found = [] if url and not os.path.exists(path) else [_check_file(path, bridge=not url)]
+    if url:
+        found.append(_check_postgres(url))
     document = [{**one._asdict(), "faults": list(one.faults), "sound": not one.faults} for one in found]
     console.answer(document, lambda: _checked(console, found))
     return 1 if any(one.faults for one in found) else 0
@@ -90,7 +96,10 @@ def check(console: Console) -> int:
 @json_option
 @click.pass_obj
 def backup(console: Console, *, keep: int) -> None:
-    """Copy every database to `backups/` in the state folder, while all goes on: `kloros-….db`, PostgreSQL `bridge-….db`."""
+    """Copy databases to `backups/` in the state folder, while all goes on: `kloros-….db`, PostgreSQL `bridge-….db`.
+
+    That of PostgreSQL has the bridge and what the ticks of all hosts of the scope remember.
+    """
     console.become_owner()
     os.umask(0o077)
     folder, store, url = console.path(copies.FOLDER), console.path(wiring.STORE), console.settings.database_url
@@ -102,9 +111,9 @@ def backup(console: Console, *, keep: int) -> None:
         made.append({"of": store, "path": path, "removed": copies.remove_older(folder, copies.PREFIX, keep)})
     if url:
         path = copies.new_path(folder, _BRIDGE)
-        moved = _save(url, path)
+        rows = _save(url, path)
         removed = copies.remove_older(folder, _BRIDGE, keep)
-        made.append({"of": _postgres().named(url), "path": path, "removed": removed, "rows": moved.copied})
+        made.append({"of": _postgres().named(url), "path": path, "removed": removed, "rows": rows})
     for one in made:
         console.note("db backup", f"copies {one['of']} to {one['path']}")
     console.answer(made, lambda: [f"{one['of']}: {one['path']}" for one in made] or [f"There is no store yet: {store}"])
@@ -118,7 +127,8 @@ def backup(console: Console, *, keep: int) -> None:
 def restore(console: Console, *, file: str, yes: bool) -> None:
     """Put a copy that `db backup` or `backup` made in the place of the database. What is there now is kept beside it.
 
-    A `kloros-….db` goes to kloros.db, a `bridge-….db` to PostgreSQL. Stop the bridge first, and ticks for kloros.db.
+    A `kloros-….db` goes to kloros.db, a `bridge-….db` to PostgreSQL. Stop the bridge and ticks first, on every host of a
+    scope. Nobody leads the scope then; the next tick of any host does.
     """
     console.become_owner()
     os.umask(0o077)
@@ -149,10 +159,10 @@ def restore(console: Console, *, file: str, yes: bool) -> None:
 @json_option
 @click.pass_obj
 def copy_(console: Console, *, source: str | None, url: str | None) -> int:
-    """Copy the bridge from SQLite into an empty PostgreSQL, and compare every row; all of it is kept, or nothing.
+    """Copy all of SQLite into an empty PostgreSQL, and compare every row; the bridge is kept whole or not, and so are ticks.
 
-    Copied are threads, participants, messages, findings, rates, sessions, triggers, revocations, audit and its chains.
-    What ticks remember stays in kloros.db. Stop the bridge first: what is written meanwhile is not copied, and told.
+    Copied are threads, participants, messages, findings, rates, sessions, triggers, revocations, audit and its chains; and
+    what ticks remember, as `db join` does. Stop both first: what the bridge is told meanwhile is not copied, and told.
     """
     console.become_owner()
     path = source or console.path(wiring.STORE)
@@ -171,14 +181,47 @@ def copy_(console: Console, *, source: str | None, url: str | None) -> int:
         if not transfer.is_empty(theirs):
             raise KlorosError(f"{theirs.name} has rows already", hint="copy into an empty database: createdb …")
         moved = transfer.transfer(ours, theirs)
-    console.note("db copy", f"copies the bridge from {path} to {postgres.named(url)}")
-    document = {"from": path, "to": postgres.named(url), "rows": moved.copied, "not_copied": moved.newer}
+    ticks = _join(console, path, url)
+    console.note("db copy", f"copies {path} to {postgres.named(url)}")
+    document = {"from": path, "to": postgres.named(url), "rows": {**moved.copied, **ticks}, "not_copied": moved.newer}
     console.answer(document, lambda: _copied(console, document, moved))
     return 1 if moved.newer else 0
 
 
+@db.command()
+@json_option
+@click.pass_obj
+def join(console: Console) -> None:
+    """Take what ticks remember out of kloros.db into the PostgreSQL of KLR_DATABASE_URL, for the first host of a scope.
+
+    All of it or nothing, and only into a scope in which nobody has ticked yet. The bridge's threads are copied by `db copy`.
+    Stop ticks and cycles first. The file stays as it was.
+    """
+    console.become_owner()
+    place = opening.place_of(console.settings)
+    if not place.url:
+        raise Usage("no PostgreSQL is named", hint="set KLR_DATABASE_URL to the database of the scope: postgresql:///kloros")
+    from orchestration.store.postgres_join import join as take_over
+
+    rows = take_over(place)
+    console.note("db join", f"takes what ticks remember from {place.path} to {place}")
+    document = {"from": place.path, "to": str(place), "rows": rows}
+    table = [(name, str(many)) for name, many in rows.items()]
+    console.answer(document, lambda: [*console.screen.table(("TABLE", "ROWS"), table), f"All of it is in {place} now."])
+
+
+def _join(console: Console, path: str, url: str) -> dict[str, int]:
+    """Take over what ticks remember, if they remember anything that was not taken over before; returns the rows by table."""
+    from orchestration.store import postgres_join
+
+    settings = console.settings
+    if not postgres_join.is_wanted(path):
+        return {}
+    return postgres_join.join(opening.Place(path, url, settings.scope.name, opening.here(settings.scope)))
+
+
 def _copied(console: Console, document: dict[str, Any], moved: Moved) -> Iterator[str]:
-    yield from console.screen.table(("TABLE", "ROWS"), [(name, str(rows)) for name, rows in moved.copied.items()])
+    yield from console.screen.table(("TABLE", "ROWS"), [(name, str(rows)) for name, rows in document["rows"].items()])
     yield f"Every row of {document['to']} was compared with {document['from']}: they are the same."
     if moved.newer:
         told = f"{moved.newer} changes were made in {document['from']} meanwhile and are not in the copy: stop the bridge, "
@@ -218,7 +261,8 @@ def _check_postgres(url: str) -> _One:
         why = "klorosctl db migrate" if schema < KNOWN else "a newer release wrote it"
         return _One(postgres.named(url), schema, KNOWN, (f"it has schema {schema}, and this program knows {KNOWN}: {why}",))
     with closing(postgres.PostgresSide(url)) as side:
-        return _One(side.name, schema, KNOWN, *transfer.sound(side))
+        found = transfer.sound(side)
+        return _One(side.name, schema, KNOWN, (*found.faults, *scope_copies.faults(side)), found.rows)
 
 
 @contextmanager
@@ -236,16 +280,18 @@ def _check_current(path: str) -> None:
         raise StoreOutdated(what, hint="klorosctl db migrate")
 
 
-def _save(url: str, path: str) -> Moved:
-    """Copy the bridge out of PostgreSQL into a new file, whole or not at all."""
+def _save(url: str, path: str) -> dict[str, int]:
+    """Copy the bridge and the scope out of PostgreSQL into a new file, whole or not at all; returns the rows by table."""
     postgres = _postgres()
     from orchestration.bridge.store import transfer
 
     beside = os.path.join(os.path.dirname(path), files.temporary_name(os.path.basename(path)))
     try:
         SqliteDatabase(beside).close()
-        with closing(postgres.PostgresSide(url)) as source, closing(transfer.SqliteSide(beside, filled=True)) as target:
-            moved = transfer.transfer(source, target)
+        with closing(postgres.PostgresSide(url)) as source:
+            rows = scope_copies.keep(source, beside)
+            with closing(transfer.SqliteSide(beside, filled=True)) as target:
+                rows |= transfer.transfer(source, target).copied
         with closing(sqlite3.connect(uri(beside, "rw"), uri=True)) as made:
             made.execute("PRAGMA journal_mode = DELETE")
             made.execute(f"PRAGMA application_id = {_OF_BRIDGE}")
@@ -255,7 +301,7 @@ def _save(url: str, path: str) -> Moved:
             with suppress(FileNotFoundError):
                 os.unlink(name)
         raise
-    return moved
+    return rows
 
 
 def _restore_file(console: Console, file: str, store: str) -> str:
@@ -284,6 +330,7 @@ def _restore_postgres(console: Console, file: str, url: str) -> str:
     with closing(postgres.PostgresSide(url, filled=True)) as target:
         _save(url, kept)
         target.empty()
+        scope_copies.put_back(target, file)
         with closing(transfer.SqliteSide(file)) as source:
             transfer.transfer(source, target)
     return kept

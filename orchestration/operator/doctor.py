@@ -10,11 +10,13 @@ from collections.abc import Iterator
 
 import click
 
-from orchestration.errors import KlorosError
+from orchestration.errors import KlorosError, StoreUnreachable
 from orchestration.exits import Exit
 from orchestration.operator import autonomous, checks, host_checks, rollout
 from orchestration.operator.check import Check, Level
 from orchestration.operator.console import Console, json_option
+from orchestration.pulse import away
+from orchestration.tick.kernel import Kernel
 
 
 @click.command()
@@ -43,16 +45,19 @@ def _examine(console: Console) -> Iterator[Check]:
     yield from checks.locks(console)
     try:
         with console.looking() as kernel:
-            store = list(checks.store(console, kernel))
+            store = list(_store(console, kernel))
             state = [
                 *checks.running(console, kernel),
+                *checks.needs(console),
                 *checks.slurm(console, kernel),
                 *checks.ticks(console, kernel),
                 *checks.queues(console, kernel),
             ]
             state += [*checks.baseline(kernel), *checks.notices(console, kernel)]
     except KlorosError as error:
-        yield Check("store", Level.ERROR, error.message, error.hint)
+        if isinstance(error, StoreUnreachable):
+            error = away.explained(console.settings, error, console.now)
+        yield Check("store", Level.ERROR, error.message, " ".join(error.hint.split()))
     else:
         yield from (*store, *state)
     yield from host_checks.zone(console)
@@ -63,6 +68,14 @@ def _examine(console: Console) -> Iterator[Check]:
     yield from host_checks.textfile(console)
     yield from host_checks.journal()
     yield from host_checks.space(console)
+
+
+def _store(console: Console, kernel: Kernel) -> Iterator[Check]:
+    if console.settings.database_url:
+        from orchestration.operator import scope_checks
+
+        return scope_checks.checks(console, kernel)
+    return checks.store(console, kernel)
 
 
 def _lines(console: Console, found: list[Check]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from orchestration.operator.console import Console
 from orchestration.operator.screen import size, span
 from orchestration.operator.units import ALL, SERVICE, WATCHING, Units
 from orchestration.phase.window import Window
-from orchestration.pulse.health import TICKS_MISSED
+from orchestration.pulse.evidence import TICKS_MISSED
 
 _STA_UNSYNC, _TIME_ERROR = 0x0040, 5  # adjtimex(2)
 _TIMEX_BYTES, _STATUS_AT = 256, 40  # struct timex of 64-bit Linux is 208 bytes; `status` follows 4 longs and padding

@@ -34,7 +34,7 @@ def list_(console: Console, *, limit: int) -> None:
     with console.trying() as kernel:
         decided = [_row(row) for row in kernel.db.rows("operator.intents_decided", limit=limit)]
         with kernel.db.transaction():
-            sorted_out = inbox.sort_out(console.path("intents"), kernel.db, console.now, console.settings.intents)
+            sorted_out = inbox.sort_out(kernel.intents_dir, kernel.db, console.now, console.settings.intents)
         pending = [dict(_pending(row)) for row in kernel.db.rows("intents.pending")]
         next_tick = [
             {"name": one.intent.name, "status": str(one.status), "reason": one.reason} for one in sorted_out.verdicts
@@ -61,7 +61,8 @@ def _list_lines(
         ]
         yield from screen.table(("PRIORITY", "TYPE", "WAITING SINCE", "INTENT"), rows)
     else:
-        yield f"No intent waits to start anything in {console.path('intents')}."
+        where = f"scope {console.settings.scope.name}" if console.settings.database_url else console.path("intents")
+        yield f"No intent waits to start anything in {where}."
     if next_tick:
         yield ""
         rows_next = [(n["status"], n["name"], n["reason"]) for n in next_tick]
@@ -92,8 +93,9 @@ def _name_argument(command: Any) -> Any:
 def show(console: Console, *, name: str) -> None:
     """Show an intent: its file, wherever it lies, and what became of it."""
     with console.looking() as kernel:
+        name = _named(console, kernel, name)
         rows = [_row(row) for row in kernel.db.rows("operator.intents_named", name=name)]
-        paths = _paths(console, name)
+        paths = _paths(console, kernel, name)
         if not rows and not paths:
             raise unknown("intent", name, _known(console, kernel), more="klorosctl intents list")
         files = [{"path": path, "text": _text(path)} for path in paths]
@@ -117,17 +119,32 @@ def _show_lines(console: Console, name: str, files: list[dict[str, Any]], rows: 
             yield from screen.wrap(line, first="  ", rest="    ")
 
 
-def _paths(console: Console, name: str) -> list[str]:
+def _named(console: Console, kernel: Kernel, given: str) -> str:
+    """Return an intent's name: one without a host is this host's, or the only one of that name."""
+    if kernel.shared is None or "@" in given:
+        return given
+    named = {name for name in _known(console, kernel) if name.partition("@")[2] == given}
+    ours = f"{console.here}@{given}"
+    return ours if ours in named or len(named) != 1 else named.pop()
+
+
+def _paths(console: Console, kernel: Kernel, name: str) -> list[str]:
+    """Return where an intent's file is: on this host, or a copy of one of another host, as long as that one has it."""
     if os.path.basename(name) != name:
         return []
     folder = console.path("intents")
+    if kernel.shared is not None:
+        host, _, own = name.partition("@")
+        if host != console.here:
+            return [path for path in [os.path.join(kernel.intents_dir, name)] if os.path.lexists(path)]
+        name = own
     places = [folder, *(os.path.join(folder, "processed", status.value) for status in FINAL)]
     return [path for place in places if os.path.lexists(path := os.path.join(place, name))]
 
 
 def _known(console: Console, kernel: Kernel) -> list[str]:
     decided = kernel.db.rows("operator.intents_decided", limit=200)
-    return [*inbox.list_names(console.path("intents")), *(cast(str, row["name"]) for row in decided)]
+    return [*inbox.list_names(kernel.intents_dir), *(cast(str, row["name"]) for row in decided)]
 
 
 def _text(path: str) -> str:

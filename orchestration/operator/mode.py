@@ -41,6 +41,10 @@ def _set(console: Console, mode: str, opposite: str) -> int:
     console.note("enable" if mode == "enabled" else "disable", f"sets the mode to {mode}: {'; '.join(done)}")
     lines = [f"Orchestration is {console.screen.state(mode)}.", *(f"  {one}" for one in done), f"Undo: klorosctl {opposite}"]
     lines += _remarks(console, mode)
+    if mode == "disabled" and console.settings.database_url:
+        from orchestration.operator.leader import released
+
+        lines += filter(None, [released(console)])
     console.answer({"mode": mode, "done": done, "undo": f"klorosctl {opposite}"}, lambda: lines)
     return 0
 

@@ -59,9 +59,9 @@ def _waiting(console: Console, kernel: Kernel) -> list[Listed]:
     from orchestration.promotions.reading import read_promotions
 
     settings = console.settings
-    scan = scan_unacked(kernel.db, promotions_dir=settings.promotions_dir, acks_dir=settings.acks_dir, remember=False)
+    scan = scan_unacked(kernel.db, promotions_dir=kernel.promotions_dir, acks_dir=kernel.acks_dir, remember=False)
     read = read_promotions(
-        settings.promotions_dir,
+        kernel.promotions_dir,
         scan.waiting,
         bounds=settings.promotions.bounds,
         strict=settings.promotions.strict,
@@ -92,7 +92,8 @@ def _list_lines(console: Console, waiting: list[Listed], answered: list[Remember
         rows = [(w.state, _shown(w.fitness), str(w.failures or ""), w.stem, w.remark) for w in waiting]
         yield from screen.table(("WAITING", "FITNESS", "FAILURES", "PROMOTION", "REMARK"), rows)
     else:
-        yield f"Every promotion in {console.settings.promotions_dir} has its answer."
+        where = f"of scope {console.settings.scope.name}" if console.settings.database_url else f"in {_own(console)[0]}"
+        yield f"Every promotion {where} has its answer."
     if answered:
         yield ""
         done = [
@@ -119,14 +120,15 @@ def show(console: Console, *, stem: str) -> None:
         stem = _find(console, kernel, stem)
         listed = next((one for one in _waiting(console, kernel) if one.stem == stem), None)
         known = ledger.known(kernel.db, [stem]).get(stem)
-        file, ack = _text(_file(console, stem)), _text(_ack(console, stem))
+        path, ack_path = _file(console, kernel, stem), _ack(console, kernel, stem)
+        file, ack = _text(path), _text(ack_path)
         document = {
             "stem": stem,
             "state": _state(listed, known, ack),
             "remark": "" if listed is None else listed.remark,
             "remembered": None if known is None else _remembered(known),
-            "file": {"path": _file(console, stem), "text": file},
-            "ack": {"path": _ack(console, stem), "text": ack},
+            "file": {"path": path, "text": file},
+            "ack": {"path": ack_path, "text": ack},
         }
         console.answer(document, lambda: _show_lines(console, document, known))
 
@@ -194,17 +196,30 @@ def reject(console: Console, *, stem: str, reason: str) -> None:
     with console.looking() as kernel:
         stem = _find(console, kernel, stem)
     with console.acting() as kernel, kernel.lock.held("klorosctl", patience=PATIENCE):
+        if kernel.shared is not None:
+            kernel.shared.look()
         _refuse_answered(console, kernel, stem)
         known = ledger.known(kernel.db, [stem]).get(stem)
-        identity = known.promotion_id if known is not None else _own_id(console, stem)
+        identity = known.promotion_id if known is not None else _own_id(console, kernel, stem)
         refused, now = Refused(stem=stem, promotion_id=identity, reason=reason), kernel.now()
-        refusal.write(console.settings.acks_dir, refused, last_phase=cycles.last_phase(kernel.db), at=now)
+        refusal.write(kernel.acks_dir, refused, last_phase=cycles.last_phase(kernel.db), at=now)
+        if kernel.shared is not None and not kernel.shared.answer([stem]):
+            raise _answered_already(stem)
         with kernel.db.transaction():
             refusal.note(kernel.db, refused, AckVerdict.REJECTED, at=now)
+        path = _ack(console, kernel, stem)
+        if kernel.shared is not None:
+            kernel.shared.exchange()  # if it is a file of this host, its ack is written now
     console.note("promotions reject", f"rejects promotion {stem}: {reason}", promotion=stem)
-    path = _ack(console, stem)
     document = {"promotion": stem, "state": "rejected", "reason": reason, "ack": path}
-    console.answer(document, lambda: [f"{stem} is rejected.", f"  written: {path}", f"Undo: rm {path}"])
+    console.answer(document, lambda: _rejected_lines(console, stem, path))
+
+
+def _rejected_lines(console: Console, stem: str, path: str) -> list[str]:
+    host, own = _host_of(console, stem)
+    if host not in ("", console.here):
+        return [f"{stem} is rejected.", f"  {host} writes {ack_name(own)} with its next tick.", "Undo: remove it there"]
+    return [f"{stem} is rejected.", f"  written: {path}", f"Undo: rm {path}"]
 
 
 def _refuse_answered(console: Console, kernel: Kernel, stem: str) -> None:
@@ -213,17 +228,20 @@ def _refuse_answered(console: Console, kernel: Kernel, stem: str) -> None:
         if stem in cycle.origin.promotions:
             hint = f"wait for it, or: klorosctl cancel {cycle.cycle}"
             raise KlorosError(f"cycle {cycle.cycle} is trying promotion {stem} ({cycle.state})", hint=hint)
-    settings = console.settings
-    scan = scan_unacked(kernel.db, promotions_dir=settings.promotions_dir, acks_dir=settings.acks_dir, remember=False)
+    scan = scan_unacked(kernel.db, promotions_dir=kernel.promotions_dir, acks_dir=kernel.acks_dir, remember=False)
     if f"{stem}.json" not in (*scan.waiting, *scan.parked):
-        raise KlorosError(f"promotion {stem} has its answer already", hint=f"klorosctl promotions show {stem}")
+        raise _answered_already(stem)
 
 
-def _own_id(console: Console, stem: str) -> str:
+def _answered_already(stem: str) -> KlorosError:
+    return KlorosError(f"promotion {stem} has its answer already", hint=f"klorosctl promotions show {stem}")
+
+
+def _own_id(console: Console, kernel: Kernel, stem: str) -> str:
     """Return the id that the file gives itself; the stem when it gives none that can be read."""
     from orchestration.promotions.promotion import Promotion, parse
 
-    text = _text(_file(console, stem))
+    text = _text(_file(console, kernel, stem))
     read = parse((text or "").encode("utf-8", "surrogateescape"), bounds={})
     return read.id if isinstance(read, Promotion) else stem
 
@@ -231,6 +249,10 @@ def _own_id(console: Console, stem: str) -> str:
 def _find(console: Console, kernel: Kernel, given: str) -> str:
     stem = given.removesuffix(".json")
     known = _known_stems(console, kernel)
+    if stem not in known and kernel.shared is not None:  # without a host, it is this host's, or the only one of that name
+        named = [one for one in known if one.partition("@")[2] == stem]
+        ours = f"{console.here}@{stem}"
+        stem = ours if ours in named else named[0] if len(named) == 1 else stem
     if stem not in known:
         raise unknown("promotion", stem, known)
     return stem
@@ -238,19 +260,36 @@ def _find(console: Console, kernel: Kernel, given: str) -> str:
 
 def _known_stems(console: Console, kernel: Kernel) -> list[str]:
     try:
-        names = os.listdir(console.settings.promotions_dir)
+        names = os.listdir(kernel.promotions_dir)
     except FileNotFoundError:
         names = []
     files = {stem_of(name) for name in names if name.endswith(".json") and not name.startswith(".")}
     return sorted(files | {one.stem for one in ledger.recent(kernel.db, limit=1000)})
 
 
-def _file(console: Console, stem: str) -> str:
-    return os.path.join(console.settings.promotions_dir, f"{stem}.json")
+def _file(console: Console, kernel: Kernel, stem: str) -> str:
+    """Return where a promotion's file is: on this host, or a copy of one of another host."""
+    host, own = _host_of(console, stem)
+    if host not in ("", console.here):
+        return os.path.join(kernel.promotions_dir, f"{stem}.json")
+    return os.path.join(_own(console)[0], f"{own}.json")
 
 
-def _ack(console: Console, stem: str) -> str:
-    return os.path.join(console.settings.acks_dir, ack_name(stem))
+def _ack(console: Console, kernel: Kernel, stem: str) -> str:
+    host, own = _host_of(console, stem)
+    if host not in ("", console.here):
+        return os.path.join(kernel.acks_dir, ack_name(stem))
+    return os.path.join(_own(console)[1], ack_name(own))
+
+
+def _host_of(console: Console, stem: str) -> tuple[str, str]:
+    """Return whose a promotion is, and its stem there: `lab-1@gen5`; no host where a host is alone."""
+    host, at, own = stem.partition("@")
+    return (host, own) if at and console.settings.database_url else ("", stem)
+
+
+def _own(console: Console) -> tuple[str, str]:
+    return console.settings.promotions_dir, console.settings.acks_dir
 
 
 def _text(path: str) -> str | None:

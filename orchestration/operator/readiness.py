@@ -10,7 +10,7 @@ import click
 from orchestration.exits import Exit
 from orchestration.operator.console import Console, json_option
 from orchestration.operator.screen import span
-from orchestration.pulse.health import TICKS_MISSED
+from orchestration.pulse.evidence import TICKS_MISSED
 from orchestration.tick.stability import Stability, Verdict, examine
 
 _NAMES = {

@@ -36,10 +36,10 @@ def took(cycle: Cycle, now: datetime) -> str:
     return "" if cycle.started_at is None else span((cycle.ended_at or now) - cycle.started_at)
 
 
-def elapsed(cycle: Cycle, now: datetime) -> str:
-    """Write how much of its time an active cycle has used."""
+def elapsed(cycle: Cycle, now: datetime, waits: str = "") -> str:
+    """Write how much of its time an active cycle has used; `waits` says for what it waits, or where it runs."""
     if cycle.started_at is None:
         who = "Slurm has not begun it" if cycle.executor is Executor.SLURM else "no runner has it yet"
-        return f"for {span(now - cycle.queued_at)}, {who}"
+        return f"for {span(now - cycle.queued_at)}, {waits or who}"
     asked = ", asked to end" if cycle.cancel_asked_at is not None else ""
-    return f"{span(now - cycle.started_at)} of {span(cycle.timeout)}{asked}"
+    return f"{span(now - cycle.started_at)} of {span(cycle.timeout)}{asked}" + (f", {waits}" if waits else "")

@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 
 import click
 
-from orchestration.cycles import ledger, orphan
+from orchestration.cycles import claims, ledger, orphan
 from orchestration.cycles.cycle import Cycle
-from orchestration.operator import after_cycle
+from orchestration.errors import StoreUnreachable
+from orchestration.operator import after_cycle, scope
 from orchestration.operator.console import Console, json_option
 from orchestration.operator.records import cycle_json, cycle_rows, elapsed
 from orchestration.operator.screen import span
-from orchestration.pulse import document, health, notice_ledger
+from orchestration.pulse import away, document, health, notice_ledger, scope_document
 from orchestration.pulse.health import Condition, Mode, Verdict
 from orchestration.pulse.loop_health import LoopHealth, Queue, WindowLine
 from orchestration.pulse.signs import switches
@@ -21,6 +22,7 @@ from orchestration.pulse.survey import survey
 from orchestration.tick import history
 from orchestration.tick.history import Tick
 from orchestration.tick.kernel import Kernel
+from orchestration.tick.observe import waits
 
 SHOWN_CYCLES = 5
 
@@ -33,6 +35,7 @@ class Seen(NamedTuple):
     switches: tuple[Mode, ...]
     tick: Tick | None
     active: list[Cycle]
+    waits: tuple[str, ...]  # of each of these: for what it waits, or where it runs
     orphaned: bool  # a cycle stands as running, and no runner lives
     cycles: list[Cycle]
     untold: list[str]  # notices that can't be delivered, with what keeps them
@@ -43,21 +46,26 @@ class Seen(NamedTuple):
 @click.pass_obj
 def status(console: Console) -> None:
     """Show the verdict and its causes, mode, last tick, active cycle, next PHASE window, queues and the last cycles."""
-    with console.looking() as kernel:
-        seen = look(console, kernel)
+    try:
+        with console.looking() as kernel:
+            seen = look(console, kernel)
+    except StoreUnreachable as error:
+        raise away.explained(console.settings, error, console.now) from None
     console.answer(_document(console, seen), lambda: _lines(console, seen))
 
 
 def look(console: Console, kernel: Kernel) -> Seen:
     """Read all of it; changes nothing."""
     active = ledger.standing(kernel.db)
-    running = [cycle for cycle in active if cycle.started_at]
+    here = claims.here(console.settings)
+    running = [cycle for cycle in active if cycle.started_at and claims.is_ours(cycle, here)]
     return Seen(
         health=survey(console.settings, kernel.db, console.now, boot_id=kernel.boot_id, cycles=SHOWN_CYCLES, failures=0),
         mode_source=console.mode_source(),
         switches=switches(console.settings),
         tick=next(iter(history.recent(kernel.db, 1)), None),
         active=active,
+        waits=tuple(waits(kernel, cycle) for cycle in active),
         orphaned=any(orphan.lock_of(console.settings.state_dir, cycle).is_free() for cycle in running),
         cycles=ledger.recent(kernel.db, SHOWN_CYCLES),
         untold=notice_ledger.undelivered(kernel.db),
@@ -75,7 +83,7 @@ def _document(console: Console, seen: Seen) -> dict[str, Any]:
         "maintenance": Mode.MAINTENANCE in seen.switches,
         "last_tick": None if seen.tick is None else {**history.as_json(seen.tick), "age_seconds": _age(console, seen.tick)},
         "stale": any(cause.condition is Condition.TICK_STALE for cause in shown.judgement.causes),
-        "active": [cycle_json(cycle) for cycle in seen.active],
+        "active": [{**cycle_json(cycle), "waits": told} for cycle, told in zip(seen.active, seen.waits, strict=True)],
         "window": {
             "time_zone": shown.time_zone,
             "open": _window(shown.open_window),
@@ -90,6 +98,7 @@ def _document(console: Console, seen: Seen) -> dict[str, Any]:
             "escrow_pending": queues["escrow"],
         },
         **after_cycle.as_json(shown),
+        "scope": None if shown.scope is None else scope_document.as_json(shown.scope),
         "cycles": [cycle_json(cycle) for cycle in seen.cycles],
         "notices_undelivered": seen.untold,
     }
@@ -109,6 +118,7 @@ def _lines(console: Console, seen: Seen) -> Iterator[str]:
     yield from _verdict_lines(console, seen)
     yield ""
     yield from screen.field("Mode", f"{screen.state(console.settings.orchestration_mode)}, says {seen.mode_source}")
+    yield from scope.lines(console, seen.health.scope)
     yield from _tick_lines(console, seen)
     yield from _active_lines(console, seen)
     yield from _window_lines(console, seen)
@@ -178,9 +188,9 @@ def _active_lines(console: Console, seen: Seen) -> Iterator[str]:
         yield from console.screen.field("Active", "no cycle")
     if seen.orphaned:
         yield from console.screen.alarm("A cycle stands as running and no runner lives; the next tick records it as lost.")
-    for cycle in seen.active:
+    for cycle, told in zip(seen.active, seen.waits, strict=True):
         name = f"cycle {cycle.cycle} ({cycle.job}) {console.screen.state(cycle.state)}"
-        yield from console.screen.field("Active", f"{name}, {elapsed(cycle, console.now)}")
+        yield from console.screen.field("Active", f"{name}, {elapsed(cycle, console.now, told)}")
 
 
 def _window_lines(console: Console, seen: Seen) -> Iterator[str]:

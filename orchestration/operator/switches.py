@@ -6,7 +6,7 @@ import os
 
 import click
 
-from orchestration.errors import Unwritable
+from orchestration.errors import StoreUnreachable, Unwritable
 from orchestration.host import files
 from orchestration.operator.console import Console, json_option
 from orchestration.tick.gate import KILL_SWITCH
@@ -25,10 +25,19 @@ def halt(console: Console, *, reason: str) -> None:
         message = f"Halted: {path} is there, every tick ends with exit code 20."
     else:
         message = f"It is halted already: {path} is there{_content(path)}."
-    active = _active(console)
-    more = f"Cycle {active} goes on; end it with: klorosctl cancel {active}" if active else ""
+    active, more = None, ""
+    try:
+        active = _active(console)
+        more = f"Cycle {active} goes on; end it with: klorosctl cancel {active}" if active else ""
+    except StoreUnreachable as error:  # halted all the same
+        more = f"Whether a cycle runs can't be seen: {error.message}"
+    lead = ""
+    if console.settings.database_url:
+        from orchestration.operator.leader import released
+
+        lead = released(console)
     document = {"halted": True, "path": path, "active_cycle": active}
-    console.answer(document, lambda: [message, *filter(None, [more]), "Undo: klorosctl unhalt"])
+    console.answer(document, lambda: [message, *filter(None, [more, lead]), "Undo: klorosctl unhalt"])
 
 
 @click.command()

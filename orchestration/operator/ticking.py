@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
+from orchestration import wiring
 from orchestration.errors import Usage
 from orchestration.operator.console import Console, json_option
 from orchestration.tick.preview import Preview, as_dict, preview, verb
@@ -51,7 +52,7 @@ def explain(console: Console, *, at: str | None) -> None:
     instant = console.now if at is None else read_instant(at, zone, now=console.now)
     with console.trying() as kernel:
         shown = preview(kernel._replace(now=lambda: instant), at=None if at is None else instant)
-        refused = gate(console.settings)
+        refused = gate(console.settings) or wiring.standing_by(console.settings)
         document = {
             "at": instant,
             **as_dict(shown),

@@ -11,6 +11,7 @@ import click
 from orchestration.errors import KlorosError, StoreUnreachable, Usage
 from orchestration.operator import bridging
 from orchestration.operator.console import Console, check_reason, json_option
+from orchestration.store import opening
 
 if TYPE_CHECKING:
     from orchestration.bridge.wake.port import WakeStore
@@ -292,7 +293,7 @@ def _supervisor(console: Console) -> str:
 
     if refused := gate(console.settings):
         return f"this host wakes nobody: {refused[2]}"
-    told = last_word(console.path("kloros.db"))
+    told = last_word(opening.place_of(console.settings))
     if told is None:
         return "no supervisor of this host has ever told how it stands: systemctl status kloros-supervisor.service"
     serving, at = told

@@ -29,6 +29,7 @@ ALL = (
     "kloros-bridge.service",
     "kloros-supervisor.service",
     "kloros-notice.service",
+    "kloros-scope.service",
     "kloros-notice.path",
 )
 WATCHING = (TIMER, "kloros-orchestrator.path", "kloros-cycle.path", "kloros-notice.path")

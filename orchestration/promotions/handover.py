@@ -7,7 +7,7 @@ was tried, even if the promotion's own file was changed or removed meanwhile.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -45,8 +45,14 @@ class Handover(BaseModel):
     promotions: tuple[Handed, ...] = Field(strict=False)
 
 
-def hand_over(cycle: int, candidates: Iterable[Candidate], *, user: Callable[[int], str]) -> Handover:
-    """Make the handover of a cycle; `user` gives the name of a uid."""
+def hand_over(
+    cycle: int,
+    candidates: Iterable[Candidate],
+    *,
+    user: Callable[[int], str],
+    owners: Mapping[str, str] | None = None,
+) -> Handover:
+    """Make the handover of a cycle; `user` gives the name of a uid, unless it is told whose each file is: stem → name."""
     promotions = tuple(
         Handed(
             stem=one.stem,
@@ -54,7 +60,7 @@ def hand_over(cycle: int, candidates: Iterable[Candidate], *, user: Callable[[in
             fitness=one.promotion.fitness,
             changes=dict(one.promotion.changes),
             path=one.path,
-            emitted_by=user(one.owner),
+            emitted_by=user(one.owner) if owners is None else owners.get(one.stem, ""),
         )
         for one in candidates
     )

@@ -10,8 +10,9 @@ import os
 from pathlib import Path
 
 from orchestration import configuration
+from orchestration.errors import StoreEmpty
 from orchestration.promotions.scan import Scan, scan_unacked
-from orchestration.store.sqlite import copy_of
+from orchestration.store import opening
 
 
 def scan_unacked_promotions() -> list[Path]:
@@ -25,15 +26,17 @@ def scan_unacked_promotions() -> list[Path]:
         OSError: one of the two folders can't be listed.
     """
     settings = configuration.load_remembered(os.environ) or configuration.load(os.environ)
-    store = os.path.join(settings.state_dir, "kloros.db")
-    found = _scan(store, settings.promotions_dir, settings.acks_dir)
+    found = _scan(opening.place_of(settings), settings.promotions_dir, settings.acks_dir)
     return [Path(settings.promotions_dir, name) for name in sorted(found.waiting + found.parked)]
 
 
-def _scan(store: str, promotions_dir: str, acks_dir: str) -> Scan:
-    if not os.path.exists(store):
+def _scan(place: opening.Place, promotions_dir: str, acks_dir: str) -> Scan:
+    try:
+        db = opening.copy_of(place) if opening.is_made(place) else None
+    except StoreEmpty:
+        db = None
+    if db is None:
         return scan_unacked(None, promotions_dir=promotions_dir, acks_dir=acks_dir, remember=False)
-    db = copy_of(store)
     try:
         return scan_unacked(db, promotions_dir=promotions_dir, acks_dir=acks_dir, remember=False)
     finally:

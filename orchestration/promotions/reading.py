@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
 
+from orchestration.host import stand_in
 from orchestration.promotions.document import MAX_BYTES, Malformed
 from orchestration.promotions.promotion import Bounds, Promotion, parse
 from orchestration.promotions.scan import ack_name, answer_key, read_with_status, stem_of
 
 _NAME_MAX = 255  # bytes, limits.h; the ack's name must fit as well
+_UNFIT, _NOT_YET = "refused", "left"  # codes of stand-ins
 _SETTLES_AFTER = 1.0  # seconds since the last change; younger bytes that are no JSON may be half of a file
 
 
@@ -112,12 +114,35 @@ def _unless_answered(one: _Found, older_answers: frozenset[str]) -> _Found:
     return one
 
 
+def fetch(folder: str, name: str) -> tuple[bytes, os.stat_result] | str | None:
+    """Read one file for somebody who is to judge it elsewhere.
+
+    Returns:
+        Its content, up to one byte more than is allowed, and its status; or the text of a stand-in for what can't be read;
+        None when it is gone.
+    """
+    try:
+        return _content(folder, name)
+    except FileNotFoundError:
+        return None
+    except _Unfit as error:
+        return stand_in.text(_UNFIT, str(error))
+    except _NotYet as error:
+        return stand_in.text(_NOT_YET, str(error))
+    except OSError as error:
+        return stand_in.text(_NOT_YET, f"can't be read: {error.strerror or error}")
+
+
+def _content(folder: str, name: str) -> tuple[bytes, os.stat_result]:
+    _check_name(name)
+    return read_with_status(_target(folder, os.path.join(folder, name)), limit=MAX_BYTES)
+
+
 def _read(folder: str, name: str, *, bounds: Bounds, strict: bool, now: datetime) -> _Found:
     stem = stem_of(name)
     path = os.path.join(folder, name)
     try:
-        _check_name(name)
-        data, status = read_with_status(_target(folder, path), limit=MAX_BYTES)
+        data, status = _content(folder, name)
     except _Unfit as error:
         return Refused(stem=stem, promotion_id=stem, reason=str(error))
     except _NotYet as error:
@@ -157,6 +182,8 @@ def _target(folder: str, path: str) -> str:
     """
     status = os.lstat(path)
     if stat.S_ISLNK(status.st_mode):
+        if told := stand_in.read(path):
+            raise (_Unfit if told[0] == _UNFIT else _NotYet)(told[1])
         real = os.path.realpath(path)
         if os.path.dirname(real) != os.path.realpath(folder):
             raise _Unfit(f"the file is a symbolic link that leads out of the folder, to {real!a}")

@@ -133,25 +133,30 @@ def _ack_names(promotions: list[str]) -> set[str]:
 
 
 def _maybe_older(names: Iterable[str]) -> list[str]:
-    """Drop what can't be an older ack: our own form for a promotion that is gone, unless its stem looks like a time."""
+    """Drop what can't be an older ack: our own form for a promotion that is gone, unless its stem looks like a time.
+
+    In a scope's mirror a stem begins with the name of a host, as `2lab@gen5`, which may begin with a digit.
+    """
     return [
         name
         for name in names
-        if name.endswith(".json") and name[0] != "." and (name[0].isdigit() or not name.endswith(_ACK_ENDING))
+        if name.endswith(".json")
+        and name[0] != "."
+        and ((name[0].isdigit() and "@" not in name) or not name.endswith(_ACK_ENDING))
     ]
 
 
 def _older_answers(db: Database | None, acks_dir: str, names: list[str], *, remember: bool) -> frozenset[str]:
     rows = db.rows("promotions.older_acks") if db else []
     known = {cast(str, row["file_name"]): cast(str, row["promotion_id"]) for row in rows}
-    new = {name: found for name in names if name not in known and (found := _opened(acks_dir, name)) is not None}
+    new = {name: found for name in names if name not in known and (found := opened(acks_dir, name)) is not None}
     if new and db and remember:
         db.run("promotions.remember_older_acks", acks=json.dumps(new))
     answers = (known.get(name) or new.get(name) for name in names)
     return frozenset(answer_key(identity) for identity in answers if identity)
 
 
-def _opened(acks_dir: str, name: str) -> str | None:
+def opened(acks_dir: str, name: str) -> str | None:
     """Read which promotion an older ack answers: "" for a file that is no ack, None when it can't be told yet."""
     path = os.path.join(acks_dir, name)
     try:

@@ -11,7 +11,7 @@ from datetime import date, datetime
 from typing import Any, Final, TypeVar
 
 from orchestration.baseline import version
-from orchestration.pulse import health
+from orchestration.pulse import health, scope_document
 from orchestration.pulse.loop_health import (
     Advice,
     AwaitedReader,
@@ -72,6 +72,7 @@ def as_json(shown: LoopHealth) -> dict[str, Any]:
         "advice": _or_null(shown.advice, _advice),
         "threads": _or_null(shown.threads, threads),
         "wakes": _or_null(shown.wakes, wakes),
+        "scope": _or_null(shown.scope, scope_document.as_json),
         "damaged_lines": shown.damaged_lines,
     }
 

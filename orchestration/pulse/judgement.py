@@ -27,7 +27,10 @@ class Condition(StrEnum):
     NO_TICK_YET = "no_tick_yet"
     DISABLED = "disabled"
     HALTED = "halted"
+    STORE_UNREACHABLE = "store_unreachable"
+    HOST_DOUBLED = "host_doubled"
     TICK_STALE = "tick_stale"
+    NOBODY_LEADS = "nobody_leads"
     LOOP_STOPPED = "loop_stopped"
     LOOP_SILENT = "loop_silent"
     TICK_FAILING = "tick_failing"
@@ -36,6 +39,8 @@ class Condition(StrEnum):
     DREAM_FAILING = "dream_failing"
     CYCLE_OVERDUE = "cycle_overdue"
     CYCLE_LOST = "cycle_lost"
+    HOST_SILENT = "host_silent"
+    CLOCK_OFFSET = "clock_offset"
     MAINTENANCE = "maintenance"
     LOCK_CONTENTION = "lock_contention"
     PHASE_DURATION = "phase_duration"
@@ -135,6 +140,9 @@ class Signs(NamedTuple):
     wake: WakeSigns | None  # None: no supervisor ever told
     disk_free: int | None  # where the state folder lies
     switches: tuple[Mode, ...] = ()  # what settings and files set against ticks; the first says the mode
+    refused: tuple[Condition, str] | None = None  # why no tick of this host can use the store, where that is so
+    scope: tuple[tuple[Condition, datetime | None, str], ...] = ()  # what a scope of several hosts shows, since when
+    elsewhere: bool = False  # another host of the scope tells what concerns all of it
 
     @property
     def mode(self) -> Mode:
@@ -186,3 +194,12 @@ _FROM_GOOD_TO_BAD = tuple(Verdict)
 def worst(causes: list[Cause]) -> Verdict:
     """Return the verdict that the worst of these causes gives."""
     return max((cause.verdict for cause in causes), key=_FROM_GOOD_TO_BAD.index, default=Verdict.OK)
+
+
+def span(span: timedelta) -> str:
+    """Write a duration to a minute: `3 min`, `2 h 5 min`, `4 d 1 h`."""
+    minutes = int(span.total_seconds() // 60)
+    days, hours = minutes // 1440, minutes % 1440 // 60
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"

@@ -16,6 +16,7 @@ from orchestration.baseline.version import Change, Version
 from orchestration.cycles.cycle import Cause as Asked
 from orchestration.cycles.cycle import CycleState, JobName
 from orchestration.pulse.health import Judgement, Mode
+from orchestration.pulse.scope import Scope
 
 
 class Beat(StrEnum):
@@ -326,3 +327,4 @@ class LoopHealth:
     threads: Threads | None  # None: the bridge has told of none, or there is no bridge
     wakes: Wakes | None  # None: no supervisor has told
     damaged_lines: int  # of telemetry, in the cycles listed
+    scope: Scope | None = None  # None: this host is alone

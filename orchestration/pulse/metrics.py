@@ -9,7 +9,7 @@ prometheus_client's parser and `promtool check metrics`.
 Format: https://prometheus.io/docs/instrumenting/exposition_formats/ (text, version 0.0.4)
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple, TypeAlias, cast
 
@@ -27,7 +27,7 @@ from orchestration.store.port import Database, Row
 from orchestration.tick import tick
 from orchestration.tick.calendar import DateResult
 from orchestration.tick.decision import SKIPPING
-from orchestration.tick.history import Refusal
+from orchestration.tick.history import Aside, Refusal
 
 Values: TypeAlias = dict[tuple[str, str], float]
 """What stands behind the metrics: the value of each series, by name and label text."""
@@ -84,6 +84,11 @@ FAMILIES = (
     _labelled(
         "kloros_health_condition", "gauge", "1 while a condition is a cause of the verdict, else 0.", "condition", Condition
     ),
+    _plain(
+        "kloros_store_unreachable_timestamp_seconds",
+        "gauge",
+        "Since when no tick of this host can use its store; 0 while they can. Most other numbers are of before then.",
+    ),
     _plain("kloros_state_free_bytes", "gauge", "Free disk space for the state folder, in bytes."),
     _labelled("kloros_orchestrator_ticks_total", "counter", "Ticks that decided, by decision.", "decision", tick.Decided),
     _labelled(
@@ -91,7 +96,7 @@ FAMILIES = (
         "counter",
         "Reasons for which a tick started nothing or was turned away; one NOOP may have several.",
         "reason",
-        (*SKIPPING, *Refusal),
+        (*SKIPPING, *Refusal, *Aside),
     ),
     _plain(
         "kloros_orchestrator_lock_contention_total", "counter", "Ticks that were turned away because another held the lock."
@@ -311,9 +316,7 @@ def _put_instant(values: Values, name: str, instant: datetime | None) -> None:
 
 def note_health(values: Values, signs: Signs, judgement: Judgement) -> None:
     """Put the judgement of these values among them, with the signs that it rests on."""
-    values["kloros_health_verdict", label_text({"verdict": judgement.verdict})] = 1.0
-    for cause in judgement.causes:
-        values["kloros_health_condition", label_text({"condition": cause.condition})] = 1.0
+    values.update(of_judgement(judgement))
     if signs.disk_free is not None:
         values["kloros_state_free_bytes", ""] = float(signs.disk_free)
     values["kloros_intents_max", ""] = float(signs.intents_max)
@@ -336,19 +339,36 @@ def note_health(values: Values, signs: Signs, judgement: Judgement) -> None:
     _put_instant(values, "kloros_federation_oldest_timestamp_seconds", signs.federation_since)
 
 
-def exposition(values: Values, *, openmetrics: bool = False) -> str:
+def of_judgement(judgement: Judgement) -> Values:
+    """Return what a judgement comes to."""
+    version = ("kloros_build_info", label_text({"version": __version__}))
+    verdict = ("kloros_health_verdict", label_text({"verdict": judgement.verdict}))
+    causes = [("kloros_health_condition", label_text({"condition": cause.condition})) for cause in judgement.causes]
+    return dict.fromkeys([version, verdict, *causes], 1.0)
+
+
+def exposition(
+    values: Values, *, more: Sequence[Family] = (), only: Container[str] | None = None, openmetrics: bool = False
+) -> str:
     """Write every metric; as OpenMetrics without the end mark, so that others can follow.
 
     There a counter's family has the name without `_total` (https://prometheus.io/docs/specs/om/open_metrics_spec/).
+
+    Args:
+        more: families beside those that every host has. One without a series has those that the values have of its name.
+        only: names of families to write; None: all.
     """
     lines: list[str] = []
-    unforeseen = sorted(values.keys() - _FORESEEN)
-    for family in FAMILIES:
+    foreseen = _FORESEEN.union(*(family.series for family in more)) if more else _FORESEEN
+    unforeseen = sorted(values.keys() - foreseen)
+    for family in (*FAMILIES, *more):
+        if only is not None and family.name not in only:
+            continue
         known_as = family.name.removesuffix("_total") if openmetrics and family.kind == "counter" else family.name
         lines += (f"# HELP {known_as} {family.help}", f"# TYPE {known_as} {family.kind}")
         lines += [_line(name, labels, values.get((name, labels), 0.0)) for name, labels in family.series]
         if unforeseen:
-            names = {name for name, _ in family.series}
+            names = {name for name, _ in family.series} or {family.name}
             lines += (_line(name, labels, values[name, labels]) for name, labels in unforeseen if name in names)
     return "\n".join(lines) + "\n"
 

@@ -78,6 +78,7 @@ class Seen:
     causes: Sequence[Cause]
     failures: Sequence[UnitFailure] = ()
     well_at: Mapping[str, datetime] = field(default_factory=dict)
+    elsewhere: frozenset[Condition] = frozenset()  # what another host of the scope tells: here it neither comes nor goes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +88,11 @@ class News:
     standing: Standing
     notices: tuple[Notice, ...]
     done: tuple[UnitFailure, ...]
+
+
+def told_meanwhile(before: Standing, failures: Sequence[UnitFailure]) -> Standing:
+    """Take in failures of units that were told while the store was away, so that their recovery can be told."""
+    return before.model_copy(update={"units": {**before.units, **{one.unit: one.at for one in failures}}})
 
 
 def consider(before: Standing, seen: Seen, rules: Rules, place: Place) -> News:
@@ -116,7 +122,7 @@ def consider(before: Standing, seen: Seen, rules: Rules, place: Place) -> News:
     for unit in _well_again(units, seen, rules):
         if tell(_of_well_again(unit, units[unit], seen, place)):
             del units[unit]
-    marked = _marked(before.told, seen)
+    marked = _marked({condition: one for condition, one in before.told.items() if condition not in seen.elsewhere}, seen)
     after = _believed(marked, seen, rules)
     news = _of_health(marked, after, seen, place)
     told = after if news is None or tell(news) else marked

@@ -23,6 +23,7 @@ from orchestration.pulse import delivery, notice, notice_ledger, signs
 from orchestration.pulse.delivery import Target
 from orchestration.pulse.notice import Notice, Place, Rules, Seen, Severity, Standing, UnitFailure
 from orchestration.store.instants import from_text
+from orchestration.store.opening import here
 
 if TYPE_CHECKING:
     from orchestration.settings import Settings
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 FAILURES = "notices"
 """Folder in the state folder where `kloros-alert@.service` leaves one file for each unit and status that failed."""
 _LONGEST = 4096  # bytes of such a file
+_TOLD = ".told-"  # before the name of one that was told without the store
 _UNREADABLE_AGAIN = timedelta(minutes=5)
 
 
@@ -47,29 +49,35 @@ def rules(settings: Settings) -> Rules:
 
 def place(settings: Settings) -> Place:
     """Return where we are."""
-    return Place(host=os.uname().nodename, zone=settings.phase.time_zone)
+    host = here(settings.scope) if settings.database_url else os.uname().nodename
+    return Place(host=host, zone=settings.phase.time_zone)
 
 
 def tell(settings: Settings, db: Database, to: tuple[Target, ...] | None) -> None:
     """Do one pass with the store at hand. Held by its lock: two passes would tell twice. `to` None: see `targets`."""
     if to is None:
-        judged = signs.judged(db, clock.now())
+        judged = signs.told(signs.judged(db, clock.now()), elsewhere=signs.is_told_elsewhere(settings, db))
         notice_ledger.keep(db, notice_ledger.standing(db), judged, clock.now() + _UNREADABLE_AGAIN)
         return
     failures = list(_failures(settings.state_dir))
-    judged, how = signs.judged(db, clock.now()), rules(settings)
+    how = rules(settings)
+    elsewhere = signs.is_told_elsewhere(settings, db)
+    judged = signs.told(signs.judged(db, clock.now()), elsewhere=elsewhere)
     seen = Seen(
         now=clock.now(),
         causes=judged.causes,
         failures=[failure.told for failure in failures],
         well_at=_well_at(db, how.settle),
+        elsewhere=signs.shared_conditions() if elsewhere else frozenset(),
     )
-    news = notice.consider(notice_ledger.standing(db), seen, how, place(settings))
+    meanwhile = list(_failures(settings.state_dir, _TOLD))
+    before = notice.told_meanwhile(notice_ledger.standing(db), [failure.told for failure in meanwhile])
+    news = notice.consider(before, seen, how, place(settings))
     standing = notice.put_out(news.standing, news.notices, [target.key for target in to], seen.now)
     held = [failure.told for failure in failures if failure.told not in news.done]
     notice_ledger.keep(db, standing, judged, notice.next_look(standing, seen, how, held))
-    for failure in failures:
-        if failure.told in news.done:
+    for failure in (*failures, *meanwhile):
+        if failure.told in news.done or failure in meanwhile:
             _remove(failure.path)
     for one in news.notices if not to else ():
         log(Event.NOTICE_SENT, f"told nobody, for no URL is set: {one.title}", priority=Priority.DEBUG)
@@ -79,15 +87,21 @@ def tell(settings: Settings, db: Database, to: tuple[Target, ...] | None) -> Non
 
 
 def tell_without_store(settings: Settings, to: tuple[Target, ...] | None) -> None:
-    """Tell of failed units where the store can't be used: their files stay until somebody has taken the notice."""
+    """Tell of failed units where the store can't be used: their files stay until somebody has taken the notice.
+
+    That it was told is kept in a file as well, so that a pass with the store tells when the unit is well again.
+    """
     if to is None:
         return
     for path, failure in _failures(settings.state_dir):
         seen = Seen(now=clock.now(), causes=(), failures=[failure])
         news = notice.consider(Standing(), seen, rules(settings), place(settings))
         faults = [_deliver(one, to) for one in news.notices]
-        if not to or not all(faults):
+        if not to:
             _remove(path)
+        elif not all(faults):
+            folder, name = os.path.split(path)
+            os.replace(path, os.path.join(folder, f"{_TOLD}{name}"))
 
 
 def test(settings: Settings, to: tuple[Target, ...]) -> list[str]:
@@ -140,12 +154,12 @@ def _well_at(db: Database, settle: timedelta) -> dict[str, datetime]:
     return found
 
 
-def _failures(state_dir: str) -> Iterator[_Failure]:
-    """Read the files of failed units, oldest first; what is none is removed."""
+def _failures(state_dir: str, prefix: str = "") -> Iterator[_Failure]:
+    """Read the files of failed units, oldest first; what is none is removed. `prefix` is `_TOLD` for those told already."""
     folder, found = os.path.join(state_dir, FAILURES), []
     with suppress(OSError):
         for name in os.listdir(folder):
-            if name.endswith(".json"):
+            if name.endswith(".json") and name.startswith(_TOLD) == bool(prefix):
                 path = os.path.join(folder, name)
                 failure = _failure(path)
                 if failure is not None:

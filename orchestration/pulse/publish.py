@@ -32,7 +32,7 @@ NOTICES_SEEN = "notices.seen"
 
 
 def publish(settings: Settings, db: Database, now: datetime) -> Judgement:
-    """Bring every file for readers up to the store, as things stand now (aware UTC); return what was judged.
+    """Bring every file for readers up to the store, as things stand now (aware UTC); return what this host has to tell.
 
     Raises:
         Unwritable: the state folder can't be written; a textfile that can't is only told.
@@ -40,13 +40,15 @@ def publish(settings: Settings, db: Database, now: datetime) -> Judgement:
     history.mirror(db, os.path.join(settings.state_dir, "history.jsonl"))
     with db.transaction():
         values = metrics.read(db)
-        seen = signs.read(settings, db, values, now)
+        scope = signs.scope(settings, db, values)
+        seen = signs.read(settings, db, values, now, scope)
         judgement = health.judge(seen, signs.since(db))
         signs.remember(db, judgement)
-        metrics.note_health(values, seen, judgement)
+        told = signs.told(judgement, elsewhere=seen.elsewhere)
+        metrics.note_health(values, seen, told)
         _write_latest(settings, db, values, seen.mode, judgement)
-        textfile.write(db, settings.textfile, metrics.exposition(values))
-    return judgement
+        textfile.write(db, settings.textfile, metrics.exposition(values, more=signs.families(scope)))
+    return told
 
 
 def is_notice_due(db: Database, judgement: Judgement, now: datetime) -> bool:

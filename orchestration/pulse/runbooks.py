@@ -11,7 +11,10 @@ RUNBOOKS: Mapping[Condition, str] = {
     Condition.NO_TICK_YET: "tick-stale",
     Condition.DISABLED: "maintenance-forgotten",
     Condition.HALTED: "maintenance-forgotten",
+    Condition.STORE_UNREACHABLE: "database-away",
+    Condition.HOST_DOUBLED: "host-doubled",
     Condition.TICK_STALE: "tick-stale",
+    Condition.NOBODY_LEADS: "nobody-leads",
     Condition.LOOP_STOPPED: "loop-stopped",
     Condition.LOOP_SILENT: "loop-stopped",
     Condition.TICK_FAILING: "tick-failing",
@@ -20,6 +23,8 @@ RUNBOOKS: Mapping[Condition, str] = {
     Condition.DREAM_FAILING: "dream-failing",
     Condition.CYCLE_OVERDUE: "cycle-lost",
     Condition.CYCLE_LOST: "cycle-lost",
+    Condition.HOST_SILENT: "host-silent",
+    Condition.CLOCK_OFFSET: "clock-wrong",
     Condition.MAINTENANCE: "maintenance-forgotten",
     Condition.LOCK_CONTENTION: "store-locked",
     Condition.PHASE_DURATION: "phase-duration",
@@ -45,7 +50,7 @@ RUNBOOKS: Mapping[Condition, str] = {
 
 EXITS: Mapping[int, tuple[str, str, str]] = {
     Exit.SETTINGS_INVALID: ("the settings are invalid", "klorosctl config check", "service-unavailable"),
-    Exit.STORE_UNREACHABLE: ("the store can't be opened, read or migrated", "klorosctl doctor", "store-locked"),
+    Exit.STORE_UNREACHABLE: ("the store can't be opened, read or migrated", "klorosctl doctor", "database-away"),
     Exit.UNWRITABLE: ("the disk is full, read-only, or not ours", "klorosctl doctor", "disk-full"),
     Exit.HALTED: ("the kill switch is set", "klorosctl unhalt", "maintenance-forgotten"),
     Exit.FAILURE_LIMIT: ("the loop reached its limit of failures in a row", "klorosctl loop --help", "loop-stopped"),

@@ -6,16 +6,17 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from orchestration.cycles import ledger
-from orchestration.pulse import health
-from orchestration.pulse.health import Cause, Judgement, Mode, Signs
+from orchestration.pulse import evidence, health
+from orchestration.pulse.health import Cause, Condition, Judgement, Mode, Signs
 from orchestration.pulse.judgement import BridgeSigns, WakeSigns
-from orchestration.pulse.metrics import Values
+from orchestration.pulse.metrics import Family, Values
 from orchestration.store.instants import from_text, from_text_or_none, to_text
 from orchestration.store.port import Database, Row
 from orchestration.tick import calendar, gate
 from orchestration.tick.observe import MAINTENANCE_FILE
 
 if TYPE_CHECKING:
+    from orchestration.pulse.scope import Scope
     from orchestration.settings import Settings
 
 
@@ -38,22 +39,81 @@ def judged(db: Database, now: datetime) -> Judgement:
 
 def remember(db: Database, judgement: Judgement) -> None:
     """Keep since when each condition holds, for the next look. Inside a transaction."""
-    for condition, began, evidence in judgement.holding:
-        db.run("pulse.condition_holds", condition=condition, since=to_text(began), evidence=evidence)
+    for condition, began, found in judgement.holding:
+        db.run("pulse.condition_holds", condition=condition, since=to_text(began), evidence=found)
     for ended in since(db).keys() - {condition for condition, _, _ in judgement.holding}:
         db.run("pulse.condition_ended", condition=ended)
 
 
-def read(settings: "Settings", db: Database, values: Values, now: datetime) -> Signs:
-    """Read the signs as they are now (aware UTC). `values` are the metrics' of the same transaction."""
+def scope(settings: "Settings", db: Database, values: Values, *, everyone: bool = False) -> "Scope | None":
+    """Read how the scope of several hosts stands, and put its numbers among the metrics'; None: the host is alone.
+
+    Args:
+        everyone: with every host, also while another leads, which nobody needs who tells of itself only.
+    """
+    if not getattr(db, "shared", False):
+        return None
+    from orchestration.pulse import scope_metrics, scope_rows
+
+    found = scope_rows.read(db, settings.scope.silent_after, everyone=everyone)
+    if found is not None:
+        scope_metrics.note(values, found)
+    return found
+
+
+def families(of: "Scope | None") -> tuple[Family, ...]:
+    """Return the metrics that only a host of a scope has."""
+    if of is None:
+        return ()
+    from orchestration.pulse import scope_metrics
+
+    return scope_metrics.FAMILIES
+
+
+def cycles_ended(db: Database) -> Values:
+    """Return the counters of cycles that ended, of all hosts of a scope together."""
+    from orchestration.pulse import scope_rows
+
+    return scope_rows.cycles_ended(db)
+
+
+def told(judgement: Judgement, *, elsewhere: bool) -> Judgement:
+    """Leave out of a judgement what another host of the scope tells people and metrics, if one does."""
+    if not elsewhere:
+        return judgement
+    from orchestration.pulse import scope
+
+    return scope.told_here(judgement)
+
+
+def is_told_elsewhere(settings: "Settings", db: Database) -> bool:
+    """Tell whether another host of the scope tells what concerns all of it."""
+    of = scope(settings, db, {})
+    return bool(of and _of_scope(of)["elsewhere"])
+
+
+def shared_conditions() -> frozenset[Condition]:
+    """Return what concerns the whole scope."""
+    from orchestration.pulse.scope import SHARED
+
+    return SHARED
+
+
+def read(settings: "Settings", db: Database, values: Values, now: datetime, of: "Scope | None" = None) -> Signs:
+    """Read the signs as they are now (aware UTC).
+
+    Args:
+        values: the metrics' of the same transaction.
+        of: the scope that this host is one of.
+    """
     (row,) = db.rows(
         "pulse.signs",
-        contention_since=to_text(now - health.CONTENTION_WITHIN),
-        dream_since=to_text(now - health.DREAM_WITHIN),
-        lost_since=to_text(now - health.LOST_WITHIN),
-        rolled_back_since=to_text(now - health.ROLLED_BACK_WITHIN),
-        overflow_since=to_text(now - health.OVERFLOW_WITHIN),
-        urgent_since=to_text(now - health.URGENT_WITHIN),
+        contention_since=to_text(now - evidence.CONTENTION_WITHIN),
+        dream_since=to_text(now - evidence.DREAM_WITHIN),
+        lost_since=to_text(now - evidence.LOST_WITHIN),
+        rolled_back_since=to_text(now - evidence.ROLLED_BACK_WITHIN),
+        overflow_since=to_text(now - evidence.OVERFLOW_WITHIN),
+        urgent_since=to_text(now - evidence.URGENT_WITHIN),
     )
     held, held_since, held_expires = _list(row, "escrow")
     active = next(iter(ledger.active(db)), None)
@@ -91,7 +151,16 @@ def read(settings: "Settings", db: Database, values: Values, now: datetime) -> S
         bridge=None if row["bridge"] is None else _bridge(json.loads(str(row["bridge"]))),
         wake=None if row["wake"] is None else _wake(json.loads(str(row["wake"]))),
         disk_free=_disk_free(settings.state_dir),
+        **_of_scope(of),
     )
+
+
+def _of_scope(of: "Scope | None") -> dict[str, Any]:
+    if of is None:
+        return {}
+    from orchestration.pulse.scope import findings, is_told_elsewhere
+
+    return {"scope": findings(of), "elsewhere": is_told_elsewhere(of)}
 
 
 def _rolled_back(row: Row) -> tuple[int, datetime, str] | None:

@@ -63,7 +63,8 @@ def survey(
 
 def _survey(settings: Settings, db: Database, now: datetime, *, boot_id: str, cycles: int, failures: int) -> LoopHealth:
     values = metrics.read(db)
-    seen = signs.read(settings, db, values, now)
+    scope = signs.scope(settings, db, values, everyone=True)
+    seen = signs.read(settings, db, values, now, scope)
     window = _window(settings)
     newest = [cycle_line(row) for row in db.rows("survey.cycles", limit=cycles)]
     active = tuple(cycle_line(row) for row in db.rows("survey.active"))
@@ -83,7 +84,7 @@ def _survey(settings: Settings, db: Database, now: datetime, *, boot_id: str, cy
         heartbeat=_heartbeat(db, Now(now, boot_id, seen.mode)),
         cycles=tuple(newest),
         failures=_failures(settings, db, failures),
-        summary=_summary(db, values),
+        summary=_summary(db, values if scope is None else signs.cycles_ended(db)),
         phase_dates=tuple(phase_line(day) for day in calendar.recent(db, PHASE_DATES)),
         queues=_queues(settings, db, values, active),
         parked=tuple(
@@ -97,6 +98,7 @@ def _survey(settings: Settings, db: Database, now: datetime, *, boot_id: str, cy
         advice=parameters.advice(db),
         threads=threads.read(db),
         wakes=wakes.read(db),
+        scope=scope,
         damaged_lines=sum(line.damaged_lines for line in newest),
     )
 

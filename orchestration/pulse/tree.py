@@ -14,7 +14,7 @@ from orchestration.cycles import artifacts, telemetry
 from orchestration.cycles.cycle import ACTIVE, CycleState, JobName
 from orchestration.errors import Usage
 from orchestration.promotions.scan import read_regular
-from orchestration.pulse import health, tails
+from orchestration.pulse import evidence, health, tails
 from orchestration.pulse.bare import line_of
 from orchestration.pulse.health import Condition, Judgement, Signs
 from orchestration.pulse.loop_health import CycleLine, Failure, LoopHealth
@@ -132,10 +132,10 @@ def _judge(lines: list[CycleLine], now: datetime) -> Judgement:
         phase_date=None,
         phase_result=None,
         phase_reason=None,
-        phase_ends=tuple(str(line.state) for line in phases[: health.PHASE_FAILURES]),
+        phase_ends=tuple(str(line.state) for line in phases[: evidence.PHASE_FAILURES]),
         phase_seconds=tuple(line.seconds for line in phases if line.state == "succeeded" and line.seconds is not None)[:15],
-        dream_ends=tuple(str(line.state) for line in dreams[:10] if _is_within(line, now, health.DREAM_WITHIN)),
-        lost=sum(line.state is CycleState.LOST and _is_within(line, now, health.LOST_WITHIN) for line in lines),
+        dream_ends=tuple(str(line.state) for line in dreams[:10] if _is_within(line, now, evidence.DREAM_WITHIN)),
+        lost=sum(line.state is CycleState.LOST and _is_within(line, now, evidence.LOST_WITHIN) for line in lines),
         promotions_unacked=0,
         promotions_parked=0,
         bridge=None,
@@ -158,8 +158,8 @@ def _judge(lines: list[CycleLine], now: datetime) -> Judgement:
 def _as_told_by_folders(cause: health.Cause) -> health.Cause:
     if cause.condition is not Condition.NO_TICK_YET:
         return cause
-    evidence = "these are bare folders, without a store: whether anything still runs is not known"
-    return cause._replace(evidence=evidence, advice="klorosctl status")
+    told = "these are bare folders, without a store: whether anything still runs is not known"
+    return cause._replace(evidence=told, advice="klorosctl status")
 
 
 def _is_within(line: CycleLine, now: datetime, span: timedelta) -> bool:

@@ -17,8 +17,8 @@ from orchestration.errors import KlorosError, Usage
 from orchestration.exits import Exit
 from orchestration.host import clock, files
 from orchestration.reflection.digest import Digest, Open, take
+from orchestration.store import opening
 from orchestration.store.port import Database, Row
-from orchestration.store.sqlite import SqliteDatabase
 
 _RECENT = 20
 _HEADINGS = {
@@ -36,7 +36,7 @@ def main() -> int:
         if not os.path.isabs(folder):
             raise Usage("KLR_CYCLE_DIR is not set", hint="the cycle runner sets it; by hand, set it to an empty folder")
         settings = configuration.load(os.environ)
-        db = SqliteDatabase(os.path.join(settings.state_dir, "kloros.db"), read_only=True)
+        db = opening.open_at(opening.place_of(settings), read_only=True)
         try:
             with db.transaction(looking=True):
                 digest = take(db)

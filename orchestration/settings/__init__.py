@@ -15,6 +15,7 @@ from orchestration.settings.intake import Bounds, Escrow, EscrowRule, Intents, O
 from orchestration.settings.jobs import Cycles, Domain, Dream, Executor, Needs, Phase, Reflection, Slurm
 from orchestration.settings.keeping import Federation, Retention, Validation
 from orchestration.settings.loop import Loop
+from orchestration.settings.scope import Scope
 from orchestration.settings.serving import Bridge, Filter, Pulse
 from orchestration.settings.telling import Heartbeat, Notices
 from orchestration.settings.waking import Agent, Wake
@@ -43,6 +44,7 @@ __all__ = [
     "Pulse",
     "Reflection",
     "Retention",
+    "Scope",
     "Settings",
     "Slurm",
     "Validation",
@@ -61,10 +63,10 @@ class Settings(Section):
     state_dir: Annotated[AbsolutePath, Field(examples=["/var/lib/kloros"])]
     """Folder of the store, locks, intents, cycles: `/var/lib/kloros`, for a plain user `$XDG_STATE_HOME/kloros`."""
     database_url: Annotated[str, Field(pattern=r"^(postgres(ql)?://\S+)?$", examples=["postgresql:///kloros"])] = ""
-    """PostgreSQL 15 or later for the bridge's threads, messages and audit, as a libpq URL; needs the extra `postgres`. If it
-    is empty, they lie in `kloros.db` in the state folder, as everything else always does. Several servers of the bridge,
-    on several hosts, may share one database. Keep the password in a passfile (`~/.pgpass`): `klorosctl config` shows
-    settings."""
+    """PostgreSQL 15 or later for all that ticks, cycles and the bridge remember, as a libpq URL; if it is empty, `kloros.db`
+    in the state folder. Hosts that name the same database are a scope, see `[scope]`. Ticks need libpq
+    (libpq5), the bridge the extra `postgres`. Name every server of a replicated one (`postgresql://one,two/kloros`): the
+    one that takes writes is used. Keep the password in a passfile (`~/.pgpass`): `klorosctl config` shows settings."""
     promotions_dir: Annotated[AbsolutePath, Field(examples=["/var/lib/kloros/promotions"])]
     """Folder where D-REAM leaves promotions; `promotions` in the state folder by default."""
     acks_dir: Annotated[AbsolutePath, Field(examples=["/var/lib/kloros/promotions_ack"])]
@@ -97,11 +99,22 @@ class Settings(Section):
     retention: Retention = Retention()
     federation: Federation = Federation()
     slurm: Slurm = Slurm()
+    scope: Scope = Scope()
     pulse: Pulse = Pulse()
     bridge: Bridge = Bridge()
     wake: Wake = Wake()
     notices: Notices = Notices()
     heartbeat: Heartbeat = Heartbeat()
+
+    @model_validator(mode="after")
+    def _hosts_share_a_store(self) -> Settings:
+        for name, job in (("phase", self.phase), ("dream", self.dream)):
+            if job.executor == "local" and job.needs.hosts and not self.database_url:
+                raise ValueError(
+                    f"[{name}.needs] hosts names hosts of a scope, and without database_url there is this one alone: set"
+                    f' database_url, or executor = "slurm", or leave hosts empty'
+                )
+        return self
 
     @model_validator(mode="before")
     @classmethod

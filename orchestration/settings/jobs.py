@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from orchestration.host import zones
+from orchestration.host.hostlist import expand
 from orchestration.settings.fields import STEPS, Command, Duration, PositiveDuration, Section, WorkingDir
 
 
@@ -32,12 +33,15 @@ class Domain(Section):
 
 
 class Needs(Section):
-    """What a job asks of Slurm, with `executor = "slurm"`; what is empty or 0 is left to Slurm's own defaults."""
+    """What a job asks for. With `executor = "slurm"` Slurm is told all of it, and what is empty or 0 is left to its
+    defaults. Locally `hosts`, `cpus`, `memory` and `gpus` say which hosts may run it: a machine that has less in all is
+    passed over, or, where there is no other, the cycle fails with that reason. Nothing is reserved or held down there."""
 
     partition: Annotated[str, Field(pattern=r"^[\w.,+-]*$", examples=["batch"])] = ""
-    """Partition, or several with commas: that which starts it first."""
+    """Partition, or several with commas: that which starts it first. Slurm's only."""
     hosts: Annotated[str, Field(pattern=r"^[\w.,\[\]-]*$", examples=["node[1-4]"])] = ""
-    """Nodes that it may run on, as Slurm writes lists of them; empty for any."""
+    """Hosts that it may run on, as Slurm writes lists of them, such as `lab-1,node[1-4]`; empty for any. Slurm's nodes, or
+    by name the hosts that share a store (`database_url`): whose runner comes first, runs it."""
     cpus: Annotated[int, Field(ge=0, examples=[8])] = 0
     """Processors."""
     memory: Annotated[str, Field(pattern=r"^(\d+[KMGT]?)?$", examples=["16G"])] = ""
@@ -45,9 +49,15 @@ class Needs(Section):
     gpus: Annotated[int, Field(ge=0, examples=[1])] = 0
     """GPUs."""
     time: Annotated[Duration, Field(examples=["2h"])] = timedelta(0)
-    """Longest run as Slurm sees it, in whole minutes; 0: the job's timeout, and the grace after it."""
+    """Longest run as Slurm sees it, in whole minutes; 0: the job's timeout, and the grace after it. Slurm's only."""
     options: Annotated[Command, Field(examples=[["--account=lab", "--qos=night"]])] = ()
     """Further options of sbatch(1), for what a site demands."""
+
+    @field_validator("hosts")
+    @classmethod
+    def _hosts_are_a_list(cls, hosts: str) -> str:
+        expand(hosts)
+        return hosts
 
 
 Executor = Literal["local", "slurm"]

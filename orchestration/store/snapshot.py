@@ -1,9 +1,9 @@
 """Looks at the store as it stands at one instant, without writing a byte and without holding up a writer.
 
-For a process that may not write where the store lies. SQLite keeps two files beside a WAL database while it is open; they
-are there while a tick or a runner is at work, and a reader then shares them (`mode=ro`). Between ticks there are none,
-and a reader that may not make them can only declare the file immutable
-(https://www.sqlite.org/wal.html#read_only_databases). Whether it was, is known afterwards: if the file has changed
+PostgreSQL gives that by one transaction. The rest is for a process that may not write where the file lies. SQLite keeps
+two files beside a WAL database while it is open; they are there while a tick or a runner is at work, and a reader then
+shares them (`mode=ro`). Between ticks there are none, and a reader that may not make them can only declare the file
+immutable (https://www.sqlite.org/wal.html#read_only_databases). Whether it was, is known afterwards: if the file has changed
 meanwhile, what was seen counts for nothing, and it is looked at once more.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TypeVar, cast
 
 from orchestration.errors import StoreEmpty, StoreOutdated, StoreUnreachable, Unwritable
@@ -26,10 +27,11 @@ _Seen = TypeVar("_Seen")
 class Snapshot:
     """A `Database` that only tells: everything from one read transaction."""
 
-    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
-        """Take a connection on which a read transaction has begun."""
+    def __init__(self, path: str, rows: Callable[[str, dict[str, Value]], list[Row]], *, shared: bool = False) -> None:
+        """Take what asks a named query, in a read transaction that has begun; `shared`: of what hosts share."""
         self.path = path
-        self._connection = connection
+        self.shared = shared
+        self._rows = rows
 
     @contextmanager
     def transaction(self, *, looking: bool = True) -> Iterator[None]:
@@ -38,8 +40,7 @@ class Snapshot:
 
     def rows(self, query: str, /, **parameters: Value) -> list[Row]:
         """Return every row of the named query."""
-        with _told(self.path):
-            return cast("list[Row]", self._connection.execute(sql(query), parameters).fetchall())
+        return self._rows(query, parameters)
 
     def run(self, query: str, /, **parameters: Value) -> int:
         """Refuse.
@@ -50,8 +51,7 @@ class Snapshot:
         raise Unwritable(f"{self.path} is only looked at here; {query} would change it {parameters}")
 
     def close(self) -> None:
-        """Give the connection back."""
-        self._connection.close()
+        """Do nothing: who gave it closes it."""
 
 
 def look(path: str, see: Callable[[Database], _Seen]) -> _Seen:
@@ -79,6 +79,18 @@ def look(path: str, see: Callable[[Database], _Seen]) -> _Seen:
     raise StoreUnreachable(f"{path} is being written to without pause", hint="try again")
 
 
+def look_at_server(url: str, see: Callable[[Database], _Seen], *, scope: str, here: str) -> _Seen:
+    """Return what `see` returns, given the store at a URL as it stands; it must not keep the store. Raises: as `look`."""
+    from orchestration.store.postgres_database import PostgresDatabase
+
+    db = PostgresDatabase(url, scope=scope, here=here, read_only=True)
+    try:
+        with db.transaction(looking=True):
+            return see(Snapshot(str(db), lambda query, parameters: db.rows(query, **parameters), shared=True))
+    finally:
+        db.close()
+
+
 def _identity(path: str) -> list[tuple[int, int, int] | None]:
     try:
         return identity(path)
@@ -98,10 +110,15 @@ def _opened(path: str, *, immutable: bool) -> Iterator[Snapshot]:
             connection.execute("BEGIN")
             (version,) = connection.execute("PRAGMA user_version").fetchone()
         _check(path, version)
-        yield Snapshot(connection, path)
+        yield Snapshot(path, partial(_asked, connection, path))
     finally:
         with suppress(sqlite3.Error):
             connection.close()
+
+
+def _asked(connection: sqlite3.Connection, path: str, query: str, parameters: dict[str, Value]) -> list[Row]:
+    with _told(path):
+        return cast("list[Row]", connection.execute(sql(query), parameters).fetchall())
 
 
 def _check(path: str, version: int) -> None:

@@ -22,7 +22,7 @@ BUSY_SECONDS = 10.0
 _COPY_ATTEMPTS = 20
 _WAL_ATTEMPTS = 200
 _MIGRATIONS = os.path.join(os.path.dirname(__file__), "migrations")
-SCHEMA_VERSION = 14
+SCHEMA_VERSION = 15
 _COPIED = {
     "iterations": "0",
     "products": "0",
@@ -76,6 +76,11 @@ class SqliteDatabase:
     def close(self) -> None:
         """Close the connection; the last one to close moves the log into the file."""
         self._connection.close()
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection, for who fills a store in memory."""
+        return self._connection
 
     def _execute(self, text: str, parameters: dict[str, Value]) -> sqlite3.Cursor:
         with _translated(self.path):

@@ -9,7 +9,7 @@ from orchestration.baseline.escrow import Entry
 from orchestration.baseline.version import Kind, Provenance
 from orchestration.cycles import artifacts
 from orchestration.cycles import ledger as cycles
-from orchestration.cycles.cycle import Cycle, CycleState, JobName, end_of
+from orchestration.cycles.cycle import Cycle, CycleState, JobName, end_of, folder_name
 from orchestration.host.journal import Event, Priority, log
 from orchestration.promotions import ledger as promotions
 from orchestration.promotions.ack import Ack, answered_elsewhere, write_ack
@@ -24,8 +24,8 @@ def of_cycle(kernel: Kernel, cycle: Cycle) -> tuple[Answer, ...]:
     """Return what a succeeded D-REAM cycle answers to its promotions; reads, changes nothing."""
     if cycle.job is not JobName.DREAM or cycle.state is not CycleState.SUCCEEDED or not cycle.origin.promotions:
         return ()
-    folder = artifacts.cycle_dir(kernel.settings.cycles_dir, cycle.cycle)
-    acks, stems = kernel.settings.acks_dir, cycle.origin.promotions
+    folder = kernel.cycle_dir(folder_name(cycle.cycle))
+    acks, stems = kernel.acks_dir, cycle.origin.promotions
     elsewhere = frozenset(stem for stem in stems if answered_elsewhere(acks, stem, cycle=cycle.cycle))
     digest = None if cycle.result is None else cycle.result.report_sha
     return conclude(without(artifacts.read_handover(folder), elsewhere), artifacts.read_verdicts(folder, digest))
@@ -60,7 +60,7 @@ def write_acks(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...], held: 
             escrow=held[answer.stem].entry if answer.stem in held else "",
             at=kernel.now(),
         )
-        write_ack(kernel.settings.acks_dir, ack)
+        write_ack(kernel.acks_dir, ack)
 
 
 def note(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...], held: Mapping[str, Entry]) -> None:
@@ -97,7 +97,7 @@ def _note_answer(kernel: Kernel, cycle: Cycle, answer: Answer) -> None:
 
 def _commit_baseline(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...], held: Mapping[str, Entry]) -> None:
     """Take what is accepted into the baseline, as one version, and what is held into escrow."""
-    handover = artifacts.read_handover(artifacts.cycle_dir(kernel.settings.cycles_dir, cycle.cycle))
+    handover = artifacts.read_handover(kernel.cycle_dir(folder_name(cycle.cycle)))
     accepted = accepted_of(handover, answers)
     escrow_ledger.supersede(kernel.db, [one.stem for one in accepted], cycle=cycle.cycle, at=kernel.now())
     for entry in held.values():

@@ -171,7 +171,10 @@ def _why_skipped(kernel: Kernel, interval: Interval) -> tuple[str, str]:
 
 
 def _why_no_ticks(kernel: Kernel, interval: Interval) -> tuple[str, str]:
-    before = history.last_before(kernel.db, interval.opens)
+    before = history.last_of_any_before(kernel.db, interval.opens)
+    if kernel.leading is not None:
+        last = "ever" if before is None else f"since {to_text(before.started_at)}"
+        return SkipReason.HOST_DOWN, f"no host of the scope has ticked {last}, until after the window"
     if before is not None and before.boot_id == kernel.boot_id:
         evidence = f"no tick since {to_text(before.started_at)}, and the host was not restarted: is the timer enabled?"
         return SkipReason.NO_TICKS, evidence

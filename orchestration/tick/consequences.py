@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from orchestration.baseline import copies, escrow_files, escrow_ledger
 from orchestration.baseline.escrow import Entry
-from orchestration.cycles import artifacts, ledger, products
-from orchestration.cycles.cycle import Cycle, JobName
+from orchestration.cycles import artifacts, elsewhere, ledger, products
+from orchestration.cycles.cycle import Cycle, JobName, folder_name
 from orchestration.errors import Unwritable
 from orchestration.host.journal import Event, Priority, log
 from orchestration.promotions.verdict import Answer
@@ -48,21 +48,21 @@ def answered(kernel: Kernel, cycle: Cycle) -> Answered:
 
 def apply(kernel: Kernel, cycle: Cycle) -> None:
     """Settle one finished cycle."""
-    found = answered(kernel, cycle)
+    found = _write_answers(kernel, cycle)
     if found.hindrance:
         log(Event.PROMOTION_LEFT, f"nothing of cycle {cycle.cycle} is answered: {found.hindrance}", priority=Priority.ERROR)
-    answers.write_acks(kernel, cycle, found.answers, found.held)
-    _write_manifest(kernel, cycle)
+    if kernel.shared is None:
+        write_manifest(kernel, cycle)
     parked = failures.parking(kernel, cycle, found.answers, found.hindrance)
     failures.write_alerts(kernel, cycle, parked)
-    result = validate.result_of(cycle) if cycle.job is JobName.PHASE else None
+    result = validate.result_of(kernel, cycle) if cycle.job is JobName.PHASE else None
     left = reflected.left_by(kernel, cycle)
     reflected.write(kernel, left)
     with kernel.db.transaction():
         note(kernel, cycle, found)
         concluded = None if result is None else validate.validate(kernel, cycle, result)
         reflected.note(kernel, cycle, left)
-    _write_copies(kernel)
+    write_copies(kernel)
     answers.tell_held(found.held)
     if concluded is not None:
         validate.tell(concluded)
@@ -70,11 +70,22 @@ def apply(kernel: Kernel, cycle: Cycle) -> None:
     log(Event.CYCLE_SETTLED, f"cycle {cycle.cycle} ({cycle.job}) {cycle.state}: settled", cycle=cycle.cycle)
 
 
+def _write_answers(kernel: Kernel, cycle: Cycle) -> Answered:
+    """Work out what a cycle answers, and write its acks; once more when somebody else has answered one meanwhile."""
+    while True:
+        found = answered(kernel, cycle)
+        answers.write_acks(kernel, cycle, found.answers, found.held)
+        if kernel.shared is None or kernel.shared.answer([answer.stem for answer in found.answers]):
+            return found
+
+
 def note(kernel: Kernel, cycle: Cycle, found: Answered) -> None:
     """Write it into the store, but for a PHASE's verdict and a reflection's intents. Inside a transaction."""
     now = kernel.now()
     if not ledger.settle(kernel.db, cycle.cycle, now=now):
         return
+    if elsewhere.is_shared(kernel.db):  # not so of a copy of the store
+        kernel.db.run("shared_files.ended", cycle=cycle.cycle, folder=folder_name(cycle.cycle))
     if cycle.job is JobName.PHASE:
         calendar.settle_phase(kernel, cycle, now)
         kernel.db.run("facts.observer_news", now=to_text(now))
@@ -90,10 +101,10 @@ def catch_up(kernel: Kernel, *, expired: bool) -> None:
     """Write the copies that an earlier tick did not come to; `expired`: entries of escrow are too old, and end."""
     if expired:
         _expire_escrow(kernel)
-    _write_copies(kernel)
+    write_copies(kernel)
 
 
-def _write_copies(kernel: Kernel) -> None:
+def write_copies(kernel: Kernel) -> None:
     """Bring the files of baseline and escrow up to the store."""
     escrow_files.bring_up(kernel.db, kernel.path("escrow"))
     for version in copies.bring_up(kernel.db, kernel.path("baseline")):
@@ -101,7 +112,7 @@ def _write_copies(kernel: Kernel) -> None:
         log(Event.BASELINE_REPLACED, message, version=version.version, cycle=version.provenance.cycle)
 
 
-def _write_manifest(kernel: Kernel, cycle: Cycle) -> None:
+def write_manifest(kernel: Kernel, cycle: Cycle) -> None:
     """Write the manifest; what the command has made of its own folder is told, and holds up nobody."""
     try:
         artifacts.write_manifest(kernel.settings.cycles_dir, cycle, products.get(kernel.db, cycle.cycle))

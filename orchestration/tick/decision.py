@@ -149,7 +149,8 @@ def _active_cycle(seen: Observation, _policy: Policy) -> _Verdict:
         evidence = f"cycle {active.cycle} ({active.job}) ended just now ({active.state}); the next tick settles it"
     else:
         since = active.started_at or active.queued_at
-        evidence = f"cycle {active.cycle} ({active.job}) is {active.state} since {_utc(since)}"
+        waits = f": {seen.active_waits}" if seen.active_waits else ""
+        evidence = f"cycle {active.cycle} ({active.job}) is {active.state} since {_utc(since)}{waits}"
     return Finding(Rule.ACTIVE_CYCLE, Reason.CYCLE_ACTIVE, evidence), Noop()
 
 

@@ -31,6 +31,13 @@ class Refusal(StrEnum):
     FAILED = "failed"
 
 
+class Aside(StrEnum):
+    """Why a host of a scope leaves deciding to another; the one reason of such a tick's NOOP."""
+
+    STANDBY = "standby"
+    LEASE_LOST = "lease_lost"
+
+
 _TAIL_BYTES = 65536
 _MOST_ROWS = 1000
 
@@ -92,6 +99,11 @@ def get(db: Database, tick_id: str) -> Tick | None:
 def last_before(db: Database, instant: datetime) -> Tick | None:
     """Return the newest tick that started before an instant."""
     return next(iter(_ticks(db.rows("ticks.last_before", instant=to_text(instant)))), None)
+
+
+def last_of_any_before(db: Database, instant: datetime) -> Tick | None:
+    """Return the newest tick that started before an instant, whichever host's it was."""
+    return next(iter(_ticks(db.rows("ticks.last_of_any_before", instant=to_text(instant)))), None)
 
 
 def between(db: Database, since: datetime, until: datetime, limit: int) -> list[Tick]:

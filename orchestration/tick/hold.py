@@ -35,16 +35,16 @@ def held(kernel: Kernel, cycle: Cycle, answers: tuple[Answer, ...]) -> dict[str,
     if not accepted:
         return {}
     settings = kernel.settings
-    handover = artifacts.read_handover(artifacts.cycle_dir(settings.cycles_dir, cycle.cycle))
+    handover = artifacts.read_handover(kernel.cycle_dir(folder_name(cycle.cycle)))
     handed = {one.stem: one for one in handover.promotions}
     against, baseline = history.in_force(kernel.db, settings.state_dir)
     rules = [Rule(rule.parameter, rule.change_over, rule.actor) for rule in settings.escrow.require]
     entries: dict[str, Entry] = {}
     for answer in accepted:
         one = handed[answer.stem]
-        emitted_by = one.emitted_by or _owner(settings.promotions_dir, one.stem)
+        emitted_by = one.emitted_by or _owner(kernel, one.stem)
         why = required(rules, one.changes, baseline, emitted_by)
-        if why is None and says_escrow(settings.acks_dir, one.stem, cycle=cycle.cycle):
+        if why is None and says_escrow(kernel.acks_dir, one.stem, cycle=cycle.cycle):
             why = _BY_ACK
         if why is not None:
             before = {name: baseline.get(name) for name in one.changes}
@@ -74,10 +74,12 @@ def _entry(
     )
 
 
-def _owner(promotions_dir: str, stem: str) -> str:
+def _owner(kernel: Kernel, stem: str) -> str:
     """Return who owns a promotion's file now, for a cycle that did not record it; empty when it is gone."""
+    if kernel.shared is not None:  # the mirror's files are all ours
+        return ""
     try:
-        return users.name_of(os.stat(os.path.join(promotions_dir, f"{stem}.json")).st_uid)
+        return users.name_of(os.stat(os.path.join(kernel.promotions_dir, f"{stem}.json")).st_uid)
     except OSError:
         return ""
 

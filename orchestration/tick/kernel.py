@@ -12,9 +12,11 @@ from orchestration.store.port import Database
 from orchestration.tick.observation import Policy
 
 if TYPE_CHECKING:
+    from orchestration.scope.leading import Leading
+    from orchestration.scope.sharing import Sharing
     from orchestration.settings import Settings
 else:
-    Settings = object  # a field's type as text is compiled at each start (decision 0002)
+    Leading = Settings = Sharing = object  # a field's type as text is compiled at each start (decision 0002)
 
 
 class Kernel(NamedTuple):
@@ -26,6 +28,8 @@ class Kernel(NamedTuple):
     publish: Callable[[], None]  # brings the files for people and other programs up to the store
     now: Callable[[], datetime]  # aware UTC
     boot_id: str
+    leading: Leading | None = None  # where several hosts share a store: this one's part in who decides
+    shared: Sharing | None = None  # … and in what lies on each of them
 
     @property
     def lock(self) -> FileLock:
@@ -47,6 +51,26 @@ class Kernel(NamedTuple):
     def policy(self) -> Policy:
         """What the settings say about deciding."""
         return Policy(Backoff(self.settings.phase.backoff), Backoff(self.settings.dream.backoff))
+
+    @property
+    def promotions_dir(self) -> str:
+        """The folder of the promotions that we decide on: where hosts share a store, the mirror of all of theirs."""
+        return self.settings.promotions_dir if self.shared is None else self.shared.mirror.path("promotions")
+
+    @property
+    def acks_dir(self) -> str:
+        """The folder of their acks."""
+        return self.settings.acks_dir if self.shared is None else self.shared.mirror.path("acks")
+
+    @property
+    def intents_dir(self) -> str:
+        """The folder of the intents that we decide on."""
+        return self.path("intents") if self.shared is None else self.shared.mirror.path("intents")
+
+    def cycle_dir(self, folder: str) -> str:
+        """Return where what a cycle left is read; `folder` is its name (`cycle_00042`), whichever host ran it."""
+        own = os.path.join(self.settings.cycles_dir, folder)
+        return own if self.shared is None else self.shared.mirror.path("cycles", folder)
 
     def path(self, *names: str) -> str:
         """Return a path in the state folder."""

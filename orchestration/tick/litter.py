@@ -21,6 +21,8 @@ _SETTLED_NS = 1_000_000_000  # a change time this old can't be that of a later c
 def sweep(kernel: Kernel) -> int:
     """Remove them all; return how many there were."""
     small = {kernel.settings.state_dir, os.path.dirname(kernel.settings.textfile), *_unsettled(kernel)}
+    if kernel.shared is not None:
+        small.add(kernel.shared.mirror.folder)
     return sum(files.sweep(folder, _names(folder)) for folder in small) + _sweep_changed(kernel)
 
 

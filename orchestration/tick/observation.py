@@ -32,3 +32,4 @@ class Observation(NamedTuple):
     left: tuple[str, ...]  # names of promotion files that can't be read yet
     dream_failures: Failures  # of cycles for promotions
     intents: tuple[PendingIntent, ...]  # those that start something, first the one to serve first
+    active_waits: str = ""  # for whom or what `active` waits, or where it runs, if that is not this host alone

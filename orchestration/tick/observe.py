@@ -6,7 +6,7 @@ import os
 
 from orchestration.cycles import ledger
 from orchestration.cycles.backoff import NO_FAILURES
-from orchestration.cycles.cycle import Cause, Cycle, CycleState, JobName
+from orchestration.cycles.cycle import Cause, Cycle, CycleState, Executor, JobName
 from orchestration.intents.inbox import key_of
 from orchestration.phase.window import Interval
 from orchestration.tick import calendar
@@ -22,10 +22,11 @@ def observe(kernel: Kernel, found: Found) -> Observation:
     now = kernel.now()
     window = kernel.window.containing(now)
     attempts = [] if window is None else ledger.of_date(kernel.db, window.date)
+    active = next(iter(ledger.exclusive(kernel.db)), None)
     return Observation(
         now=now,
         maintenance=os.path.exists(kernel.path(MAINTENANCE_FILE)),
-        active=next(iter(ledger.exclusive(kernel.db)), None),
+        active=active,
         window=window,
         next_window=kernel.window.next_after(now),
         phase_done=window is not None and is_done(kernel, window, attempts),
@@ -38,7 +39,21 @@ def observe(kernel: Kernel, found: Found) -> Observation:
             ledger.failures_in_a_row(kernel.db, JobName.DREAM, Cause.PROMOTIONS) if found.promotions else NO_FAILURES
         ),
         intents=found.intents.pending,
+        active_waits="" if active is None else waits(kernel, active),
     )
+
+
+def waits(kernel: Kernel, active: Cycle) -> str:
+    """Say what an active cycle waits for, or where it runs, when that is not told by this host alone."""
+    if active.executor is Executor.SLURM:
+        from orchestration.cycles.slurm import jobs
+
+        return jobs.told(jobs.get(kernel.db, active.cycle))
+    if not kernel.settings.database_url:
+        return ""
+    from orchestration.cycles import claims
+
+    return claims.why_queued(kernel.db, active, kernel.settings) or (f"on {active.host}" if active.host else "")
 
 
 def is_done(kernel: Kernel, window: Interval, attempts: list[Cycle]) -> bool:

@@ -67,10 +67,13 @@ def look(kernel: Kernel) -> None:
 def _write(kernel: Kernel) -> None:
     """Put every intent that was noted into its folder."""
     for row in kernel.db.rows("observer.unwritten"):
-        name = str(row["intent"])
-        files.make_folder(kernel.path("intents"))
-        files.create(kernel.path("intents", name), str(row["content"]).encode())
+        name, content = str(row["intent"]), str(row["content"]).encode()
+        if kernel.shared is None:
+            files.make_folder(kernel.intents_dir)
+            files.create(os.path.join(kernel.intents_dir, name), content)
         with kernel.db.transaction():
+            if kernel.shared is not None:
+                kernel.shared.give_intents([(name, content)], now=kernel.now())
             kernel.db.run("observer.written", event=cast("int", row["event"]))
 
 

@@ -43,12 +43,20 @@ def reap(kernel: Kernel) -> None:
 
 
 def orphaned(kernel: Kernel) -> list[Cycle]:
-    """Return the cycles that stand as running although no runner lives, see `cycles/orphan.py`, and turns left unsettled."""
-    running = [
-        cycle for cycle in ledger.watched(kernel.db) if cycle.state is not CycleState.QUEUED and ledger.is_for_runner(cycle)
-    ]
+    """Return the cycles that stand as running on this host although no runner lives, see `cycles/orphan.py`, and turns left
+    unsettled here."""
+    running = [cycle for cycle in ledger.watched(kernel.db) if cycle.state is not CycleState.QUEUED]
+    if not running:
+        return []
+    from orchestration.cycles import claims
+
+    host = claims.here(kernel.settings)
     return [
-        cycle for cycle in running if orphan.lock_of(kernel.settings.state_dir, cycle).is_free() and _stands(kernel, cycle)
+        cycle
+        for cycle in running
+        if claims.is_ours(cycle, host)
+        and orphan.lock_of(kernel.settings.state_dir, cycle).is_free()
+        and _stands(kernel, cycle)
     ]
 
 

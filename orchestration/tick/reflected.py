@@ -47,7 +47,7 @@ def left_by(kernel: Kernel, cycle: Cycle) -> Left:
     """Sort what a cycle left; nothing unless it is a reflection that succeeded. Changes nothing."""
     if cycle.job is not JobName.REFLECTION or cycle.state is not CycleState.SUCCEEDED or cycle.ended_at is None:
         return Left((), ())
-    folder = artifacts.intents_path(artifacts.cycle_dir(kernel.settings.cycles_dir, cycle.cycle))
+    folder = artifacts.intents_path(kernel.cycle_dir(folder_name(cycle.cycle)))
     if any(os.path.islink(one) for one in (folder, os.path.dirname(folder))):
         return Left((), (Refused("", None, Status.FAILED, f"{folder} leads elsewhere by a symbolic link"),))
     try:
@@ -95,20 +95,23 @@ def _judge(
 
 
 def write(kernel: Kernel, left: Left) -> None:
-    """Put what is taken into `intents/`.
+    """Put what is taken into `intents/`; where hosts share a store, `note` gives it to one of them.
 
     Raises:
         Unwritable: the disk is full, or the folder not ours.
     """
-    if left.taken:
-        files.make_folder(kernel.path("intents"))
+    if kernel.shared is not None or not left.taken:
+        return
+    files.make_folder(kernel.intents_dir)
     for name, content in left.taken:
-        files.create(kernel.path("intents", name), content)
+        files.create(os.path.join(kernel.intents_dir, name), content)
 
 
 def note(kernel: Kernel, cycle: Cycle, left: Left) -> None:
     """Note and tell what is refused. Inside the transaction that settles the cycle."""
     now = kernel.now()
+    if kernel.shared is not None:
+        kernel.shared.give_intents(left.taken, now=now)
     for one in left.refused:
         name = inbox.key_of(f"{folder_name(cycle.cycle)}/{one.name}")
         intent = one.dropped.intent if one.dropped is not None else None

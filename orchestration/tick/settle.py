@@ -19,3 +19,14 @@ def settle(kernel: Kernel) -> None:
         from orchestration.tick import consequences
 
         consequences.apply(kernel, cycle)
+
+
+def settle_now(kernel: Kernel) -> None:
+    """Settle outside a tick, under the tick's lock. Where hosts share a store only the leader does, fenced as its ticks are;
+    for all others, its next tick does."""
+    if kernel.leading is None:
+        settle(kernel)
+        return
+    from orchestration.tick.scoped import settle_as_leader
+
+    settle_as_leader(kernel)

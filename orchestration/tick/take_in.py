@@ -85,7 +85,7 @@ def look(kernel: Kernel) -> Found:
     """Read the promotions that have no ack. Opens nothing when there is none, and changes nothing."""
     settings = kernel.settings
     try:
-        scan = scan_unacked(kernel.db, promotions_dir=settings.promotions_dir, acks_dir=settings.acks_dir)
+        scan = scan_unacked(kernel.db, promotions_dir=kernel.promotions_dir, acks_dir=kernel.acks_dir)
     except Unwritable as fault:
         return Found((), (), inbox.NOTHING, fault=fault)
     parked = tuple(stem_of(name) for name in scan.parked)
@@ -94,7 +94,7 @@ def look(kernel: Kernel) -> Found:
     from orchestration.promotions.reading import read_promotions
 
     read = read_promotions(
-        settings.promotions_dir,
+        kernel.promotions_dir,
         scan.waiting,
         bounds=settings.promotions.bounds,
         strict=settings.promotions.strict,
@@ -111,7 +111,7 @@ def note(kernel: Kernel, found: Found) -> Found:
         return found
     with kernel.db.transaction():
         _note_promotions(kernel, found)
-        sorted_out = inbox.sort_out(kernel.path("intents"), kernel.db, kernel.now(), kernel.settings.intents)
+        sorted_out = inbox.sort_out(kernel.intents_dir, kernel.db, kernel.now(), kernel.settings.intents)
     return found._replace(intents=sorted_out)
 
 
@@ -130,13 +130,16 @@ def file_away(kernel: Kernel, found: Found) -> None:
     if found.intents.verdicts or kernel.db.rows("intents.open"):
         from orchestration.intents import filing
 
-        filing.file_away(kernel.path("intents"), kernel.settings.state_dir, kernel.db, found.intents)
+        notes = kernel.settings.state_dir if kernel.shared is None else None  # whose file it is notes it
+        moved = filing.file_away(kernel.intents_dir, notes, kernel.db, found.intents)
+        if moved and kernel.shared is not None:
+            kernel.shared.is_answered = True
     if found.fault is not None:
         raise found.fault
 
 
 def _any_intents(kernel: Kernel) -> bool:
-    return bool(inbox.list_names(kernel.path("intents")) or kernel.db.rows("intents.open"))
+    return bool(inbox.list_names(kernel.intents_dir) or kernel.db.rows("intents.open"))
 
 
 def _refuse(kernel: Kernel, refused: tuple[Refused, ...]) -> None:
@@ -146,8 +149,10 @@ def _refuse(kernel: Kernel, refused: tuple[Refused, ...]) -> None:
 
     phase = cycles.last_phase(kernel.db)
     for one in refused:
-        refusal.write(kernel.settings.acks_dir, one, last_phase=phase, at=kernel.now())
+        refusal.write(kernel.acks_dir, one, last_phase=phase, at=kernel.now())
         log(Event.PROMOTION_ACKED, f"promotion {one.stem} is refused: {one.reason}", priority=Priority.WARNING)
+    if kernel.shared is not None:
+        kernel.shared.answer([one.stem for one in refused])
 
 
 def _note_promotions(kernel: Kernel, found: Found) -> None:

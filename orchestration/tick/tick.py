@@ -6,13 +6,14 @@ killed at any instruction changes nothing in the end.
 """
 
 import os
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple, assert_never
 
 from orchestration import configuration
 from orchestration.cycles import ledger
-from orchestration.cycles.cycle import CycleNumber, JobName, Origin
+from orchestration.cycles.cycle import CycleNumber, Executor, JobName, Origin
 from orchestration.cycles.job import job
 from orchestration.errors import KlorosError, StoreUnreachable
 from orchestration.exits import Exit
@@ -58,30 +59,41 @@ def tick(kernel: Kernel, tick_id: str, *, patience: float = 0.0) -> Tick:
         LockHeld: another tick is at work.
         StoreUnreachable, Unwritable: nothing was decided, or a file that waits for the next tick stands in nobody's way.
     """
+    if kernel.leading is not None:  # of several hosts only one decides
+        from orchestration.tick.scoped import tick_of_host
+
+        return tick_of_host(kernel, tick_id, patience=patience)
     with kernel.lock.held(tick_id, patience=patience):
-        started_at = kernel.now()
-        reap(kernel)
-        settle(kernel)
-        watch(kernel)
-        found = take_in.take_in(kernel)
-        seen = observe(kernel, found)
-        decision = decide(seen, kernel.policy)
-        with kernel.db.transaction():
-            outcome = act(kernel, found, decision, tick_id)
-            missed = calendar.account(kernel, seen.now)
-            record = _record(kernel, seen, decision, outcome, tick_id, started_at)
-            _note_gauges(kernel, found, record)
-        _tell_missed(missed)
-        if not launch(kernel):
-            record = history.failed(kernel.db, record, Exit.FAILED)
-        try:
-            take_in.file_away(kernel, found)
-        except KlorosError as error:
-            history.failed(kernel.db, record, error.exit)
-            raise
-        finally:
-            prune(kernel)
-            kernel.publish()
+        return lead(kernel, tick_id)
+
+
+def lead(kernel: Kernel, tick_id: str) -> Tick:
+    """Do what a tick does, under the lock."""
+    started_at = kernel.now()
+    reap(kernel)
+    settle(kernel)
+    watch(kernel)
+    found = take_in.take_in(kernel)
+    seen = observe(kernel, found)
+    decision = decide(seen, kernel.policy)
+    with kernel.db.transaction():
+        if kernel.leading is not None:
+            seen, decision = _still(kernel, seen, decision)
+        outcome = act(kernel, found, decision, tick_id)
+        missed = calendar.account(kernel, seen.now)
+        record = _record(kernel, seen, decision, outcome, tick_id, started_at)
+        _note_gauges(kernel, found)
+    _tell_missed(missed)
+    if not launch(kernel):
+        record = history.failed(kernel.db, record, Exit.FAILED)
+    try:
+        take_in.file_away(kernel, found)
+    except KlorosError as error:
+        history.failed(kernel.db, record, error.exit)
+        raise
+    finally:
+        prune(kernel)
+        kernel.publish()
     return record
 
 
@@ -152,20 +164,33 @@ def _record(
         blocker=phase_blocker(seen, decision),
         findings=history.plain(decision.findings),
     )
+    reasons = [found.reason for found in blocking(decision.findings)] if isinstance(decision, Noop) else []
+    return note(kernel, record, reasons)
+
+
+def _still(kernel: Kernel, seen: Observation, decision: Decision) -> tuple[Observation, Decision]:
+    """Decide again when another host's loop has queued a cycle since we looked: our lock keeps off only this host's."""
+    if isinstance(decision, Noop) or not (others := ledger.exclusive(kernel.db)):
+        return seen, decision
+    seen = seen._replace(active=others[0])
+    return seen, decide(seen, kernel.policy)
+
+
+def note(kernel: Kernel, record: Tick, reasons: Iterable[str]) -> Tick:
+    """Store a tick's record, count it, and each reason for which it started nothing. Must run inside a transaction."""
     record = history.append(kernel.db, record)
-    count(kernel.db, "kloros_orchestrator_ticks_total", decision=outcome.decision)
-    if isinstance(decision, Noop):
-        for finding in blocking(decision.findings):
-            count(kernel.db, "kloros_orchestrator_skipped_total", reason=finding.reason)
-    seconds = max(0.0, (record.ended_at - started_at).total_seconds())
+    count(kernel.db, "kloros_orchestrator_ticks_total", decision=record.decision)
+    for reason in reasons:
+        count(kernel.db, "kloros_orchestrator_skipped_total", reason=reason)
+    seconds = max(0.0, (record.ended_at - record.started_at).total_seconds())
     observe_value(kernel.db, "kloros_orchestrator_tick_duration_seconds", seconds, buckets=DURATION_BUCKETS)
-    return record
-
-
-def _note_gauges(kernel: Kernel, found: Found, record: Tick) -> None:
     at = record.ended_at.timestamp()
     gauge(kernel.db, "kloros_orchestrator_last_tick_timestamp_seconds", at)
     gauge(kernel.db, "kloros_orchestrator_last_attempt_timestamp_seconds", at)
+    return record
+
+
+def _note_gauges(kernel: Kernel, found: Found) -> None:
     gauge(kernel.db, "kloros_promotions_unacked", len(found.promotions) + len(found.left))
     gauge(kernel.db, "kloros_promotions_parked", len(found.parked))
     gauge(kernel.db, "kloros_promotions_oldest_timestamp_seconds", _oldest(kernel, found))
@@ -199,10 +224,22 @@ def _is_product_due(kernel: Kernel) -> bool:
     return bool(kernel.settings.federation.target and kernel.db.rows("federation.due", now=now, limit=1))
 
 
+def _is_cycle_waiting(kernel: Kernel) -> bool:
+    """Tell whether a cycle needs a runner of this host: queued for it, or with Slurm, after which the leader's looks."""
+    if not (active := ledger.active(kernel.db)):
+        return False
+    from orchestration.cycles import claims
+
+    if claims.is_waiting(active, kernel.settings):
+        return True
+    with_slurm = any(cycle.executor is Executor.SLURM for cycle in active)
+    return with_slurm and (kernel.leading is None or kernel.leading.look().holder == kernel.leading.here)
+
+
 def launch(kernel: Kernel) -> bool:
-    """Get a runner started for cycles that are queued or with Slurm, and bundles that are due; until one has seen to it."""
-    waits = any(cycle.started_at is None or not ledger.is_for_runner(cycle) for cycle in ledger.active(kernel.db))
-    if not (waits or _is_product_due(kernel)):
+    """Get a runner started for cycles that wait for this host or are with Slurm, and bundles that are due; until one has
+    seen to them."""
+    if not (_is_cycle_waiting(kernel) or _is_product_due(kernel)):
         return True
     try:
         kernel.start("run_cycle")

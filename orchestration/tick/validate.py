@@ -12,7 +12,8 @@ from orchestration.baseline.escrow_ledger import hold_rollback
 from orchestration.baseline.validation import Comparison, Limits, Verdict, asking, hindrance, standing
 from orchestration.baseline.verdicts import Concluded
 from orchestration.baseline.version import Kind, Provenance, Version
-from orchestration.cycles.cycle import Cause, Cycle, CycleState
+from orchestration.cycles import artifacts
+from orchestration.cycles.cycle import Cause, Cycle, CycleState, folder_name
 from orchestration.host.journal import Event, Priority, log
 from orchestration.phase import hints, report
 from orchestration.phase.result import PhaseResult, of_report
@@ -29,7 +30,7 @@ class _Done(NamedTuple):
     entry: str | None = None
 
 
-def result_of(cycle: Cycle) -> PhaseResult | None:
+def result_of(kernel: Kernel, cycle: Cycle) -> PhaseResult | None:
     """Read what a PHASE came to; None when that is not known, or when a person ran it by hand. Changes nothing.
 
     A failed one has a result if its command ended by itself and its report says that it came to its end.
@@ -41,7 +42,10 @@ def result_of(cycle: Cycle) -> PhaseResult | None:
     failed = cycle.state is CycleState.FAILED and found.exit_code is not None and found.exit_code > 0
     if not (succeeded or failed):
         return None
-    return of_report(report.read(found.report, found.report_sha), succeeded=succeeded)
+    path = found.report
+    if kernel.shared is not None and path is not None:  # it names a file of the host that ran it
+        path = artifacts.report_path(kernel.cycle_dir(folder_name(cycle.cycle)))
+    return of_report(report.read(path, found.report_sha), succeeded=succeeded)
 
 
 def validate(kernel: Kernel, cycle: Cycle, result: PhaseResult) -> Concluded | None:

@@ -16,7 +16,7 @@ from orchestration.host import clock
 from orchestration.tick.history import Tick
 from orchestration.tick.kernel import Kernel
 from orchestration.tick.reap import orphaned, reap
-from orchestration.tick.settle import settle
+from orchestration.tick.settle import settle_now
 from orchestration.tick.tick import launch
 
 _EVERY = 0.2  # seconds between two looks at the store: SQLite tells nobody that another process has written
@@ -77,7 +77,7 @@ def _settle_if_free(kernel: Kernel) -> None:
     try:
         with kernel.lock.held("wait"):
             reap(kernel)
-            settle(kernel)
+            settle_now(kernel)
     except LockHeld:
         pass
 

@@ -14,6 +14,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from orchestration.exits import Exit
 from orchestration.host import process_identity
 
@@ -152,11 +154,18 @@ class Host:
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Ask the store directly."""
+        if url := self.environ.get("KLR_DATABASE_URL"):
+            with psycopg.connect(url) as scope:
+                return scope.execute(query.encode()).fetchall()
         with sqlite3.connect(f"file:{self.state / 'kloros.db'}?mode=ro", uri=True) as connection:
             return connection.execute(query).fetchall()
 
     def change(self, statement: str) -> None:
         """Change the store from outside, as a damage or an older release would have left it."""
+        if url := self.environ.get("KLR_DATABASE_URL"):
+            with psycopg.connect(url) as scope:
+                scope.execute(statement.encode())
+            return
         with closing(sqlite3.connect(self.state / "kloros.db")) as connection, connection:
             connection.execute(statement)
 

@@ -201,8 +201,15 @@ NOTHING_YET = {
     "Attempts to wake by result",
     "Triggers by what came of them",
     "Age of the oldest trigger, and of the supervisor's word",
+    "Who leads",
+    "Lease",
+    "Hosts by what they are",
+    "Last tick by host",
+    "Clocks",
+    "Cycles by host and executor",
+    "Store out of reach",
 }
-"""Panels with nothing to show on a host whose ticks have only ever decided to do nothing."""
+"""Panels with nothing to show on a host alone whose ticks have only ever decided to do nothing."""
 
 
 def dashboard(monitoring: Monitoring) -> dict[str, bool]:

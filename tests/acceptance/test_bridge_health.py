@@ -13,6 +13,7 @@ from orchestration.bridge.caller import Role
 from orchestration.bridge.census import Tally
 from orchestration.bridge.telling import AGAIN_AFTER, SHOWN, Teller
 from orchestration.host import clock
+from orchestration.store.opening import Place
 from orchestration.store.sqlite import SqliteDatabase
 from tests.acceptance.bridging import Bridge, Clock, caller, play
 from tests.acceptance.host import Host
@@ -45,7 +46,7 @@ def tell(host: Host, place: str, *, age: timedelta = timedelta(0), serving: bool
         tally = Tally()
         await bridge.store.count(tally)
         census = await bridge.store.census(clock.now() - age)
-        await Teller(str(host.state / "kloros.db"), tally).tell(census, serving=serving)
+        await Teller(Place(str(host.state / "kloros.db")), tally).tell(census, serving=serving)
 
     play(place, scene)
 
@@ -148,7 +149,7 @@ def test_what_has_not_changed_is_told_once_a_minute(host: Host, place: str) -> N
     path = str(host.state / "kloros.db")
 
     async def scene(bridge: Bridge) -> list[str]:
-        teller, told = Teller(path, Tally()), []
+        teller, told = Teller(Place(path), Tally()), []
         for seconds in (0, 5, AGAIN_AFTER - 1, AGAIN_AFTER):
             census = await bridge.store.census(clock.now() + timedelta(seconds=seconds))
             await teller.tell(census)
@@ -165,7 +166,7 @@ def test_a_bridge_whose_host_has_no_store_tells_nobody(host: Host, place: str) -
     path = str(host.state / "elsewhere.db")
 
     async def scene(bridge: Bridge) -> None:
-        await Teller(path, Tally()).tell(await bridge.store.census(clock.now()))
+        await Teller(Place(path), Tally()).tell(await bridge.store.census(clock.now()))
 
     play(place, scene)
     assert not (host.state / "elsewhere.db").exists()

@@ -18,7 +18,7 @@ from orchestration.bridge.wake.turns import Turns
 from orchestration.configuration import load
 from orchestration.store.sqlite import SqliteDatabase
 from tests.acceptance.host import Host
-from tests.acceptance.waking import PaperRuntime
+from tests.acceptance.waking import PaperRuntime, claimed
 
 T = TypeVar("T")
 PROFILE = Profile(PaperRuntime(), Means())
@@ -73,8 +73,10 @@ def queued(host: Host, *command: str) -> None:
 def test_what_was_begun_once_is_found_by_its_token_and_not_begun_again(ready: Host) -> None:
     turn = Turn(command=("sh", "-c", f"echo s-1; echo x >>{ready.home}/turns"), prompt="read")
 
+    claim = claimed(ready)
+
     async def scene(turns: HostTurns) -> int:
-        return await turns.begin(turn, PROFILE, token=TOKEN)
+        return await turns.begin(turn, PROFILE, token=TOKEN, claim=claim)
 
     assert play(ready, scene) == play(ready, scene) == 1
     found = play(ready, ended)

@@ -254,6 +254,29 @@ def test_a_unit_failure_is_told_although_there_is_no_store(host: Host, webhook: 
     assert not path.exists()
 
 
+def test_what_was_told_without_the_store_is_told_as_well_again_with_it(host: Host, webhook: Webhook) -> None:
+    """A database that is away for an hour: one notice that ticks fail, and one that they decide again."""
+    urls(host, webhook.url)
+    host.set(KLR_NOTICES_SETTLE="0s", KLR_DATABASE_URL="postgresql://127.0.0.1:1/kloros")
+    host.stepwise()
+    (host.state / "notices").mkdir(parents=True)
+    path = host.state / "notices" / "kloros-orchestrator.service-69.json"
+    note = {"ts": time.time(), "unit": "kloros-orchestrator.service", "result": "exit-code", "exit_status": "69"}
+    path.write_text(json.dumps(note))
+    for _ in range(2):
+        assert host.run("run_notice").returncode == 0
+    assert len(webhook.got) == 1
+    assert "docs/runbooks/database-away.md" in webhook.got[0].document["message"]
+    assert [one.name for one in path.parent.iterdir() if one.name[0] != "."] == [], "who waits for a kick would see it"
+    host.set(KLR_DATABASE_URL="")
+    host.decided()
+    for _ in range(2):
+        assert host.run("run_notice").returncode == 0
+    told = [title.partition(": ")[2] for title in webhook.titles[1:]]
+    assert [title for title in told if "degraded" not in title] == ["KLoROS ticks again"]
+    assert list(path.parent.iterdir()) == []
+
+
 def test_units_that_do_well_again_are_told_once(host: Host, webhook: Webhook) -> None:
     """The two beside the ticks; each is found in the store by what it has done since."""
     urls(host, webhook.url)

@@ -17,6 +17,7 @@ from orchestration.bridge.store.sqlite_wakes import SqliteWakes
 from orchestration.bridge.wake.state import Wake
 from orchestration.bridge.wake.telling import Counted, Teller
 from orchestration.host import clock
+from orchestration.store.opening import Place
 from tests.acceptance.flow import QUICK, supervising, tmux
 from tests.acceptance.host import Host, script
 from tests.acceptance.runbook import HEADINGS, Runbook
@@ -158,7 +159,7 @@ def test_the_supervisor_was_killed(host: Host) -> None:
         here.supervisor.process.wait(10)
         here.says()
         at = clock.now() - timedelta(minutes=5)
-        assert Teller(str(host.state / "kloros.db"), holder="host 1").tell(here.wakes(), Counted(), at)
+        assert Teller(Place(str(host.state / "kloros.db")), holder="host 1").tell(here.wakes(), Counted(), at)
         here.tells("supervisor_silent")
         here.supervise()
         until(lambda: here.wakes() and here.wakes()[0].outcome == "fallback_spawned", what="the agent is woken")

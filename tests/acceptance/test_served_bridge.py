@@ -27,6 +27,7 @@ from tests.contract import postgres
 CASES = int(os.environ.get("KLR_TEST_API_CASES", "10000"))
 """How many cases Schemathesis makes at least, in all."""
 ROLES = ("participant", "coordinator", "auditor")
+STREAM_CASES = 200
 MANY = 200
 MOST_MEMORY = 150 * 1024 * 1024
 CHECKS = (
@@ -306,32 +307,46 @@ def test_nothing_that_is_asked_is_answered_otherwise_than_described(host: Host, 
         operations = sum("post" in methods for methods in described["paths"].values())
         # A wait is a wait: nobody here posts meanwhile.
         described["components"]["schemas"]["ReadMessages"]["properties"]["wait_seconds"]["maximum"] = 0.01
-        document = tmp_path / "openapi.json"
-        document.write_text(json.dumps(described))
-        # What is too long is refused as too large, which Schemathesis does not count among refusals by itself.
-        refusals = "[checks.negative_data_rejection]\nexpected-statuses = [400, 401, 403, 404, 413]\n"
-        (tmp_path / "schemathesis.toml").write_text(refusals)
-        asked = [sys.executable, "-m", "schemathesis.cli", "run", str(document), "--url", f"http://127.0.0.1:{served.port}"]
-        cases = str(-(-CASES // len(ROLES) // operations))
-        limits = ["--max-examples", cases, "--seed", "1", "--request-timeout", "10", "--no-color"]
-        phases = ["--phases", "examples,coverage,fuzzing", "--generation-database", "none"]
-        # An event stream has no end, which Schemathesis would wait for; tests/contract/test_bridge_events.py asks for those.
-        token = issue(host, "executioner", "--role", role)
-        which = ["--exclude-operation-id", "thread_events", "-H", f"Authorization: Bearer {token}"]
-        ran = subprocess.run(
-            [*asked, *limits, *phases, *which, "--checks", ",".join(CHECKS)],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=1800,
-        )
-        assert ran.returncode == 0, ran.stdout[-8000:] + ran.stderr[-2000:]
-        assert not served.log("bridge.failed")
-        (generated,) = re.findall(r"(\d+) generated", ran.stdout)
+        cases = -(-CASES // len(ROLES) // operations)
+        told = _ask_anything(served, described, tmp_path, issue(host, "executioner", "--role", role), cases, "exclude")
+        (generated,) = re.findall(r"(\d+) generated", told)
         statuses = re.findall(r'operation="(\w+)",method="POST",status="200"', served.get("/metrics").text)
         print(f"{role}: {generated} cases; 200 from {', '.join(sorted(statuses))}")
         assert int(generated) >= CASES // len(ROLES)
+
+
+def test_no_event_stream_is_refused_otherwise_than_described(host: Host, tmp_path: Path) -> None:
+    """A granted stream has no end, which Schemathesis would wait for: contract/test_bridge_events.py asks for those."""
+    with serving(host, "--bridge") as served:
+        described = served.get("/v1/openapi.json").json
+        token = issue(host, "executioner", "--role", "coordinator")
+        told = _ask_anything(served, described, tmp_path, token, STREAM_CASES, "include")
+        (generated,) = re.findall(r"(\d+) generated", told)
+        assert int(generated) >= STREAM_CASES
+
+
+def _ask_anything(served: Served, described: dict[str, Any], folder: Path, token: str, cases: int, streams: str) -> str:
+    """Have Schemathesis ask for all that is described but event streams, or for those alone; return what it prints."""
+    document = folder / "openapi.json"
+    document.write_text(json.dumps(described))
+    # What is too long is refused as too large, which Schemathesis does not count among refusals by itself.
+    refusals = "[checks.negative_data_rejection]\nexpected-statuses = [400, 401, 403, 404, 413]\n"
+    (folder / "schemathesis.toml").write_text(refusals)
+    asked = [sys.executable, "-m", "schemathesis.cli", "run", str(document), "--url", f"http://127.0.0.1:{served.port}"]
+    limits = ["--max-examples", str(cases), "--seed", "1", "--request-timeout", "10", "--no-color"]
+    phases = ["--phases", "examples,coverage,fuzzing", "--generation-database", "none"]
+    which = [f"--{streams}-operation-id", "thread_events", "-H", f"Authorization: Bearer {token}"]
+    ran = subprocess.run(
+        [*asked, *limits, *phases, *which, "--checks", ",".join(CHECKS)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1800,
+    )
+    assert ran.returncode == 0, ran.stdout[-8000:] + ran.stderr[-2000:]
+    assert not served.log("bridge.failed")
+    return ran.stdout
 
 
 @pytest.mark.parametrize("path", ["/v1/docs", "/v1/openapi.json"])

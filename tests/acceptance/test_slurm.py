@@ -71,7 +71,7 @@ class Following:
 
     @property
     def job(self) -> dict[str, Any]:
-        names = ("job_id", "state", "reason", "nodes")
+        names = ("job_id", "state", "reason", "nodes", "gpus")
         rows = self._host.rows(f"SELECT {', '.join(names)} FROM slurm_jobs WHERE cycle = 1")
         return dict(zip(names, rows[0], strict=True)) if rows else {}
 
@@ -119,6 +119,10 @@ def test_a_cycle_ends_as_its_command_does(
     manifest = json.loads((host.state / "cycles/cycle_00001/manifest.json").read_text())
     assert manifest["host"].startswith("node")
     assert manifest["slurm"]["job_id"] == following.job["job_id"]
+    assert manifest["slurm"]["nodes"] == manifest["host"] == following.job["nodes"]
+    assert manifest["slurm"]["partition"] == "batch"
+    assert manifest["resources"]["wall_seconds"] is not None
+    assert manifest["resources"]["peak_bytes"] > 1_000_000
     assert not (host.state / "cycles/.slurm/00001").exists()
 
 
@@ -177,6 +181,16 @@ def test_a_cancelled_cycle_ends_on_its_node(
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
+def test_a_cancelled_cycle_whose_shell_ends_by_itself_is_cancelled(
+    given: Callable[..., None], following: Following, host: Host, tmp_path: Path
+) -> None:
+    given("trap 'exit 143' TERM", f"echo $$ > {tmp_path}/pid; sleep 60 & wait")
+    following.until(lambda: following.state == "running" and (tmp_path / "pid").exists())
+    assert host.run("klorosctl", "cancel", "1").returncode == 0
+    following.until_ended()
+    assert following.state == "cancelled", following.result
+
+
 def test_what_somebody_cancels_in_slurm_is_told_as_that(
     given: Callable[..., None], following: Following, cluster: slurm.Slurm
 ) -> None:
@@ -207,7 +221,8 @@ def test_a_controller_that_is_away_keeps_the_cycle_waiting_with_that_reason(
         assert following.job["reason"].startswith("Slurm is out of reach")
         assert "out of reach" in host.run("klorosctl", "show", "1").stdout
         doctor = host.run("klorosctl", "doctor").stdout
-        assert "cycle 1 is queued: job None, Slurm is out of reach" in " ".join(doctor.split())
+        assert "cycle 1 is queued: not given to Slurm yet, Slurm is out of reach" in " ".join(doctor.split())
+        assert "out of reach" in host.run("klorosctl", "status").stdout
     finally:
         cluster.start_controller()
     following.until_ended()
@@ -238,11 +253,11 @@ def test_a_submission_that_died_halfway_is_found_and_not_repeated(
     environ = {**host.environ, "PATH": f"{beside}:{host.environ['PATH']}"}
     done = subprocess.run(host.command("run_cycle"), env=environ, capture_output=True, check=False, timeout=60)
     assert done.returncode == -signal.SIGKILL
-    assert following.job == {}
+    assert following.job["job_id"] is None
     following.until_ended()
     assert following.state == "succeeded"
     assert mark.read_text() == "once\n"
-    assert len(cluster.ask("scontrol", "show", "job", "-o").split("Comment=kloros:" + _token(host))) == 2
+    assert len(cluster.ask("scontrol", "show", "job", "-o").split("Comment=kloros:1:" + _token(host))) == 2
 
 
 def test_a_job_that_slurm_forgot_before_it_began_is_submitted_again(
@@ -272,7 +287,90 @@ def test_a_job_that_is_started_again_runs_its_command_once(
     cluster.ask("scontrol", "update", f"jobid={following.job['job_id']}", "requeue=1")
     cluster.ask("scontrol", "requeue", str(following.job["job_id"]))
     following.until_ended()
-    assert following.state in ("cancelled", "lost", "failed"), following.result
+    assert following.state == "failed", following.result
+    assert "put it back into its queue" in following.result["reason"]
+    assert mark.read_text() == "once\n"
+    # Nothing is left in Slurm that would start again.
+    cluster.wait_for(lambda: _state_of(cluster, following.job["job_id"]) == "CANCELLED", "the job's end")
+
+
+@pytest.mark.parametrize("partition", ["batch", "spare"], ids=["would be requeued", "cancelled"])
+@pytest.mark.parametrize("trap", ["trap 'exit 0' TERM", ":"], ids=["ends well when told to", "dies"])
+def test_a_job_that_is_preempted_has_failed_for_that_reason(
+    given: Callable[..., None], following: Following, cluster: slurm.Slurm, host: Host, partition: str, trap: str
+) -> None:
+    """A command that ends with 0 when it is told to end has not done its work."""
+    host.configure(f'[dream.needs]\npartition = "{partition}"\nhosts = "node1"\n')
+    given(trap, "sleep 60 & wait")
+    following.until(lambda: following.state == "running")
+    cluster.ask("sbatch", "--partition=urgent", "--nodelist=node1", "--exclusive", "--output=/dev/null", "--wrap=true")
+    following.until_ended()
+    assert following.state == "failed", following.result
+    assert "higher priority" in following.result["reason"]
+    assert following.result["cpu_seconds"] is not None
+
+
+def test_a_job_that_a_site_lets_be_requeued_is_not_run_again(
+    given: Callable[..., None], following: Following, cluster: slurm.Slurm, host: Host, tmp_path: Path
+) -> None:
+    mark = tmp_path / "ran"
+    host.configure('[dream.needs]\nhosts = "node1"\noptions = ["--requeue"]\n')
+    given(f"echo once >> {mark}; sleep 60")
+    following.until(lambda: following.state == "running" and mark.exists())
+    cluster.ask("sbatch", "--partition=urgent", "--nodelist=node1", "--exclusive", "--output=/dev/null", "--wrap=true")
+    following.until_ended()
+    assert following.state == "failed", following.result
+    assert "put it back into its queue" in following.result["reason"]
+    assert mark.read_text() == "once\n"
+
+
+def test_a_job_that_takes_more_memory_than_it_asked_for_has_failed_for_that_reason(
+    given: Callable[..., None], following: Following, host: Host
+) -> None:
+    """Without control groups Slurm calls it FAILED, and kills its step too; only its log of the job says why."""
+    host.configure('[dream.needs]\nmemory = "100M"\n')
+    given("exec python3 -c 'held = bytearray(300_000_000); import time; time.sleep(60)'")
+    following.until_ended()
+    assert following.state == "failed", following.result
+    assert "more memory than it had asked for" in following.result["reason"]
+    assert following.result["wall_seconds"] is not None
+
+
+def test_a_job_whose_time_in_slurm_is_over_has_timed_out(
+    given: Callable[..., None], following: Following, cluster: slurm.Slurm
+) -> None:
+    given("trap 'exit 0' TERM", "sleep 60 & wait")
+    following.until(lambda: following.state == "running")
+    cluster.ask("scontrol", "update", f"jobid={following.job['job_id']}", "timelimit=0")
+    following.until_ended()
+    assert following.state == "timed_out", following.result
+    assert "its time was over" in following.result["reason"]
+
+
+def test_a_command_finds_the_gpu_that_it_was_given(given: Callable[..., None], following: Following, host: Host) -> None:
+    host.configure("[dream.needs]\ngpus = 1\n")
+    given('echo "GPU $CUDA_VISIBLE_DEVICES of $SLURM_JOB_GPUS"')
+    following.until_ended()
+    assert following.state == "succeeded", following.result
+    folder = host.state / "cycles/cycle_00001"
+    assert (folder / "logs/output.log").read_text() == "GPU 0 of 0\n"
+    assert json.loads((folder / "manifest.json").read_text())["slurm"]["gpus"] == "gpu:1"
+
+
+def test_nothing_is_decided_where_the_folder_of_its_records_is_not_shared(
+    given: Callable[..., None], following: Following, host: Host, tmp_path: Path
+) -> None:
+    """A host that takes over, and has another `cycles_dir`, would see nothing begun, and run the command a second time."""
+    mark = tmp_path / "ran"
+    given(f"echo once >> {mark}; sleep 2")
+    following.until(lambda: following.state == "running" and mark.exists())
+    host.set(KLR_CYCLES_DIR=str(tmp_path / "of another host"))
+    following.until(lambda: "is not on this host" in following.job["reason"])
+    assert following.state == "running"
+    assert "is not on this host" in " ".join(host.run("klorosctl", "doctor").stdout.split())
+    host.set(KLR_CYCLES_DIR=str(host.state / "cycles"))
+    following.until_ended()
+    assert following.state == "succeeded", following.result
     assert mark.read_text() == "once\n"
 
 
@@ -289,6 +387,11 @@ def test_a_node_that_dies_loses_its_cycle(given: Callable[..., None], following:
     finally:
         cluster.start_node(node)
         cluster.ask("scontrol", "update", f"nodename={node}", "state=resume")
+
+
+def _state_of(cluster: slurm.Slurm, job_id: int) -> str:
+    told = cluster.ask("scontrol", "show", "job", "--oneliner", str(job_id))
+    return told.partition("JobState=")[2].partition(" ")[0]
 
 
 def _token(host: Host) -> str:

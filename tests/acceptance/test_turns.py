@@ -11,11 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from orchestration.bridge.wake.port import Turn
+from orchestration.bridge.wake.port import Turn, WakeFailed
 from orchestration.bridge.wake.turns import Standing, Turns
 from orchestration.configuration import load
 from orchestration.cycles import orphan
@@ -23,6 +25,7 @@ from orchestration.cycles.cycle import CycleNumber, CycleState
 from orchestration.exits import Exit
 from orchestration.store.sqlite import SqliteDatabase
 from tests.acceptance.host import PYTHON, Host, script
+from tests.acceptance.waking import claimed
 
 HOUR = timedelta(hours=1)
 PROMPT = "Zwei Nachrichten warten.\nLies sie."
@@ -136,6 +139,31 @@ def test_the_word_prompt_of_a_command_is_the_prompt_and_stands_nowhere_else(lane
     told = (before, lane.host.run("klorosctl", "show", str(cycle), "--json").stdout, manifest, done.stderr)
     assert not [text for text in told if "Nachrichten" in text]
     assert not [row for row in lane.host.rows("SELECT origin FROM cycles") if "Nachrichten" in row[0]], "it is forgotten"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "holds"),
+    [
+        ({}, True),
+        ({"fence": 8}, False),
+        ({"holder": "another"}, False),
+        ({"trigger_id": "t2"}, False),
+        ({"lapsed": 1}, False),
+    ],
+)
+def test_a_turn_is_queued_only_while_its_claim_holds(lane: Lane, wrong: dict[str, Any], holds: bool) -> None:
+    wrong = dict(wrong)
+    claim = replace(claimed(lane.host, seconds=-1 if wrong.pop("lapsed", None) else 60), **wrong)
+    turn = Turn(command=("true",), prompt=PROMPT)
+    if not holds:
+        with pytest.raises(WakeFailed, match="holds no more"):
+            lane.turns.enqueue(turn, token=lane.token, timeout=HOUR, claim=claim)
+        assert lane.turns.look(lane.token) is None
+        return
+    cycle = lane.turns.enqueue(turn, token=lane.token, timeout=HOUR, claim=claim)
+    lane.host.change("UPDATE bridge_wake_states SET holder = 'another'")
+    again = lane.turns.enqueue(turn, token=lane.token, timeout=HOUR, claim=claim)
+    assert again == cycle, "what is queued is queued, whoever asks"
 
 
 def test_what_a_turn_is_given_is_in_its_environment_and_not_in_its_manifest(lane: Lane) -> None:

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from orchestration.bridge.state import Session
@@ -17,9 +17,11 @@ from orchestration.bridge.wake.observation import Turned
 from orchestration.bridge.wake.port import Liveness, Probe, Turn, TurnTold, WakeFailed
 from orchestration.bridge.wake.prompt import text
 from orchestration.bridge.wake.reach import Found, Profile, name
-from orchestration.bridge.wake.state import Case, Wake, Way
+from orchestration.bridge.wake.state import Case, Claim, Wake, Way
 from orchestration.bridge.wake.supervisor import Passed, Supervisor
+from orchestration.store.instants import to_text
 from tests.acceptance.bridging import Bridge, Clock, bridge, caller
+from tests.acceptance.host import Host
 from tests.contract.waking import wakes_at
 
 T = TypeVar("T")
@@ -82,7 +84,7 @@ class Paper:
     async def terminal(self, session: Session) -> PaperRuntime | None:
         return self.runtime if session.session_id.startswith("tmux:") else None
 
-    async def begin(self, turn: Turn, profile: Profile, *, token: str) -> int:
+    async def begin(self, turn: Turn, profile: Profile, *, token: str, claim: Claim) -> int:
         self.turns.setdefault(token, (turn, TurnSeen(turned=Turned.RUNNING)))
         return len(self.turns)
 
@@ -101,6 +103,17 @@ class Paper:
 
     async def prompt(self, case: Case, wake: Wake, way: Way) -> str:
         return text(case, wake, way, summary="two messages")
+
+
+def claimed(host: Host, *, seconds: int = 60) -> Claim:
+    """Have a supervisor claim a trigger in a host's store for this long; negative: its lease has ended."""
+    claim = Claim(trigger_id="t", holder="me", fence=7, lease_until=datetime.now(UTC) + timedelta(seconds=seconds))
+    host.change(
+        "INSERT INTO bridge_wake_states"
+        " (trigger_id, thread_id, agent_id, forced, due_at, holder, fence, lease_until, deferrals, detail)"
+        f" VALUES ('t', 'th', 'reviewer', 0, '', 'me', 7, '{to_text(claim.lease_until)}', 0, '')"
+    )
+    return claim
 
 
 class World:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import re
 import tomllib
@@ -15,6 +16,7 @@ import yaml
 
 from orchestration import configuration
 from orchestration.bridge.http import face
+from orchestration.scope.lease import LONGEST_WAIT
 from orchestration.settings import Settings
 from tests.acceptance import recipes
 
@@ -24,12 +26,14 @@ VERSIONS = ("1.25", "1.31", "1.37")
 """The oldest and newest whose schemas the package carries, and one between."""
 
 
-def block(language: str) -> str:
-    (found,) = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
-    return str(found)
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
 
 
-MANIFESTS: list[dict[str, Any]] = list(yaml.safe_load_all(block("yaml")))
+_MANIFESTS, _VARIABLES = blocks("yaml")
+MANIFESTS: list[dict[str, Any]] = list(yaml.safe_load_all(_MANIFESTS))
+VARIABLES: list[dict[str, Any]] = yaml.safe_load(_VARIABLES)["env"]
+"""What each container of a host gets besides where several share a PostgreSQL."""
 
 
 def named(kind: str, name: str) -> dict[str, Any]:
@@ -68,6 +72,30 @@ def test_no_two_ticks_are_started_at_once() -> None:
         assert spec["jobTemplate"]["spec"]["backoffLimit"] == 0, "what failed is tried again by the next tick"
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_pod_of_one_host_among_several_holds_too_and_its_variables_are_settings(version: str) -> None:
+    for kind, name in (("CronJob", "kloros-tick"), ("CronJob", "kloros-cycle"), ("Deployment", "kloros-bridge")):
+        manifest = copy.deepcopy(named(kind, name))
+        spec = manifest["spec"]["jobTemplate"]["spec"] if kind == "CronJob" else manifest["spec"]
+        for container in spec["template"]["spec"]["containers"]:
+            container["env"] = VARIABLES
+        kubernetes_validate.validate(manifest, version, strict=True)
+    names = [one["name"] for one in VARIABLES]
+    assert names == ["KLR_SCOPE_HOST", "KLR_DATABASE_URL"], "a pod's own name is no host's: see the page"
+    given = {"KLR_SCOPE_HOST": VARIABLES[0]["value"], "KLR_DATABASE_URL": "postgresql://db/kloros"}
+    loaded = configuration.load({"KLR_STATE_DIR": "/nowhere", "KLR_CONFIG": str(TOP / "systemd/orchestrator.toml"), **given})
+    assert loaded.scope.host == VARIABLES[0]["value"]
+
+
+def test_a_tick_may_wait_for_a_lease_before_its_pod_is_ended() -> None:
+    job = named("CronJob", "kloros-tick")["spec"]["jobTemplate"]["spec"]
+    assert job["activeDeadlineSeconds"] > 2 * LONGEST_WAIT.total_seconds()
+
+
+def test_each_host_has_one_bridge() -> None:
+    assert named("Deployment", "kloros-bridge")["spec"]["replicas"] == 1
+
+
 def test_every_command_is_an_entry_of_ours() -> None:
     for one in containers():
         *python, module = one["command"][:4]
@@ -97,7 +125,7 @@ def test_its_settings_are_settings() -> None:
 
 
 RECIPES = {
-    "kubernetes.md": block("dockerfile"),
+    "kubernetes.md": "".join(blocks("dockerfile")),
     "continuous-loop.md, container": recipes.fenced("dockerfile"),
     "continuous-loop.md, supervisord": recipes.fenced("ini"),
 }

@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from tests.contract import postgres
+
 LISTED = """
 import atexit, runpy, sys
 before = set(sys.modules)
@@ -53,9 +57,11 @@ OURS = words("""
     orchestration.loop orchestration.loop.status
     orchestration.phase orchestration.phase.window
     orchestration.promotions orchestration.promotions.scan orchestration.promotions.state
-    orchestration.pulse orchestration.pulse.health orchestration.pulse.judgement orchestration.pulse.metrics
+    orchestration.pulse orchestration.pulse.evidence orchestration.pulse.health orchestration.pulse.judgement
+    orchestration.pulse.metrics
     orchestration.pulse.publish orchestration.pulse.signs orchestration.pulse.textfile
-    orchestration.store orchestration.store.counters orchestration.store.instants orchestration.store.port
+    orchestration.store orchestration.store.counters orchestration.store.instants orchestration.store.opening
+    orchestration.store.port
     orchestration.store.queries orchestration.store.sqlite
     orchestration.tick orchestration.tick.calendar orchestration.tick.decision orchestration.tick.gate
     orchestration.tick.history orchestration.tick.kernel orchestration.tick.litter
@@ -64,13 +70,24 @@ OURS = words("""
     orchestration.tick.reap orchestration.tick.settle orchestration.tick.take_in orchestration.tick.tick
 """)
 
+ON_POSTGRES = words("""
+    orchestration.pulse.scope orchestration.pulse.scope_metrics orchestration.pulse.scope_rows
+    _ctypes ctypes ctypes._endian select
+    orchestration.scope orchestration.scope.leading orchestration.scope.lease orchestration.scope.mirror
+    orchestration.scope.marks orchestration.scope.sharing
+    orchestration.pulse.scope orchestration.pulse.scope_rows
+    orchestration.store.libpq orchestration.store.postgres_database orchestration.store.postgres_schema
+    orchestration.tick.scoped orchestration.tick.shared
+""")  # instead of what SQLite needs, where PostgreSQL decides who leads
+ON_SQLITE = words("_sqlite3 sqlite3 sqlite3.dbapi2 orchestration.store.sqlite")
+
 TOO_DEAR = words("""
     argparse dataclasses dateutil importlib.metadata inspect logging pathlib prometheus_client pydantic shutil subprocess
-    tempfile unittest urllib uuid
+    psycopg tempfile unittest urllib uuid
 """)
 
 
-def quiet_tick(state: Path) -> set[str]:
+def quiet_tick(state: Path, **variables: str) -> set[str]:
     """Tick in a process of its own and return the modules that it brought in."""
     environ = {
         "PATH": os.environ["PATH"],
@@ -80,6 +97,7 @@ def quiet_tick(state: Path) -> set[str]:
         "KLR_PHASE_TIME_ZONE": "Pacific/Kiritimati",
         "KLR_PHASE_WINDOW_OPENS": "00:00:00",
         "KLR_PHASE_WINDOW_CLOSES": "00:00:01",
+        **variables,
     }
     done = subprocess.run([sys.executable, "-c", LISTED], env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -100,3 +118,15 @@ def test_a_quiet_tick_imports_what_it_needs_and_nothing_else(tmp_path: Path) -> 
     assert sorted(modules & TOO_DEAR) == []
     assert sorted(modules - STANDARD_LIBRARY - OURS) == []
     assert sorted(OURS - modules) == [], "on the list for nothing"
+
+
+def test_one_on_postgresql_imports_its_library_instead_of_sqlite(tmp_path: Path) -> None:
+    if told := postgres.missing():
+        pytest.skip(told)
+    with postgres.running("fsync=off") as cluster:
+        url = cluster.new_database()
+        quiet_tick(tmp_path, KLR_DATABASE_URL=url)
+        modules = quiet_tick(tmp_path, KLR_DATABASE_URL=url)
+    assert sorted(modules & (TOO_DEAR | ON_SQLITE)) == []
+    assert sorted(modules - STANDARD_LIBRARY - OURS - ON_POSTGRES) == []
+    assert sorted(ON_POSTGRES - modules) == [], "on the list for nothing"

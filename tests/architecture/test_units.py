@@ -18,6 +18,7 @@ from orchestration.exits import Exit
 from orchestration.host.journal import MESSAGE_IDS
 from orchestration.serving import process
 from orchestration.settings import Settings
+from orchestration.store.postgres_database import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 SYSTEMD = ROOT / "systemd"
@@ -102,6 +103,7 @@ def _for_one_person(path: Path, *, home: str) -> str:
         ("kloros-cycle.service", 3.3),
         ("kloros-loop.service", 3.3),
         ("kloros-notice.service", 1.6),
+        ("kloros-scope.service", 1.8),
     ],
 )
 def test_services_are_as_confined_as_they_were(name: str, highest: float) -> None:
@@ -207,6 +209,18 @@ def test_each_relaxation_of_the_supervisor_says_why() -> None:
     for key in filter(CONFINEMENT.match, strict):
         if key != "RestrictAddressFamilies":
             assert lax.get(key) == strict[key] or f"{key}=" in comments, f"{key}= differs without a word"
+
+
+def test_the_lead_is_given_up_after_the_tick_that_may_be_at_work_and_before_the_network_goes() -> None:
+    """Units are stopped in the opposite of the order in which they start."""
+    found = unit("kloros-scope.service")
+    assert found["Before"] == ["kloros-orchestrator.service"]
+    assert "network-online.target" in found["After"][0].split()
+    assert found["RemainAfterExit"] == ["yes"], "or it has nothing to stop"
+    (stop,) = found["ExecStop"]
+    assert stop.startswith("-"), "that it can't be given up is no failure of the stop"
+    assert stop.endswith(" -m orchestration.klorosctl leader release")
+    assert int(found["TimeoutStopSec"][0]) > 3 * PATIENCE["connect_timeout"]
 
 
 def test_no_burst_can_fail_a_unit() -> None:

@@ -37,6 +37,7 @@ from orchestration.pulse.loop_health import (
     Wakes,
     WindowLine,
 )
+from orchestration.pulse.scope import HostLine, Running, Scope
 from orchestration.pulse.views import (
     Answer,
     Artifact,
@@ -54,6 +55,7 @@ from orchestration.pulse.views import (
     Series,
     TickDetail,
 )
+from orchestration.scope.lease import Lease
 
 NOW = datetime(2026, 11, 21, 4, 47, 12, tzinfo=UTC)
 ZONE = "America/New_York"
@@ -213,6 +215,7 @@ def trouble() -> LoopHealth:
         advice=Advice(cycle=1287, phase_type="DEEP", rationale="DEEP scores 1.204: the best so far."),
         threads=threads(),
         wakes=wakes(),
+        scope=scope(),
         damaged_lines=4,
     )
 
@@ -289,6 +292,28 @@ def threads(text: str = "reviewer", long: str = "Retry patch", *, more: int = 19
         waits=(waits,) * 7,
         lines=(line, *(replace(line, status="active", reason=""),) * more),
     )
+
+
+def scope(text: str = "lab-1", *, led: bool = True, more: int = 19) -> Scope:
+    """Return a scope as its hosts told; the text stands wherever a host's name does."""
+    lease = Lease(
+        now=NOW, holder=text, epoch=7, since=minute(190), expires_at=NOW + timedelta(seconds=40 if led else -400),
+        pinned_to="" if led else text, yielded_by="lab-3", yielded_until=NOW + timedelta(seconds=90),
+    )  # fmt: skip
+    line = HostLine(text, "leader", "0.1.0", minute(0), 0, 0.002)
+    others = (
+        line._replace(host="lab-2", last_tick_at=minute(60), clock_offset=-3600.25),
+        line._replace(host="lab-3", role="standby", clock_offset=3600.5),
+        line._replace(host="lab-4", role="standby", last_tick_exit=2, last_tick_at=minute(6000)),
+        line._replace(host="lab-5", role="standby", last_tick_exit=None, last_tick_at=None, clock_offset=None),
+        *(line._replace(host=f"lab-{number}", role="standby") for number in range(6, 6 + more)),
+    )
+    here, there, nowhere = ("local", "running", 1), ("slurm", "queued", 2), ("local", "queued", 3)
+    running = (Running(text, *here), Running("lab-3", *there), Running("", *nowhere))
+    return Scope(
+        name="night-lab", here=text, lease=lease, renewed_at=minute(0), silent_after=timedelta(minutes=15),
+        hosts=(line, *others), running=running, known=1 + len(others),
+    )  # fmt: skip
 
 
 def wakes(text: str = "reviewer", *, more: int = 19) -> Wakes:
@@ -435,6 +460,7 @@ def hostile() -> LoopHealth:
         advice=Advice(cycle=1, phase_type=HOSTILE, rationale=ENDLESS),
         threads=threads(HOSTILE, ENDLESS, more=1),
         wakes=wakes(HOSTILE, more=1),
+        scope=scope(HOSTILE, led=False, more=1),
         last_tick=replace(tick(HOSTILE), findings=((HOSTILE, HOSTILE, HOSTILE),)),
     )
 

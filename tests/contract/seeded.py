@@ -19,6 +19,8 @@ from orchestration.pulse.loop_health import LoopHealth
 from orchestration.pulse.survey import survey
 from orchestration.settings import Settings
 from orchestration.store.counters import gauge
+from orchestration.store.opening import Place
+from orchestration.store.port import Database
 from orchestration.store.sqlite import SqliteDatabase
 from orchestration.tick import history
 from orchestration.tick.history import Tick
@@ -36,7 +38,7 @@ ENDS = {
 class Seeded:
     """Files and rows in, documents out."""
 
-    def __init__(self, home: Path, **variables: str) -> None:
+    def __init__(self, home: Path, db: Database | None = None, place: Place | None = None, /, **variables: str) -> None:
         self.home = home
         self.settings: Settings = configuration.load(
             {
@@ -47,7 +49,8 @@ class Seeded:
                 **variables,
             }
         )
-        self.db = SqliteDatabase(str(home / "kloros.db"))
+        self.place = place or Place(str(home / "kloros.db"))
+        self.db = db or SqliteDatabase(self.place.path)
 
     def survey(self, now: datetime = NOW, *, boot: str = "boot", cycles: int = 50, failures: int = 5) -> LoopHealth:
         return survey(self.settings, self.db, now, boot_id=boot, cycles=cycles, failures=failures)

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_DAEMONS = ("munged", "slurmctld", "slurmd")
+_DAEMONS = ("munged", "slurmctld", "slurmd", "slurmdbd", "mariadbd")
 _PATIENCE = 60.0
 _MARK = "KLOROS_TEST_DAEMON"
 
@@ -27,14 +27,16 @@ def missing() -> str:
     if os.geteuid() != 0:
         return "only root can start a Slurm of its own"
     absent = [name for name in _DAEMONS if shutil.which(name, path="/usr/sbin:/usr/bin") is None]
-    return f"{', '.join(absent)} not installed: apt-get install slurm-wlm munge" if absent else ""
+    return f"{', '.join(absent)} not installed: apt-get install slurm-wlm slurmdbd munge mariadb-server" if absent else ""
 
 
 class Slurm:
     """A controller and its nodes, each of which can be killed and started again."""
 
-    def __init__(self, folder: Path, nodes: int = 2) -> None:
+    def __init__(self, folder: Path, nodes: int = 2, *, accounting: bool = False) -> None:
         self.folder = folder
+        self.accounting = accounting
+        self._accounts_port, self._store_port = _free_ports(2)
         self.nodes = [f"node{number}" for number in range(nodes)]
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         for name in ("state", "spool", "log", "munge"):
@@ -42,6 +44,7 @@ class Slurm:
         folder.chmod(0o755)
         self.conf = folder / "slurm.conf"
         self.conf.write_text(self._configured())
+        (folder / "gres.conf").write_text("Name=gpu File=/dev/null\n")  # a GPU for the books; nothing is computed on it
 
     @property
     def environ(self) -> dict[str, str]:
@@ -51,15 +54,24 @@ class Slurm:
     def start(self) -> None:
         """Start everything, and wait until the nodes are idle."""
         self._start_munge()
+        if self.accounting:
+            self._start_store()
+            self.start_accounting()
         self.start_controller()
         for node in self.nodes:
             self.start_node(node)
-        self.wait_for(lambda: self.ask("sinfo", "-h", "-N", "-o", "%T").split() == ["idle"] * len(self.nodes), "idle nodes")
+        self.wait_for(lambda: set(self.ask("sinfo", "-h", "-N", "-o", "%T").split()) == {"idle"}, "idle nodes")
 
     def start_controller(self) -> None:
         """Start slurmctld; it goes on from its state."""
         self._spawn("slurmctld", "slurmctld", "-D", "-f", str(self.conf))
         self.wait_for(lambda: "UP" in self.ask("scontrol", "ping"), "the controller")
+
+    def start_accounting(self) -> None:
+        """Start slurmdbd; it goes on from its store."""
+        self._spawn("slurmdbd", "slurmdbd", "-D")
+        added = ("sacctmgr", "-n", "-P", "show", "cluster")
+        self.wait_for(lambda: self.folder.name in self.ask(*added) or self._add_cluster(), "slurmdbd with this cluster")
 
     def start_node(self, node: str) -> None:
         """Start the slurmd of one node."""
@@ -85,7 +97,7 @@ class Slurm:
 
     def stop(self) -> None:
         """End everything, jobs too."""
-        for name in [*self.nodes, "slurmctld", "munged"]:
+        for name in [*self.nodes, "slurmctld", "slurmdbd", "mariadbd", "munged"]:
             if name in self._running:
                 self.kill(name)
 
@@ -111,7 +123,34 @@ class Slurm:
                 )
                 raise TimeoutError(f"{what} did not come about\n{told}")
             with suppress(subprocess.TimeoutExpired):
-                self._running["slurmctld"].wait(0.1)
+                self._running["munged"].wait(0.1)
+
+    def _add_cluster(self) -> bool:
+        self.ask("sacctmgr", "-i", "add", "cluster", self.folder.name)
+        return False
+
+    def _start_store(self) -> None:
+        """Start a MariaDB for slurmdbd, which takes no other."""
+        store = self.folder / "store"
+        store.mkdir()
+        shutil.chown(store, "mysql")
+        place = ("--no-defaults", "--user=mysql", f"--datadir={store}/data")
+        made = ("mariadb-install-db", *place, "--auth-root-authentication-method=normal", "--skip-test-db")
+        subprocess.run(made, stdout=subprocess.DEVNULL, check=True, timeout=_PATIENCE)
+        self._spawn(
+            "mariadbd", "mariadbd", *place, f"--socket={store}/socket", f"--pid-file={store}/pid", "--skip-grant-tables",
+            f"--port={self._store_port}", "--bind-address=127.0.0.1", "--innodb-flush-log-at-trx-commit=0",
+        )  # fmt: skip
+        ping = ("mariadb-admin", "--no-defaults", f"--socket={store}/socket", "ping")
+        self.wait_for(lambda: "alive" in self.ask(*ping), "MariaDB")
+        conf = self.folder / "slurmdbd.conf"
+        conf.write_text(
+            f"AuthType=auth/munge\nAuthInfo=socket={self.folder}/munge/socket\nDbdHost={socket.gethostname()}\n"
+            f"DbdAddr=127.0.0.1\nDbdPort={self._accounts_port}\nSlurmUser=root\nPidFile={self.folder}/slurmdbd.pid\n"
+            f"LogFile={self.folder}/log/slurmdbd.own\nStorageType=accounting_storage/mysql\nStorageHost=127.0.0.1\n"
+            f"StoragePort={self._store_port}\nStorageUser=root\nStorageLoc=slurm\n"
+        )
+        conf.chmod(0o600)  # slurmdbd wants it so
 
     def _start_munge(self) -> None:
         key, place = self.folder / "munge" / "key", self.folder / "munge"
@@ -174,11 +213,17 @@ class Slurm:
             f"SlurmctldLogFile={self.folder}/log/slurmctld.own",
             f"SlurmdLogFile={self.folder}/log/%n.own",
             "SelectType=select/cons_tres",
-            "SelectTypeParameters=CR_Core",
+            "SelectTypeParameters=CR_Core_Memory",
+            "DefMemPerCPU=100",
+            "GresTypes=gpu",
+            # Who comes to `urgent` takes the place of who is in `batch` or `spare`, as their own PreemptMode says.
+            "PreemptType=preempt/partition_prio",
+            "PreemptMode=REQUEUE",
             "SchedulerParameters=sched_interval=2,bf_interval=2",
-            "AccountingStorageType=accounting_storage/none",
+            *self._accounted(),
             "JobAcctGatherType=jobacct_gather/linux",
             "JobAcctGatherFrequency=1",
+            "JobAcctGatherParams=OverMemoryKill",
             "JobCompType=jobcomp/filetxt",
             f"JobCompLoc={self.folder}/completed",
             "KillWait=2",
@@ -191,9 +236,24 @@ class Slurm:
         for node, port in zip(self.nodes, ports[1:], strict=True):
             lines.append(
                 f"NodeName={node} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 Port={port} CPUs=2 RealMemory=512"
+                " Gres=gpu:1"
             )
-        lines.append(f"PartitionName=batch Nodes={','.join(self.nodes)} Default=YES MaxTime=INFINITE State=UP")
+        everywhere = f"Nodes={','.join(self.nodes)} MaxTime=INFINITE State=UP"
+        lines.append(f"PartitionName=batch {everywhere} Default=YES PriorityTier=1 PreemptMode=REQUEUE")
+        lines.append(f"PartitionName=spare {everywhere} PriorityTier=1 PreemptMode=CANCEL")
+        lines.append(f"PartitionName=urgent {everywhere} PriorityTier=2 PreemptMode=OFF")
         return "\n".join(lines) + "\n"
+
+    def _accounted(self) -> list[str]:
+        if not self.accounting:
+            return ["AccountingStorageType=accounting_storage/none"]
+        return [
+            "AccountingStorageType=accounting_storage/slurmdbd",
+            "AccountingStorageHost=127.0.0.1",
+            f"AccountingStoragePort={self._accounts_port}",
+            f"AccountingStoragePass={self.folder}/munge/socket",  # its word for where munge is (slurm.conf(5))
+            "AccountingStorageTRES=gres/gpu",
+        ]
 
 
 def _free_ports(number: int) -> Sequence[int]:
@@ -208,10 +268,10 @@ def _free_ports(number: int) -> Sequence[int]:
 
 
 @contextmanager
-def running(nodes: int = 2) -> Iterator[Slurm]:
-    """Run one until the end of the block."""
+def running(nodes: int = 2, *, accounting: bool = False) -> Iterator[Slurm]:
+    """Run one until the end of the block; with `accounting` its slurmdbd too, and a MariaDB for that."""
     folder = Path(tempfile.mkdtemp(prefix="kloros-slurm-"))
-    slurm = Slurm(folder, nodes)
+    slurm = Slurm(folder, nodes, accounting=accounting)
     try:
         slurm.start()
         yield slurm

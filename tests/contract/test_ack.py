@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from orchestration.promotions import ledger
 from orchestration.promotions.ack import Ack, answered_elsewhere, write_ack
 from orchestration.promotions.state import PromotionState
-from orchestration.store.sqlite import SqliteDatabase
+from orchestration.store.port import Database
 
 NOW = datetime(2026, 11, 21, 3, 0, 0, 900_000, tzinfo=UTC)
 ACK = Ack(
@@ -30,10 +29,8 @@ ACK = Ack(
 
 
 @pytest.fixture
-def db(tmp_path: Path) -> Iterator[SqliteDatabase]:
-    database = SqliteDatabase(str(tmp_path / "kloros.db"))
-    yield database
-    database.close()
+def db(kernel_db: Database) -> Database:
+    return kernel_db
 
 
 def test_an_accepted_promotion_s_ack(tmp_path: Path) -> None:
@@ -120,16 +117,16 @@ def test_an_answer_that_this_cycle_did_not_give_is_told_apart(tmp_path: Path, ex
     assert answered_elsewhere(str(tmp_path), "p", cycle=42) is elsewhere
 
 
-def see(db: SqliteDatabase, *stems: str) -> None:
+def see(db: Database, *stems: str) -> None:
     for stem in stems:
         ledger.see(db, stem, promotion_id=f"id:{stem}", fitness=0.5, at=NOW)
 
 
-def fail(db: SqliteDatabase, cycle: int, *stems: str) -> int:
+def fail(db: Database, cycle: int, *stems: str) -> int:
     return ledger.fail(db, stems, cycle=cycle, reason=f"cycle {cycle} failed", park_after=3, at=NOW)
 
 
-def answer(db: SqliteDatabase, stem: str, *, accepted: bool = True, cycle: int | None = 9) -> bool:
+def answer(db: Database, stem: str, *, accepted: bool = True, cycle: int | None = 9) -> bool:
     return ledger.answer(
         db,
         stem,
@@ -142,12 +139,12 @@ def answer(db: SqliteDatabase, stem: str, *, accepted: bool = True, cycle: int |
     )
 
 
-def state(db: SqliteDatabase, stem: str) -> tuple[str, int]:
+def state(db: Database, stem: str) -> tuple[str, int]:
     found = ledger.known(db, [stem])[stem]
     return found.state.value, found.failures
 
 
-def test_failures_in_a_row_park_a_promotion_and_only_it(db: SqliteDatabase) -> None:
+def test_failures_in_a_row_park_a_promotion_and_only_it(db: Database) -> None:
     see(db, "p", "q")
 
     assert [fail(db, cycle, "p", "never seen") for cycle in (1, 2)] == [1, 1]
@@ -161,7 +158,7 @@ def test_failures_in_a_row_park_a_promotion_and_only_it(db: SqliteDatabase) -> N
     assert ledger.parked_count(db) == 1
 
 
-def test_one_cycle_counts_once(db: SqliteDatabase) -> None:
+def test_one_cycle_counts_once(db: Database) -> None:
     see(db, "p")
 
     assert [fail(db, 1, "p"), fail(db, 1, "p")] == [1, 0]
@@ -169,7 +166,7 @@ def test_one_cycle_counts_once(db: SqliteDatabase) -> None:
     assert state(db, "p") == ("unacked", 1)
 
 
-def test_seeing_it_again_forgets_no_failure(db: SqliteDatabase) -> None:
+def test_seeing_it_again_forgets_no_failure(db: Database) -> None:
     see(db, "p")
     fail(db, 1, "p")
     see(db, "p")
@@ -179,7 +176,7 @@ def test_seeing_it_again_forgets_no_failure(db: SqliteDatabase) -> None:
     assert ledger.known(db, ["p"])["p"].promotion_id == "renamed"
 
 
-def test_a_person_lets_a_parked_one_go_again(db: SqliteDatabase) -> None:
+def test_a_person_lets_a_parked_one_go_again(db: Database) -> None:
     see(db, "p")
     assert not ledger.retry(db, "p", at=NOW)
     for cycle in (1, 2, 3):
@@ -191,7 +188,7 @@ def test_a_person_lets_a_parked_one_go_again(db: SqliteDatabase) -> None:
 
 
 @pytest.mark.parametrize("accepted", [True, False])
-def test_an_answer_is_recorded_once(db: SqliteDatabase, accepted: bool) -> None:
+def test_an_answer_is_recorded_once(db: Database, accepted: bool) -> None:
     see(db, "p")
 
     assert answer(db, "p", accepted=accepted)
@@ -203,12 +200,12 @@ def test_an_answer_is_recorded_once(db: SqliteDatabase, accepted: bool) -> None:
     assert found.first_seen_at == NOW
 
 
-def test_a_malformed_file_that_was_never_seen_can_be_answered(db: SqliteDatabase) -> None:
+def test_a_malformed_file_that_was_never_seen_can_be_answered(db: Database) -> None:
     assert answer(db, "p", accepted=False, cycle=None)
     assert state(db, "p") == ("rejected", 0)
 
 
-def test_a_person_may_reject_a_parked_one(db: SqliteDatabase) -> None:
+def test_a_person_may_reject_a_parked_one(db: Database) -> None:
     see(db, "p")
     for cycle in (1, 2, 3):
         fail(db, cycle, "p")
@@ -217,7 +214,7 @@ def test_a_person_may_reject_a_parked_one(db: SqliteDatabase) -> None:
     assert ledger.parked_count(db) == 0
 
 
-def test_an_answered_promotion_that_has_no_ack_any_more_is_unacked_again(db: SqliteDatabase) -> None:
+def test_an_answered_promotion_that_has_no_ack_any_more_is_unacked_again(db: Database) -> None:
     answer(db, "p")
 
     see(db, "p")
@@ -226,14 +223,14 @@ def test_an_answered_promotion_that_has_no_ack_any_more_is_unacked_again(db: Sql
     assert fail(db, 10, "p") == 1
 
 
-def test_an_answered_one_is_not_failed_by_a_late_cycle(db: SqliteDatabase) -> None:
+def test_an_answered_one_is_not_failed_by_a_late_cycle(db: Database) -> None:
     answer(db, "p")
 
     assert fail(db, 10, "p") == 0
     assert state(db, "p") == ("accepted", 0)
 
 
-def test_counts_and_the_newest(db: SqliteDatabase) -> None:
+def test_counts_and_the_newest(db: Database) -> None:
     see(db, "p", "q")
     answer(db, "q")
 

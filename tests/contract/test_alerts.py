@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from orchestration.pulse import health, metrics, notice
+from orchestration.pulse import evidence, metrics, notice, scope_metrics
 from orchestration.pulse.health import RULES, Condition, Verdict
 
 TOP = Path(__file__).parents[2]
@@ -161,6 +161,24 @@ CASES = {
         promotions_unacked="7",
         intents_pending="3",
     ),
+    "KlorosStoreUnreachable": holding(
+        "store_unreachable",
+        "For 3 minutes ticks have ended with 69 and decided nothing, since 1970-01-01 00:05:00 +0000 UTC; files wait and "
+        "are taken up afterwards.",
+        minutes=3,
+        store_unreachable_timestamp_seconds="300",
+    ),
+    "KlorosHostDoubled": holding(
+        "host_doubled",
+        "Ticks of this machine have been refused since 1970-01-01 00:05:00 +0000 UTC: two machines of a scope have one "
+        "name.",
+        store_unreachable_timestamp_seconds="300",
+    ),
+    "KlorosNobodyLeads": holding(
+        "nobody_leads",
+        "Nothing has been decided for 4m 30s; klorosctl leader show tells why.",
+        scope_lease_expires_timestamp_seconds="30",
+    ),
     "KlorosTickFailing": with_series(
         holding("tick_failing", "The last 3 ticks ended with an error; within 10 minutes there were about 3."),
         **{labelled("orchestrator_skipped_total", 'reason="failed"'): "0+0x2 1 2 3+0x10"},
@@ -204,6 +222,20 @@ CASES = {
         **{
             labelled("cycles_total", 'exported_job="dream",result="lost"'): "0+0x3 1+0x20",
             labelled("cycles_total", 'exported_job="phase",result="lost"'): "0+0x3 1+0x20",
+        },
+    ),
+    "KlorosHostSilent": with_series(
+        holding("host_silent", "2 silent for longer than scope.silent_after; klorosctl status names it."),
+        **{labelled("scope_hosts", 'role="silent"'): "2+0x20", labelled("scope_hosts", 'role="standby"'): "9+0x20"},
+    ),
+    "KlorosClockOffset": with_series(
+        holding(
+            "clock_offset",
+            "One is 1h 0m 0s from that of the database server; klorosctl status names the host.",
+        ),
+        **{
+            labelled("scope_clock_offset_seconds", 'host="lab-1"'): "0.01+0x20",
+            labelled("scope_clock_offset_seconds", 'host="lab-2"'): "-3600+0x20",
         },
     ),
     "KlorosPromotionsParked": holding(
@@ -523,6 +555,7 @@ def test_each_alert_says_what_where_how_bad_and_what_to_do() -> None:
 def test_every_metric_in_the_rules_exists() -> None:
     recorded = {rule["record"] for rule in rules() if "record" in rule}
     known = {name for family in metrics.FAMILIES for name, _ in family.series} | OF_NODE_EXPORTER
+    known |= {family.name for family in scope_metrics.FAMILIES}
     text = " ".join(rule["expr"] + " " + str(rule.get("annotations", {}).get("description", "")) for rule in rules())
     text = re.sub(r'"[^"]*"', lambda quoted: quoted[0] if "%s" in quoted[0] else '""', text)
     used = set(METRIC.findall(text))
@@ -532,8 +565,8 @@ def test_every_metric_in_the_rules_exists() -> None:
 
 
 def test_the_limits_of_silence_are_those_of_health() -> None:
-    assert f"> {health.TICKS_MISSED / timedelta(seconds=1):.0f} " in ALERTS["KlorosTickStale"]["expr"]
-    assert f"> {health.SILENT_AFTER / timedelta(seconds=1):.0f})" in ALERTS["KlorosLoopSilent"]["expr"]
+    assert f"> {evidence.TICKS_MISSED / timedelta(seconds=1):.0f} " in ALERTS["KlorosTickStale"]["expr"]
+    assert f"> {evidence.SILENT_AFTER / timedelta(seconds=1):.0f})" in ALERTS["KlorosLoopSilent"]["expr"]
 
 
 def test_what_must_hold_for_a_while_is_held_once() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,16 +16,15 @@ from orchestration.baseline import copies, history
 from orchestration.baseline.version import Kind, Provenance, Version, broken_links, following
 from orchestration.errors import Usage
 from orchestration.promotions.baseline import Accepted, BaselineInvalid, read_baseline
+from orchestration.store.port import Database
 from orchestration.store.sqlite import SqliteDatabase
 
 NOW = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
 
 
 @pytest.fixture
-def db(tmp_path: Path) -> Iterator[SqliteDatabase]:
-    database = SqliteDatabase(str(tmp_path / "kloros.db"))
-    yield database
-    database.close()
+def db(kernel_db: Database) -> Database:
+    return kernel_db
 
 
 @pytest.fixture
@@ -38,7 +36,7 @@ def made(cycle: int = 1) -> Provenance:
     return Provenance(at=NOW, actor="kloros", kind=Kind.CYCLE, reason=f"cycle {cycle}", cycle=cycle)
 
 
-def commit(db: SqliteDatabase, folder: Path, cycle: int, **changes: float) -> Version:
+def commit(db: Database, folder: Path, cycle: int, **changes: float) -> Version:
     with db.transaction():
         accepted = [Accepted(stem=f"p{cycle}", changes=changes, fitness=0.5)]
         version = history.take_in(db, accepted, made(cycle), state_dir=str(folder.parent))
@@ -53,7 +51,7 @@ def shown(folder: Path) -> tuple[object, object, object]:
     return yaml.safe_load((folder / "baseline.yaml").read_bytes()), manifest["version"], document.parameters
 
 
-def test_what_is_committed_is_in_force_and_every_version_stays(db: SqliteDatabase, folder: Path) -> None:
+def test_what_is_committed_is_in_force_and_every_version_stays(db: Database, folder: Path) -> None:
     commit(db, folder, 1, a=1)
     commit(db, folder, 2, b=2)
     assert [version.version for version in copies.bring_up(db, str(folder))] == [1, 2]
@@ -65,7 +63,7 @@ def test_what_is_committed_is_in_force_and_every_version_stays(db: SqliteDatabas
     assert copies.verify(db, str(folder)) == []
 
 
-def test_a_version_follows_the_newest_one_or_is_refused(db: SqliteDatabase, folder: Path) -> None:
+def test_a_version_follows_the_newest_one_or_is_refused(db: Database, folder: Path) -> None:
     first = commit(db, folder, 1, a=1)
     commit(db, folder, 2, a=2)
     with pytest.raises(history.BaselineMoved), db.transaction():
@@ -73,7 +71,7 @@ def test_a_version_follows_the_newest_one_or_is_refused(db: SqliteDatabase, fold
     assert [version.parameters for version in history.every(db)] == [{"a": 1}, {"a": 2}]
 
 
-def test_a_rollback_is_a_new_version(db: SqliteDatabase, folder: Path) -> None:
+def test_a_rollback_is_a_new_version(db: Database, folder: Path) -> None:
     commit(db, folder, 1, a=1)
     commit(db, folder, 2, a=2)
     with db.transaction():
@@ -87,7 +85,7 @@ def test_a_rollback_is_a_new_version(db: SqliteDatabase, folder: Path) -> None:
         history.put_back(db, 9, made(4))
 
 
-def test_a_baseline_from_before_the_versions_is_the_first_one(db: SqliteDatabase, folder: Path) -> None:
+def test_a_baseline_from_before_the_versions_is_the_first_one(db: Database, folder: Path) -> None:
     folder.mkdir()
     older = {"schema": "v1", "parameters": {"a": 7, "c": 3}, "fitness": 0.4, "cycle": 0, "promotions": [], "ts": 1}
     (folder / "baseline.json").write_text(json.dumps(older))
@@ -104,7 +102,7 @@ FILES = ("baseline.yaml", "manifest.json", "baseline.json", "versions/baseline_v
 
 @pytest.mark.parametrize("name", FILES)
 def test_an_edited_byte_anywhere_is_found_and_mended_and_what_was_edited_is_kept(
-    db: SqliteDatabase, folder: Path, name: str
+    db: Database, folder: Path, name: str
 ) -> None:
     commit(db, folder, 1, a=1)
     commit(db, folder, 2, a=2)
@@ -121,7 +119,8 @@ def test_an_edited_byte_anywhere_is_found_and_mended_and_what_was_edited_is_kept
     assert kept.read_bytes()[:-1] == whole[:-1]
 
 
-def test_an_edited_row_is_found_and_no_file_is_made_after_it(db: SqliteDatabase, folder: Path, tmp_path: Path) -> None:
+def test_an_edited_row_is_found_and_no_file_is_made_after_it(folder: Path, tmp_path: Path) -> None:
+    db = SqliteDatabase(str(tmp_path / "kloros.db"))
     commit(db, folder, 1, a=1)
     commit(db, folder, 2, a=2)
     copies.bring_up(db, str(folder))
@@ -146,7 +145,7 @@ def test_an_edited_row_is_found_and_no_file_is_made_after_it(db: SqliteDatabase,
     assert copies.restore(db, str(folder)) == []  # nobody knows what to write
 
 
-def test_a_file_of_no_version_is_found_and_put_aside(db: SqliteDatabase, folder: Path) -> None:
+def test_a_file_of_no_version_is_found_and_put_aside(db: Database, folder: Path) -> None:
     """As it is left when the store is set back to a copy from before it."""
     commit(db, folder, 1, a=1)
     copies.bring_up(db, str(folder))
@@ -158,7 +157,7 @@ def test_a_file_of_no_version_is_found_and_put_aside(db: SqliteDatabase, folder:
     assert stray.with_name(f"{stray.name}.edited").read_text() == "a: 2\n"
 
 
-def test_a_missing_file_is_found_and_made_again(db: SqliteDatabase, folder: Path) -> None:
+def test_a_missing_file_is_found_and_made_again(db: Database, folder: Path) -> None:
     commit(db, folder, 1, a=1)
     copies.bring_up(db, str(folder))
     (folder / "current").unlink()
@@ -169,21 +168,21 @@ def test_a_missing_file_is_found_and_made_again(db: SqliteDatabase, folder: Path
 
 
 @pytest.fixture
-def many(db: SqliteDatabase, folder: Path) -> list[Version]:
+def many(db: Database, folder: Path) -> list[Version]:
     """Fifteen versions, whose files are in place."""
     for number in range(1, 16):
         commit(db, folder, number, a=number)
     return copies.bring_up(db, str(folder))
 
 
-def retire(db: SqliteDatabase, folder: Path, *, keep: int = 10, limit: int = 100) -> list[str]:
+def retire(db: Database, folder: Path, *, keep: int = 10, limit: int = 100) -> list[str]:
     gone = [Path(path) for path in copies.retire(db, str(folder), keep=keep, at=NOW, limit=limit)]
     for path in gone:
         path.unlink()
     return [path.name for path in gone]
 
 
-def test_old_files_go_and_their_versions_stay(db: SqliteDatabase, folder: Path, many: list[Version]) -> None:
+def test_old_files_go_and_their_versions_stay(db: Database, folder: Path, many: list[Version]) -> None:
     assert len(copies.retirable(db, str(folder), keep=10)) == 5
     assert retire(db, folder, limit=3) == [f"baseline_v000{n}.yaml" for n in (1, 2, 3)]
     assert copies.verify(db, str(folder)) == []
@@ -197,7 +196,7 @@ def test_old_files_go_and_their_versions_stay(db: SqliteDatabase, folder: Path, 
         assert history.put_back(db, 1, made(16)).parameters == {"a": 1}
 
 
-def test_one_more_that_is_gone_is_still_found(db: SqliteDatabase, folder: Path, many: list[Version]) -> None:
+def test_one_more_that_is_gone_is_still_found(db: Database, folder: Path, many: list[Version]) -> None:
     retire(db, folder)
     lost = folder / "versions" / "baseline_v0006.yaml"
     lost.unlink()
@@ -206,7 +205,7 @@ def test_one_more_that_is_gone_is_still_found(db: SqliteDatabase, folder: Path, 
     assert copies.verify(db, str(folder)) == []
 
 
-def test_an_edited_file_is_not_let_go_and_stays_found(db: SqliteDatabase, folder: Path, many: list[Version]) -> None:
+def test_an_edited_file_is_not_let_go_and_stays_found(db: Database, folder: Path, many: list[Version]) -> None:
     edited = folder / "versions" / "baseline_v0002.yaml"
     edited.write_bytes(edited.read_bytes() + b"# mine\n")
     assert edited.name not in retire(db, folder)
@@ -217,7 +216,7 @@ def test_an_edited_file_is_not_let_go_and_stays_found(db: SqliteDatabase, folder
 
 
 def test_noted_and_not_removed_yet_is_in_order_and_goes_the_next_time(
-    db: SqliteDatabase, folder: Path, many: list[Version]
+    db: Database, folder: Path, many: list[Version]
 ) -> None:
     assert len(copies.retire(db, str(folder), keep=10, at=NOW, limit=100)) == 5  # killed before the first was removed
     assert copies.verify(db, str(folder)) == []

@@ -10,10 +10,11 @@ from typing import Any
 
 import yaml
 
-from orchestration.pulse import metrics
+from orchestration.pulse import metrics, scope_metrics
 
 DASHBOARD = Path(__file__).parents[2] / "docs" / "reference" / "grafana" / "kloros.json"
 OF_PROMETHEUS = {"instance", "alertname", "alertstate"}
+OF_A_SCOPE = {family.name for family in scope_metrics.FAMILIES}
 
 
 def panels() -> list[dict[str, Any]]:
@@ -37,6 +38,7 @@ def queries(instance: str = "web01:9100") -> list[tuple[str, str, str]]:
 def labels_of(name: str) -> set[str]:
     """Return the labels of a metric as Prometheus stores it: `job` is its own, ours becomes `exported_job`."""
     texts = [text for family in metrics.FAMILIES for series, text in family.series if series == name]
+    texts += [f"{label}=" for label in scope_metrics.LABELS.get(name, ())]
     return {label.replace("job", "exported_job") for text in texts for label in re.findall(r"(\w+)=", text)}
 
 
@@ -51,7 +53,7 @@ def test_prometheus_understands_every_query(tmp_path: Path) -> None:
 
 
 def test_every_metric_and_label_exists() -> None:
-    known = {name for family in metrics.FAMILIES for name, _ in family.series}
+    known = {name for family in metrics.FAMILIES for name, _ in family.series} | OF_A_SCOPE
     for title, expr, legend in queries():
         names = set(re.findall(r"\bkloros_\w+", expr))
         assert names <= known, title
@@ -64,7 +66,7 @@ def test_every_metric_and_label_exists() -> None:
 
 def test_every_metric_is_shown() -> None:
     shown = " ".join(expr for _, expr, _ in queries())
-    assert [family.name for family in metrics.FAMILIES if family.name not in shown] == []
+    assert [name for name in (*(family.name for family in metrics.FAMILIES), *OF_A_SCOPE) if name not in shown] == []
 
 
 def test_each_panel_says_what_it_shows_in_which_unit_and_has_its_place() -> None:

@@ -26,9 +26,11 @@ from tests.contract.postgres import Cluster
 
 Rows = dict[str, list[dict[str, Any]]]
 SAMPLES: dict[str, object] = {
-    "INTEGER": 7, "REAL": 1.5, "TEXT": "2026-11-21T12:00:00.000000Z", "bigint": 7, "integer": 7, "text": "kept",
-    "timestamp with time zone": "2026-11-21T12:00:00Z", "tsvector": "'kept':1",
+    "INTEGER": 7, "REAL": 1.5, "TEXT": "2026-11-21T12:00:00.000000Z", "bigint": 7, "integer": 7, "double precision": 1.5,
+    "text": "2026-11-21T12:00:00.000000Z", "timestamp with time zone": "2026-11-21T12:00:00Z", "tsvector": "'kept':1",
+    "bytea": b"kept",
 }  # fmt: skip
+CHECKED = {("shared_files", "folder"): "acks", ("shared_files", "state"): "there"}
 
 
 def tables(db: sqlite3.Connection) -> list[str]:
@@ -118,7 +120,9 @@ def fill(connection: psycopg.Connection[dict[str, Any]]) -> None:
     ).fetchall()
     columns: dict[str, dict[str, object]] = {}
     for row in found:
-        columns.setdefault(row["table_name"], {})[row["column_name"]] = SAMPLES[row["data_type"]]
+        columns.setdefault(row["table_name"], {})[row["column_name"]] = CHECKED.get(
+            (row["table_name"], row["column_name"]), SAMPLES[row["data_type"]]
+        )
     for table, values in columns.items():
         insert = compose.SQL("INSERT INTO {} ({}) VALUES ({})").format(
             compose.Identifier(table),

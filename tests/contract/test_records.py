@@ -24,16 +24,18 @@ from orchestration.pulse.dashboard import pages
 from orchestration.pulse.dashboard.place import Place
 from orchestration.pulse.records import calendar_view, cycle_detail, cycle_page, intents_view, promotions_view, tick_detail
 from orchestration.pulse.views import MOST_POINTS, CycleDetail, CycleOrder, CycleQuery
+from orchestration.store import opening
 from orchestration.store.counters import count
 from orchestration.store.instants import to_text
+from orchestration.store.port import Database
 from tests.contract.seeded import NOW, Seeded
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Seeded:
-    return Seeded(tmp_path)
+def world(tmp_path: Path, kernel_db: Database, ready_place: opening.Place) -> Seeded:
+    return Seeded(tmp_path, kernel_db, ready_place)
 
 
 @pytest.fixture

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,12 +16,13 @@ from orchestration.cycles import ledger, products
 from orchestration.cycles.backoff import Failures
 from orchestration.cycles.cycle import Cause, Cycle, CycleEvent, CycleNumber, CycleState, JobName, Origin, Result
 from orchestration.cycles.job import Job
-from orchestration.errors import KlorosError, StoreOutdated, StoreUnreachable, Unwritable
+from orchestration.errors import KlorosError, StoreEmpty, StoreOutdated, StoreUnreachable, Unwritable
 from orchestration.store import sqlite
 from orchestration.store.counters import count, observe
 from orchestration.store.instants import from_text, to_text
+from orchestration.store.opening import Place, copy_of, look, open_at, open_to_look
 from orchestration.store.port import Database
-from orchestration.store.sqlite import SqliteDatabase, copy_of
+from orchestration.store.sqlite import SqliteDatabase
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 DREAM = Job(JobName.DREAM, ("true",), "", timedelta(minutes=30))
@@ -27,8 +30,8 @@ Open = Callable[[], Database]
 
 
 @pytest.fixture
-def reopen(tmp_path: Path) -> Open:
-    return lambda: SqliteDatabase(str(tmp_path / "kloros.db"))
+def reopen(kernel_place: Place) -> Open:
+    return lambda: open_at(kernel_place)
 
 
 @pytest.fixture
@@ -171,29 +174,123 @@ def test_instants_keep_every_microsecond_and_sort_as_text() -> None:
         to_text(NOON.replace(tzinfo=None))
 
 
-def _enqueue_many(path: str, start: int) -> None:
-    db = SqliteDatabase(path)
+def _enqueue_many(place: Place, start: int) -> None:
+    db = open_at(place)
     for number in range(start, start + 25):
         with db.transaction():
             queue(db, str(number))
     db.close()
 
 
-def test_many_writers_at_once_lose_nothing(tmp_path: Path) -> None:
-    path = str(tmp_path / "kloros.db")
-    writers = [get_context("spawn").Process(target=_enqueue_many, args=(path, n * 100)) for n in range(4)]
+def test_many_writers_at_once_lose_nothing(kernel_place: Place) -> None:
+    writers = [get_context("spawn").Process(target=_enqueue_many, args=(kernel_place, n * 100)) for n in range(4)]
     for writer in writers:
         writer.start()
     for writer in writers:
         writer.join(60)
         assert writer.exitcode == 0
-    db = SqliteDatabase(path)
+    db = open_at(kernel_place)
     assert sorted(cycle.cycle for cycle in ledger.recent(db, 1000)) == list(range(1, 101))
     db.close()
 
 
+def test_a_reader_sees_every_commit_and_can_write_nothing(db: Database, kernel_place: Place) -> None:
+    reader = open_at(kernel_place, read_only=True)
+    with db.transaction():
+        queue(db)
+    assert len(ledger.recent(reader, 10)) == 1
+    with pytest.raises(KlorosError):
+        queue(reader, "u")
+    reader.close()
+
+
+def test_a_look_sees_one_moment_and_keeps_nobody_from_writing(db: Database, reopen: Open) -> None:
+    looking = reopen()
+    with looking.transaction(looking=True):
+        assert ledger.recent(looking, 10) == []
+        queue(db)
+        assert ledger.recent(looking, 10) == []
+    assert len(ledger.recent(looking, 10)) == 1
+    looking.close()
+
+
+def test_a_snapshot_sees_one_moment_and_changes_nothing(db: Database, kernel_place: Place) -> None:
+    queue(db)
+
+    def see(seen: Database) -> int:
+        with seen.transaction(looking=True):
+            first = ledger.recent(seen, 10)
+        queue(db, "meanwhile")
+        assert ledger.recent(seen, 10) == first
+        with pytest.raises(KlorosError, match="only looked at"):
+            seen.run("facts.set", name="a", value="b")
+        return len(first)
+
+    assert look(kernel_place, see) == 1
+    assert len(ledger.recent(db, 10)) == 2
+
+
+def test_a_copy_has_what_was_there_and_leaves_it_alone(db: Database, kernel_place: Place) -> None:
+    queue(db)
+    count(db, "a_total", kind="x")
+    for name in ("locks.unreadable", "phase.accounted_through"):  # one that each host has for itself, one of the scope
+        db.run("facts.set", name=name, value=name)
+    copy = copy_of(kernel_place)
+    queue(copy, "only in memory")
+    assert len(ledger.recent(copy, 10)) == 2
+    assert counted(copy) == counted(db)
+    for name in ("locks.unreadable", "phase.accounted_through"):
+        assert [row["value"] for row in copy.rows("facts.get", name=name)] == [name]
+    copy.close()
+    assert len(ledger.recent(db, 10)) == 1
+
+
+def test_what_is_not_there_yet_reads_as_no_store(kernel_place: Place) -> None:
+    with pytest.raises(StoreEmpty):
+        look(kernel_place, lambda seen: seen.rows("facts.get", name="a"))
+    scope = SimpleNamespace(name=kernel_place.scope, host=kernel_place.here)
+    folder = os.path.dirname(kernel_place.path)
+    nothing = open_to_look(SimpleNamespace(state_dir=folder, database_url=kernel_place.url, scope=scope))
+    assert ledger.recent(nothing, 10) == []
+    nothing.close()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "it's", "back\\slash", "''", "line\nline", "ü 🌍 \u2028", "%s :name $1 {}", "-- no comment"]
+)
+def test_text_comes_back_as_it_went(db: Database, text: str) -> None:
+    db.run("facts.set", name=text, value=text)
+    assert [row["value"] for row in db.rows("facts.get", name=text)] == [text]
+
+
+@pytest.mark.parametrize("value", [0.0, -1.5, 1e300, 0.1, 123456789.123456])
+def test_numbers_come_back_as_they_went(db: Database, value: float) -> None:
+    db.run("counters.set", name="n", labels="", value=value)
+    (row,) = db.rows("counters.all")
+    assert (row["value"], list(row.keys())[:2]) == (value, ["name", "labels"])
+
+
+def test_a_transaction_that_fails_leaves_nothing(db: Database) -> None:
+    def write(end: Callable[[], object]) -> None:
+        with db.transaction():
+            queue(db, "kept?")
+            end()
+
+    with pytest.raises(KeyError):
+        write(lambda: dict[str, int]()["stop"])
+    assert ledger.recent(db, 10) == []
+    with pytest.raises(KlorosError):
+        write(lambda: queue(db, "kept?"))
+    assert ledger.recent(db, 10) == []
+    queue(db)
+
+
 class TestSqliteFile:
     """What only a file can get wrong."""
+
+    @pytest.fixture
+    def reopen(self, tmp_path: Path) -> Open:
+        return lambda: SqliteDatabase(str(tmp_path / "kloros.db"))
 
     def test_a_newer_schema_is_refused_by_name(self, tmp_path: Path) -> None:
         with sqlite3.connect(tmp_path / "kloros.db") as raw:
@@ -219,7 +316,7 @@ class TestSqliteFile:
         before = (tmp_path / "kloros.db").read_bytes()
         with pytest.raises(StoreOutdated, match="schema version 1, and this program works with"):
             SqliteDatabase(str(tmp_path / "kloros.db"), read_only=True)
-        copy = copy_of(str(tmp_path / "kloros.db"))
+        copy = copy_of(Place(str(tmp_path / "kloros.db")))
         assert [row["value"] for row in copy.rows("facts.get", name="kept")] == ["yes"]
         assert copy.rows("pulse.conditions") == []
         copy.close()
@@ -247,7 +344,7 @@ class TestSqliteFile:
             queue(db)
         db.close()
         before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.iterdir()}
-        copy = copy_of(str(tmp_path / "kloros.db"))
+        copy = copy_of(Place(str(tmp_path / "kloros.db")))
         queue(copy, "only in memory")
         assert len(ledger.recent(copy, 10)) == 2
         copy.close()
@@ -264,7 +361,7 @@ class TestSqliteFile:
             raw.execute("INSERT INTO facts VALUES ('a', 'b')")
         raw.close()
         db.close()
-        copy = copy_of(str(tmp_path / "kloros.db"))
+        copy = copy_of(Place(str(tmp_path / "kloros.db")))
         assert [row["tick"] for row in copy.rows("ticks.recent", limit=-1)] == list(range(12_000, 2_000, -1))
         assert copy.rows("products.get", cycle=1) == []
         assert copy.rows("facts.get", name="a")[0]["value"] == "b"
@@ -273,7 +370,7 @@ class TestSqliteFile:
     @pytest.mark.parametrize("version", range(1, sqlite.SCHEMA_VERSION))
     def test_a_copy_of_every_older_schema_is_whole(self, tmp_path: Path, version: int) -> None:
         self.make_older(tmp_path / "kloros.db", version)
-        copy = copy_of(str(tmp_path / "kloros.db"))
+        copy = copy_of(Place(str(tmp_path / "kloros.db")))
         assert [row["value"] for row in copy.rows("facts.get", name="kept")] == ["yes"]
         assert len(copy.rows("cycles.active")) == 1
         assert copy.rows("bundles.pending") == []
@@ -282,24 +379,13 @@ class TestSqliteFile:
     def test_a_copy_made_while_others_write_is_whole(self, tmp_path: Path) -> None:
         path = str(tmp_path / "kloros.db")
         SqliteDatabase(path).close()
-        writer = get_context("spawn").Process(target=_enqueue_many, args=(path, 0))
+        writer = get_context("spawn").Process(target=_enqueue_many, args=(Place(path), 0))
         writer.start()
         while writer.is_alive():
-            copy = copy_of(path)
+            copy = copy_of(Place(path))
             assert copy.rows("facts.get", name="absent") == []
             numbers = sorted(cycle.cycle for cycle in ledger.recent(copy, 1000))
             assert numbers == list(range(1, len(numbers) + 1))
             copy.close()
         writer.join()
         assert writer.exitcode == 0
-
-    def test_a_reader_sees_every_commit_and_can_write_nothing(self, tmp_path: Path, reopen: Open) -> None:
-        db = reopen()
-        reader = SqliteDatabase(str(tmp_path / "kloros.db"), read_only=True)
-        with db.transaction():
-            queue(db)
-        assert len(ledger.recent(reader, 10)) == 1
-        with pytest.raises(KlorosError):
-            queue(reader, "u")
-        reader.close()
-        db.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -29,17 +30,20 @@ from orchestration.pulse.loop_health import Beat
 from orchestration.pulse.survey import survey
 from orchestration.store.counters import gauge
 from orchestration.store.instants import to_text
+from orchestration.store.opening import Place
+from orchestration.store.port import Database
 from orchestration.store.sqlite import SqliteDatabase
 from tests.benchmarks.big_store import fill
 from tests.contract.accepted import advise, commit, conclude, hold
 from tests.contract.seeded import NOW, Seeded
+from tests.pure.test_scope_seen import WELL_LED
 
 HOUR, MINUTE, DAY = timedelta(hours=1), timedelta(minutes=1), timedelta(days=1)
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Seeded:
-    return Seeded(tmp_path)
+def world(tmp_path: Path, kernel_db: Database, ready_place: Place) -> Seeded:
+    return Seeded(tmp_path, kernel_db, ready_place)
 
 
 def test_a_new_store_is_unknown_and_has_every_part(world: Seeded) -> None:
@@ -187,7 +191,8 @@ def test_since_is_when_it_began_where_that_is_known_else_when_it_was_first_seen(
     assert (lost.condition, lost.since) == (Condition.CYCLE_LOST, NOW - 2 * HOUR)
 
 
-def test_looking_writes_nothing_and_keeps_nobody_from_writing(world: Seeded) -> None:
+def test_looking_writes_nothing_and_keeps_nobody_from_writing(tmp_path: Path) -> None:
+    world = Seeded(tmp_path)
     world.tick(NOW - HOUR)
     reader = SqliteDatabase(str(world.home / "kloros.db"), read_only=True)
     with reader.transaction(looking=True):
@@ -258,7 +263,7 @@ def tell(world: Seeded) -> None:
     line = Standing(**told, workspace_id="kloros", title="Retry", reason="", last_seq=2, updated_at=NOW, seats=(seat,))
     waits = Waits(**told, agent_id="reviewer", sender="executioner", since=NOW)
     found = Census(at=NOW, threads={ThreadStatus.ACTIVE: 1}, since={}, unread={}, waits=(waits,), shown=(line,))
-    asyncio.run(Teller(world.db.path, Tally()).tell(found))
+    asyncio.run(Teller(world.place, Tally()).tell(found))
 
 
 def wake_told(world: Seeded) -> None:
@@ -274,7 +279,7 @@ def wake_told(world: Seeded) -> None:
         created_at=NOW,
         due_at=NOW,
     )
-    assert WakeTeller(world.db.path, holder="host 1").tell([trigger], Counted(), NOW)
+    assert WakeTeller(world.place, holder="host 1").tell([trigger], Counted(), NOW)
 
 
 def test_the_reference_has_each_field(world: Seeded) -> None:
@@ -299,7 +304,7 @@ def test_the_reference_has_each_field(world: Seeded) -> None:
     accept(world)
     tell(world)
     wake_told(world)
-    found = fields(as_json(world.survey()))
+    found = fields(as_json(replace(world.survey(), scope=WELL_LED)))
     page = Path(__file__).parents[2].joinpath("docs", "reference", "loop-health.md").read_text()
     table = page.split("## The document")[1].split("###")[0]
     told = [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")]

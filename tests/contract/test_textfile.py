@@ -22,14 +22,15 @@ from orchestration.cycles.cycle import FINISHED, JobName
 from orchestration.cycles.orphan import Leftover
 from orchestration.host import clock
 from orchestration.intents.intent import FINAL
-from orchestration.pulse import metrics, textfile
+from orchestration.pulse import metrics, scope_metrics, textfile
 from orchestration.pulse.publish import publish
 from orchestration.settings import Settings
 from orchestration.store.counters import count, gauge, observe
+from orchestration.store.port import Database
 from orchestration.store.sqlite import SqliteDatabase
 from orchestration.tick.calendar import DateResult
 from orchestration.tick.decision import CLEAR, SKIPPING, Reason
-from orchestration.tick.history import Refusal
+from orchestration.tick.history import Aside, Refusal
 from orchestration.tick.tick import DURATION_BUCKETS, Decided
 
 NAMED_BY_THE_ISSUE = {
@@ -54,11 +55,11 @@ NAMED_BY_THE_ISSUE = {
 
 
 @pytest.fixture
-def db(tmp_path: Path) -> SqliteDatabase:
-    return SqliteDatabase(str(tmp_path / "kloros.db"))
+def db(kernel_db: Database) -> Database:
+    return kernel_db
 
 
-def text_of(db: SqliteDatabase) -> str:
+def text_of(db: Database) -> str:
     return metrics.exposition(metrics.read(db))
 
 
@@ -75,7 +76,7 @@ def promtool(text: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
 
 
-def some_of_everything(db: SqliteDatabase) -> None:
+def some_of_everything(db: Database) -> None:
     for family in metrics.FAMILIES:
         for name, label_text in family.series:
             if family.kind == "counter":
@@ -85,7 +86,7 @@ def some_of_everything(db: SqliteDatabase) -> None:
 
 
 @pytest.mark.parametrize("filled", [False, True], ids=["before anything", "after everything"])
-def test_prometheus_linter_finds_nothing(db: SqliteDatabase, filled: bool) -> None:
+def test_prometheus_linter_finds_nothing(db: Database, filled: bool) -> None:
     if filled:
         some_of_everything(db)
     done = promtool(text_of(db))
@@ -96,7 +97,7 @@ def test_the_linter_would_find_something() -> None:
     assert promtool("# TYPE kloros_bad counter\nkloros_bad 1\n").returncode != 0
 
 
-def test_prometheus_parser_reads_back_every_series_with_its_value(db: SqliteDatabase) -> None:
+def test_prometheus_parser_reads_back_every_series_with_its_value(db: Database) -> None:
     some_of_everything(db)
     expected = metrics.read(db)
     read = {
@@ -113,7 +114,7 @@ def test_prometheus_parser_reads_back_every_series_with_its_value(db: SqliteData
         )
 
 
-def test_every_metric_that_was_promised_is_there_with_its_kind_and_help(db: SqliteDatabase) -> None:
+def test_every_metric_that_was_promised_is_there_with_its_kind_and_help(db: Database) -> None:
     text = text_of(db)
     kinds = {line.split()[2]: line.split()[3] for line in text.splitlines() if line.startswith("# TYPE ")}
     helped = {line.split()[2] for line in text.splitlines() if line.startswith("# HELP ")}
@@ -128,7 +129,7 @@ def test_names_follow_openmetrics() -> None:
         assert family.help.endswith("."), family.name
 
 
-def test_no_line_has_a_timestamp(db: SqliteDatabase) -> None:
+def test_no_line_has_a_timestamp(db: Database) -> None:
     assert all(sample.timestamp is None for family in families(text_of(db)) for sample in family.samples)
 
 
@@ -136,7 +137,7 @@ def test_no_line_has_a_timestamp(db: SqliteDatabase) -> None:
     ("sample", "label", "values"),
     [
         ("kloros_orchestrator_ticks_total", "decision", Decided),
-        ("kloros_orchestrator_skipped_total", "reason", [*SKIPPING, *Refusal]),
+        ("kloros_orchestrator_skipped_total", "reason", [*SKIPPING, *Refusal, *Aside]),
         ("kloros_orchestrator_reaped_total", "kind", Leftover),
         ("kloros_cycle_active", "job", JobName),
         ("kloros_promotions_total", "verdict", ["accepted", "rejected", "invalid"]),
@@ -144,13 +145,11 @@ def test_no_line_has_a_timestamp(db: SqliteDatabase) -> None:
         ("kloros_phase_dates_total", "result", DateResult),
     ],
 )
-def test_each_label_exists_at_zero_from_the_start(
-    db: SqliteDatabase, sample: str, label: str, values: Iterable[str]
-) -> None:
+def test_each_label_exists_at_zero_from_the_start(db: Database, sample: str, label: str, values: Iterable[str]) -> None:
     assert sorted(labels(text_of(db), sample, label)) == sorted(str(value) for value in values)
 
 
-def test_each_job_has_each_result_and_each_bucket_from_the_start(db: SqliteDatabase) -> None:
+def test_each_job_has_each_result_and_each_bucket_from_the_start(db: Database) -> None:
     found = {
         (sample.labels["job"], sample.labels["result"])
         for family in families(text_of(db))
@@ -169,17 +168,17 @@ def test_every_reason_is_either_clear_or_starts_something_or_is_a_label() -> Non
     assert not set(SKIPPING) & (CLEAR | starts)
 
 
-def test_a_series_of_a_label_that_is_known_no_more_is_still_published(db: SqliteDatabase) -> None:
+def test_a_series_of_a_label_that_is_known_no_more_is_still_published(db: Database) -> None:
     count(db, "kloros_orchestrator_skipped_total", 7, reason="of_an_older_release")
     assert "of_an_older_release" in labels(text_of(db), "kloros_orchestrator_skipped_total", "reason")
 
 
-def write(db: SqliteDatabase, path: Path, text: str = "one 1\n") -> None:
+def write(db: Database, path: Path, text: str = "one 1\n") -> None:
     with db.transaction():
         textfile.write(db, str(path), text)
 
 
-def test_the_file_is_readable_for_everyone_whatever_the_umask(db: SqliteDatabase, tmp_path: Path) -> None:
+def test_the_file_is_readable_for_everyone_whatever_the_umask(db: Database, tmp_path: Path) -> None:
     path = tmp_path / "kloros.prom"
     before = os.umask(0o077)
     try:
@@ -196,7 +195,7 @@ def warnings(captured: str) -> list[str]:
 
 
 def test_an_absent_folder_is_told_once_and_again_after_it_was_there(
-    db: SqliteDatabase, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    db: Database, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "node-exporter"
     for _ in range(3):
@@ -215,7 +214,7 @@ def test_an_absent_folder_is_told_once_and_again_after_it_was_there(
 
 
 def test_what_can_not_be_written_is_told_once_and_fails_nothing(
-    db: SqliteDatabase, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    db: Database, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "kloros.prom").mkdir()
     for _ in range(3):
@@ -244,7 +243,7 @@ for _ in range(times):
 CONTENTION = "kloros_orchestrator_lock_contention_total"
 
 
-def test_writers_at_once_leave_whole_files_and_no_counter_ever_goes_back(db: SqliteDatabase, tmp_path: Path) -> None:
+def test_writers_at_once_leave_whole_files_and_no_counter_ever_goes_back(db: Database, tmp_path: Path) -> None:
     writers, times = 4, 40
     running = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), str(times)]) for _ in range(writers)]
     path, whole = tmp_path / "kloros.prom", len(text_of(db).splitlines())
@@ -283,8 +282,9 @@ class Overtaken(SimpleNamespace):
         other.close()
 
 
-def test_an_older_copy_never_takes_the_place_of_a_newer_one(db: SqliteDatabase, tmp_path: Path) -> None:
+def test_an_older_copy_never_takes_the_place_of_a_newer_one(tmp_path: Path) -> None:
     """To Prometheus that would be a counter reset: `rate()` would count everything once more."""
+    db = SqliteDatabase(str(tmp_path / "kloros.db"))
     settings = Overtaken(state_dir=str(tmp_path), path=tmp_path / "kloros.prom", others=[])
     settings.orchestration_mode, settings.intents = "enabled", SimpleNamespace(max_pending=50)
     publish(cast("Settings", settings), db, clock.now())
@@ -296,8 +296,11 @@ def test_the_reference_names_every_metric_with_its_kind_and_every_label() -> Non
     page = Path(__file__).parents[2].joinpath("docs", "reference", "metrics.md").read_text()
     page = page.partition("## The bridge's")[0]
     rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `kloros_")}
-    assert rows.keys() == {family.name for family in metrics.FAMILIES}
-    for family in metrics.FAMILIES:
+    families = (*metrics.FAMILIES, *scope_metrics.FAMILIES)
+    assert rows.keys() == {family.name for family in families}
+    for name, labels in scope_metrics.LABELS.items():
+        assert [label for label in labels if f"`{label}`" not in rows[name]] == []
+    for family in families:
         assert f"| {family.kind} |" in rows[family.name]
         for _, label_text in family.series:
             for pair in label_text.split(","):

@@ -8,9 +8,15 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-pytest.register_assert_rewrite("tests.faults.world", "tests.faults.kill")
+pytest.register_assert_rewrite("tests.faults.world", "tests.faults.kill", "tests.field")
 
+from tests.contract.conftest import cluster  # noqa: E402
 from tests.faults.kill import Warm  # noqa: E402 - its assertions are rewritten only if that was said before
+from tests.field.fixtures import field, ground  # noqa: E402
+
+__all__ = ["field", "ground", "memory", "warm"]
+
+__all__ = ["cluster", "memory", "warm"]
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestration.pulse import health
+from orchestration.pulse import agents_evidence, evidence, health
 from orchestration.pulse.health import RULES, Condition, Mode, Signs, Verdict, judge
 from orchestration.pulse.judgement import BridgeSigns, WakeSigns
 
@@ -44,7 +44,7 @@ WELL = Signs(
     federation_since=None,
     bridge=None,
     wake=None,
-    disk_free=health.DISK_LOW,
+    disk_free=evidence.DISK_LOW,
 )
 ONLY_LOOP: dict[str, Any] = {"last_tick_at": None, "last_attempt_at": None, "tick_exits": (), "phase_result": None}
 MOMENT = timedelta(microseconds=1)
@@ -81,14 +81,23 @@ EDGES: dict[Condition, tuple[dict[str, Any], dict[str, Any]]] = {
     Condition.NO_TICK_YET: ({**ONLY_LOOP, "iteration_at": NOW}, ONLY_LOOP),
     Condition.DISABLED: ({}, {"switches": (Mode.DISABLED,)}),
     Condition.HALTED: ({}, {"switches": (Mode.HALTED,)}),
+    Condition.STORE_UNREACHABLE: (
+        {"refused": (Condition.HOST_DOUBLED, "")},
+        {"refused": (Condition.STORE_UNREACHABLE, "the server does not answer")},
+    ),
+    Condition.HOST_DOUBLED: ({}, {"refused": (Condition.HOST_DOUBLED, "another machine is called lab-1")}),
     Condition.TICK_STALE: (
-        {"last_tick_at": NOW - health.TICKS_MISSED},
-        {"last_tick_at": NOW - health.TICKS_MISSED - MOMENT},
+        {"last_tick_at": NOW - evidence.TICKS_MISSED},
+        {"last_tick_at": NOW - evidence.TICKS_MISSED - MOMENT},
+    ),
+    Condition.NOBODY_LEADS: (
+        {"scope": ((Condition.NOBODY_LEADS, NOW - evidence.TICKS_MISSED + MOMENT, "no host leads"),)},
+        {"scope": ((Condition.NOBODY_LEADS, NOW - evidence.TICKS_MISSED, "no host leads"),)},
     ),
     Condition.LOOP_STOPPED: ({}, {"loop_failure_limit": True}),
     Condition.LOOP_SILENT: (
-        {**ONLY_LOOP, "iteration_at": NOW - health.SILENT_AFTER},
-        {**ONLY_LOOP, "iteration_at": NOW - health.SILENT_AFTER - MOMENT},
+        {**ONLY_LOOP, "iteration_at": NOW - evidence.SILENT_AFTER},
+        {**ONLY_LOOP, "iteration_at": NOW - evidence.SILENT_AFTER - MOMENT},
     ),
     Condition.TICK_FAILING: ({"tick_exits": (69, 69, 0)}, {"tick_exits": (69, 74, 1)}),
     Condition.PHASE_FAILING: (
@@ -101,57 +110,59 @@ EDGES: dict[Condition, tuple[dict[str, Any], dict[str, Any]]] = {
         {"dream_ends": ("failed", "failed", "succeeded", "lost")},
     ),
     Condition.CYCLE_OVERDUE: (
-        {"active_cycle": 9, "active_deadline": NOW - health.OVERDUE_AFTER},
-        {"active_cycle": 9, "active_deadline": NOW - health.OVERDUE_AFTER - MOMENT},
+        {"active_cycle": 9, "active_deadline": NOW - evidence.OVERDUE_AFTER},
+        {"active_cycle": 9, "active_deadline": NOW - evidence.OVERDUE_AFTER - MOMENT},
     ),
     Condition.CYCLE_LOST: ({}, {"lost": 1}),
+    Condition.HOST_SILENT: ({}, {"scope": ((Condition.HOST_SILENT, NOW, "lab-2 is silent"),)}),
+    Condition.CLOCK_OFFSET: ({}, {"scope": ((Condition.CLOCK_OFFSET, None, "lab-2 is an hour ahead"),)}),
     Condition.MAINTENANCE: ({}, {"switches": (Mode.MAINTENANCE,)}),
-    Condition.LOCK_CONTENTION: ({"contentions": health.CONTENTIONS}, {"contentions": health.CONTENTIONS + 1}),
+    Condition.LOCK_CONTENTION: ({"contentions": evidence.CONTENTIONS}, {"contentions": evidence.CONTENTIONS + 1}),
     Condition.PHASE_DURATION: (
         {"phase_seconds": (1800.0, *(600.0,) * 8)},
         {"phase_seconds": (1801.0, *(600.0,) * 8)},
     ),
     Condition.PROMOTIONS_PARKED: ({}, {"promotions_parked": 1}),
-    Condition.PROMOTIONS_PILING_UP: ({}, {"promotions_unacked": health.UNACKED_MANY + 1}),
+    Condition.PROMOTIONS_PILING_UP: ({}, {"promotions_unacked": evidence.UNACKED_MANY + 1}),
     Condition.ESCROW_WAITING: (
         {
             "escrow_pending": 1,
-            "escrow_since": NOW - health.ESCROW_AFTER,
-            "escrow_expires": NOW + health.ESCROW_EXPIRES,
+            "escrow_since": NOW - evidence.ESCROW_AFTER,
+            "escrow_expires": NOW + evidence.ESCROW_EXPIRES,
         },
-        {"escrow_pending": 1, "escrow_since": NOW - health.ESCROW_AFTER - MOMENT, "escrow_expires": None},
+        {"escrow_pending": 1, "escrow_since": NOW - evidence.ESCROW_AFTER - MOMENT, "escrow_expires": None},
     ),
     Condition.BASELINE_ROLLED_BACK: ({}, {"rolled_back": (42, NOW - timedelta(hours=3), "-7 %")}),
     Condition.INTENTS_OVERFLOWING: ({}, {"intents_pending": 50}),
     Condition.URGENT_ALERT: ({}, {"urgent": ("alert_critical_line",)}),
     Condition.ARCHIVES_STALE: ({}, {"archives_stale": True}),
     Condition.FEDERATION_BEHIND: (
-        {"federation_since": NOW - health.FEDERATION_AFTER},
-        {"federation_since": NOW - health.FEDERATION_AFTER - MOMENT},
+        {"federation_since": NOW - evidence.FEDERATION_AFTER},
+        {"federation_since": NOW - evidence.FEDERATION_AFTER - MOMENT},
     ),
     Condition.BRIDGE_SILENT: (
-        {"bridge": TALKING._replace(told_at=NOW - health.BRIDGE_TELLS_WITHIN)},
-        {"bridge": TALKING._replace(told_at=NOW - health.BRIDGE_TELLS_WITHIN - MOMENT)},
+        {"bridge": TALKING._replace(told_at=NOW - agents_evidence.BRIDGE_TELLS_WITHIN)},
+        {"bridge": TALKING._replace(told_at=NOW - agents_evidence.BRIDGE_TELLS_WITHIN - MOMENT)},
     ),
     Condition.THREADS_BLOCKED: (
         {"bridge": TALKING},
         {"bridge": TALKING._replace(blocked=1, blocked_since=NOW, blocked_thread="thr_1")},
     ),
     Condition.MESSAGES_UNREAD: (
-        {"bridge": TALKING._replace(unread_since=NOW - health.UNREAD_AFTER)},
-        {"bridge": TALKING._replace(unread_since=NOW - health.UNREAD_AFTER - MOMENT)},
+        {"bridge": TALKING._replace(unread_since=NOW - agents_evidence.UNREAD_AFTER)},
+        {"bridge": TALKING._replace(unread_since=NOW - agents_evidence.UNREAD_AFTER - MOMENT)},
     ),
     Condition.SUPERVISOR_SILENT: (
-        {"wake": WAKING._replace(told_at=NOW - health.SUPERVISOR_TELLS_WITHIN)},
-        {"wake": WAKING._replace(told_at=NOW - health.SUPERVISOR_TELLS_WITHIN - MOMENT)},
+        {"wake": WAKING._replace(told_at=NOW - agents_evidence.SUPERVISOR_TELLS_WITHIN)},
+        {"wake": WAKING._replace(told_at=NOW - agents_evidence.SUPERVISOR_TELLS_WITHIN - MOMENT)},
     ),
     Condition.WAKES_DEAD_LETTERED: (
         {"wake": WAKING},
         {"wake": WAKING._replace(dead=1, dead_since=NOW, dead_trigger="trg_1")},
     ),
     Condition.WAKES_WAITING: (
-        {"wake": WAKING._replace(waiting_since=NOW - health.WAKE_WAITS)},
-        {"wake": WAKING._replace(waiting_since=NOW - health.WAKE_WAITS - MOMENT)},
+        {"wake": WAKING._replace(waiting_since=NOW - agents_evidence.WAKE_WAITS)},
+        {"wake": WAKING._replace(waiting_since=NOW - agents_evidence.WAKE_WAITS - MOMENT)},
     ),
     Condition.AGENTS_UNMANAGED: (
         {"wake": WAKING},
@@ -161,7 +172,7 @@ EDGES: dict[Condition, tuple[dict[str, Any], dict[str, Any]]] = {
         {"wake": WAKING},
         {"wake": WAKING._replace(collided=1, collided_since=NOW, collided_agent="reviewer")},
     ),
-    Condition.DISK_LOW: ({}, {"disk_free": health.DISK_LOW - 1}),
+    Condition.DISK_LOW: ({}, {"disk_free": evidence.DISK_LOW - 1}),
 }
 LONG_AGO: dict[str, datetime] = dict.fromkeys(Condition, NOW - timedelta(days=1))
 
@@ -216,7 +227,7 @@ def test_a_beginning_that_lies_ahead_is_now() -> None:
 
 def test_an_entry_of_escrow_is_told_when_it_has_waited_long_or_is_about_to_expire() -> None:
     young = NOW - timedelta(hours=2)
-    held = WELL._replace(escrow_pending=3, escrow_since=young, escrow_expires=NOW + health.ESCROW_EXPIRES - MOMENT)
+    held = WELL._replace(escrow_pending=3, escrow_since=young, escrow_expires=NOW + evidence.ESCROW_EXPIRES - MOMENT)
     (soon,) = judge(held, {}).causes
     assert (soon.since, soon.evidence) == (young, "3 in escrow wait for a person, the next expires in 23 h 59 min")
     both = held._replace(escrow_since=NOW - timedelta(hours=30), escrow_expires=NOW - timedelta(minutes=5))

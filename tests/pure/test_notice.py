@@ -272,3 +272,18 @@ def test_every_runbook_that_a_notice_names_is_there() -> None:
 def test_every_verdict_has_a_condition_that_is_told(story: Story, verdict: Verdict) -> None:
     condition = next(rule.condition for rule in RULES if rule.verdict is verdict)
     assert story.look(0, condition) == [f"ada: KLoROS is {verdict}: {condition}"]
+
+
+def test_what_another_host_of_the_scope_tells_from_now_on_is_neither_news_nor_over() -> None:
+    """A leader that hands over must not say that all is well: the new leader tells what is not."""
+    story = Story()
+    story.look(0, Condition.PHASE_MISSED, Condition.DISK_LOW)
+    elsewhere = frozenset({Condition.PHASE_MISSED})
+    seen = Seen(now=NOW + 10 * MINUTE, causes=[cause(Condition.DISK_LOW)], elsewhere=elsewhere)
+    news = consider(story.standing, seen, HOW, HERE)
+    assert (news.notices, set(news.standing.told)) == ((), {Condition.DISK_LOW})
+    well = consider(news.standing, Seen(now=NOW + 30 * MINUTE, causes=[], elsewhere=elsewhere), HOW, HERE)
+    assert well.notices == (), "it has to be gone for a while"
+    later = consider(well.standing, Seen(now=NOW + 40 * MINUTE, causes=[], elsewhere=elsewhere), HOW, HERE)
+    assert [one.title for one in later.notices] == ["ada: KLoROS is ok again"]
+    assert "phase_missed" not in later.notices[0].body

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestration.cycles.cycle import CycleEvent
-from orchestration.cycles.slurm.states import MEANINGS, Stage, comment, meaning, read
+from orchestration.cycles.slurm.states import MEANINGS, Stage, comment, meaning, read, read_accounts, seconds
 
 STATES = [
     "BOOT_FAIL",
@@ -66,7 +66,8 @@ def test_a_line_of_scontrol_is_read() -> None:
     seen = read(LINE)
     assert seen is not None
     assert seen._asdict() == {
-        "job_id": 17, "state": "PENDING", "reason": "Resources", "nodes": "", "gpus": "gres/gpu=1", "restarts": 2
+        "job_id": 17, "state": "PENDING", "reason": "Resources", "nodes": "", "gpus": "gres/gpu=1", "partition": "",
+        "restarts": 2, "wall_seconds": None, "cpu_seconds": None, "peak_bytes": None,
     }  # fmt: skip
     assert comment(LINE) == "kloros:0123abcd"
 
@@ -76,3 +77,29 @@ def test_a_line_of_scontrol_is_read() -> None:
 )
 def test_what_is_no_job_is_none(line: str) -> None:
     assert read(line) is None
+
+
+@pytest.mark.parametrize(
+    ("told", "value"),
+    [("00:01:02", 62), ("1-00:00:01", 86401), ("02.250", 2.25), ("01:02.5", 62.5), ("INVALID", None), ("", None)],
+)
+def test_a_span_is_read(told: str, value: float | None) -> None:
+    assert seconds(told) == value
+
+
+ACCOUNTS = """17|CANCELLED by 1000|node1|batch|billing=2,cpu=2,gres/gpu=1,mem=50M,node=1|62|01:01.500|
+17.batch|CANCELLED|node1||cpu=2,mem=50M,node=1|62|01:01.500|20480K
+17.0|FAILED|node1||cpu=2,mem=50M,node=1|2|00:00.500|1.50M
+170|RUNNING|node2|batch|cpu=1|1|00:00:00|
+"""
+
+
+def test_accounts_are_read_with_the_memory_of_the_largest_step() -> None:
+    seen = read_accounts(ACCOUNTS, 17)
+    assert seen is not None
+    assert seen._asdict() == {
+        "job_id": 17, "state": "CANCELLED", "reason": "", "nodes": "node1", "gpus": "gres/gpu=1", "partition": "batch",
+        "restarts": 0, "wall_seconds": 62, "cpu_seconds": 61.5, "peak_bytes": 20480 * 1024,
+    }  # fmt: skip
+    assert read_accounts(ACCOUNTS, 1) is None
+    assert read_accounts("", 17) is None

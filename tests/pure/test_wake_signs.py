@@ -10,7 +10,7 @@ import pytest
 
 from orchestration.bridge.wake import signs, telling
 from orchestration.bridge.wake.state import Attempt, Code, Outcome, Status, Wake, Way
-from orchestration.pulse import health, metrics
+from orchestration.pulse import agents_evidence, metrics
 from orchestration.pulse.judgement import WakeSigns
 from orchestration.store.instants import to_text
 
@@ -100,7 +100,7 @@ def test_the_funnel_is_of_a_day_and_open_ones_come_first() -> None:
 def test_ticks_and_supervisors_agree_on_names() -> None:
     assert tuple(Outcome) == metrics.WAKE_RESULTS
     assert metrics.WAKE_LATENCY_BUCKETS == telling.LATENCY_BUCKETS
-    assert health.SUPERVISOR_TELLS_WITHIN.total_seconds() > telling.AGAIN_AFTER * 2
+    assert agents_evidence.SUPERVISOR_TELLS_WITHIN.total_seconds() > telling.AGAIN_AFTER * 2
 
 
 def test_what_could_not_be_told_is_counted_once_more() -> None:

@@ -21,7 +21,8 @@ from orchestration.bridge.state import Ask
 from orchestration.bridge.store import rows
 from orchestration.bridge.store.batch import Batch, Loaded
 from orchestration.bridge.store.lookups import Clock, unavailable, utc_now
-from orchestration.bridge.store.wakes import Known, Lost, Statement, Steps, WakeSteps
+from orchestration.bridge.store.wake_steps import Known, Lost, Statement, Steps
+from orchestration.bridge.store.wakes import WakeSteps
 from orchestration.host import tasks
 from orchestration.store.postgres import Connection, connected, migrate, query
 

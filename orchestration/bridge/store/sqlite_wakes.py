@@ -20,7 +20,8 @@ from orchestration.bridge.store import rows
 from orchestration.bridge.store.batch import Batch, Loaded
 from orchestration.bridge.store.lookups import Clock, unavailable, utc_now
 from orchestration.bridge.store.sqlite_writer import connected, number
-from orchestration.bridge.store.wakes import Known, Lost, Statement, Steps, WakeSteps
+from orchestration.bridge.store.wake_steps import Known, Lost, Statement, Steps
+from orchestration.bridge.store.wakes import WakeSteps
 from orchestration.store.queries import sql
 from orchestration.store.sqlite import SqliteDatabase
 

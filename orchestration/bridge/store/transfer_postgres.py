@@ -66,6 +66,22 @@ class PostgresSide:
         with told():
             return list(self._connection.execute(query(name), asked).fetchall())
 
+    def ask_all(self, name: str, /, **asked: Any) -> None:
+        """Carry out statements of which no rows are wanted."""
+        with told():
+            self._connection.execute(query(name), asked)
+
+    def stream(self, text: str) -> Iterator[dict[str, Any]]:
+        """Give the rows of a statement of ours, without holding all of them."""
+        with told(), self._connection.cursor(name="stream") as cursor:
+            cursor.itersize = _AT_ONCE
+            yield from cursor.execute(text.encode())
+
+    def execute(self, text: str, lines: list[tuple[Any, ...]]) -> None:
+        """Carry out a statement of ours for each of these values."""
+        with told(), self._connection.cursor() as cursor:
+            cursor.executemany(text.encode(), lines)
+
     def empty(self) -> None:
         """Take every row out, to be filled anew in the same transaction."""
         with told():

@@ -12,9 +12,10 @@ from orchestration.bridge.wake.observation import Turn as TurnSeen
 from orchestration.bridge.wake.observation import Turned
 from orchestration.bridge.wake.port import Turn, TurnTold
 from orchestration.bridge.wake.reach import Found, Profile
+from orchestration.bridge.wake.state import Claim
 from orchestration.bridge.wake.turns import Standing, Turns
 from orchestration.cycles.cycle import CycleState
-from orchestration.store.sqlite import SqliteDatabase
+from orchestration.store.port import Database
 
 _T = TypeVar("_T")
 
@@ -23,7 +24,7 @@ class HostTurns:
     """The turns of this host."""
 
     def __init__(
-        self, opened: Callable[[], SqliteDatabase], over: Callable[[SqliteDatabase], Turns], *, only_looks: bool = False
+        self, opened: Callable[[], Database], over: Callable[[Database], Turns], *, only_looks: bool = False
     ) -> None:
         """Take how the host's store is opened, in the one thread that uses it, when it is needed; and the turns over it.
 
@@ -33,15 +34,15 @@ class HostTurns:
         self._only_looks = only_looks
         self._opened = opened
         self._over = over
-        self._db: SqliteDatabase | None = None
+        self._db: Database | None = None
         self._turns: Turns | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="turns")
 
-    async def begin(self, turn: Turn, profile: Profile, *, token: str) -> int:
+    async def begin(self, turn: Turn, profile: Profile, *, token: str, claim: Claim) -> int:
         """Queue and start it. See `TurnsOfHost`."""
 
         def work(turns: Turns) -> int:
-            cycle = turns.enqueue(turn, token=token, timeout=profile.means.turn_timeout)
+            cycle = turns.enqueue(turn, token=token, timeout=profile.means.turn_timeout, claim=claim)
             turns.start(cycle)
             return int(cycle)
 

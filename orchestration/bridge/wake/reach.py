@@ -13,7 +13,7 @@ from orchestration.bridge.state import Session
 from orchestration.bridge.wake import observation
 from orchestration.bridge.wake.limits import Means
 from orchestration.bridge.wake.port import Runtime, Turn, TurnTold
-from orchestration.bridge.wake.state import Case, Wake, Way
+from orchestration.bridge.wake.state import Case, Claim, Wake, Way
 
 
 class Profile(NamedTuple):
@@ -45,10 +45,11 @@ class Reach(Protocol):
 class TurnsOfHost(Protocol):
     """Turns of agents as cycles of this host."""
 
-    async def begin(self, turn: Turn, profile: Profile, *, token: str) -> int:
-        """Queue a turn, once for each token, have its process started, and return its cycle.
+    async def begin(self, turn: Turn, profile: Profile, *, token: str, claim: Claim) -> int:
+        """Queue a turn, once for each token and under the claim, have its process started, and return its cycle.
 
         Raises:
+            WakeFailed: the claim holds no more.
             KlorosError: it is not queued, or not started; then it is when it is looked for.
         """
         ...

@@ -240,9 +240,9 @@ class Steps:
             if profile is None:
                 raise WakeFailed(Code.RUNTIME_NOT_FOUND, f"this host has no [agents.{case.agent_id}]")
             turn = profile.runtime.turn(text, session_id=session_id)
-            if self._claims.to_act(wake) is None:
+            if (claim := self._claims.to_act(wake)) is None:
                 return False
-            cycle = await self._turns.begin(turn, profile, token=token_of(wake, number))
+            cycle = await self._turns.begin(turn, profile, token=token_of(wake, number), claim=claim)
         except WakeFailed as error:
             return await self._fail(case, attempt, error)
         if (claim := self._claims.of(wake)) is not None:  # so that an operator can see what it prints

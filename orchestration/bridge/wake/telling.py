@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -24,9 +23,9 @@ from orchestration.bridge.wake.port import WakeStore
 from orchestration.bridge.wake.state import Outcome, Status, Wake
 from orchestration.errors import KlorosError
 from orchestration.host.journal import Event, Priority, log
-from orchestration.store import counters
+from orchestration.store import counters, opening
 from orchestration.store.instants import from_text, to_text
-from orchestration.store.sqlite import SqliteDatabase
+from orchestration.store.port import Database
 
 SIGNS: Final = "wake.signs"
 SHOWN: Final = "wake.shown"
@@ -65,9 +64,9 @@ class Counted:
 class Teller:
     """Writes the facts and counters of one supervisor."""
 
-    def __init__(self, path: str, *, holder: str) -> None:
-        """Take the path of the host's store, made by then, and what the supervisor calls itself."""
-        self._path = path
+    def __init__(self, place: opening.Place, *, holder: str) -> None:
+        """Take where the host's store is, made by then, and what the supervisor calls itself."""
+        self._place = place
         self._holder = holder
 
     def tell(self, wakes: Sequence[Wake], counted: Counted, now: datetime, *, serving: bool = True) -> bool:
@@ -79,11 +78,11 @@ class Teller:
 
     def end(self, now: datetime) -> None:
         """Tell that nobody goes on telling, and that this is no fault. What it told last stands."""
-        if not os.path.exists(self._path):
+        if not opening.is_made(self._place):
             return
         with_end = {"at": to_text(now), "serving": False}
         try:
-            database = SqliteDatabase(self._path)
+            database = opening.open_at(self._place)
             try:
                 with database.transaction():
                     for name in (SIGNS, SHOWN):
@@ -93,13 +92,13 @@ class Teller:
             finally:
                 database.close()
         except KlorosError as error:
-            _log(error)
+            self._log(error)
 
     def _write(self, judged: dict[str, Any], shown: dict[str, Any], counted: Counted) -> bool:
-        if not os.path.exists(self._path):
+        if not opening.is_made(self._place):
             return False
         try:
-            database = SqliteDatabase(self._path)
+            database = opening.open_at(self._place)
             try:
                 with database.transaction():
                     database.run("facts.set", name=SIGNS, value=json.dumps(judged))
@@ -108,12 +107,16 @@ class Teller:
             finally:
                 database.close()
         except KlorosError as error:
-            _log(error)
+            self._log(error)
             return False
         return True
 
+    def _log(self, error: KlorosError) -> None:
+        if not self._place.url:  # there it is the supervisor's own store, whose outage is told already
+            log(Event.SUPERVISOR_FAILED, f"how waking stands can't be told: {error.message}", priority=Priority.WARNING)
 
-def _count(database: SqliteDatabase, counted: Counted) -> None:
+
+def _count(database: Database, counted: Counted) -> None:
     for outcome, many in counted.attempts.items():
         counters.count(database, "kloros_wake_attempts_total", many, result=outcome.value)
     for outcome, many in counted.triggers.items():
@@ -126,15 +129,11 @@ def _count(database: SqliteDatabase, counted: Counted) -> None:
         counters.observe(database, "kloros_wake_wait_duration_seconds", seconds, buckets=LATENCY_BUCKETS)
 
 
-def _log(error: KlorosError) -> None:
-    log(Event.SUPERVISOR_FAILED, f"how waking stands can't be told: {error.message}", priority=Priority.WARNING)
-
-
-def last_word(path: str) -> tuple[bool, datetime] | None:
+def last_word(place: opening.Place) -> tuple[bool, datetime] | None:
     """Return whether this host's supervisor goes on telling, and when it told last; None when none ever did."""
-    if not os.path.exists(path):
+    if not opening.is_made(place):
         return None
-    database = SqliteDatabase(path)
+    database = opening.open_at(place)
     try:
         for row in database.rows("facts.get", name=SIGNS):
             told = json.loads(str(row["value"]))

@@ -14,7 +14,9 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from orchestration.cycles import artifacts, ledger, orphan
+from orchestration.bridge.wake.port import WakeFailed
+from orchestration.bridge.wake.state import Code
+from orchestration.cycles import artifacts, claims, ledger, orphan
 from orchestration.cycles.cycle import FINISHED, Cause, CycleEvent, CycleNumber, CycleState, JobName, Origin, Result
 from orchestration.cycles.environment import without_cycle
 from orchestration.cycles.job import Job
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from orchestration.bridge.wake.port import Turn
+    from orchestration.bridge.wake.state import Claim
     from orchestration.cycles.cycle import Cycle
     from orchestration.settings import Settings
     from orchestration.store.port import Database
@@ -62,19 +65,30 @@ class Turns:
         log_dir = os.path.join(settings.state_dir, "logs")
         self._launcher = DetachedLauncher(log_dir, without_cycle(environ), (sys.executable, "-P", "-m"))
 
-    def enqueue(self, turn: Turn, *, token: str, timeout: timedelta) -> CycleNumber:
+    def enqueue(self, turn: Turn, *, token: str, timeout: timedelta, claim: Claim | None = None) -> CycleNumber:
         """Queue a turn, once for each token, and return its cycle. A token marks the turn's processes: unique on this host.
 
+        Under a claim it is queued only while the claim holds, which is seen in the same transaction: a supervisor that was
+        paused for longer than its claim lasts queues nothing beside the one that has it now.
+
         Raises:
+            WakeFailed: the claim holds no more.
             StoreUnreachable: it is not queued.
         """
         origin = Origin(Cause.WAKE, "", variables=turn.variables, prompt=turn.prompt, session=turn.session_id)
-        job = Job(JobName.WAKE, turn.command, turn.working_dir, timeout)
+        here = claims.here(self._settings)  # whose runtime has the session
+        job = Job(JobName.WAKE, turn.command, turn.working_dir, timeout, hosts=(here,) if here else ())
         with self._db.transaction():
             found = ledger.of_token(self._db, token)
             if found is not None:
                 return found.cycle
+            if claim is not None and not self._holds(claim):
+                raise WakeFailed(Code.WAKE_FAILED, f"the claim of {claim.holder} on {claim.trigger_id} holds no more")
             return ledger.enqueue(self._db, job=job, origin=origin, token=token, now=clock.now())
+
+    def _holds(self, claim: Claim) -> bool:
+        found = self._db.rows("turns.hold_claim", trigger_id=claim.trigger_id, holder=claim.holder, fence=claim.fence)
+        return bool(found)
 
     def start(self, cycle: CycleNumber) -> None:
         """Start the process that runs a queued turn; a second one finds the first at it, and ends.
@@ -108,7 +122,8 @@ class Turns:
         return [cycle.cycle for cycle in lost if cycle.state is CycleState.RUNNING]
 
     def _is_lost(self, cycle: Cycle) -> bool:
-        if cycle.state is CycleState.QUEUED or not self._lock_is_free(cycle):
+        ours = cycle.state is not CycleState.QUEUED and claims.is_ours(cycle, claims.here(self._settings))
+        if not ours or not self._lock_is_free(cycle):
             return False
         now = ledger.get(self._db, cycle.cycle)  # it may have ended, and its runner too, between the two looks
         return now is not None and (now.state, now.settled_at) == (cycle.state, None)

@@ -77,13 +77,24 @@ class Slurm:
         return int(number)
 
     def job(self, job_id: int) -> Seen | None:
-        """Look at a job; None when the controller does not know it any more, and accounting knows nothing either."""
+        """Look at a job; None when the controller does not know it any more, and accounting knows of no end of it either."""
         try:
-            return states.read(self._ask("scontrol", "show", "job", "--oneliner", str(job_id)))
+            return states.read(self._ask("scontrol", "show", "job", "--oneliner", "--detail", str(job_id)))
         except SlurmRefused as error:
             if _NO_SUCH_JOB not in error.message.lower():
                 raise
-        return self._accounted(job_id)
+        found = self.accounts(job_id)
+        # What the controller has forgotten does not run, whatever accounting was told last.
+        return found if found is not None and states.meaning(found.state).stage is states.Stage.ENDED else None
+
+    def accounts(self, job_id: int) -> Seen | None:
+        """Ask accounting what a job has used; None when none is kept, or nothing of it."""
+        fields = ",".join(states.ACCOUNTED)
+        try:
+            told = self._ask("sacct", "--noheader", "--parsable2", "--jobs", str(job_id), "--format", fields)
+        except SlurmRefused:
+            return None
+        return states.read_accounts(told, job_id)
 
     def find(self, comment: str) -> Seen | None:
         """Look for the job that was submitted with this comment, in the controller's memory."""
@@ -97,18 +108,6 @@ class Slurm:
         except SlurmRefused as error:
             if _NO_SUCH_JOB not in error.message.lower():
                 raise
-
-    def _accounted(self, job_id: int) -> Seen | None:
-        fields = "JobIDRaw,State,NodeList,AllocTRES"
-        try:
-            told = self._ask("sacct", "-n", "-P", "-X", "-j", str(job_id), "-o", fields)
-        except SlurmRefused:
-            return None  # no accounting is kept
-        found, _, rest = told.strip().partition("\n")[0].partition("|")
-        if found != str(job_id):
-            return None
-        state, nodes, held = (*rest.split("|"), "", "")[:3]
-        return states.Seen(job_id, state.split()[0], nodes=nodes, gpus=",".join(o for o in held.split(",") if "gpu" in o))
 
     def _ask(self, *command: str) -> str:
         try:

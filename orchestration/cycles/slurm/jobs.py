@@ -52,4 +52,11 @@ def note(db: Database, job: SlurmJob) -> None:
         db.run("slurm.note", **{**job._asdict(), **instants})
 
 
+def told(job: SlurmJob) -> str:
+    """Say in a few words where a job stands: its number, and Slurm's state and reason."""
+    number = "not given to Slurm yet" if job.job_id is None else f"Slurm job {job.job_id}"
+    where = f"on {job.nodes}" if job.nodes else ""
+    return ", ".join(filter(None, (number, job.state, where, job.reason)))
+
+
 _INSTANTS = ("submitted_at", "missed_since")

@@ -60,7 +60,7 @@ def meaning(state: str) -> Meaning:
 
 
 class Seen(NamedTuple):
-    """One look at a job."""
+    """One look at a job; what was not told is empty, 0 or None."""
 
     job_id: int
     state: str
@@ -68,30 +68,88 @@ class Seen(NamedTuple):
     """Why it waits or has ended, as Slurm says; `None` of Slurm is empty here."""
     nodes: str = ""
     gpus: str = ""
-    """Trackable resources that are GPUs, such as `gres/gpu=1`."""
+    """GPUs that it has, as Slurm writes them: `gpu:1`, of accounting `gres/gpu=1`."""
+    partition: str = ""
     restarts: int = 0
+    wall_seconds: float | None = None
+    cpu_seconds: float | None = None
+    """From accounting only, as the next."""
+    peak_bytes: int | None = None
 
 
 def read(line: str) -> Seen | None:
-    """Read one line of `scontrol show job --oneliner`; None when it tells of no job."""
+    """Read one line of `scontrol show job --oneliner --detail`; None when it tells of no job."""
     fields = _fields(line)
     if not fields.get("JobId", "").isdigit() or "JobState" not in fields:
         return None
     reason, nodes = fields.get("Reason", ""), fields.get("NodeList", "")
-    held = [one for one in fields.get("TRES", "").split(",") if "gpu" in one]
     return Seen(
         job_id=int(fields["JobId"]),
         state=fields["JobState"],
         reason="" if reason == "None" else reason,
         nodes="" if nodes == "(null)" else nodes,
-        gpus=",".join(held),
+        gpus=_gpus(fields.get("JOB_GRES", "")) or _gpus(fields.get("TRES", "")),
+        partition=fields.get("Partition", ""),
         restarts=int(fields["Restarts"]) if fields.get("Restarts", "").isdigit() else 0,
+        wall_seconds=seconds(fields.get("RunTime", "")),
     )
+
+
+ACCOUNTED: Final = ("JobIDRaw", "State", "NodeList", "Partition", "AllocTRES", "ElapsedRaw", "TotalCPU", "MaxRSS")
+"""What is asked of accounting, see "Job Accounting Fields" in sacct(1)."""
+
+
+def read_accounts(text: str, job_id: int) -> Seen | None:
+    """Read what `sacct --parsable2` says of a job and its steps, in `ACCOUNTED`; None when it says nothing of it.
+
+    A job's memory is that of its largest step: sacct gives the job's own line none.
+    """
+    lines = [dict(zip(ACCOUNTED, line.split("|"), strict=False)) for line in text.splitlines()]
+    steps = [line for line in lines if line["JobIDRaw"].startswith(f"{job_id}.")]
+    for job in lines:
+        if job["JobIDRaw"] == str(job_id) and len(job) == len(ACCOUNTED):
+            peaks = [peak for step in steps if (peak := _bytes(step.get("MaxRSS", ""))) is not None]
+            return Seen(
+                job_id,
+                job["State"].partition(" ")[0],  # "CANCELLED by 1000"
+                nodes="" if job["NodeList"] == "None assigned" else job["NodeList"],
+                gpus=_gpus(job["AllocTRES"]),
+                partition=job["Partition"],
+                wall_seconds=seconds(job["ElapsedRaw"]),
+                cpu_seconds=seconds(job["TotalCPU"]) or None,  # 0 until its steps have told theirs
+                peak_bytes=max(peaks, default=None),
+            )
+    return None
 
 
 def comment(line: str) -> str:
     """Return the comment of a job in such a line."""
     return _fields(line).get("Comment", "")
+
+
+def seconds(told: str) -> float | None:
+    """Read a span as Slurm writes it: `[days-][[hours:]minutes:]seconds`; None when it is none."""
+    days, dash, rest = told.rpartition("-")
+    try:
+        total = 0.0
+        for part in rest.split(":"):
+            total = total * 60 + float(part)
+        return total + (int(days) * 86400 if dash else 0)
+    except ValueError:
+        return None
+
+
+def _bytes(told: str) -> int | None:
+    """Read an amount such as `1024K`; None when it is none, or nothing."""
+    number, unit = (told[:-1], told[-1:]) if told[-1:] in "KMGT" else (told, "")
+    try:
+        return round(float(number) * 1024 ** (" KMGT".index(unit or " "))) or None
+    except ValueError:
+        return None
+
+
+def _gpus(resources: str) -> str:
+    return ",".join(one for one in resources.split(",") if "gpu" in one)
 
 
 def _fields(line: str) -> dict[str, str]:

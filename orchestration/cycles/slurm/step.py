@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -29,7 +29,13 @@ if TYPE_CHECKING:
 ORDER: Final = "order.json"
 BEGAN: Final = "began.json"
 ENDED: Final = "ended.json"
-_TOLD: Final = ("SLURM_JOB_ID", "SLURM_JOB_PARTITION", "SLURMD_NODENAME", "SLURM_JOB_GPUS", "SLURM_RESTART_COUNT")
+_TOLD: Final = (
+    "SLURM_JOB_ID", "SLURM_JOB_PARTITION", "SLURMD_NODENAME", "SLURM_JOB_GPUS", "SLURM_RESTART_COUNT",
+    "SLURM_CPUS_ON_NODE", "SLURM_CPUS_PER_TASK", "SLURM_MEM_PER_NODE", "SLURM_GPUS_ON_NODE", "SLURM_JOB_NODELIST",
+    # Which GPUs are its own: without control groups these alone keep it from its neighbour's (gres.conf(5)).
+    "CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK",
+)  # fmt: skip
+"""Variables of Slurm that are put on record, and that the command gets."""
 
 
 class Order(NamedTuple):
@@ -116,6 +122,9 @@ def _run(order: Order, slurm: dict[str, str]) -> Ended:
         from orchestration.errors import CommandNotStarted
 
         return Ended(None, str(error), isinstance(error, CommandNotStarted), slurm)
+    if asked and not completed.timed_out:
+        # Slurm signals all processes of a job at once: the command may have ended of it before we could be asked to end it.
+        completed = replace(completed, cancelled=True)
     return Ended(completed, slurm=slurm)
 
 

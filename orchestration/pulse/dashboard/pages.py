@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from orchestration.cycles import artifacts
 from orchestration.errors import KlorosError
 from orchestration.host import zones
-from orchestration.pulse.dashboard import charts, wording
+from orchestration.pulse.dashboard import charts, hosts, wording
 from orchestration.pulse.dashboard.place import SCRIPT, STYLE, Place, asset, csp
 from orchestration.pulse.dashboard.wording import Clock
 from orchestration.pulse.loop_health import Beat, CycleLine, LoopHealth
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from orchestration.pulse.views import CalendarView, CycleDetail, CyclePage, IntentsView, PromotionsView, TickDetail
 
-FILE_CYCLES = 21
+FILE_CYCLES = 18
 """Cycles that the file lists; the served page has them all, on pages of their own."""
 SERVED_CYCLES = 20
 GAPS = 12
@@ -67,6 +67,7 @@ def overview(health: LoopHealth, place: Place) -> str:
         clock,
         host=health.host,
         health=health,
+        scope=hosts.shown(health.scope, served=place.served),
         heartbeat=health.heartbeat and charts.heartbeat(health.heartbeat, clock.zone),
         gaps=charts.merged(health.heartbeat.gaps) if health.heartbeat else (),
         shown_gaps=GAPS,

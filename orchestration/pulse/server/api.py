@@ -12,7 +12,6 @@ from orchestration import __version__
 from orchestration.errors import KlorosError
 from orchestration.pulse import document, health, metrics, records, signs
 from orchestration.pulse.health import Judgement, Verdict
-from orchestration.pulse.metrics import Values
 from orchestration.pulse.server.cycles import Cycles
 from orchestration.pulse.server.documents import Document
 from orchestration.pulse.server.problem import there
@@ -122,9 +121,7 @@ class Api:
         """Answer /metrics."""
         wanted = preferred(request.headers.get("accept", ""), (TEXT, OPENMETRICS)) or TEXT
         openmetrics = wanted == OPENMETRICS
-        ours = await self._looking.at(
-            lambda settings, db: metrics.exposition(self._judged(settings, db)[0], openmetrics=openmetrics)
-        )
+        ours = await self._looking.at(lambda settings, db: self._exposition(settings, db, openmetrics=openmetrics))
         text = ours + self._traffic.text(openmetrics=openmetrics)
         return Response(text.encode(), headers={"content-type": _METRICS[wanted], "vary": "accept"})
 
@@ -136,7 +133,7 @@ class Api:
     async def ready(self, _request: Request) -> Response:
         """Answer /ready."""
         try:
-            reasons = await self._looking.at(lambda settings, db: _not_at_work(self._judged(settings, db)[1]))
+            reasons = await self._looking.at(lambda settings, db: _not_at_work(self._judged(settings, db)))
         except KlorosError as error:
             reasons = [{"reason": "store", "detail": error.message, "hint": error.hint}]
         return Document({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
@@ -166,12 +163,18 @@ class Api:
         found = await self._looking.at(lambda _settings, db: records.tick_detail(db, name))
         return Document(there(found, "tick of that id or number"))
 
-    def _judged(self, settings: Settings, db: Database) -> tuple[Values, Judgement]:
+    def _exposition(self, settings: Settings, db: Database, *, openmetrics: bool) -> str:
         values = metrics.read(db)
-        seen = signs.read(settings, db, values, self._looking.now())
+        scope = signs.scope(settings, db, values)
+        seen = signs.read(settings, db, values, self._looking.now(), scope)
         judgement = health.judge(seen, signs.since(db))
-        metrics.note_health(values, seen, judgement)
-        return values, judgement
+        metrics.note_health(values, seen, signs.told(judgement, elsewhere=seen.elsewhere))
+        return metrics.exposition(values, more=signs.families(scope), openmetrics=openmetrics)
+
+    def _judged(self, settings: Settings, db: Database) -> Judgement:
+        values = metrics.read(db)
+        seen = signs.read(settings, db, values, self._looking.now(), signs.scope(settings, db, values))
+        return health.judge(seen, signs.since(db))
 
 
 def _limit(request: Request) -> int:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 import anyio.to_thread
 
+from orchestration.errors import StoreUnreachable
+from orchestration.pulse import away
 from orchestration.store.port import Database
 
 if TYPE_CHECKING:
@@ -53,5 +55,8 @@ class Looking:
     def _at(self, see: Callable[[Settings, Database], _Seen]) -> _Seen:
         settings = self.settings()
         seen: list[_Seen] = []
-        self._look(settings, lambda db: seen.append(see(settings, db)))
+        try:
+            self._look(settings, lambda db: seen.append(see(settings, db)))
+        except StoreUnreachable as error:
+            raise away.explained(settings, error, self.now()) from None
         return seen[-1]

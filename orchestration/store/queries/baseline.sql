@@ -2,7 +2,8 @@
 -- Add the next version, provided the newest one is still the one it was made from.
 INSERT INTO baseline_versions
     (version, sha256, previous_sha, ts, actor, kind, reason, cycle, promotion_ids, parameters, fitness)
-SELECT :version, :sha256, :previous_sha, :ts, :actor, :kind, :reason, :cycle, :promotion_ids, :parameters, :fitness
+SELECT CAST(:version AS BIGINT), :sha256, :previous_sha, :ts, :actor, :kind, :reason, CAST(:cycle AS BIGINT), :promotion_ids,
+    :parameters, CAST(:fitness AS DOUBLE PRECISION)
 WHERE coalesce((SELECT sha256 FROM baseline_versions ORDER BY version DESC LIMIT 1), '') = :previous_sha;
 
 -- name: baseline.newest

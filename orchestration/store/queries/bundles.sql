@@ -10,7 +10,7 @@ WHERE done_at IS NULL AND (failures = 0 OR due_at <= :now OR due_at > :longest) 
 
 -- name: bundles.due
 -- Give one cycle for whose bundle a runner is to be started, if there is one.
-SELECT cycle FROM bundles WHERE done_at IS NULL AND due_at <= :now LIMIT 1;
+SELECT cycle FROM bundles WHERE done_at IS NULL AND due_at <= :now ORDER BY due_at, cycle LIMIT 1;
 
 -- name: bundles.get
 -- Give what is known of one cycle's bundle.

@@ -1,10 +1,11 @@
 -- name: cycles.enqueue
 -- Queue one cycle under the number given, else under the next one; a number that is taken is refused.
-INSERT INTO cycles (cycle, job, state, token, cause, origin, command, working_dir, timeout_seconds, executor, phase_date,
-    queued_at)
+INSERT INTO cycles (cycle, job, state, token, cause, origin, command, working_dir, timeout_seconds, executor, hosts,
+    phase_date, queued_at)
 VALUES (
     coalesce(:number, (SELECT coalesce(max(cycle), 0) + 1 FROM cycles)),
-    :job, 'queued', :token, :cause, :origin, :command, :working_dir, :timeout_seconds, :executor, :phase_date, :queued_at
+    :job, 'queued', :token, :cause, :origin, :command, :working_dir, :timeout_seconds, :executor, :hosts,
+    :phase_date, :queued_at
 );
 
 -- name: cycles.number_of
@@ -47,6 +48,24 @@ SELECT * FROM cycles ORDER BY cycle DESC LIMIT :limit;
 UPDATE cycles SET state = 'running', started_at = :now, runner = :runner, baseline_began = coalesce(
     (SELECT version FROM baseline_versions WHERE written = 1 ORDER BY version DESC LIMIT 1), 0)
 WHERE cycle = :cycle AND state = 'queued';
+
+-- name: cycles.claim_next
+-- Take the oldest queued cycle for a runner of this host, but for jobs in :unable (a JSON list) and turns of agents.
+UPDATE cycles SET state = 'running', started_at = :now, runner = :runner, baseline_began = coalesce(
+    (SELECT version FROM baseline_versions WHERE written = 1 ORDER BY version DESC LIMIT 1), 0)
+WHERE cycle = (
+    SELECT cycle FROM cycles
+    WHERE state = 'queued' AND job <> 'wake' AND executor = 'local' AND job NOT IN (SELECT value FROM json_each(:unable))
+    ORDER BY cycle LIMIT 1)
+RETURNING cycle;
+
+-- name: cycles.hosts_ticked
+-- Give when each host of the scope ticked last; nothing where a host is alone.
+SELECT host, last_tick_at FROM host_ticks ORDER BY host;
+
+-- name: cycles.note_runner
+-- Note anew who runs a running cycle, and on what.
+UPDATE cycles SET runner = :runner WHERE cycle = :cycle AND state = 'running';
 
 -- name: cycles.finish
 -- End a cycle, provided it still stands where the event was allowed. Notes the newest baseline. What an agent was told by its

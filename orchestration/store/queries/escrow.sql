@@ -29,7 +29,7 @@ SELECT * FROM escrow WHERE status = 'pending_review' AND expires_at <= :now ORDE
 -- name: escrow.waiting_of
 -- Give the entries that wait for promotions with these stems (a JSON list), but those of one cycle.
 SELECT * FROM escrow
-WHERE status = 'pending_review' AND kind = 'promotion' AND cycle IS NOT :cycle
+WHERE status = 'pending_review' AND kind = 'promotion' AND cycle IS DISTINCT FROM :cycle
   AND stem IN (SELECT value FROM json_each(:stems))
 ORDER BY created_at, entry;
 

@@ -1,7 +1,7 @@
 -- name: intents.open
 -- Give every intent that is not finished: pending, or decided while its file is not yet moved.
 SELECT name, content_sha, intent_type, priority, status, reason, seen_at, decided_at
-FROM intents WHERE filed = 0 ORDER BY name, decided_at;
+FROM intents WHERE filed = 0 ORDER BY name, decided_at, content_sha;
 
 -- name: intents.acted_on
 -- Give since when each processed intent of this content counted, of those decided at :oldest or later.
@@ -33,7 +33,7 @@ WHERE name = :name AND content_sha = :content_sha AND decided_at = :decided_at A
 -- name: intents.pending
 -- Give the pending intents, next first, for people and gauges.
 SELECT name, content_sha, intent_type, priority, seen_at FROM intents
-WHERE filed = 0 AND status = 'pending' ORDER BY priority DESC, seen_at, name;
+WHERE filed = 0 AND status = 'pending' ORDER BY priority DESC, seen_at, name, content_sha;
 
 -- name: intents.count_old
 -- Count the intents that were decided before an instant and whose file is where it belongs; up to :limit, -1 for all.
@@ -41,5 +41,6 @@ SELECT count(*) AS old FROM (SELECT 1 FROM intents WHERE filed = 1 AND decided_a
 
 -- name: intents.expire
 -- Forget the oldest of them.
-DELETE FROM intents WHERE rowid IN (
-    SELECT rowid FROM intents WHERE filed = 1 AND decided_at < :before ORDER BY decided_at LIMIT :limit);
+DELETE FROM intents WHERE (name, content_sha, decided_at) IN (
+    SELECT name, content_sha, decided_at FROM intents
+    WHERE filed = 1 AND decided_at < :before ORDER BY decided_at, name, content_sha LIMIT :limit);

@@ -10,17 +10,17 @@ SELECT 'cycle ' || cycle || ' ' || state || ': ' || coalesce(json_extract(result
     settled_at AS at, 1 AS number FROM cycles
 WHERE cycle > coalesce((SELECT cycle FROM cycles WHERE job = 'phase' ORDER BY cycle DESC LIMIT 1 OFFSET 200), 0)
     AND job = 'phase' AND state IN ('failed', 'timed_out', 'lost') AND settled_at > :since AND settled_at <= :now
-ORDER BY settled_at DESC LIMIT :limit;
+ORDER BY settled_at DESC, cycle DESC LIMIT :limit;
 
 -- name: observer.contentions
 -- Give the ticks of a span that found the lock held, newest first.
 SELECT tick_id AS what, started_at AS at, 1 AS number FROM ticks
-WHERE started_at > :since AND started_at <= :now AND exit_code = 75 ORDER BY started_at DESC LIMIT :limit;
+WHERE started_at > :since AND started_at <= :now AND exit_code = 75 ORDER BY started_at DESC, tick DESC LIMIT :limit;
 
 -- name: observer.sightings
 -- Give the cycles of a span in whose output a rule saw lines, newest first.
 SELECT 'cycle ' || cycle || ': ' || coalesce(json_extract(lines, '$[0]'), '') AS what, at, number FROM sightings
-WHERE at > :since AND at <= :now AND rule = :rule ORDER BY at DESC LIMIT :limit;
+WHERE at > :since AND at <= :now AND rule = :rule ORDER BY at DESC, cycle DESC LIMIT :limit;
 
 -- name: observer.last
 -- Give when each rule last made an intent, and for which subject.
@@ -28,7 +28,7 @@ SELECT rule, subject, max(at) AS at FROM observer_events WHERE at <= :now GROUP 
 
 -- name: observer.last_of
 -- Give the last intent of one rule.
-SELECT at, evidence FROM observer_events WHERE rule = :rule AND at <= :now ORDER BY at DESC LIMIT 1;
+SELECT at, evidence FROM observer_events WHERE rule = :rule AND at <= :now ORDER BY at DESC, event DESC LIMIT 1;
 
 -- name: observer.note
 -- Note that a rule makes an intent; its file follows.
@@ -60,7 +60,7 @@ SELECT
     (SELECT started_at FROM ticks ORDER BY tick LIMIT 1) AS began_at,
     EXISTS (SELECT 1 FROM cycles WHERE settled_at IS NULL AND job <> 'wake') AS active,
     EXISTS (SELECT 1 FROM counters WHERE name = 'kloros_promotions_unacked' AND value > 0) AS promotions,
-    EXISTS (SELECT 1 FROM intents WHERE filed = 0 AND status = 'pending' AND intent_type NOT LIKE 'loop_goal%') AS intents;
+    EXISTS (SELECT 1 FROM intents WHERE filed = 0 AND status = 'pending' AND lower(intent_type) NOT LIKE 'loop_goal%') AS intents;
 
 -- name: observer.expire_events
 -- Forget what rules asked for before an instant.

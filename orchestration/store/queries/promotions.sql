@@ -42,7 +42,7 @@ SET promotion_id = excluded.promotion_id,
     state        = CASE WHEN promotions.state = 'parked' THEN 'parked' ELSE 'unacked' END
 WHERE promotions.state IN ('accepted', 'rejected')
    OR promotions.promotion_id <> excluded.promotion_id
-   OR promotions.fitness IS NOT excluded.fitness;
+   OR promotions.fitness IS DISTINCT FROM excluded.fitness;
 
 -- name: promotions.fail
 -- Count a failed or lost cycle once for each of its unacked promotions (a JSON list of stems), and park at the limit.

@@ -34,8 +34,8 @@ SELECT
     (SELECT count(*) FROM intents WHERE status = 'queue_overflow' AND decided_at >= :overflow_since) AS intents_dropped,
     (SELECT json_group_array(intent_type) FROM (
         SELECT intent_type FROM intents
-        WHERE status = 'processed' AND priority >= 8 AND intent_type GLOB 'alert*' AND decided_at >= :urgent_since
-        ORDER BY decided_at DESC LIMIT 100)) AS urgent,
+        WHERE status = 'processed' AND priority >= 8 AND substr(intent_type, 1, 5) = 'alert' AND decided_at >= :urgent_since
+        ORDER BY decided_at DESC, name, content_sha LIMIT 100)) AS urgent,
     (SELECT min(asked_at) FROM federations WHERE done_at IS NULL) AS federation_since,
     (SELECT json_array(count(*), min(created_at), min(expires_at)) FROM escrow WHERE status = 'pending_review') AS escrow,
     (SELECT json_array(version, decided_at, reason) FROM (

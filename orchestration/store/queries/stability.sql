@@ -11,7 +11,7 @@ WHERE started_at >= :since AND started_at < :until GROUP BY exit_code ORDER BY e
 -- The ticks of a span of time that ended otherwise than these exits (a JSON list), oldest first.
 SELECT tick, started_at, exit_code, findings FROM ticks
 WHERE started_at >= :since AND started_at < :until AND exit_code NOT IN (SELECT value FROM json_each(:well))
-ORDER BY started_at LIMIT :limit;
+ORDER BY started_at, tick LIMIT :limit;
 
 -- name: stability.tick_gaps
 -- The pauses between ticks of a span of time that are longer than so many seconds, oldest first. Ticks that were turned away

@@ -3,11 +3,11 @@
 SELECT min(started_at) AS first, max(started_at) AS last, boot_id, decision, exit_code,
     max(CASE WHEN decision = 'skipped' THEN findings END) AS findings
 FROM ticks WHERE started_at >= :since AND started_at < :until
-GROUP BY substr(started_at, 1, 16), boot_id, decision, exit_code ORDER BY first;
+GROUP BY substr(started_at, 1, 16), boot_id, decision, exit_code ORDER BY first, exit_code, decision, boot_id;
 
 -- name: survey.newest_start
 -- Give when the newest tick started.
-SELECT started_at FROM ticks ORDER BY started_at DESC LIMIT 1;
+SELECT started_at FROM ticks ORDER BY started_at DESC, tick DESC LIMIT 1;
 
 -- name: survey.cycles
 -- Give the newest cycles as lists show them, newest first.
@@ -36,7 +36,7 @@ FROM cycles LEFT JOIN products USING (cycle) WHERE ended_at IS NOT NULL AND job 
 
 -- name: survey.unacked
 -- Give the promotions remembered without an answer, those seen first before the others.
-SELECT stem, first_seen_at FROM promotions WHERE state = 'unacked' ORDER BY first_seen_at LIMIT :limit;
+SELECT stem, first_seen_at FROM promotions WHERE state = 'unacked' ORDER BY first_seen_at, stem LIMIT :limit;
 
 -- name: survey.queues
 -- Give how much waits and since when, of what no counter says.

@@ -26,7 +26,11 @@ SELECT * FROM ticks WHERE tick_id = :tick_id
 
 -- name: ticks.last_before
 -- Give the newest tick that started before an instant.
-SELECT * FROM ticks WHERE started_at < :instant ORDER BY started_at DESC LIMIT 1;
+SELECT * FROM ticks WHERE started_at < :instant ORDER BY started_at DESC, tick DESC LIMIT 1;
+
+-- name: ticks.last_of_any_before
+-- Give the newest tick that started before an instant, whichever host's it was.
+SELECT * FROM ticks WHERE started_at < :instant ORDER BY started_at DESC, tick DESC LIMIT 1;
 
 -- name: ticks.blockers
 -- Count why the ticks of a span started no PHASE, most frequent reason first.
@@ -44,4 +48,4 @@ SELECT count(*) AS old FROM (
 -- Remove the oldest of them.
 DELETE FROM ticks WHERE tick IN (
     SELECT tick FROM ticks
-    WHERE started_at < :before AND tick <= (SELECT max(tick) FROM ticks) - :newest ORDER BY started_at LIMIT :limit);
+    WHERE started_at < :before AND tick <= (SELECT max(tick) FROM ticks) - :newest ORDER BY started_at, tick LIMIT :limit);

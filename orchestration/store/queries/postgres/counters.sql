@@ -1,0 +1,15 @@
+-- Metrics are a host's own.
+
+-- name: counters.add
+-- Add to one of this host's series, creating it with its first value.
+INSERT INTO counters (host, name, labels, value) VALUES (:here, :name, :labels, :value)
+ON CONFLICT (host, name, labels) DO UPDATE SET value = counters.value + excluded.value;
+
+-- name: counters.all
+-- Give every series of this host in the order in which it is published.
+SELECT name, labels, value FROM counters WHERE host = :here ORDER BY name, labels;
+
+-- name: counters.set
+-- Put one of this host's gauges at a value.
+INSERT INTO counters (host, name, labels, value) VALUES (:here, :name, :labels, :value)
+ON CONFLICT (host, name, labels) DO UPDATE SET value = excluded.value;
