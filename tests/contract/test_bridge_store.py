@@ -494,3 +494,15 @@ async def test_it_answers_and_counts(store: Store) -> None:
     after = store.figures()
     assert (after["changes"] - before["changes"], after["commits"] - before["commits"]) == (1, 1)
     assert after["waiting_changes"] == 0
+
+
+async def test_changes_that_come_together_share_commits(store: Store) -> None:
+    thread_id = await opened_thread(store)
+    for often in range(2):
+        before = store.figures()
+        posts = (post(store, thread_id, f"{often} {number}", key=f"{often} {number}") for number in range(32))
+        answers = await asyncio.gather(*posts)
+        after = store.figures()
+        assert [answer.seq for answer in answers] == list(range(32 * often + 1, 32 * often + 33))
+        assert after["changes"] - before["changes"] == 32
+        assert after["commits"] - before["commits"] <= 2  # the first alone, or two halves
