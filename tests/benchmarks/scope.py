@@ -66,9 +66,9 @@ def main() -> None:
             shutil.rmtree(folder)
         print("\n".join(lines), flush=True)
         if "--write" in sys.argv[1:]:
-            page.write(
-                (f"<!-- scope {part}: written by tests/benchmarks/scope.py -->", f"<!-- /scope {part} -->"), "\n".join(lines)
-            )
+            marks = (f"<!-- scope {part}: written by tests/benchmarks/scope.py -->", f"<!-- /scope {part} -->")
+            for path in (page.PAGE, SCALE) if part != "ticks" else (page.PAGE,):
+                page.write(marks, "\n".join(lines), path=path)
 
 
 # ── A tick ──
