@@ -114,6 +114,7 @@ def test_an_intent_of_one_host_is_filed_there_and_its_cycle_runs_elsewhere(scope
     scope.tick("ab")
     assert asked.exists(), "its host has not ticked since"
     run_on(c)
+    (c.state / "cycles" / "cycle_00001" / "manifest.json").unlink()  # as if its runner had died before
     scope.tick("ab")
     filed = a.state / "intents" / "processed" / "processed"
     assert sorted(path.name for path in filed.iterdir()) == sorted([asked.name, noted.name])
@@ -242,6 +243,7 @@ def test_a_phase_of_one_host_is_judged_by_another_from_its_report(scope: Scope) 
     a.intend("trigger_phase_test")
     scope.tick("ab")
     run_on(c)
+    (c.state / "cycles" / "cycle_00001" / "artifacts" / "report.json").unlink()  # as b sees it: not at all
     scope.tick("b")
     (result,) = scope.rows("SELECT cycle, measure, result FROM phase_results")
     assert result == {"cycle": 1, "measure": "score", "result": 0.75}
