@@ -11,7 +11,6 @@ import os
 import pytest
 
 from tests.field.field import Field
-from tests.field.network import until
 from tests.field.play import Play
 
 EVERY = "KLR_TEST_FAULTS" in os.environ
@@ -36,8 +35,7 @@ def test_a_leader_paused_at_any_message_writes_nothing_when_it_goes_on(field: Fi
         assert play.lease == (successor.name, epoch + 1), f"message {number}"
         before = field.ask("SELECT count(*) FROM field_account")
         play.go_on(victim)
-        until(lambda: paused.poll() is not None, "it ends")  # noqa: B023 - asked here only
-        assert paused.returncode in (0, 69), (victim.home / "output").read_text()[-2000:]
+        assert paused.wait(45) in (0, 69), (victim.home / "output").read_text()[-2000:]
         assert field.ask("SELECT count(*) FROM field_account") == before, f"{former} wrote after message {number}"
         play.settle()
         play.truth.assert_settled()

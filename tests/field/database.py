@@ -123,9 +123,11 @@ class Server:
         self._start_pooler()
 
     def _end_pooler(self) -> None:
-        for pid in self.machine.running("pooler.ini"):
+        poolers = self.machine.running("pooler.ini")
+        for pid in poolers:
             send(pid, signal.SIGKILL)
-        until(lambda: not self.machine.running("pooler.ini"), "the pooler has ended")
+        # Their commands are gone before their port is free.
+        until(lambda: not set(poolers) & set(self.machine.pids()), "the pooler has ended")
 
     def _start_pooler(self) -> None:
         ini = self.folder / "pooler.ini"
