@@ -67,7 +67,8 @@ class SqliteDatabase:
 
     def rows(self, query: str, /, **parameters: Value) -> list[Row]:
         """Return every row of the named query."""
-        return cast("list[Row]", self._execute(sql(query), parameters).fetchall())
+        with _translated(self.path):  # what a statement that also changes rows meets is told by the fetching
+            return cast("list[Row]", self._connection.execute(sql(query), parameters).fetchall())
 
     def run(self, query: str, /, **parameters: Value) -> int:
         """Carry out the named statement; return how many rows it changed."""

@@ -61,3 +61,14 @@ def test_what_was_begun_is_not_begun_again(tmp_path: Path) -> None:
     assert again.wait(30) == 1
     assert "was begun before; its command is not run again" in (tmp_path / "said").read_text()
     assert (tmp_path / "mark").read_text() == "ran\n"
+
+
+def test_a_record_that_could_not_be_written_whole_is_none(tmp_path: Path) -> None:
+    give(tmp_path, f"echo ran >> {tmp_path}/mark")
+    step_of = [sys.executable, "-P", "-m", step.__name__, str(tmp_path)]
+    none_fits = subprocess.run(["bash", "-c", 'ulimit -f 0; exec "$@"', "bash", *step_of], capture_output=True, check=False)
+    assert none_fits.returncode != 0
+    assert step.began(str(tmp_path)) is None
+    assert not (tmp_path / "mark").exists()
+    assert start(tmp_path).wait(30) == 0
+    assert (tmp_path / "mark").read_text() == "ran\n"

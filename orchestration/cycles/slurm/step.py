@@ -87,10 +87,7 @@ def main(arguments: list[str], environ: Mapping[str, str] = os.environ) -> int:
     """Carry out the order of a folder; returns 0 when its end is on record, whatever it was."""
     (folder,) = arguments
     slurm = {name: environ[name] for name in _TOLD if name in environ}
-    try:
-        with open(os.path.join(folder, BEGAN), "x", encoding="utf-8") as file:
-            json.dump(slurm, file)
-    except FileExistsError:
+    if not files.create(os.path.join(folder, BEGAN), json.dumps(slurm).encode()):  # whole at once: others look meanwhile
         print(f"{folder} was begun before; its command is not run again", file=sys.stderr)
         return Exit.FAILED
     order = _order(folder)
