@@ -12,6 +12,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import psycopg
@@ -66,6 +67,7 @@ class Server:
         self.machine = machine
         self.folder = folder
         self.data = folder / "data"
+        self._pooler: subprocess.Popen[str] | None = None
         folder.mkdir()
         folder.chmod(0o755)
         shutil.chown(folder, _USER, _USER)
@@ -133,10 +135,17 @@ class Server:
         ini = self.folder / "pooler.ini"
         ini.write_text(_POOLER.format(folder=self.folder, port=POOLED_PORT))
         ini.chmod(0o644)
-        (self.folder / "pooler.pid").unlink(missing_ok=True)
-        self.machine.start("pgbouncer", "--quiet", str(ini), user=self._user)
-        answers = ["timeout", "1", "bash", "-c", f": </dev/tcp/127.0.0.1/{POOLED_PORT}"]
-        until(lambda: self.machine.run(*answers).returncode == 0, "the pooler listens")
+        said = self.folder / "pooler.said"
+        deadline = time.monotonic() + 30
+        while not self._pooler_listens():
+            assert time.monotonic() < deadline, f"no pooler: {self.machine.commands()} {said.read_text()[-2000:]}"
+            if self._pooler is None or self._pooler.poll() is not None:  # or the port was not free yet
+                (self.folder / "pooler.pid").unlink(missing_ok=True)
+                self._pooler = self.machine.start("pgbouncer", "--quiet", str(ini), user=self._user, output=said)
+
+    def _pooler_listens(self) -> bool:
+        asked = ("timeout", "1", "bash", "-c", f": </dev/tcp/127.0.0.1/{POOLED_PORT}")
+        return self.machine.run(*asked).returncode == 0
 
     def restart(self, mode: str = "fast") -> None:
         """Stop it and start it again; `immediate` is as if it had been killed."""
