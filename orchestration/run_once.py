@@ -25,7 +25,7 @@ from orchestration.store.counters import count, gauge
 from orchestration.store.instants import to_text
 from orchestration.tick import history
 from orchestration.tick.gate import gate
-from orchestration.tick.history import SKIPPED, Refusal, Tick
+from orchestration.tick.history import LEASE, SKIPPED, Refusal, Tick
 from orchestration.tick.kernel import Kernel
 from orchestration.tick.tick import tick
 
@@ -219,10 +219,11 @@ def _note_turned_away(kernel: Kernel, refusal: Tick) -> Tick:
 
 def _say(record: Tick) -> None:
     reasons = ", ".join(record.reasons)
+    who_leads = "".join(f": {evidence}" for rule, _, evidence in record.findings if rule == LEASE)
     started = "" if record.cycle is None else f" cycle {record.cycle}"
     log(
         Event.TICK_IDLE if record.decision == "noop" else Event.TICK_COMPLETED,
-        f"{record.decision.upper()}{started}: {reasons}",
+        f"{record.decision.upper()}{started}: {reasons}{who_leads}",
         tick_id=record.tick_id,
         decision=record.decision,
         reason=reasons,

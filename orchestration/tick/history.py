@@ -20,6 +20,8 @@ from orchestration.store.port import Database, Row
 from orchestration.tick.decision import CLEAR, Finding
 
 SKIPPED = "skipped"
+LEASE = "lease"
+"""The rule by which a host of several leaves deciding to another; its evidence says to whom."""
 
 
 class Refusal(StrEnum):

@@ -149,7 +149,7 @@ def stand_by(kernel: Kernel, tick_id: str, started_at: datetime, reason: Aside, 
         exit=Exit.DONE,
         cycle=None,
         blocker=reason if inside else None,
-        findings=(("lease", str(reason), evidence),),
+        findings=((history.LEASE, str(reason), evidence),),
     )
     with kernel.db.transaction():
         record = note(kernel, record, [reason])

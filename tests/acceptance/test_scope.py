@@ -84,10 +84,13 @@ Two = tuple[Scoped, Host, Host]
 def test_one_decides_and_the_other_stands_by_and_names_it(two: Two) -> None:
     scope, a, b = two
     assert "no_intents" in a.reasons()
-    record = b.decided()
+    ticked = b.tick("--json")
+    assert ticked.returncode == 0, ticked.stderr
+    record = json.loads(ticked.stdout)
     assert record["decision"] == "noop"
     (reason,) = record["reasons"]
     assert (reason["rule"], reason["reason"]) == ("lease", "standby")
+    assert f"NOOP: standby: {reason['evidence']}" in ticked.stderr
     lease = scope.lease
     since, until = (f"{lease[at]:%Y-%m-%d %H:%M:%SZ}" for at in ("since", "expires_at"))
     assert reason["evidence"] == f"a leads since {since}, its lease runs until {until} (epoch 1)"

@@ -400,11 +400,12 @@ def test_an_ack_that_is_taken_away_lets_its_promotion_go_again(hosts: Hosts) -> 
     assert list(b.mirrored()) == ["promotions/a@x.json"]
 
 
-def test_an_ack_stays_for_the_cycle_that_gave_it_and_goes_when_it_is_taken_away(hosts: Hosts) -> None:
+@pytest.mark.parametrize("topic", ["", "no \0 in a jsonb", "nor a lone \ud800"])
+def test_an_ack_stays_for_the_cycle_that_gave_it_and_goes_when_it_is_taken_away(hosts: Hosts, topic: str) -> None:
     a, b = hosts
     a.promote("x")
     a.exchange()
-    origin = json.dumps({"promotions": ["a@x"]})
+    origin = json.dumps({"promotions": ["a@x"], "topic": topic})
     unsettled = "INSERT INTO cycles (cycle, job, state, token, cause, origin, command, timeout_seconds, queued_at)"
     with psycopg.connect(a.db.url, autocommit=True) as connection:
         connection.execute(f"{unsettled} VALUES (7, 'dream', 'succeeded', 't', 'promotions', %s, '[]', 1, '')", (origin,))

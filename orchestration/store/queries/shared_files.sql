@@ -96,4 +96,4 @@ WHERE (f.folder = 'cycles' AND f.state = 'there' AND NOT EXISTS (
             AND c.cycle = CAST(substring(f.name from '^cycle_(\d+)/') AS bigint)))
     OR (f.folder = 'acks' AND f.state = 'done' AND NOT EXISTS (
         SELECT 1 FROM cycles c WHERE c.settled_at IS NULL AND c.job = 'dream'
-            AND CAST(c.origin AS jsonb) -> 'promotions' @> to_jsonb(f.host || '@' || left(f.name, -9))));
+            AND CAST(kloros_part(c.origin, 'promotions') AS jsonb) @> to_jsonb(f.host || '@' || left(f.name, -9))));
