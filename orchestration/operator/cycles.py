@@ -57,6 +57,21 @@ def folder_of(console: Console, cycle: Cycle) -> str:
     return artifacts.cycle_dir(console.settings.cycles_dir, cycle.cycle)
 
 
+def elsewhere(console: Console, cycle: Cycle) -> str:
+    """Return the other host on whose disk lies what a cycle left; empty when that is this one's."""
+    here = claims.here(console.settings)
+    return cycle.host if here and cycle.executor is Executor.LOCAL and cycle.host != here else ""
+
+
+def copy_of(console: Console, kernel: Kernel, cycle: Cycle) -> str:
+    """Return where every host finds a copy of its bundle; empty when there is none."""
+    from orchestration.cycles.remote import public
+
+    found = kernel.db.rows("federation.get", cycle=cycle.cycle)
+    place = str(found[0]["place"]) if found else ""
+    return f"{public(console.settings.federation.target).rstrip('/')}/{place}" if place else ""
+
+
 @click.command()
 @number_argument
 @json_option
@@ -75,6 +90,8 @@ def show(console: Console, *, number: str) -> None:
             "phase_result": _phase_result(kernel, cycle),
             "answers": answers,
             "output_tail": tail,
+            "elsewhere": elsewhere(console, cycle),
+            "copy": copy_of(console, kernel, cycle),
         }
         console.answer(document, lambda: _lines(console, cycle, folder, document))
 
@@ -141,10 +158,15 @@ def _lines(console: Console, cycle: Cycle, folder: str, document: dict[str, Any]
         yield from screen.field("Slurm", _with_slurm(document["slurm"]))
     elif cycle.runner:
         yield from screen.field("Runner", _runner(cycle.runner))
-    yield from screen.field("Folder", folder if files else f"{folder} (not there)")
-    if files:
-        yield from screen.field("Files", *(f"{file['path']}  {size(file['bytes'])}" for file in files))
-    yield from _bundle_lines(console, document["bundle"])
+    if document["elsewhere"]:
+        yield from screen.field("Files", f"on {cycle.host}, where it ran: klorosctl show {cycle.cycle}, there")
+    else:
+        yield from screen.field("Folder", folder if files else f"{folder} (not there)")
+        if files:
+            yield from screen.field("Files", *(f"{file['path']}  {size(file['bytes'])}" for file in files))
+        yield from _bundle_lines(console, document["bundle"])
+    if document["copy"]:
+        yield from screen.field("Copy", document["copy"])
     if answers:
         yield ""
         rows = [(a["state"], _number(a["fitness"]), a["stem"], a["reason"]) for a in answers]

@@ -18,7 +18,7 @@ from orchestration.cycles import artifacts, ledger
 from orchestration.cycles.cycle import FINISHED, Cycle
 from orchestration.errors import KlorosError
 from orchestration.operator.console import Console, json_option
-from orchestration.operator.cycles import find, folder_of, number_argument
+from orchestration.operator.cycles import copy_of, elsewhere, find, folder_of, number_argument
 
 _IN_MODIFY, _IN_CREATE, _IN_MOVED_TO, _IN_CLOEXEC, _IN_NONBLOCK = 0x2, 0x100, 0x80, 0o2000000, 0o4000  # sys/inotify.h
 _LOOK_AGAIN = 1000  # milliseconds between two looks at the store
@@ -34,6 +34,10 @@ def logs(console: Console, *, number: str, follow: bool) -> None:
     """Print the output of cycle N, both streams as written. With --json: one object a line."""
     with console.looking() as kernel:
         cycle = find(kernel, number)
+        copy = copy_of(console, kernel, cycle)
+    if host := elsewhere(console, cycle):
+        hint = f"klorosctl logs {cycle.cycle}, there" + (f"; its bundle is {copy}" if copy else "")
+        raise KlorosError(f"the output of cycle {cycle.cycle} is on {host}, where it ran", hint=hint)
     path = artifacts.output_path(folder_of(console, cycle))
     waits = follow and cycle.state not in FINISHED
     if not waits and not os.path.exists(path):

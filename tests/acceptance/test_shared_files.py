@@ -106,6 +106,29 @@ def test_a_promotion_of_one_host_led_by_a_second_and_tried_on_a_third(scope: Sco
     assert len(scope.rows("SELECT * FROM cycles")) == 1
 
 
+def test_what_a_cycle_left_is_found_from_every_host(scope: Scope, tmp_path: Path) -> None:
+    a, b, c = (scope.hosts[name] for name in "abc")
+    for host in (a, b, c):
+        host.set(KLR_FEDERATION_TARGET=f"file://{tmp_path}/copies")
+    a.promote("good_one")
+    scope.tick("ab")
+    run_on(c)
+    shown = a.run("klorosctl", "show", "1").stdout
+    assert "Files      on c, where it ran: klorosctl show 1, there" in shown
+    assert "not there" not in shown
+    scope.tick("bc")
+    run_on(c)
+    (entry,) = json.loads((tmp_path / "copies" / "index.json").read_text())["entries"].values()
+    copy = f"file://{tmp_path}/copies/{entry['bundle']}"
+    assert f"Copy       {copy}" in a.run("klorosctl", "show", "1").stdout
+    refused = a.run("klorosctl", "logs", "1")
+    assert refused.returncode == 1
+    assert "the output of cycle 1 is on c, where it ran" in refused.stderr
+    assert f"klorosctl logs 1, there; its bundle is {copy}" in refused.stderr
+    assert c.run("klorosctl", "logs", "1").returncode == 0
+    assert "Folder" in c.run("klorosctl", "show", "1").stdout
+
+
 def test_an_intent_of_one_host_is_filed_there_and_its_cycle_runs_elsewhere(scope: Scope) -> None:
     a, b, c = (scope.hosts[name] for name in "abc")
     asked = a.intend("curiosity_bees")
