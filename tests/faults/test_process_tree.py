@@ -216,11 +216,13 @@ def test_a_dead_runners_leftovers_are_found_by_their_mark(tmp_path: Path) -> Non
     caller = tree.run_elsewhere()
     _until(tree.in_place, "the tree stands")
     keeper = next(p.pid for p in process_tree.all_processes() if p.parent == caller.pid)
+    command = next(p.pid for p in process_tree.all_processes() if p.parent == keeper)
     os.kill(caller.pid, signal.SIGSTOP)
     os.kill(keeper, signal.SIGSTOP)
     os.kill(keeper, signal.SIGKILL)
     caller.kill()
     caller.wait()
+    _until(lambda: not any(p.pid == command and p.runs for p in process_tree.all_processes()), "it ends with its keeper")
     assert not tree.gone()
     assert process.kill_marked(tree.token) == 1
     assert tree.gone()
