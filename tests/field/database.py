@@ -147,6 +147,11 @@ class Server:
         asked = ("timeout", "1", "bash", "-c", f": </dev/tcp/127.0.0.1/{POOLED_PORT}")
         return self.machine.run(*asked).returncode == 0
 
+    def pooler_said(self) -> str:
+        """Tell what its pooler logged last."""
+        log = self.folder / "pooler.log"
+        return log.read_text()[-1500:] if log.exists() else ""
+
     def restart(self, mode: str = "fast") -> None:
         """Stop it and start it again; `immediate` is as if it had been killed."""
         self.stop(mode)

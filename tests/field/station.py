@@ -80,6 +80,11 @@ class Station(Host):
         lines = self.told.read_text().splitlines() if self.told.exists() else []
         return [json.loads(line) for line in lines if line.endswith("}")]
 
+    def said(self) -> str:
+        """Tell what its ticks and runners said last."""
+        written = self.home / "ticker"
+        return written.read_text()[-1500:] if written.exists() else ""
+
     def left(self) -> dict[int, str]:
         """Tell which processes work there, less the ticker and what it starts."""
         return {

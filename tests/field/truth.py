@@ -76,7 +76,11 @@ class Truth:
         cycles = self._field.ask("SELECT cycle, job, state, host, settled_at FROM cycles ORDER BY cycle DESC LIMIT 4")
         lease = self._field.ask("SELECT holder, epoch, expires_at, clock_timestamp() FROM leases")
         owed = self._field.ask(_ON_THEIR_WAY)
-        return f"waiting {waiting}, cycles {cycles}, owed {owed}, lease {lease}, ended {ended}"
+        said = "\n".join(f"{name} said: {host.said()}" for name, host in self._field.hosts.items())
+        databases = self._field.databases
+        poolers = {"primary": databases.primary.pooler_said(), "replica": databases.replica.pooler_said()}
+        logged = "\n".join(f"pooler of the {role} logged: {text}" for role, text in poolers.items())
+        return f"waiting {waiting}, cycles {cycles}, owed {owed}, lease {lease}, ended {ended}\n{said}\n{logged}"
 
     def assert_always(self) -> None:
         """What holds at any moment, in the middle of a fault too."""
