@@ -7,6 +7,7 @@ Format: https://prometheus.io/docs/instrumenting/exposition_formats/
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from orchestration.store.port import Database
@@ -19,11 +20,13 @@ def count(db: Database, name: str, by: float = 1.0, /, **labels: str) -> None:
 
 def observe(db: Database, name: str, value: float, /, *, buckets: Sequence[float], **labels: str) -> None:
     """Record one value in a cumulative histogram with these ascending bucket bounds (`+Inf` is implied)."""
-    for bound in (*buckets, float("inf")):
-        within = 1.0 if value <= bound else 0.0
-        count(db, f"{name}_bucket", within, **labels, le=bound_text(bound))
-    count(db, f"{name}_sum", value, **labels)
-    count(db, f"{name}_count", 1.0, **labels)
+    own = label_text(labels)
+    series = [
+        (f"{name}_bucket", label_text({**labels, "le": bound_text(bound)}), 1.0 if value <= bound else 0.0)
+        for bound in (*buckets, float("inf"))
+    ]
+    series += [(f"{name}_sum", own, value), (f"{name}_count", own, 1.0)]
+    db.run("counters.add_all", series=json.dumps(series))
 
 
 def gauge(db: Database, name: str, value: float, /) -> None:

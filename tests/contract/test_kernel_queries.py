@@ -279,6 +279,9 @@ ASKED: dict[str, Callable[[World], Asked]] = {
     "bundles.fail": lambda w: {"cycle": w.cycle(), "failures": w.number(), "due_at": w.at(), "error": w.words()},
     "bundles.forget": of_cycle,
     "counters.add": series,
+    "counters.add_all": lambda w: {
+        "series": json.dumps([["kloros_cycle_duration_seconds_bucket", f'le="{at}"', w.of(0.0, 1.0, 0.1)] for at in (1, 2)])
+    },
     "counters.all": nothing,
     "counters.set": series,
     "cycles.enqueue": lambda w: {

@@ -5,6 +5,12 @@
 INSERT INTO counters (host, name, labels, value) VALUES (:here, :name, :labels, :value)
 ON CONFLICT (host, name, labels) DO UPDATE SET value = counters.value + excluded.value;
 
+-- name: counters.add_all
+-- Add to several of this host's series at once, a JSON list of [name, labels, value]; creates those that are not there.
+INSERT INTO counters (host, name, labels, value)
+SELECT :here, one ->> 0, one ->> 1, CAST(one ->> 2 AS double precision) FROM json_array_elements(:series) AS one
+ON CONFLICT (host, name, labels) DO UPDATE SET value = counters.value + excluded.value;
+
 -- name: counters.all
 -- Give every series of this host in the order in which it is published.
 SELECT name, labels, value FROM counters WHERE host = :here ORDER BY name, labels;
