@@ -14,14 +14,14 @@ from orchestration.exits import Exit
 from orchestration.pulse import scope_rows
 from orchestration.store.postgres_database import PostgresDatabase
 from tests.acceptance.host import Host
+from tests.acceptance.scopes import Two
 from tests.acceptance.serving import serving
 from tests.acceptance.test_klorosctl_doctor import doctor, worst
 from tests.acceptance.test_notices import urls, webhook
-from tests.acceptance.test_scope import Two, scope, two
 from tests.acceptance.webhook import Webhook
 from tests.contract.postgres import Cluster
 
-__all__ = ["scope", "two", "webhook"]
+__all__ = ["webhook"]
 pytestmark = pytest.mark.xdist_group("postgres")
 
 
