@@ -18,8 +18,8 @@ from orchestration.store.sqlite import SqliteDatabase
 from tests.acceptance.bridging import Bridge, Clock, caller, play
 from tests.acceptance.host import Host
 from tests.acceptance.serving import serving, until
+from tests.acceptance.talking import Agent, issue
 from tests.acceptance.test_notices import urls
-from tests.acceptance.test_served_bridge import Agent, issue
 from tests.acceptance.webhook import Webhook
 
 EXECUTIONER, REVIEWER, ADA = caller("executioner"), caller("reviewer"), caller("operator:ada", Role.OPERATOR)
