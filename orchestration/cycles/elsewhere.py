@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _PROMOTIONS: Final = "promotions"
 _REPORT_LIMIT: Final = 4 * 1024 * 1024  # bytes; of a longer one nothing is read, see phase/report.py
-_INTENT_LIMIT: Final = 1024 * 1024 + 1
 _INTENTS_READ: Final = 100  # of a reflection's intents no more are looked at, see tick/reflected.py
 _PATIENCE: Final = 20.0  # seconds that a tick may take with the files of the baseline
 

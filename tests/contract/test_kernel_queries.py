@@ -443,7 +443,6 @@ ASKED: dict[str, Callable[[World], Asked]] = {
     },
     "promotions.retry": lambda w: {"stem": w.stem(), "at": w.at()},
     "promotions.counts": nothing,
-    "promotions.count_parked": nothing,
     "promotions.older_acks": nothing,
     "promotions.remember_older_acks": lambda w: {"acks": json.dumps({w.stem(): w.words() for _ in range(3)})},
     "pulse.now": nothing,

@@ -17,19 +17,10 @@ RETURNING to_reap, (SELECT boot_id FROM earlier) AS before;
 -- Note how this host's tick ended.
 UPDATE hosts SET last_tick_exit = :exit_code, role = :role WHERE host = :here RETURNING host;
 
--- name: hosts.get
--- Give one host.
-SELECT host, machine_id, boot_id, release, role, last_tick_exit, clock_offset_seconds, to_reap,
-    kloros_instant(first_seen_at) AS first_seen_at,
-    kloros_instant(last_tick_at) AS last_tick_at,
-    extract(epoch FROM clock_timestamp() - last_tick_at)::float8 AS silent_seconds
-FROM hosts WHERE host = :host;
-
 -- name: hosts.all
 -- Give every host that ever ticked, by name.
-SELECT host, machine_id, boot_id, release, role, last_tick_exit, clock_offset_seconds, to_reap,
-    kloros_instant(first_seen_at) AS first_seen_at,
-    kloros_instant(last_tick_at) AS last_tick_at,
+SELECT host, machine_id, boot_id, release, role, last_tick_exit, clock_offset_seconds,
+    kloros_instant(first_seen_at) AS first_seen_at, kloros_instant(last_tick_at) AS last_tick_at,
     extract(epoch FROM clock_timestamp() - last_tick_at)::float8 AS silent_seconds
 FROM hosts ORDER BY host;
 
