@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
@@ -37,11 +38,11 @@ def judged(db: Database, now: datetime) -> Judgement:
     return Judgement(health.worst(causes), tuple(causes), ())
 
 
-def remember(db: Database, judgement: Judgement) -> None:
-    """Keep since when each condition holds, for the next look. Inside a transaction."""
+def remember(db: Database, judgement: Judgement, before: Iterable[str]) -> None:
+    """Keep since when each condition holds, for the next look; `before` held at the last. Inside a transaction."""
     for condition, began, found in judgement.holding:
         db.run("pulse.condition_holds", condition=condition, since=to_text(began), evidence=found)
-    for ended in since(db).keys() - {condition for condition, _, _ in judgement.holding}:
+    for ended in set(before) - {condition for condition, _, _ in judgement.holding}:
         db.run("pulse.condition_ended", condition=ended)
 
 

@@ -29,9 +29,9 @@ def observe(db: Database, name: str, value: float, /, *, buckets: Sequence[float
     db.run("counters.add_all", series=json.dumps(series))
 
 
-def gauge(db: Database, name: str, value: float, /) -> None:
-    """Note what a gauge stands at, for those that no table tells."""
-    db.run("counters.set", name=name, labels="", value=float(value))
+def gauges(db: Database, /, **values: float) -> None:
+    """Note what gauges stand at, by name, for those that no table tells."""
+    db.run("counters.set", gauges=json.dumps({name: float(value) for name, value in values.items()}))
 
 
 def label_text(labels: dict[str, str]) -> str:

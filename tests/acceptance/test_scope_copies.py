@@ -12,6 +12,7 @@ from psycopg import sql
 
 from orchestration.errors import LeaseLost
 from orchestration.exits import Exit
+from orchestration.store.counters import gauges
 from orchestration.store.postgres_database import PostgresDatabase
 from tests.acceptance.host import Host
 from tests.acceptance.test_klorosctl_db import ctl, told
@@ -101,13 +102,13 @@ def test_who_led_before_writes_nothing_after(host: Host, url: str) -> None:
     change(url, "UPDATE leases SET epoch = 41")
     leader = PostgresDatabase(url, here="one")
     leader.fence(41)
-    leader.run("counters.set", name="n", labels="", value=1.0)
+    gauges(leader, n=1)
     leader.close()
     told(host, "restore", made["path"], "--yes")
     assert lease(url) == ("", 42)
     leader.rows("leases.take", epoch=42, seconds=60)
     with pytest.raises(LeaseLost):
-        leader.run("counters.set", name="n", labels="", value=2.0)
+        gauges(leader, n=2)
     leader.close()
 
 

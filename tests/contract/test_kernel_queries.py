@@ -283,7 +283,11 @@ ASKED: dict[str, Callable[[World], Asked]] = {
         "series": json.dumps([["kloros_cycle_duration_seconds_bucket", f'le="{at}"', w.of(0.0, 1.0, 0.1)] for at in (1, 2)])
     },
     "counters.all": nothing,
-    "counters.set": series,
+    "counters.set": lambda w: {
+        "gauges": json.dumps(
+            {name: w.of(0.0, 1.0, 2.5) for name in ("kloros_promotions_unacked", "kloros_loop_archives_stale")}
+        )
+    },
     "cycles.enqueue": lambda w: {
         "number": None, "job": w.job(), "token": w.one(), "cause": w.of("window", "promotions", "intent", "direct"),
         "origin": w.origin(), "command": '["true"]', "working_dir": "", "timeout_seconds": w.of(60.0, 3600.0),

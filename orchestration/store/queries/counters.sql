@@ -14,6 +14,6 @@ ON CONFLICT (name, labels) DO UPDATE SET value = counters.value + excluded.value
 SELECT name, labels, value FROM counters ORDER BY name, labels;
 
 -- name: counters.set
--- Put one gauge at a value.
-INSERT INTO counters (name, labels, value) VALUES (:name, :labels, :value)
+-- Put gauges at their values, a JSON object by name.
+INSERT INTO counters (name, labels, value) SELECT key, '', value FROM json_each(:gauges) WHERE true
 ON CONFLICT (name, labels) DO UPDATE SET value = excluded.value;

@@ -16,6 +16,7 @@ ON CONFLICT (host, name, labels) DO UPDATE SET value = counters.value + excluded
 SELECT name, labels, value FROM counters WHERE host = :here ORDER BY name, labels;
 
 -- name: counters.set
--- Put one of this host's gauges at a value.
-INSERT INTO counters (host, name, labels, value) VALUES (:here, :name, :labels, :value)
+-- Put this host's gauges at their values, a JSON object by name.
+INSERT INTO counters (host, name, labels, value)
+SELECT :here, key, '', CAST(value AS double precision) FROM json_each_text(:gauges)
 ON CONFLICT (host, name, labels) DO UPDATE SET value = excluded.value;
