@@ -1,44 +1,28 @@
 """Two releases side by side over one PostgreSQL while hosts are upgraded one after the other: the newer migrates and leads,
-the older do nothing and say why, until they are upgraded too. There is no way back but a backup.
-
-The other release is this program's tree, copied, with one migration more.
-"""
+the older do nothing and say why, until they are upgraded too. There is no way back but a backup."""
 
 from __future__ import annotations
 
-import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-import orchestration
 from orchestration.exits import Exit
 from orchestration.store.postgres_schema import SCHEMA_VERSION
+from tests.acceptance import next_release
 from tests.acceptance.host import Host, script
+from tests.acceptance.next_release import NEWER, upgrade
 from tests.acceptance.scopes import Scoped
 
 pytestmark = pytest.mark.xdist_group("postgres")
-NEWER = "9.9.9"
 
 
 @pytest.fixture
 def newer(tmp_path: Path) -> Path:
     """Where a newer release lies."""
     place = tmp_path / "newer"
-    tree = place / "orchestration"
-    shutil.copytree(Path(orchestration.__file__).parent, tree, ignore=shutil.ignore_patterns("__pycache__"))
-    (tree / "store" / "migrations" / "postgres" / f"{SCHEMA_VERSION + 1:04}_later.sql").write_text(
-        "ALTER TABLE ticks ADD COLUMN later BIGINT;\n"
-    )
-    for path, before, after in (
-        (tree / "store" / "postgres_schema.py", r"^SCHEMA_VERSION = \d+", f"SCHEMA_VERSION = {SCHEMA_VERSION + 1}"),
-        (tree / "__init__.py", r'^__version__ = ".*"', f'__version__ = "{NEWER}"'),
-    ):
-        text, times = re.subn(before, after, path.read_text(), flags=re.MULTILINE)
-        assert times == 1, path
-        path.write_text(text)
+    next_release.make(place)
     return place
 
 
@@ -46,7 +30,6 @@ def older(scope: Scoped, name: str) -> Host:
     """Make a host of this release."""
     host = scope.host(name)
     host.stepwise()
-    host.set(PYTHONSAFEPATH="1")
     return host
 
 
@@ -54,10 +37,6 @@ def everything(scope: Scoped) -> list[object]:
     """Return all that ticks write."""
     names = scope.ask("SELECT tablename AS name FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
     return [scope.ask(f"SELECT * FROM {one['name']} ORDER BY 1") for one in names]
-
-
-def upgrade(host: Host, newer: Path) -> None:
-    host.set(PYTHONPATH=str(newer))
 
 
 def test_the_newer_migrates_and_leads_and_the_older_do_nothing_until_they_are_upgraded(scope: Scoped, newer: Path) -> None:
