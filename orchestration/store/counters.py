@@ -15,7 +15,7 @@ from orchestration.store.port import Database
 
 def count(db: Database, name: str, by: float = 1.0, /, **labels: str) -> None:
     """Add `by` (≥ 0) to the counter series of these labels, creating it at 0."""
-    db.run("counters.add", name=name, labels=label_text(labels), value=by)
+    _add(db, [(name, label_text(labels), by)])
 
 
 def observe(db: Database, name: str, value: float, /, *, buckets: Sequence[float], **labels: str) -> None:
@@ -25,8 +25,7 @@ def observe(db: Database, name: str, value: float, /, *, buckets: Sequence[float
         (f"{name}_bucket", label_text({**labels, "le": bound_text(bound)}), 1.0 if value <= bound else 0.0)
         for bound in (*buckets, float("inf"))
     ]
-    series += [(f"{name}_sum", own, value), (f"{name}_count", own, 1.0)]
-    db.run("counters.add_all", series=json.dumps(series))
+    _add(db, [*series, (f"{name}_sum", own, value), (f"{name}_count", own, 1.0)])
 
 
 def gauges(db: Database, /, **values: float) -> None:
@@ -42,3 +41,7 @@ def label_text(labels: dict[str, str]) -> str:
 def bound_text(bound: float) -> str:
     """Write a bucket's upper bound as the exposition format does."""
     return "+Inf" if bound == float("inf") else repr(float(bound))
+
+
+def _add(db: Database, series: list[tuple[str, str, float]]) -> None:
+    db.run("counters.add", series=json.dumps(series))

@@ -15,7 +15,7 @@ import orchestration
 from orchestration import configuration
 from orchestration.scope.leading import Leading
 from orchestration.store import opening
-from orchestration.store.counters import gauges
+from orchestration.store.counters import count, gauges
 from orchestration.store.port import Value
 from orchestration.store.postgres_database import PostgresDatabase
 from orchestration.tick import calendar
@@ -151,8 +151,8 @@ def named(value: ast.expr, constants: dict[str, str]) -> set[str]:
 
 def test_counters_and_conditions_are_each_hosts_own(scope: Scope) -> None:
     for host, value in ((scope.one, 1.0), (scope.two, 5.0)):
-        host.run("counters.add", name="n", labels="", value=value)
-        host.run("counters.add", name="n", labels="", value=value)
+        count(host, "n", value)
+        count(host, "n", value)
         host.run("pulse.condition_holds", condition="c", since=EARLY, evidence=str(value))
     assert told(scope.one, "counters.all", "value") == [2.0]
     assert told(scope.two, "counters.all", "value") == [10.0]

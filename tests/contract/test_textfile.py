@@ -80,7 +80,7 @@ def some_of_everything(db: Database) -> None:
     for family in metrics.FAMILIES:
         for name, label_text in family.series:
             if family.kind == "counter":
-                db.run("counters.add", name=name, labels=label_text, value=3.0)
+                db.run("counters.add", series=json.dumps([(name, label_text, 3.0)]))
     observe(db, "kloros_orchestrator_tick_duration_seconds", 0.07, buckets=DURATION_BUCKETS)
     gauges(db, kloros_orchestrator_last_tick_timestamp_seconds=1795226687.067075)
 

@@ -1,10 +1,5 @@
 -- name: counters.add
--- Add to one series, creating it with its first value.
-INSERT INTO counters (name, labels, value) VALUES (:name, :labels, :value)
-ON CONFLICT (name, labels) DO UPDATE SET value = counters.value + excluded.value;
-
--- name: counters.add_all
--- Add to several series at once, a JSON list of [name, labels, value]; creates those that are not there.
+-- Add to series, a JSON list of [name, labels, value]; creates those that are not there.
 INSERT INTO counters (name, labels, value)
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(:series) WHERE true
 ON CONFLICT (name, labels) DO UPDATE SET value = counters.value + excluded.value;

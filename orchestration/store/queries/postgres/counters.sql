@@ -1,12 +1,7 @@
 -- Metrics are a host's own.
 
 -- name: counters.add
--- Add to one of this host's series, creating it with its first value.
-INSERT INTO counters (host, name, labels, value) VALUES (:here, :name, :labels, :value)
-ON CONFLICT (host, name, labels) DO UPDATE SET value = counters.value + excluded.value;
-
--- name: counters.add_all
--- Add to several of this host's series at once, a JSON list of [name, labels, value]; creates those that are not there.
+-- Add to series of this host, a JSON list of [name, labels, value]; creates those that are not there.
 INSERT INTO counters (host, name, labels, value)
 SELECT :here, one ->> 0, one ->> 1, CAST(one ->> 2 AS double precision) FROM json_array_elements(:series) AS one
 ON CONFLICT (host, name, labels) DO UPDATE SET value = counters.value + excluded.value;
