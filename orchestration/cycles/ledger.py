@@ -70,13 +70,17 @@ def claim_next(db: Database, *, runner: str, now: datetime, unable: Iterable[Job
     """Claim the oldest queued cycle that this host may run, or return None when there is none.
 
     One statement that needs no transaction: where hosts share a store, two that claim at once take two different cycles, and
-    neither waits for who writes meanwhile.
+    neither waits for who writes meanwhile. A claim that is over by the time it is looked at was of a host that had been
+    silent for so long that its cycle counted as lost.
 
     Args:
         runner: a record for people. unable: jobs that this host must leave to others.
     """
-    taken = db.rows("cycles.claim_next", runner=runner, now=to_text(now), unable=json.dumps(list(unable)))
-    return get(db, cast("CycleNumber", taken[0]["cycle"])) if taken else None
+    while taken := db.rows("cycles.claim_next", runner=runner, now=to_text(now), unable=json.dumps(list(unable))):
+        cycle = get(db, cast("CycleNumber", taken[0]["cycle"]))
+        if cycle is not None and cycle.state is CycleState.RUNNING:
+            return cycle
+    return None
 
 
 def claim(db: Database, cycle: CycleNumber, *, runner: str, now: datetime) -> Cycle | None:

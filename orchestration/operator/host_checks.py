@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from orchestration.host import clock as host_clock
+from orchestration.host.disk import room
 from orchestration.operator.check import Check, Level
 from orchestration.operator.console import Console
 from orchestration.operator.screen import size, span
@@ -20,8 +21,8 @@ from orchestration.pulse.evidence import TICKS_MISSED
 
 _STA_UNSYNC, _TIME_ERROR = 0x0040, 5  # adjtimex(2)
 _TIMEX_BYTES, _STATUS_AT = 256, 40  # struct timex of 64-bit Linux is 208 bytes; `status` follows 4 longs and padding
-_NO_ROOM, _LITTLE_ROOM = 64 * 1024**2, 1024**3  # bytes
-_LITTLE_SHARE = 0.05
+_NO_ROOM = 64 * 1024**2  # bytes
+_FEW_FILES = 1000
 _SWITCH = re.compile(r"^Environment=KLR_ORCHESTRATION_MODE=.*$", re.MULTILINE)
 
 
@@ -216,17 +217,16 @@ def space(console: Console) -> Iterator[Check]:
     while not os.path.isdir(folder):
         folder = os.path.dirname(folder)
     try:
-        found = os.statvfs(folder)
+        left = room(folder)
     except OSError as error:
         yield Check("disk", Level.ERROR, f"{folder}: {error.strerror}", f"df -h {folder}")
         return
-    free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
-    evidence = f"{size(free)} of {size(total)} free at {folder}"
-    if found.f_files and found.f_favail < 1000:
-        yield Check("disk", Level.ERROR, f"only {found.f_favail} more files fit at {folder}", f"df -i {folder}")
-    elif free < _NO_ROOM:
+    evidence = f"{size(left.free)} of {size(left.total)} free at {folder}"
+    if left.files is not None and left.files < _FEW_FILES:
+        yield Check("disk", Level.ERROR, f"only {left.files} more files fit at {folder}", f"df -i {folder}")
+    elif left.free < _NO_ROOM:
         yield Check("disk", Level.ERROR, evidence, f"free some; old cycles take: du -sh {console.path('cycles')}")
-    elif free < min(_LITTLE_ROOM, _LITTLE_SHARE * total):
+    elif left.is_low(console.settings.retention.low_disk):
         yield Check("disk", Level.WARNING, evidence, f"free some; old cycles take: du -sh {console.path('cycles')}")
     else:
         yield Check("disk", Level.OK, evidence)

@@ -30,7 +30,6 @@ ESCROW_AFTER = timedelta(days=1)
 ESCROW_EXPIRES = timedelta(days=1)
 ROLLED_BACK_WITHIN = timedelta(days=1)
 FEDERATION_AFTER = timedelta(hours=6)
-DISK_LOW = 10 * 1024**3
 _FAILED_EXITS = frozenset({1, 69, 70, 74, 78})
 _FAILED_IN_A_ROW = 3
 
@@ -179,8 +178,7 @@ def federation_behind(signs: Signs) -> str:
 
 
 def disk_low(signs: Signs) -> str:
-    low = signs.disk_free is not None and signs.disk_free < DISK_LOW
-    return f"{(signs.disk_free or 0) / 1024**3:.1f} GiB are free for the state folder" if low else ""
+    return f"{(signs.disk_free or 0) / 1024**3:.1f} GiB are free for the state folder" if signs.disk_is_low else ""
 
 
 _UNSUCCESSFUL = frozenset({"failed", "timed_out", "lost"})

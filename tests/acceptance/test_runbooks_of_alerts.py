@@ -40,14 +40,13 @@ OURS = (
 
 
 def told(host: Host) -> set[str]:
-    """Return the conditions that the textfile tells, which is what alerts rest on; but for the disk of this machine."""
-    found = {
+    """Return the conditions that the textfile tells, which is what alerts rest on."""
+    return {
         sample.labels["condition"]
         for family in text_string_to_metric_families(host.textfile.read_text())
         for sample in family.samples
         if sample.name == "kloros_health_condition" and sample.value == 1
     }
-    return found - {"disk_low"}
 
 
 def metric(host: Host, name: str) -> float:

@@ -51,8 +51,8 @@ OURS = words("""
     orchestration.configuration orchestration.errors orchestration.exits orchestration.wiring
     orchestration.cycles orchestration.cycles.backoff orchestration.cycles.cycle orchestration.cycles.foreign_locks
     orchestration.cycles.job orchestration.cycles.ledger orchestration.cycles.orphan
-    orchestration.host orchestration.host.clock orchestration.host.files orchestration.host.journal
-    orchestration.host.lock orchestration.host.process_identity orchestration.host.zones
+    orchestration.host orchestration.host.clock orchestration.host.disk orchestration.host.files
+    orchestration.host.journal orchestration.host.lock orchestration.host.process_identity orchestration.host.zones
     orchestration.intents orchestration.intents.inbox orchestration.intents.intent
     orchestration.loop orchestration.loop.status
     orchestration.phase orchestration.phase.window

@@ -46,6 +46,7 @@ class Seeded:
                 "KLR_CONFIG": "/dev/null",
                 "KLR_ORCHESTRATION_MODE": "enabled",
                 "KLR_PHASE_TIME_ZONE": "UTC",
+                "KLR_RETENTION_LOW_DISK": "0",
                 **variables,
             }
         )

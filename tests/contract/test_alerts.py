@@ -330,7 +330,7 @@ CASES = {
     ),
     "KlorosDiskLow": holding(
         "disk_low",
-        "5GiB are free for the state folder; 10 GiB are the limit.",
+        "5GiB are free for the state folder, fewer than retention.low_disk.",
         minutes=5,
         state_free_bytes="5368709120",
     ),

@@ -16,6 +16,7 @@ from orchestration.cycles import claims, ledger
 from orchestration.cycles.cycle import Cause, CycleEvent, CycleNumber, CycleState, Executor, JobName, Origin, Result
 from orchestration.cycles.job import Job
 from orchestration.settings import Needs, Settings
+from orchestration.store.port import Row
 from orchestration.store.postgres_database import PostgresDatabase
 from tests.contract.postgres import Cluster
 
@@ -130,6 +131,31 @@ def test_many_that_claim_at_once_take_each_cycle_once(host: Hosts) -> None:
         thread.join(60)
     assert Counter(number for _, number in found) == Counter(numbers)
     assert {name for name, number in found if numbers.index(number) % 2} == {"even"}
+
+
+class Silent(PostgresDatabase):
+    """The store of a host whose every claim is answered when the scope has taken the host for silent."""
+
+    def rows(self, query: str, /, **parameters: Any) -> list[Row]:
+        found = super().rows(query, **parameters)
+        if query == "cycles.claim_next" and found:
+            cycle = ledger.get(self, cast("CycleNumber", found[0]["cycle"]))
+            assert cycle is not None
+            with self.transaction():
+                assert ledger.finish(self, cycle, CycleEvent.LOSE, Result(reason="silent"), now=NOON)
+        return found
+
+
+def test_a_claim_that_is_over_when_it_is_heard_of_is_left_alone(host: Hosts, url: str) -> None:
+    a = host("a")
+    numbers = [queue(a, token) for token in ("one", "other")]
+    silent = Silent(url, here="b")
+    try:
+        assert claim(silent) is None
+    finally:
+        silent.close()
+    found = [ledger.get(a, number) for number in numbers]
+    assert [cycle and (cycle.state, cycle.host) for cycle in found] == [(CycleState.LOST, "b")] * 2
 
 
 def test_a_claim_and_a_cancellation_at_once_agree(host: Hosts) -> None:

@@ -233,7 +233,11 @@ from orchestration.store.sqlite import SqliteDatabase
 folder, times = sys.argv[1], int(sys.argv[2])
 db = SqliteDatabase(f"{folder}/kloros.db")
 settings = SimpleNamespace(
-    state_dir=folder, textfile=f"{folder}/kloros.prom", orchestration_mode="enabled", intents=SimpleNamespace(max_pending=50)
+    state_dir=folder,
+    textfile=f"{folder}/kloros.prom",
+    orchestration_mode="enabled",
+    intents=SimpleNamespace(max_pending=50),
+    retention=SimpleNamespace(low_disk=0),
 )
 for _ in range(times):
     with db.transaction():
@@ -287,6 +291,7 @@ def test_an_older_copy_never_takes_the_place_of_a_newer_one(tmp_path: Path) -> N
     db = SqliteDatabase(str(tmp_path / "kloros.db"))
     settings = Overtaken(state_dir=str(tmp_path), path=tmp_path / "kloros.prom", others=[])
     settings.orchestration_mode, settings.intents = "enabled", SimpleNamespace(max_pending=50)
+    settings.retention = SimpleNamespace(low_disk=0)
     publish(cast("Settings", settings), db, clock.now())
     settings.others[0].join()
     assert contention((tmp_path / "kloros.prom").read_text()) == 1

@@ -132,6 +132,19 @@ def test_on_a_disk_full_from_the_first_tick_on(world: World, disk: Path, warm: W
     assert free > 3
 
 
+def test_little_room_is_told_before_there_is_none(world: World, disk: Path) -> None:
+    def told() -> list[str]:
+        world.decided()
+        return [cause["condition"] for cause in json.loads((world.state / "latest.json").read_text())["causes"]]
+
+    world.set(KLR_RETENTION_LOW_DISK=str(SIZE))
+    assert told() == [], "a small disk counts as low by its tenth, whatever is set"
+    with filled(disk, SIZE // PAGE // 10 - 1):
+        assert told() == ["disk_low"]
+        world.set(KLR_RETENTION_LOW_DISK="0")
+        assert told() == []
+
+
 def test_a_line_that_finds_room_for_its_first_half_leaves_none_of_it(world: World, disk: Path, warm: Warm) -> None:
     history = world.state / "history.jsonl"
     world.decided()

@@ -14,7 +14,7 @@ from random import Random
 from threading import Event
 
 from tests.field.field import HOSTS, Field
-from tests.field.network import send, until
+from tests.field.network import send
 from tests.field.play import prepare
 from tests.field.station import Station
 from tests.field.truth import Truth
@@ -75,7 +75,6 @@ class Storm:
         while not self.truth.is_answered():
             assert time.monotonic() < deadline, self.truth.why_not()
             _PASSES.wait(0.1)
-        until(lambda: not any(host.left() for host in self.field.hosts.values()), "nothing is left", seconds=30)
         self.truth.assert_settled()
 
     def bring_work(self) -> None:

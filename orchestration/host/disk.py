@@ -1,0 +1,28 @@
+"""Room on a file system."""
+
+import os
+from typing import NamedTuple
+
+_SHARE = 10
+
+
+class Room(NamedTuple):
+    """What is left to everybody on a file system, in bytes, and how many more files fit; None where those aren't counted."""
+
+    free: int
+    total: int
+    files: int | None = None
+
+    def is_low(self, below: int) -> bool:
+        """Whether fewer than `below` bytes are free, or on a small disk less than a tenth of it."""
+        return self.free < min(below, self.total // _SHARE)
+
+
+def room(path: str) -> Room:
+    """Look how much room there is where a file or folder lies; OSError where that can't be said. See statvfs(3)."""
+    found = os.statvfs(path)
+    return Room(
+        free=found.f_bavail * found.f_frsize,
+        total=found.f_blocks * found.f_frsize,
+        files=found.f_favail if found.f_files else None,
+    )
