@@ -12,7 +12,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from tests.acceptance.host import Host, script
-from tests.contract.terminals import until
+from tests.waiting import until
 
 _TRY_ALL = (
     'cat "$KLR_PROMOTIONS" > "$KLR_CYCLE_DIR/artifacts/seen.json"',

@@ -25,7 +25,7 @@ from tests.acceptance.looping import Looping
 from tests.acceptance.moved_clock import library
 from tests.acceptance.scopes import Two
 from tests.contract.postgres import Cluster
-from tests.contract.terminals import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.xdist_group("postgres")
 
@@ -372,7 +372,7 @@ def test_loops_of_two_hosts_have_numbers_of_their_own_and_never_run_at_once(two:
                 host.tick()  # the leader's timer settles what ended on the other
             return all(process.poll() is not None for process in running)
 
-        until(ended, what="both loops end", seconds=60)
+        until(ended, what="both loops end", within=60)
     assert [process.returncode for process in running] == [0, 0], [one.errors.read_text() for one in loops.values()]
     told = scope.ask("SELECT iteration, host, status FROM iterations ORDER BY iteration")
     assert [one["iteration"] for one in told] == [1, 2, 3, 4, 5, 6]

@@ -21,9 +21,10 @@ import pytest
 from orchestration.exits import Exit
 from tests.acceptance.anything import ask_anything
 from tests.acceptance.host import Host
-from tests.acceptance.serving import Served, residents, serving, until
+from tests.acceptance.serving import Served, residents, serving
 from tests.acceptance.talking import Agent, issue, post
 from tests.contract import postgres
+from tests.waiting import until
 
 CASES = int(os.environ.get("KLR_TEST_API_CASES", "10000"))
 """How many cases Schemathesis makes at least, in all."""

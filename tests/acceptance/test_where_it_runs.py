@@ -10,7 +10,7 @@ import pytest
 
 from tests.acceptance.host import Host, script
 from tests.acceptance.scopes import Scoped
-from tests.contract.terminals import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.xdist_group("postgres")
 
