@@ -73,6 +73,16 @@ class Host:
             stdin=subprocess.DEVNULL,
         )
 
+    def ctl(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """Give klorosctl a command that must end with this code."""
+        done = self.run("klorosctl", *arguments)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    def answer(self, *arguments: str, code: int = 0) -> Any:
+        """Do so with --json, and return what it says."""
+        return json.loads(self.ctl(*arguments, "--json", code=code).stdout)
+
     @staticmethod
     def command(entry: str, *arguments: str) -> list[str]:
         """Return the command line of an entry."""

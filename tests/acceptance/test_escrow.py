@@ -40,12 +40,6 @@ def try_promotion(host: Host, stem: str, *, fitness: float = 0.5, **changes: flo
     host.run_queued()
 
 
-def answer(host: Host, *arguments: str) -> Any:
-    done = host.run("klorosctl", *arguments, "--json")
-    assert done.returncode == Exit.DONE, done.stderr
-    return json.loads(done.stdout)
-
-
 def refused(host: Host, *arguments: str) -> str:
     done = host.run("klorosctl", *arguments)
     assert done.returncode != Exit.DONE, done.stdout
@@ -55,7 +49,7 @@ def refused(host: Host, *arguments: str) -> str:
 def held(host: Host, stem: str = "large", **changes: float) -> str:
     """Have a cycle accept what the rules hold; return the entry."""
     try_promotion(host, stem, **(changes or {"learning_rate": 0.02}))
-    entries = [entry["entry"] for entry in answer(host, "escrow", "list") if entry["promotion"]["stem"] == stem]
+    entries = [entry["entry"] for entry in host.answer("escrow", "list") if entry["promotion"]["stem"] == stem]
     assert len(entries) == 1
     return str(entries[0])
 
@@ -70,10 +64,10 @@ def test_what_a_rule_holds_waits_and_the_rest_goes_on(ready: Host) -> None:
     ready.decided()
     ready.run_queued()
 
-    version = answer(ready, "baseline", "show")
+    version = ready.answer("baseline", "show")
     assert (version["version"], version["promotion_ids"]) == (2, ["small"])
     assert version["parameters"] == {"batch_size": 8, "learning_rate": 0.01}
-    (entry,) = answer(ready, "escrow", "list")
+    (entry,) = ready.answer("escrow", "list")
     assert entry == filed(ready, entry["entry"])
     assert (entry["schema"], entry["status"], entry["kind"], entry["cycle"]) == (
         "escrow.entry/v1",
@@ -98,42 +92,42 @@ def test_what_a_rule_holds_waits_and_the_rest_goes_on(ready: Host) -> None:
 
 def test_an_approval_makes_a_version_on_top_of_today_s_baseline(ready: Host) -> None:
     entry = held(ready)
-    answer(ready, "baseline", "set", "learning_rate=0.03", "batch_size=4", "--reason", "meanwhile")
-    shown = answer(ready, "escrow", "show", entry)
+    ready.answer("baseline", "set", "learning_rate=0.03", "batch_size=4", "--reason", "meanwhile")
+    shown = ready.answer("escrow", "show", entry)
     assert [(one["before"], one["after"]) for one in shown["diff"]] == [(0.01, 0.02)]
     assert [(one["before"], one["after"]) for one in shown["today"]] == [(0.03, 0.02)]
 
-    done = answer(ready, "escrow", "approve", f"escrow-{entry}.json", "--reason", "looks right")
+    done = ready.answer("escrow", "approve", f"escrow-{entry}.json", "--reason", "looks right")
 
     assert (done["changed"], done["status"], done["version"], done["reviewed_by"]) == (True, "approved", 3, ME)
     assert filed(ready, entry) == {name: value for name, value in done.items() if name != "changed"}
-    version = answer(ready, "baseline", "show")
+    version = ready.answer("baseline", "show")
     assert version["parameters"] == {"batch_size": 4, "learning_rate": 0.02}
     assert (version["kind"], version["cycle"], version["promotion_ids"], version["actor"]) == ("escrow", 2, ["large"], ME)
     assert version["reason"] == f"approved from escrow {entry}: looks right"
     assert json.loads((ready.state / "baseline" / "baseline.json").read_text())["parameters"] == version["parameters"]
-    assert answer(ready, "baseline", "verify")["faults"] == []
-    assert answer(ready, "escrow", "list") == []
+    assert ready.answer("baseline", "verify")["faults"] == []
+    assert ready.answer("escrow", "list") == []
 
     assert "Made       version 3: klorosctl baseline show 3" in ready.run("klorosctl", "escrow", "show", entry).stdout
-    again = answer(ready, "escrow", "approve", entry)
+    again = ready.answer("escrow", "approve", entry)
     assert (again["changed"], again["version"]) == (False, 3)
-    assert len(answer(ready, "baseline", "history")) == 3
+    assert len(ready.answer("baseline", "history")) == 3
     assert "waits no more: it is approved" in refused(ready, "escrow", "reject", entry, "--reason", "too late")
 
 
 def test_a_rejection_changes_no_baseline_and_is_final(ready: Host) -> None:
     entry = held(ready)
     assert "--reason is empty" in refused(ready, "escrow", "reject", entry, "--reason", " ")
-    done = answer(ready, "escrow", "reject", entry, "--reason", "too large")
+    done = ready.answer("escrow", "reject", entry, "--reason", "too large")
     assert (done["changed"], done["status"], done["reason"], done["version"]) == (True, "rejected", "too large", None)
     assert filed(ready, entry)["status"] == "rejected"
-    assert answer(ready, "escrow", "reject", entry, "--reason", "again")["changed"] is False
+    assert ready.answer("escrow", "reject", entry, "--reason", "again")["changed"] is False
     assert "waits no more: it is rejected" in refused(ready, "escrow", "approve", entry)
-    assert answer(ready, "baseline", "show")["version"] == 1
-    assert [one["reason"] for one in answer(ready, "escrow", "list", "--all")] == ["too large"]
+    assert ready.answer("baseline", "show")["version"] == 1
+    assert [one["reason"] for one in ready.answer("escrow", "list", "--all")] == ["too large"]
     ready.decided()
-    assert answer(ready, "baseline", "show")["version"] == 1
+    assert ready.answer("baseline", "show")["version"] == 1
 
 
 def test_what_nobody_decides_on_expires_by_a_tick(ready: Host) -> None:
@@ -147,7 +141,7 @@ def test_what_nobody_decides_on_expires_by_a_tick(ready: Host) -> None:
     ready.decided()
     assert (filed(ready, entry)["status"], filed(ready, entry)["reviewed_by"]) == ("expired", "kloros")
     assert "waits no more: it is expired" in refused(ready, "escrow", "approve", entry)
-    assert answer(ready, "baseline", "show")["version"] == 1
+    assert ready.answer("baseline", "show")["version"] == 1
 
 
 def test_nobody_approves_what_they_emitted_not_even_by_sudo(ready: Host) -> None:
@@ -161,9 +155,9 @@ def test_nobody_approves_what_they_emitted_not_even_by_sudo(ready: Host) -> None
     ready.change("UPDATE escrow SET emitted_by = 'agent-x'")
     ready.set(SUDO_USER="agent-x")
     assert "agent-x emitted promotion large" in refused(ready, "escrow", "approve", entry)
-    assert answer(ready, "baseline", "show")["version"] == 1
+    assert ready.answer("baseline", "show")["version"] == 1
     ready.set(SUDO_USER="ada")
-    assert answer(ready, "escrow", "approve", entry)["reviewed_by"] == f"ada (sudo, as {ME})"
+    assert ready.answer("escrow", "approve", entry)["reviewed_by"] == f"ada (sudo, as {ME})"
 
 
 def test_four_eyes_count_for_what_waited_before_they_were_asked_for(ready: Host) -> None:
@@ -188,7 +182,7 @@ def test_who_emitted_what_an_older_release_handed_over_is_told_by_its_file(
     if not there:
         (ready.state / "promotions" / "large.json").unlink()
     ready.decided()
-    (entry,) = answer(ready, "escrow", "list")
+    (entry,) = ready.answer("escrow", "list")
     assert entry["promotion"]["emitted_by"] == emitted_by
 
 
@@ -197,22 +191,22 @@ def test_an_approval_keeps_to_the_bounds_of_today(ready: Host) -> None:
     ready.configure("[promotions.bounds]\nlearning_rate = [0.001, 0.015]\n")
     assert "'learning_rate' = 0.02 is above its bound 0.015" in refused(ready, "escrow", "approve", entry)
     assert filed(ready, entry)["status"] == "pending_review"
-    assert answer(ready, "baseline", "show")["version"] == 1
-    assert answer(ready, "escrow", "reject", entry, "--reason", "out of bounds")["changed"]
+    assert ready.answer("baseline", "show")["version"] == 1
+    assert ready.answer("escrow", "reject", entry, "--reason", "out of bounds")["changed"]
 
 
 def test_rules_by_name_and_by_owner(ready: Host) -> None:
     held(ready, "named", secret=1)
     try_promotion(ready, "nearly", learning_rate=0.015)  # +50 % is not over 50 %
-    assert answer(ready, "baseline", "show")["promotion_ids"] == ["nearly"]
+    assert ready.answer("baseline", "show")["promotion_ids"] == ["nearly"]
     ready.config.write_text(ready.config.read_text().replace(RULES, f'require = [{{ actor = "{ME}" }}]'))
     entry = held(ready, "mine", batch_size=2)
     assert filed(ready, entry)["rule"] == f'batch_size new → 2 by {ME}: {{actor = "{ME}"}}'
     try_promotion(ready, "same", learning_rate=0.015)  # changes nothing, so there is nothing to review
-    assert answer(ready, "baseline", "show")["promotion_ids"] == ["same"]
+    assert ready.answer("baseline", "show")["promotion_ids"] == ["same"]
     ready.config.write_text(ready.config.read_text().replace(f'"{ME}"', '"agent-x"'))
     try_promotion(ready, "theirs", batch_size=4)
-    assert answer(ready, "baseline", "show")["promotion_ids"] == ["theirs"]
+    assert ready.answer("baseline", "show")["promotion_ids"] == ["theirs"]
 
 
 def test_of_two_that_conflict_the_fitter_waits_and_the_other_is_rejected(ready: Host) -> None:
@@ -220,10 +214,10 @@ def test_of_two_that_conflict_the_fitter_waits_and_the_other_is_rejected(ready: 
     ready.promote("loser", changes={"learning_rate": 0.011}, fitness=0.8)
     ready.decided()
     ready.run_queued()
-    assert [entry["promotion"]["stem"] for entry in answer(ready, "escrow", "list")] == ["fitter"]
+    assert [entry["promotion"]["stem"] for entry in ready.answer("escrow", "list")] == ["fitter"]
     lost = ready.ack("loser")
     assert (lost["accepted"], "conflict in one cycle" in lost["rejection_reason"]) == (False, True)
-    assert answer(ready, "baseline", "show")["version"] == 1
+    assert ready.answer("baseline", "show")["version"] == 1
 
 
 def test_what_is_accepted_anew_waits_once(ready: Host) -> None:
@@ -235,7 +229,7 @@ def test_what_is_accepted_anew_waits_once(ready: Host) -> None:
         "rejected",
         "cycle 3 accepted it anew",
     )
-    assert answer(ready, "escrow", "approve", second)["version"] == 2
+    assert ready.answer("escrow", "approve", second)["version"] == 2
 
 
 def test_what_an_ack_says_stands_though_the_tick_was_killed_and_the_rules_are_gone(ready: Host) -> None:
@@ -245,9 +239,9 @@ def test_what_an_ack_says_stands_though_the_tick_was_killed_and_the_rules_are_go
     ready.change("DELETE FROM escrow")
     ready.config.write_text(ready.config.read_text().replace(RULES, "require = []"))
     ready.decided()
-    (entry,) = answer(ready, "escrow", "list")
+    (entry,) = ready.answer("escrow", "list")
     assert (entry["entry"], "its ack says so" in entry["rule"]) == (ready.ack("large")["escrow"], True)
-    assert answer(ready, "baseline", "show")["version"] == 1
+    assert ready.answer("baseline", "show")["version"] == 1
 
 
 def test_a_dry_run_and_an_explanation_hold_nothing(ready: Host) -> None:
@@ -257,7 +251,7 @@ def test_a_dry_run_and_an_explanation_hold_nothing(ready: Host) -> None:
     before = ready.file_contents()
     assert ready.tick("--dry-run").returncode == 0
     assert ready.run("klorosctl", "explain").returncode == 0
-    assert answer(ready, "escrow", "list") == []
+    assert ready.answer("escrow", "list") == []
     assert ready.file_contents() == before
 
 
@@ -270,9 +264,9 @@ def test_the_cycle_of_what_waits_is_not_pruned(ready: Host) -> None:
     ready.decided()
     assert (ready.state / "cycles" / "cycle_00002").exists()
     assert not (ready.state / "cycles" / "cycle_00001").exists()
-    answer(ready, "escrow", "reject", entry, "--reason", "no")
+    ready.answer("escrow", "reject", entry, "--reason", "no")
     ready.set(KLR_RETENTION_PER_TICK="3")
-    assert answer(ready, "prune")
+    assert ready.answer("prune")
     assert not (ready.state / "cycles" / "cycle_00002").exists()
 
 
@@ -280,8 +274,8 @@ def test_an_edited_file_changes_nothing_and_is_written_again(ready: Host) -> Non
     entry = held(ready)
     path = ready.state / "escrow" / f"escrow-{entry}.json"
     path.write_text(path.read_text().replace("0.02", "0.09").replace("pending_review", "approved"))
-    assert answer(ready, "escrow", "approve", entry)["changed"] is True
-    assert answer(ready, "baseline", "show")["parameters"]["learning_rate"] == 0.02
+    assert ready.answer("escrow", "approve", entry)["changed"] is True
+    assert ready.answer("baseline", "show")["parameters"]["learning_rate"] == 0.02
     assert filed(ready, entry)["promotion"]["changes"] == {"learning_rate": 0.02}
 
 
@@ -301,26 +295,26 @@ def test_what_is_edited_or_gone_is_found_by_verify_and_doctor_and_mended(ready: 
     assert (checks["baseline"]["level"], str(path) in checks["baseline"]["evidence"]) == ("error", True)
     assert checks["baseline"]["advice"].startswith("klorosctl baseline verify --repair")
 
-    assert answer(ready, "baseline", "verify", "--repair") == {"faults": [], "mended": [str(path), str(stray)]}
+    assert ready.answer("baseline", "verify", "--repair") == {"faults": [], "mended": [str(path), str(stray)]}
     assert path.read_text() == whole
     assert "approved" in path.with_name(f"{path.name}.edited").read_text()
     path.unlink()
     assert "can't be read" in ready.run("klorosctl", "baseline", "verify").stdout
-    assert answer(ready, "baseline", "verify", "--repair")["mended"] == [str(path)]
+    assert ready.answer("baseline", "verify", "--repair")["mended"] == [str(path)]
     assert (path.read_text(), path.stat().st_mode & 0o777) == (whole, 0o640)
-    checks = {one["name"]: one for one in answer(ready, "doctor")["checks"]}
+    checks = {one["name"]: one for one in ready.answer("doctor")["checks"]}
     assert checks["baseline"]["level"] == "ok"
     path.unlink()
     ready.change("UPDATE escrow SET written = 0")  # as if a tick were at it
-    checks = {one["name"]: one for one in answer(ready, "doctor")["checks"]}
+    checks = {one["name"]: one for one in ready.answer("doctor")["checks"]}
     assert (checks["baseline"]["level"], checks["baseline"]["advice"]) == ("warning", "klorosctl tick")
 
 
 def test_a_store_that_was_set_back_to_a_copy_writes_its_files_again(ready: Host) -> None:
     entry = held(ready)
     waiting = filed(ready, entry)
-    copied = answer(ready, "backup")["path"]
-    answer(ready, "escrow", "approve", entry)
+    copied = ready.answer("backup")["path"]
+    ready.answer("escrow", "approve", entry)
     with closing(sqlite3.connect(copied)) as source, closing(sqlite3.connect(ready.state / "kloros.db")) as target:
         source.backup(target)
     ready.decided()
@@ -328,15 +322,15 @@ def test_a_store_that_was_set_back_to_a_copy_writes_its_files_again(ready: Host)
     assert json.loads((ready.state / "baseline" / "manifest.json").read_text())["version"] == 1
     (fault,) = json.loads(ready.run("klorosctl", "baseline", "verify", "--json").stdout)["faults"]
     assert fault.endswith("baseline_v0002.yaml is of no version that the store has")
-    assert answer(ready, "baseline", "verify", "--repair")["faults"] == []
-    assert answer(ready, "escrow", "approve", entry)["version"] == 2
+    assert ready.answer("baseline", "verify", "--repair")["faults"] == []
+    assert ready.answer("escrow", "approve", entry)["version"] == 2
 
 
 def test_a_rollback_that_waits_is_approved_or_rejected_as_any(ready: Host) -> None:
     """As the validation puts it there when it must not roll back by itself."""
-    answer(ready, "baseline", "set", "learning_rate=0.02", "batch_size=4", "--reason", "worse")
+    ready.answer("baseline", "set", "learning_rate=0.02", "batch_size=4", "--reason", "worse")
     entry = hold_rollback(ready, 1)
-    shown = answer(ready, "escrow", "show", entry)
+    shown = ready.answer("escrow", "show", entry)
     assert (shown["kind"], shown["promotion"], shown["target"], shown["against"]) == ("rollback", None, 1, 2)
     assert [(one["name"], one["before"], one["after"]) for one in shown["today"]] == [
         ("batch_size", 4, None),
@@ -349,30 +343,30 @@ def test_a_rollback_that_waits_is_approved_or_rejected_as_any(ready: Host) -> No
     ready.configure("[promotions.bounds]\nlearning_rate = [0.015, 0.1]\n")
     assert "'learning_rate' = 0.01 is below its bound 0.015" in refused(ready, "escrow", "approve", entry)
     ready.config.write_text(before)
-    assert answer(ready, "escrow", "approve", entry, "--reason", "yes")["version"] == 3
-    version = answer(ready, "baseline", "show")
+    assert ready.answer("escrow", "approve", entry, "--reason", "yes")["version"] == 3
+    version = ready.answer("baseline", "show")
     assert (version["kind"], version["parameters"]) == ("rollback", {"learning_rate": 0.01})
     assert version["reason"] == f"to version 1, approved from escrow {entry}: yes"
     back = hold_rollback(ready, 2)
-    assert answer(ready, "escrow", "reject", back, "--reason", "no")["status"] == "rejected"
-    assert answer(ready, "baseline", "show")["version"] == 3
+    assert ready.answer("escrow", "reject", back, "--reason", "no")["status"] == "rejected"
+    assert ready.answer("baseline", "show")["version"] == 3
 
 
 def test_a_rollback_undoes_what_came_since_only_when_that_is_said(ready: Host) -> None:
-    answer(ready, "baseline", "set", "learning_rate=0.02", "--reason", "worse")
+    ready.answer("baseline", "set", "learning_rate=0.02", "--reason", "worse")
     entry = hold_rollback(ready, 1)
-    answer(ready, "baseline", "set", "batch_size=4", "--reason", "meanwhile")
+    ready.answer("baseline", "set", "batch_size=4", "--reason", "meanwhile")
     said = refused(ready, "escrow", "approve", entry)
     assert "the baseline was version 2 when it was held and is version 3 by now" in said
     assert f"klorosctl escrow approve {entry} --anyway" in said
     assert "approve it with --anyway" in ready.run("klorosctl", "escrow", "show", entry).stdout
-    assert answer(ready, "escrow", "show", entry)["status"] == "pending_review"
-    assert answer(ready, "baseline", "show")["version"] == 3
+    assert ready.answer("escrow", "show", entry)["status"] == "pending_review"
+    assert ready.answer("baseline", "show")["version"] == 3
     ready.change("UPDATE escrow SET expires_at = '2020-01-01T00:00:00.000000Z'")
     assert "klorosctl baseline rollback 1 does the same" in refused(ready, "escrow", "approve", entry, "--anyway")
     ready.change("UPDATE escrow SET expires_at = NULL")
-    assert answer(ready, "escrow", "approve", entry, "--anyway")["version"] == 4
-    assert answer(ready, "baseline", "show")["parameters"] == {"learning_rate": 0.01}
+    assert ready.answer("escrow", "approve", entry, "--anyway")["version"] == 4
+    assert ready.answer("baseline", "show")["parameters"] == {"learning_rate": 0.01}
 
 
 def hold_rollback(host: Host, target: int) -> str:
@@ -426,6 +420,6 @@ def test_rules_are_shown_as_the_file_takes_them(ready: Host, tmp_path: Path) -> 
     (line,) = [line for line in shown.splitlines() if line.startswith("require = ")]
     other = tmp_path / "shown.toml"
     other.write_text(f"[escrow]\n{line}\n")
-    before = answer(ready, "config", "show")["escrow.require"]["value"]
+    before = ready.answer("config", "show")["escrow.require"]["value"]
     ready.set(KLR_CONFIG=str(other))
-    assert answer(ready, "config", "show")["escrow.require"]["value"] == before
+    assert ready.answer("config", "show")["escrow.require"]["value"] == before

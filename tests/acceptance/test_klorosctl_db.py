@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import sqlite3
 import subprocess
 from collections.abc import Callable
@@ -32,13 +31,11 @@ ALL = {table.name for table in transfer.TABLES}
 
 
 def ctl(host: Host, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = host.run("klorosctl", "db", *arguments)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
+    return host.ctl("db", *arguments, code=code)
 
 
 def told(host: Host, *arguments: str, code: int = 0) -> Any:
-    return json.loads(ctl(host, *arguments, "--json", code=code).stdout)
+    return host.answer("db", *arguments, code=code)
 
 
 def talk(place: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -15,9 +14,7 @@ pytestmark = pytest.mark.xdist_group("postgres")
 
 
 def leader(host: Host, *arguments: str) -> dict[str, Any]:
-    done = host.run("klorosctl", "leader", *arguments, "--json")
-    assert done.returncode == 0, done.stderr
-    document: dict[str, Any] = json.loads(done.stdout)
+    document: dict[str, Any] = host.answer("leader", *arguments)
     return document
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import subprocess
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import click
@@ -35,16 +33,8 @@ LOOKING = (
 SHOWING = (["show", "1"], ["logs", "1"], ["promotions", "show", "better"], ["intents", "show", "{intent}"])
 
 
-def answer(host: Host, *arguments: str, code: int = 0) -> Any:
-    """Run a command with --json and return what it says."""
-    done = host.run("klorosctl", *arguments, "--json")
-    assert done.returncode == code, done.stdout + done.stderr
-    return json.loads(done.stdout)
-
-
 def said(host: Host, *arguments: str, code: int = 0) -> str:
-    done = host.run("klorosctl", *arguments)
-    assert done.returncode == code, done.stdout + done.stderr
+    done = host.ctl(*arguments, code=code)
     return done.stdout if code == 0 else done.stderr
 
 
@@ -65,7 +55,7 @@ def busy(host: Host) -> Host:
 @pytest.mark.parametrize("command", LOOKING, ids=" ".join)
 def test_it_answers_without_a_state_folder_and_makes_none(host: Host, command: list[str]) -> None:
     before = host.snapshot()
-    answer(host, *command)
+    host.answer(*command)
     assert said(host, *command)
     assert host.snapshot() == before
     assert not host.state.exists()
@@ -76,7 +66,7 @@ def test_it_answers_for_a_store_without_tables(host: Host, command: list[str]) -
     host.state.mkdir()
     (host.state / "kloros.db").touch()
     before = host.snapshot()
-    answer(host, *command)
+    host.answer(*command)
     assert host.snapshot() == before
 
 
@@ -102,7 +92,7 @@ def test_status_has_it_all_on_one_screen(busy: Host) -> None:
     for part in ("enabled", "DREAM_CYCLE, cycle 2", "unacked_promotions: unacked: waiting", "next window", "intents: 1 ("):
         assert part in text
     assert len(text.splitlines()) <= 24
-    found = answer(busy, "status")
+    found = busy.answer("status")
     assert found["mode"]["value"] == "enabled"
     assert found["last_tick"]["decision"] == "dream_cycle"
     assert [cycle["cycle"] for cycle in found["cycles"]][-1] == 1
@@ -118,7 +108,7 @@ def test_status_is_loud_when_ticks_stopped(host: Host) -> None:
     text = said(host, "status")
     assert "Health     STOPPED" in text
     assert "!! TICK STALE: no tick has decided for 14 min, and none has started, for 14min 5s. Do: klorosctl doctor" in text
-    found = answer(host, "status")
+    found = host.answer("status")
     assert (found["verdict"], found["stale"]) == ("stopped", True)
     assert [cause["condition"] for cause in found["causes"]] == ["tick_stale"]
     host.set(KLR_ORCHESTRATION_MODE="disabled")
@@ -141,7 +131,7 @@ def test_after_an_upgrade_the_history_is_there_before_the_first_tick(host: Host)
     origin, at = '{"cause": "intent", "tick_id": "", "promotions": []}', "2026-11-21T00:00:00.000000Z"
     change(host, f"INSERT INTO cycles ({columns}) VALUES ('dream', 'queued', 't', 'intent', ?, '[]', 60, ?)", origin, at)
     before = host.file_contents()
-    assert [cycle["cycle"] for cycle in answer(host, "status")["cycles"]] == [1]
+    assert [cycle["cycle"] for cycle in host.answer("status")["cycles"]] == [1]
     assert host.file_contents() == before
 
 
@@ -156,7 +146,7 @@ def test_status_shows_what_holds_everything_up(host: Host) -> None:
 
 
 def test_explain_shows_every_rule_in_order_and_which_one_decided(busy: Host) -> None:
-    found = answer(busy, "explain")
+    found = busy.answer("explain")
     rules = [rule["rule"] for rule in found["rules"]]
     assert rules == ["maintenance", "active_cycle", "phase_window", "missed_window", "promotions", "intents"]
     assert [rule["rule"] for rule in found["rules"] if rule["decided"]] == ["promotions"]
@@ -171,7 +161,7 @@ def test_explain_shows_every_rule_in_order_and_which_one_decided(busy: Host) -> 
 def test_explain_says_when_no_tick_would_get_so_far(host: Host) -> None:
     host.set(KLR_ORCHESTRATION_MODE="disabled")
     assert "No tick would get this far" in said(host, "explain")
-    assert answer(host, "explain")["refused"]["reason"] == "disabled"
+    assert host.answer("explain")["refused"]["reason"] == "disabled"
 
 
 def new_york(host: Host, opens: str = "03:00", closes: str = "07:00") -> None:
@@ -189,7 +179,7 @@ def new_york(host: Host, opens: str = "03:00", closes: str = "07:00") -> None:
 )
 def test_explain_answers_for_another_instant(host: Host, at: str, utc: str, decision: str) -> None:
     new_york(host)
-    found = answer(host, "explain", "--at", at)
+    found = host.answer("explain", "--at", at)
     assert found["at"].startswith(utc)
     assert found["decision"] == decision
 
@@ -213,7 +203,7 @@ def test_explain_asks_back_when_a_time_is_not_one_instant(host: Host, at: str, h
 def test_forecast_marks_clock_changes_and_lost_windows(host: Host) -> None:
     new_york(host, "02:00", "03:00")
     before = datetime.now(ZoneInfo("America/New_York")).date()
-    days = answer(host, "forecast", "--days", "400")
+    days = host.answer("forecast", "--days", "400")
     today = date.fromisoformat(days[0]["date"])
     assert before <= today <= datetime.now(ZoneInfo("America/New_York")).date()
     assert [day["date"] for day in days] == [str(today + timedelta(days=number)) for number in range(400)]
@@ -227,22 +217,22 @@ def test_forecast_marks_clock_changes_and_lost_windows(host: Host) -> None:
 
 def test_forecast_says_when_a_window_is_moved(host: Host) -> None:
     new_york(host, "02:30", "07:00")
-    moved = [day for day in answer(host, "forecast", "--days", "400") if day["remark"]]
+    moved = [day for day in host.answer("forecast", "--days", "400") if day["remark"]]
     assert moved
     assert all(day["remark"] == "opens 03:30, for 02:30 does not exist" for day in moved)
 
 
 def test_history_shows_ticks_of_a_date_and_cycles(busy: Host) -> None:
-    ticks = answer(busy, "history", "--limit", "1")
+    ticks = busy.answer("history", "--limit", "1")
     assert len(ticks) == 1
-    newest = [tick["tick"] for tick in answer(busy, "history")]
+    newest = [tick["tick"] for tick in busy.answer("history")]
     assert newest == sorted(newest, reverse=True)
     instants = {1: "2026-02-28T23:59:59.999999Z", 2: "2026-03-01T00:00:00.000000Z"}
     for number, instant in instants.items():
         change(busy, "UPDATE ticks SET started_at = ? WHERE tick = ?", instant, number)
     for number, instant in instants.items():
-        assert [tick["tick"] for tick in answer(busy, "history", "--date", instant[:10])] == [number]
-    assert [cycle["cycle"] for cycle in answer(busy, "history", "--cycles")] == [1]
+        assert [tick["tick"] for tick in busy.answer("history", "--date", instant[:10])] == [number]
+    assert [cycle["cycle"] for cycle in busy.answer("history", "--cycles")] == [1]
     assert "cycle 1: unacked_promotions" in said(busy, "history")
     assert "is not a date" in said(busy, "history", "--date", "yesterday", code=64)
 
@@ -253,14 +243,14 @@ def test_history_shows_phase_dates(host: Host) -> None:
     day = (datetime.now(UTC) - timedelta(days=3)).date()
     change(host, "UPDATE facts SET value = ? WHERE name = 'phase.accounted_through'", str(day))
     host.decided()
-    dates = answer(host, "history", "--dates")
+    dates = host.answer("history", "--dates")
     assert dates
     assert {day["result"] for day in dates} == {"skipped"}
     assert str(day + timedelta(days=1)) in said(host, "history", "--dates")
 
 
 def test_show_tells_everything_about_a_cycle(busy: Host) -> None:
-    found = answer(busy, "show", "1")
+    found = busy.answer("show", "1")
     assert found["state"] == "succeeded"
     assert found["origin"]["promotions"] == ["better"]
     assert found["answers"][0]["state"] == "accepted"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,8 @@ MODE = "KLR_ORCHESTRATION_MODE"
 SERVICE = "kloros-orchestrator.service"
 
 
-def ctl(host: Host, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = host.run("klorosctl", *arguments)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
-
-
 def mode(host: Host, *flags: str) -> Any:
-    return json.loads(ctl(host, *flags, "status", "--json").stdout)["mode"]
+    return json.loads(host.ctl(*flags, "status", "--json").stdout)["mode"]
 
 
 @pytest.fixture
@@ -54,7 +47,7 @@ def test_without_units_the_line_in_the_file_is_set(plain: Host) -> None:
     plain.config.write_text(before)
     plain.config.chmod(0o640)
     assert plain.tick().returncode == 2
-    said = ctl(plain, "enable").stdout
+    said = plain.ctl("enable").stdout
     assert str(plain.config) in said
     assert "Undo: klorosctl disable" in said
     line = 'orchestration_mode = "enabled"\n'
@@ -63,17 +56,17 @@ def test_without_units_the_line_in_the_file_is_set(plain: Host) -> None:
     assert plain.config.stat().st_mode & 0o777 == 0o640
     assert plain.tick().returncode == 0
     assert mode(plain) == {"value": "enabled", "source": str(plain.config)}
-    ctl(plain, "disable")
+    plain.ctl("disable")
     assert plain.tick().returncode == 2
     assert plain.config.read_text().count("orchestration_mode") == 1
 
 
 def test_a_line_that_is_there_keeps_its_place_and_comment(plain: Host) -> None:
     plain.config.write_text("launcher = 'auto'\r\norchestration_mode = 'disabled' # as of May\r\n")
-    ctl(plain, "enable")
+    plain.ctl("enable")
     assert plain.config.read_bytes() == b"launcher = 'auto'\r\norchestration_mode = \"enabled\" # as of May\r\n"
     inode = plain.config.stat().st_ino
-    assert "already" in ctl(plain, "enable").stdout
+    assert "already" in plain.ctl("enable").stdout
     assert plain.config.stat().st_ino == inode
 
 
@@ -100,18 +93,18 @@ def test_what_only_looks_like_the_line_is_left_alone(plain: Host, text: str) -> 
 
 def test_a_file_that_is_no_toml_is_left_alone(plain: Host) -> None:
     plain.config.write_text("orchestration_mode = enabled\n")
-    assert "not TOML" in ctl(plain, "disable", code=78).stderr
+    assert "not TOML" in plain.ctl("disable", code=78).stderr
     assert plain.config.read_text() == "orchestration_mode = enabled\n"
 
 
 def test_a_file_is_made_where_there_is_none(plain: Host) -> None:
     plain.config.unlink()
-    ctl(plain, "enable")
+    plain.ctl("enable")
     assert plain.config.read_text() == 'orchestration_mode = "enabled"\n'
 
 
 def test_a_variable_of_the_shell_that_beats_it_is_named(host: Host) -> None:
-    assert f"unset {MODE}" in ctl(host, "disable").stdout
+    assert f"unset {MODE}" in host.ctl("disable").stdout
     assert mode(host)["source"] == f"the variable {MODE} of this shell"
 
 
@@ -123,11 +116,11 @@ def test_with_a_unit_a_drop_in_is_written_and_taken_away_again(plain: Host) -> N
     drop_in = path.with_name(f"{SERVICE}.d") / "50-klorosctl.conf"
     config = plain.config.read_bytes()
     assert mode(plain, "--user") == {"value": "enabled", "source": str(path)}
-    assert str(drop_in) in ctl(plain, "--user", "disable").stdout
+    assert str(drop_in) in plain.ctl("--user", "disable").stdout
     assert f"[Service]\nEnvironment={MODE}=disabled\n" in drop_in.read_text()
     assert mode(plain, "--user") == {"value": "disabled", "source": str(drop_in)}
-    ctl(plain, "--user", "tick", code=2)
-    ctl(plain, "--user", "enable")
+    plain.ctl("--user", "tick", code=2)
+    plain.ctl("--user", "enable")
     assert not drop_in.exists()  # or it would beat a later edit of the unit
     assert mode(plain, "--user")["value"] == "enabled"
     assert plain.config.read_bytes() == config
@@ -135,10 +128,10 @@ def test_with_a_unit_a_drop_in_is_written_and_taken_away_again(plain: Host) -> N
 
 def test_a_unit_that_was_edited_to_disabled_is_enabled_by_the_drop_in(plain: Host) -> None:
     path = unit(plain, "disabled")
-    ctl(plain, "--user", "enable")
+    plain.ctl("--user", "enable")
     assert mode(plain, "--user")["value"] == "enabled"
     assert f"{MODE}=disabled" in path.read_text()
-    ctl(plain, "--user", "disable")
+    plain.ctl("--user", "disable")
     assert not (path.with_name(f"{SERVICE}.d") / "50-klorosctl.conf").exists()
 
 
@@ -147,7 +140,7 @@ def test_a_drop_in_that_beats_ours_is_named(plain: Host) -> None:
     other = path.with_name(f"{SERVICE}.d") / "90-mine.conf"
     other.parent.mkdir()
     other.write_text(f'[Service]\nEnvironment="{MODE}=enabled"\n')
-    assert str(other) in ctl(plain, "--user", "disable", code=1).stderr
+    assert str(other) in plain.ctl("--user", "disable", code=1).stderr
 
 
 def test_an_empty_assignment_takes_back_what_was_given_before(plain: Host) -> None:
@@ -160,11 +153,11 @@ def test_an_empty_assignment_takes_back_what_was_given_before(plain: Host) -> No
 
 def test_a_tick_by_hand_has_the_mode_of_the_unit(plain: Host) -> None:
     unit(plain, "enabled")
-    assert json.loads(ctl(plain, "--user", "tick", "--json").stdout)["decision"] == "noop"
+    assert json.loads(plain.ctl("--user", "tick", "--json").stdout)["decision"] == "noop"
 
 
 def test_the_units_of_another_installation_are_left_alone(plain: Host) -> None:
     path = unit(plain, "enabled", state=plain.home / "elsewhere")
     assert mode(plain, "--user")["value"] == "disabled"
-    ctl(plain, "--user", "disable")
+    plain.ctl("--user", "disable")
     assert os.listdir(path.parent) == [SERVICE]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
-import subprocess
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -21,14 +20,8 @@ from orchestration.bridge.store.sqlite import SqliteStore
 from tests.acceptance.host import Host
 
 
-def ctl(host: Host, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = host.run("klorosctl", *arguments)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
-
-
 def issued(host: Host, *more: str, agent: str = "reviewer") -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(ctl(host, "token", "issue", "--agent", agent, *more, "--json").stdout)
+    found: dict[str, Any] = json.loads(host.ctl("token", "issue", "--agent", agent, *more, "--json").stdout)
     return found
 
 
@@ -56,7 +49,7 @@ def revoked(host: Host) -> frozenset[str]:
 
 
 def test_a_token_says_what_was_asked_for_and_is_kept_nowhere(host: Host) -> None:
-    done = ctl(host, "token", "issue", "--agent", "reviewer", "--role", "auditor", "--ttl", "2h", "--session", "s-9")
+    done = host.ctl("token", "issue", "--agent", "reviewer", "--role", "auditor", "--ttl", "2h", "--session", "s-9")
     token = done.stdout.strip()
     who = identity(host, token)
     assert (who.agent_id, who.workspace_id, who.role, who.session_id) == ("reviewer", "kloros", "auditor", "s-9")
@@ -83,13 +76,13 @@ def test_the_private_key_is_its_owners_alone_and_never_served(host: Host) -> Non
 def test_a_key_that_others_may_read_signs_nothing(host: Host) -> None:
     issued(host)
     (host.state / "keys/tokens.json").chmod(0o640)
-    done = ctl(host, "token", "issue", "--agent", "reviewer", code=1)
+    done = host.ctl("token", "issue", "--agent", "reviewer", code=1)
     assert "may be read by others" in done.stderr
 
 
 def test_rotation_keeps_tokens_good_and_their_key_only_as_long(host: Host) -> None:
     old = issued(host, "--ttl", "1h")
-    ctl(host, "token", "rotate")
+    host.ctl("token", "rotate")
     new = issued(host, "--ttl", "3h")
     kids = [jwt.get_unverified_header(one["token"])["kid"] for one in (old, new)]
     assert kids[0] != kids[1]
@@ -104,29 +97,29 @@ def test_rotation_keeps_tokens_good_and_their_key_only_as_long(host: Host) -> No
 
 def test_a_revoked_token_is_in_the_store_with_its_audit(host: Host) -> None:
     first, second = issued(host), issued(host, agent="executioner")
-    done = ctl(host, "token", "revoke", first["token_id"], "--json")
+    done = host.ctl("token", "revoke", first["token_id"], "--json")
     assert json.loads(done.stdout) == {"token_id": first["token_id"], "revoked": True, "changed": True}
     assert revoked(host) == {first["token_id"]}
     with pytest.raises(Rejected) as caught:
         identity(host, first["token"], revoked=revoked(host))
     assert caught.value.rule is Rule.REVOKED
     assert identity(host, second["token"], revoked=revoked(host)).agent_id == "executioner"
-    again = ctl(host, "token", "revoke", first["token_id"], "--json")
+    again = host.ctl("token", "revoke", first["token_id"], "--json")
     assert json.loads(again.stdout)["changed"] is False
-    rows = json.loads(ctl(host, "token", "list", "--json").stdout)
+    rows = json.loads(host.ctl("token", "list", "--json").stdout)
     assert [(row["agent_id"], row["revoked"]) for row in rows] == [("reviewer", True), ("executioner", False)]
     assert all("token" not in row for row in rows)
 
 
 def test_a_token_itself_is_not_taken_on_the_command_line(host: Host) -> None:
     token = issued(host)["token"]
-    done = ctl(host, "token", "revoke", token, code=64)
+    done = host.ctl("token", "revoke", token, code=64)
     assert token not in done.stderr
 
 
 def test_an_id_that_is_none_of_ours_revokes_nothing(host: Host) -> None:
     issued(host)
-    assert "none of the tokens" in ctl(host, "token", "revoke", "nonsense", code=64).stderr
+    assert "none of the tokens" in host.ctl("token", "revoke", "nonsense", code=64).stderr
 
 
 @pytest.mark.parametrize(
@@ -141,14 +134,14 @@ def test_an_id_that_is_none_of_ours_revokes_nothing(host: Host) -> None:
     ],
 )
 def test_what_no_token_can_say_is_refused(host: Host, wrong: tuple[str, str]) -> None:
-    ctl(host, "token", "issue", *(() if wrong[0] == "--agent" else ("--agent", "reviewer")), *wrong, code=64)
+    host.ctl("token", "issue", *(() if wrong[0] == "--agent" else ("--agent", "reviewer")), *wrong, code=64)
     assert not (host.state / "keys/tokens.json").exists()
 
 
 def test_with_an_issuer_elsewhere_this_host_signs_nothing(host: Host) -> None:
     host.set(AUTH_JWKS_URL="https://id.example.org/jwks.json", AUTH_ISSUER="https://id.example.org/", AUTH_AUDIENCE="x")
-    assert "https://id.example.org/jwks.json" in ctl(host, "token", "issue", "--agent", "reviewer", code=64).stderr
-    ctl(host, "token", "revoke", "their-token-1")
+    assert "https://id.example.org/jwks.json" in host.ctl("token", "issue", "--agent", "reviewer", code=64).stderr
+    host.ctl("token", "revoke", "their-token-1")
     assert revoked(host) == {"their-token-1"}
 
 
@@ -162,9 +155,9 @@ def test_with_an_issuer_elsewhere_this_host_signs_nothing(host: Host) -> None:
 )
 def test_settings_that_would_trust_anybody_are_refused(host: Host, variables: dict[str, str], told: str) -> None:
     host.set(**variables)
-    assert told in ctl(host, "config", "check", code=78).stderr
+    assert told in host.ctl("config", "check", code=78).stderr
 
 
 def test_a_state_folder_that_the_first_token_makes_is_for_its_owner_alone(host: Host) -> None:
-    ctl(host, "token", "issue", "--agent", "reviewer")
+    host.ctl("token", "issue", "--agent", "reviewer")
     assert stat.S_IMODE(host.state.stat().st_mode) == 0o700

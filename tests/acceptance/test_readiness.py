@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -55,15 +54,13 @@ class Past(Host):
     def back(self, **length: float) -> str:
         return to_text(self.now - timedelta(**length))
 
-    def answer(self, *flags: str, code: int) -> dict[str, Any]:
-        done = self.run("klorosctl", "readiness", "--json", *flags)
-        assert done.returncode == code, done.stdout + done.stderr
-        document: dict[str, Any] = json.loads(done.stdout)
+    def readiness(self, *flags: str, code: int) -> dict[str, Any]:
+        document: dict[str, Any] = self.answer("readiness", *flags, code=code)
         assert document["ready"] is (code == 0)
         return document
 
     def faults(self, *flags: str) -> dict[str, dict[str, Any]]:
-        document = self.answer(*flags, code=1)
+        document = self.readiness(*flags, code=1)
         assert document["verdict"] == "not_ready"
         return {sign["name"]: sign for sign in document["signs"] if not sign["fine"]}
 
@@ -76,7 +73,7 @@ def past(tmp_path: Path) -> Past:
 
 
 def test_a_week_in_which_all_went_well_is_ready(past: Past) -> None:
-    document = past.answer(code=0)
+    document = past.readiness(code=0)
     assert document["verdict"] == "ready"
     evidence = {sign["name"]: sign["evidence"] for sign in document["signs"]}
     assert evidence["failed_ticks"].startswith("100")  # a tick a minute
@@ -85,7 +82,7 @@ def test_a_week_in_which_all_went_well_is_ready(past: Past) -> None:
 
 
 def test_a_short_history_is_not_yet_and_says_since_when(past: Past) -> None:
-    document = past.answer("--days", "9", code=1)
+    document = past.readiness("--days", "9", code=1)
     assert document["verdict"] == "not_yet"
     assert document["history_since"] == to_text(past.begun)
     assert document["ready_at"] == to_text(past.begun + timedelta(days=9))
@@ -113,13 +110,13 @@ def test_a_failed_tick_speaks_against_it(past: Past) -> None:
 def test_a_tick_that_another_kept_from_the_lock_does_not(past: Past) -> None:
     with past.store() as db:
         db.execute("UPDATE ticks SET exit_code = 75, decision = 'skipped' WHERE tick % 7 = 0")
-    past.answer(code=0)
+    past.readiness(code=0)
 
 
 def test_what_failed_before_the_week_does_not(past: Past) -> None:
     with past.store() as db:
         db.execute("UPDATE ticks SET exit_code = 70 WHERE tick < 1000")
-    past.answer(code=0)
+    past.readiness(code=0)
     past.faults("--days", "8")
 
 
@@ -129,7 +126,7 @@ def test_a_pause_speaks_against_it(past: Past) -> None:
     faults = past.faults()
     assert list(faults) == ["pauses"]
     assert faults["pauses"]["evidence"].startswith("1 pause longer than 180 s, the longest 0:0")
-    assert past.answer("--pause", "10", code=0)
+    assert past.readiness("--pause", "10", code=0)
 
 
 def test_a_time_in_which_ticks_were_disabled_is_a_pause(past: Past) -> None:
@@ -164,7 +161,7 @@ def test_a_date_that_was_skipped_for_a_reason_is_accounted_for(past: Past) -> No
     day = f"{past.now - timedelta(days=3):%Y-%m-%d}"
     with past.store() as db:
         db.execute("UPDATE phase_dates SET result = 'skipped', reason = 'host_down' WHERE local_date = ?", (day,))
-    signs = {sign["name"]: sign for sign in past.answer(code=0)["signs"]}
+    signs = {sign["name"]: sign for sign in past.readiness(code=0)["signs"]}
     assert signs["phase_dates"]["evidence"] == "7 dates: 1 skipped (host_down), 6 succeeded"
 
 

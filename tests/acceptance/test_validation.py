@@ -17,7 +17,6 @@ import pytest
 from orchestration.cycles import artifacts, ledger
 from orchestration.cycles.cycle import Cause, CycleEvent, JobName, Origin, Result
 from orchestration.cycles.job import Job
-from orchestration.exits import Exit
 from orchestration.host import clock
 from orchestration.store.sqlite import SqliteDatabase
 from tests.acceptance.host import Host, script
@@ -35,14 +34,8 @@ def judged(host: Host) -> Host:
     return host
 
 
-def answer(host: Host, *arguments: str) -> Any:
-    done = host.run("klorosctl", *arguments, "--json")
-    assert done.returncode == Exit.DONE, done.stderr
-    return json.loads(done.stdout)
-
-
 def change(host: Host, rate: float) -> None:
-    answer(host, "baseline", "set", f"learning_rate={rate}", "--reason", "test")
+    host.answer("baseline", "set", f"learning_rate={rate}", "--reason", "test")
 
 
 @contextmanager
@@ -93,7 +86,7 @@ def phases(host: Host, *scores: float) -> None:
 
 
 def versions(host: Host) -> list[tuple[int, str, str]]:
-    return [(one["version"], one["kind"], one["validation"]["verdict"]) for one in answer(host, "baseline", "history")]
+    return [(one["version"], one["kind"], one["validation"]["verdict"]) for one in host.answer("baseline", "history")]
 
 
 def test_what_is_worse_is_rolled_back_and_says_by_which_numbers(judged: Host) -> None:
@@ -103,14 +96,14 @@ def test_what_is_worse_is_rolled_back_and_says_by_which_numbers(judged: Host) ->
     assert versions(judged)[0] == (2, "set", "undecided")
     phases(judged, BAD[2])
     assert versions(judged) == [(3, "rollback", "undecided"), (2, "set", "rolled_back"), (1, "set", "undecided")]
-    made = answer(judged, "baseline", "show")
+    made = judged.answer("baseline", "show")
     assert (made["actor"], made["parameters"]) == ("kloros", {"learning_rate": 0.01})
     assert made["reason"] == "to version 1: version 2 was worse, -12.3 % in the median of 3 PHASEs, by score"
     assert json.loads((judged.state / "baseline" / "baseline.json").read_text())["parameters"] == {"learning_rate": 0.01}
-    assert answer(judged, "baseline", "verify")["faults"] == []
+    assert judged.answer("baseline", "verify")["faults"] == []
 
     shutil.rmtree(judged.state / "cycles")
-    found = answer(judged, "baseline", "show", "2")["validation"]
+    found = judged.answer("baseline", "show", "2")["validation"]
     assert (found["before"], found["after"], found["made"]) == (list(GOOD), list(BAD), 3)
     assert (found["cycles_before"], found["cycles_after"], found["cycle"]) == ([1, 2, 3], [4, 5, 6], 6)
     assert found["change"] == pytest.approx(0.71 / 0.81 - 1)
@@ -128,7 +121,7 @@ def test_a_rollback_is_judged_too_and_never_taken_back_by_itself(judged: Host) -
     assert versions(judged)[0] == (3, "rollback", "escrowed")
     phases(judged, 0.1, 0.1, 0.1)
     assert versions(judged)[0] == (3, "rollback", "escrowed")
-    (entry,) = answer(judged, "escrow", "list")
+    (entry,) = judged.answer("escrow", "list")
     assert (entry["kind"], entry["target"], entry["status"]) == ("rollback", 2, "pending_review")
 
 
@@ -150,7 +143,7 @@ def test_with_too_few_results_it_is_undecided(judged: Host) -> None:
     change(judged, 0.02)
     phases(judged, 0.1, 0.1, 0.1, 0.1)
     assert versions(judged)[0] == (2, "set", "undecided")
-    found = answer(judged, "baseline", "show")["validation"]
+    found = judged.answer("baseline", "show")["validation"]
     assert (found["verdict"], found["before"], found["after"]) == ("undecided", list(GOOD[:2]), [0.1, 0.1])
     assert found["reason"].startswith("2 of 3 PHASE results")
 
@@ -161,12 +154,12 @@ def test_off_a_person_decides(judged: Host) -> None:
     change(judged, 0.02)
     phases(judged, *BAD)
     assert versions(judged)[0] == (2, "set", "escrowed")
-    (entry,) = answer(judged, "escrow", "list")
-    assert entry["entry"] == answer(judged, "baseline", "show")["validation"]["entry"]
+    (entry,) = judged.answer("escrow", "list")
+    assert entry["entry"] == judged.answer("baseline", "show")["validation"]["entry"]
     assert (judged.state / "escrow" / f"escrow-{entry['entry']}.json").exists()
-    answer(judged, "escrow", "approve", entry["entry"], "--reason", "I see")
+    judged.answer("escrow", "approve", entry["entry"], "--reason", "I see")
     assert versions(judged)[0] == (3, "rollback", "undecided")
-    assert answer(judged, "baseline", "show")["parameters"] == {"learning_rate": 0.01}
+    assert judged.answer("baseline", "show")["parameters"] == {"learning_rate": 0.01}
 
 
 def test_what_today_s_bounds_forbid_is_a_person_s(judged: Host) -> None:
@@ -176,7 +169,7 @@ def test_what_today_s_bounds_forbid_is_a_person_s(judged: Host) -> None:
     judged.configure("[promotions.bounds]\nlearning_rate = [0.015, 0.1]\n")
     phases(judged, BAD[2])
     assert versions(judged)[0] == (2, "set", "escrowed")
-    assert "below its bound 0.015" in answer(judged, "baseline", "show")["validation"]["reason"]
+    assert "below its bound 0.015" in judged.answer("baseline", "show")["validation"]["reason"]
 
 
 def test_a_version_that_is_no_longer_in_force_is_judged_and_nothing_is_rolled_back(judged: Host) -> None:
@@ -187,7 +180,7 @@ def test_a_version_that_is_no_longer_in_force_is_judged_and_nothing_is_rolled_ba
     change(judged, 0.03)
     judged.decided()
     assert versions(judged)[:2] == [(3, "set", "undecided"), (2, "set", "worse")]
-    assert "version 3 is in force by now" in answer(judged, "baseline", "show", "2")["validation"]["reason"]
+    assert "version 3 is in force by now" in judged.answer("baseline", "show", "2")["validation"]["reason"]
 
 
 def test_a_phase_during_which_the_baseline_changed_counts_for_neither(judged: Host) -> None:
@@ -207,7 +200,7 @@ def test_a_phase_during_which_the_baseline_changed_counts_for_neither(judged: Ho
     assert judged.rows("SELECT version, result FROM phase_results") == [(None, 0.5), (2, 0.6)]
     assert "0.5, score; the baseline changed meanwhile" in judged.run("klorosctl", "show", "1").stdout
     assert "0.6, score; under baseline version 2" in judged.run("klorosctl", "show", "2").stdout
-    assert answer(judged, "show", "2")["phase_result"]["result"] == 0.6
+    assert judged.answer("show", "2")["phase_result"]["result"] == 0.6
 
 
 def test_a_phase_over_files_that_were_edited_counts_for_no_version(judged: Host) -> None:
@@ -219,7 +212,7 @@ def test_a_phase_over_files_that_were_edited_counts_for_no_version(judged: Host)
     assert f"the result of PHASE 1 counts for no version of the baseline: {shown} was edited" in said
     assert judged.rows("SELECT version, result FROM phase_results") == [(None, 0.5)]
     assert "the baseline changed meanwhile, or was edited" in judged.run("klorosctl", "show", "1").stdout
-    assert answer(judged, "baseline", "verify", "--repair")["faults"] == []
+    assert judged.answer("baseline", "verify", "--repair")["faults"] == []
     end_phase(judged, {"score": 0.6})
     judged.decided()
     assert judged.rows("SELECT version, result FROM phase_results") == [(None, 0.5), (1, 0.6)]
@@ -232,7 +225,7 @@ def test_the_first_version_is_judged_by_what_was_without_any(host: Host) -> None
     change(host, 0.01)
     phases(host, *BAD)
     assert versions(host) == [(1, "set", "worse")]
-    assert "no version before the first" in answer(host, "baseline", "show")["validation"]["reason"]
+    assert "no version before the first" in host.answer("baseline", "show")["validation"]["reason"]
 
 
 def test_results_from_before_there_were_versions_are_those_of_what_was_imported(host: Host, tmp_path: Path) -> None:
@@ -245,7 +238,7 @@ def test_results_from_before_there_were_versions_are_those_of_what_was_imported(
     change(host, 0.02)
     phases(host, *BAD)
     assert versions(host) == [(3, "rollback", "undecided"), (2, "set", "rolled_back"), (1, "imported", "undecided")]
-    assert answer(host, "baseline", "show")["parameters"] == {"learning_rate": 0.01}
+    assert host.answer("baseline", "show")["parameters"] == {"learning_rate": 0.01}
 
 
 def test_which_phases_have_a_result(judged: Host) -> None:
@@ -282,6 +275,6 @@ def test_the_whole_way_with_runners_hints_and_promotions(host: Host, tmp_path: P
             enqueue(host, f"{sys.executable} {measure}")
             host.run_queued()
     assert versions(host) == [(3, "rollback", "undecided"), (2, "cycle", "rolled_back"), (1, "cycle", "undecided")]
-    assert answer(host, "baseline", "show")["parameters"] == {"learning_rate": 0.01}
+    assert host.answer("baseline", "show")["parameters"] == {"learning_rate": 0.01}
     types = [one for (one,) in host.rows("SELECT phase_type FROM phase_results ORDER BY cycle")]
     assert set(types[:3]) == set(types[3:]) == {"LIGHT", "DEEP", "REM"}
