@@ -75,11 +75,11 @@ def make(console: Console, *, number: str) -> int:
 @click.pass_obj
 def verify(console: Console, *, given: str, max_bytes: int) -> int:
     """Read a bundle to its end: checksum, names, links, limits, and every file that its manifest lists."""
-    from orchestration.cycles import bundle as bundles
+    from orchestration.cycles import unbundling
 
     path = _path(console, given)
     with bar(os.path.basename(path), _size(path)) as progress:
-        found = bundles.verify(path, limits=_limits(max_bytes), progress=progress)
+        found = unbundling.verify(path, limits=_limits(max_bytes), progress=progress)
     listed = "it has no manifest" if found.listed is None else f"{found.listed} files are as its manifest lists them"
     console.answer(
         {"path": path, **found._asdict()},
@@ -99,11 +99,11 @@ def verify(console: Console, *, given: str, max_bytes: int) -> int:
 @click.pass_obj
 def extract(console: Console, *, given: str, to: str, max_bytes: int) -> int:
     """Unpack a bundle, once all of it is verified; never over anything."""
-    from orchestration.cycles import bundle as bundles
+    from orchestration.cycles import unbundling
 
     path = _path(console, given)
     with bar(os.path.basename(path), _size(path)) as progress:
-        folder = bundles.extract(path, os.path.abspath(to), limits=_limits(max_bytes), progress=progress)
+        folder = unbundling.extract(path, os.path.abspath(to), limits=_limits(max_bytes), progress=progress)
     console.answer({"path": path, "folder": folder}, lambda: [folder])
     return 0
 

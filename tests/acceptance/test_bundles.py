@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.cycles import bundle
+from orchestration.cycles import unbundling
 from orchestration.exits import Exit
 from tests.acceptance.host import Host, script
 from tests.acceptance.looping import Looping
@@ -34,7 +34,7 @@ def ask(host: Host) -> None:
 def bundles(host: Host) -> list[str]:
     """Verify every bundle there is, and return their folders' names."""
     found = [path for path in (host.state / "out").glob("*") if not path.name.endswith(".sha256")]
-    return sorted(bundle.verify(str(path)).folder for path in found)
+    return sorted(unbundling.verify(str(path)).folder for path in found)
 
 
 def kicked(host: Host) -> bool:
@@ -76,7 +76,7 @@ def test_the_manifest_in_it_is_the_one_of_the_end(on: Host, tmp_path: Path) -> N
     ask(on)
     on.run_queued()
     (path,) = (one for one in (on.state / "out").glob("*.tar.*") if not one.name.endswith(".sha256"))
-    inside = Path(bundle.extract(str(path), str(tmp_path / "to"))) / "manifest.json"
+    inside = Path(unbundling.extract(str(path), str(tmp_path / "to"))) / "manifest.json"
     assert inside.read_bytes() == (on.state / "cycles" / "cycle_00001" / "manifest.json").read_bytes()
     assert json.loads(inside.read_text())["state"] == "succeeded"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from orchestration.cycles import bundle
+from orchestration.cycles import unbundling
 from orchestration.exits import Exit
 from tests.acceptance.host import Host, script
 
@@ -65,7 +65,7 @@ def test_a_settled_cycle_is_copied_by_the_runner_that_the_tick_asks_for(host: Ho
     name = "cycle_00001.tar.zst"
     (copies / name).write_bytes((copies / entry["bundle"]).read_bytes())
     (copies / f"{name}.sha256").write_text(f"{entry['sha256']}  {name}\n")
-    assert bundle.verify(str(copies / name)).folder == "cycle_00001"
+    assert unbundling.verify(str(copies / name)).folder == "cycle_00001"
     kick(host).unlink()
     host.decided()
     assert not kick(host).exists(), "nothing is due any more"

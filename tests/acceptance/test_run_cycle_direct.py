@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from orchestration.cycles import bundle
+from orchestration.cycles import unbundling
 from orchestration.exits import Exit
 from orchestration.host import clock
 from orchestration.host.lock import FileLock
@@ -72,7 +72,7 @@ def test_a_cycle_with_its_folder_and_bundle_and_nothing_elsewhere(root: Root) ->
     assert manifest["origin"]["cause"] == "direct"
     assert (root.path / "cycle_00007" / "logs" / "output.log").read_text() == "7 7\n"
     assert told["folder"] == str(root.path / "cycle_00007")
-    assert bundle.verify(told["bundle"]).sha256 == told["sha256"]
+    assert unbundling.verify(told["bundle"]).sha256 == told["sha256"]
     assert not (root.home / "host").exists()
 
 

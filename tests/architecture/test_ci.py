@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.cycles import bundle
+from orchestration.cycles import unbundling
 
 ROOT = Path(__file__).parents[2]
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
@@ -35,6 +35,6 @@ def test_the_package_alone_runs_a_cycle_and_leaves_a_bundle(tmp_path: Path) -> N
     done = subprocess.run([ROOT / ".ci/smoke-package", tmp_path], env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "is in order" in done.stdout
-    verified = bundle.verify(str(tmp_path / "run" / "out" / "cycle_00001.tar.gz"))
+    verified = unbundling.verify(str(tmp_path / "run" / "out" / "cycle_00001.tar.gz"))
     assert (verified.folder, verified.listed) == ("cycle_00001", 3)
     assert not (ROOT / "build").exists()

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from orchestration.cycles import bundle
+from orchestration.cycles import bundle, unbundling
 
 RUNS = 7
 WORDS = [f"word{number:04d}" for number in range(2000)]
@@ -43,13 +43,13 @@ def main() -> None:
         to = Path(home, "to")
 
         def ours() -> None:
-            bundle.extract(path, str(to))
+            unbundling.extract(path, str(to))
             shutil.rmtree(to)
 
         def others() -> None:
             _shell(f"mkdir {to} && tar -C {to} --zstd -xf {home}/theirs.tar.zst && rm -r {to}")
 
-        verified, extracted, untarred = _medians(lambda: bundle.verify(path), ours, others)
+        verified, extracted, untarred = _medians(lambda: unbundling.verify(path), ours, others)
         print(f"verify  {size / 1e6 / verified:8.0f} MB/s")
         _tell("extract", size, extracted, untarred, untarred)
 

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestration.cycles import bundle, inventory
+from orchestration.cycles import bundle, inventory, unbundling
 from orchestration.cycles.archive import Limits
 from orchestration.cycles.links import stays_inside
 from orchestration.errors import KlorosError, Malformed, Unwritable
@@ -113,7 +113,7 @@ def test_any_tree_comes_out_as_it_went_in_and_twice_the_same(contents: dict[str,
         first = bundle.make(str(one), str(one.parent / "out"), form=form)
         second = bundle.make(str(two), str(two.parent / "out"), form=form)
         assert Path(first.path).read_bytes() == Path(second.path).read_bytes()
-        extracted = Path(bundle.extract(first.path, str(to)))
+        extracted = Path(unbundling.extract(first.path, str(to)))
         expected = tree(one)
         links = {
             tuple(os.fsdecode(path).split("/")): str(what) for path, (kind, what, _) in expected.items() if kind == "link"
@@ -133,9 +133,9 @@ def test_a_deep_tree(tmp_path: Path) -> None:
         place.mkdir()
     (place / "leaf").touch()
     made = bundle.make(str(tmp_path / NAME), str(tmp_path / "out"))
-    assert bundle.verify(made.path).entries == 1101
+    assert unbundling.verify(made.path).entries == 1101
     assert len(inventory.take(str(tmp_path / NAME)).files) == 1
-    bundle.extract(made.path, str(tmp_path / "to"))
+    unbundling.extract(made.path, str(tmp_path / "to"))
     for top in (tmp_path / NAME, tmp_path / "to"):
         folders.remove(str(top))
         assert not top.exists()
@@ -147,7 +147,7 @@ def test_what_no_reader_would_take_is_left_out_and_named(folder: Path, tmp_path:
     (folder / "passwd").symlink_to("/etc/passwd")
     made = bundle.make(str(folder), str(tmp_path / "out"))
     assert sorted(path for path, _ in made.left_out) == ["out", "passwd", "pipe"]
-    extracted = Path(bundle.extract(made.path, str(tmp_path / "to")))
+    extracted = Path(unbundling.extract(made.path, str(tmp_path / "to")))
     assert sorted(os.listdir(extracted)) == ["artifacts"]
 
 
@@ -179,7 +179,7 @@ def test_a_failure_leaves_the_older_bundle_and_no_litter(folder: Path, tmp_path:
         bundle.make(str(folder), str(tmp_path / "out"), progress=shrink)
     assert Path(made.path).read_bytes() == before
     assert sorted(os.listdir(tmp_path / "out")) == [f"{NAME}.tar.zst", f"{NAME}.tar.zst.sha256"]
-    assert bundle.verify(made.path).folder == NAME
+    assert unbundling.verify(made.path).folder == NAME
 
 
 def test_temporary_files_of_the_dead_go(folder: Path, tmp_path: Path) -> None:
@@ -196,13 +196,13 @@ def test_verify_compares_with_the_manifest(folder: Path, tmp_path: Path) -> None
         {"path": "artifacts/latest", "size": None, "sha256": None, "media_type": "inode/symlink"},
     ]
     (folder / "manifest.json").write_text(json.dumps({"artifacts": listed, "telemetry": None}))
-    assert bundle.verify(bundle.make(str(folder), str(tmp_path / "out")).path).listed == 1
+    assert unbundling.verify(bundle.make(str(folder), str(tmp_path / "out")).path).listed == 1
     (folder / "artifacts" / "report.json").write_text("{ }\n")
     with pytest.raises(Malformed, match=r"report\.json' is another"):
-        bundle.verify(bundle.make(str(folder), str(tmp_path / "out")).path)
+        unbundling.verify(bundle.make(str(folder), str(tmp_path / "out")).path)
     (folder / "artifacts" / "report.json").unlink()
     with pytest.raises(Malformed, match=r"report\.json' is missing"):
-        bundle.verify(bundle.make(str(folder), str(tmp_path / "out")).path)
+        unbundling.verify(bundle.make(str(folder), str(tmp_path / "out")).path)
 
 
 def member(name: str, content: bytes = b"", **fields: Any) -> tuple[tarfile.TarInfo, bytes]:
@@ -267,7 +267,7 @@ def test_what_is_forged_is_refused_and_writes_nothing(
     told: str, members: list[tuple[tarfile.TarInfo, bytes]], tmp_path: Path
 ) -> None:
     path = forged(tmp_path / f"{NAME}.tar.gz", *members)
-    for read in (bundle.verify, lambda path: bundle.extract(path, str(tmp_path / "a" / "b"))):
+    for read in (unbundling.verify, lambda path: unbundling.extract(path, str(tmp_path / "a" / "b"))):
         with pytest.raises(Malformed) as refused:
             read(path)
         assert told in str(refused.value)
@@ -278,38 +278,38 @@ def test_what_is_forged_is_refused_and_writes_nothing(
 def test_names_in_gnu_tars_own_way_are_refused(tmp_path: Path) -> None:
     path = forged(tmp_path / "b.tar.gz", TOP, member(f"{NAME}/{'y' * 150}", b"x"), form=tarfile.GNU_FORMAT)
     with pytest.raises(Malformed, match="a header of a form that we don't write"):
-        bundle.verify(path)
+        unbundling.verify(path)
 
 
 def test_set_uid_and_others_permission_to_write_do_not_come_out(tmp_path: Path) -> None:
     path = forged(
         tmp_path / "b.tar.gz", member(NAME, type=tarfile.DIRTYPE, mode=0o7777), member(f"{NAME}/su", b"x", mode=0o6777)
     )
-    extracted = Path(bundle.extract(path, str(tmp_path / "to")))
+    extracted = Path(unbundling.extract(path, str(tmp_path / "to")))
     assert [one.stat().st_mode & 0o7777 for one in (extracted, extracted / "su")] == [0o755, 0o755]
 
 
 @pytest.mark.parametrize("tail", [b"\0" * 512 + b"x" * 512, b"hidden"])
 def test_something_after_the_end(tmp_path: Path, tail: bytes) -> None:
     with pytest.raises(Malformed, match="something follows"):
-        bundle.verify(forged(tmp_path / "b.tar.gz", TOP, tail=tail))
+        unbundling.verify(forged(tmp_path / "b.tar.gz", TOP, tail=tail))
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     path = forged(tmp_path / "b.tar.gz", TOP, member(f"{NAME}/zeros", b"\0" * 5_000_000))
     with pytest.raises(Malformed, match="more than 1000000 bytes, from 'cycle_00007/zeros'") as refused:
-        bundle.extract(path, str(tmp_path / "to"), limits=Limits(size=1_000_000))
+        unbundling.extract(path, str(tmp_path / "to"), limits=Limits(size=1_000_000))
     assert "--max-bytes" in refused.value.hint
-    assert bundle.verify(path, limits=Limits(size=6_000_000)).size == 5_000_000
+    assert unbundling.verify(path, limits=Limits(size=6_000_000)).size == 5_000_000
     assert not (tmp_path / "to").exists()
     with pytest.raises(Malformed, match="more than 1 entries"):
-        bundle.verify(path, limits=Limits(entries=1))
+        unbundling.verify(path, limits=Limits(entries=1))
 
 
 def test_a_bomb_behind_the_end(tmp_path: Path) -> None:
     path = forged(tmp_path / "b.tar.gz", TOP, tail=b"\0" * 5_000_000)
     with pytest.raises(Malformed, match="more than 1000000 bytes"):
-        bundle.verify(path, limits=Limits(size=1_000_000))
+        unbundling.verify(path, limits=Limits(size=1_000_000))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -319,10 +319,10 @@ def test_a_changed_or_cut_bundle(folder: Path, tmp_path: Path, form: str) -> Non
     for broken in (content[:-20], content[:60] + b"!" + content[61:], b"", content + b"x"):
         Path(made.path).write_bytes(broken)
         with pytest.raises(Malformed, match="not what its checksum says"):
-            bundle.verify(made.path)
+            unbundling.verify(made.path)
         if broken != content + b"x" or form == bundle.GZIP:
             with pytest.raises(Malformed):
-                bundle.verify(sealed(Path(made.path), broken))
+                unbundling.verify(sealed(Path(made.path), broken))
         Path(f"{made.path}.sha256").write_text(f"{made.sha256}  {NAME}{form}\n")
 
 
@@ -331,14 +331,14 @@ def test_no_bundle_without_its_checksum(folder: Path, tmp_path: Path, line: str)
     made = bundle.make(str(folder), str(tmp_path / "out"))
     Path(f"{made.path}.sha256").write_text(line)
     with pytest.raises(Malformed, match="is missing, or is no checksum of it"):
-        bundle.verify(made.path)
+        unbundling.verify(made.path)
 
 
 def test_nothing_is_written_over(folder: Path, tmp_path: Path) -> None:
     made = bundle.make(str(folder), str(tmp_path / "out"))
     (tmp_path / "to" / NAME).mkdir(parents=True)
     with pytest.raises(KlorosError, match="there already"):
-        bundle.extract(made.path, str(tmp_path / "to"))
+        unbundling.extract(made.path, str(tmp_path / "to"))
     assert os.listdir(tmp_path / "to" / NAME) == []
 
 
@@ -353,14 +353,14 @@ def no_bundle(path: Path) -> None:
 def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path, make: Callable[[Path], None], told: str) -> None:
     make(tmp_path / "b.tar.gz")
     with pytest.raises(KlorosError, match=told):
-        bundle.verify(str(tmp_path / "b.tar.gz"))
+        unbundling.verify(str(tmp_path / "b.tar.gz"))
 
 
 def test_a_full_disk_leaves_nothing(folder: Path, tmp_path: Path) -> None:
     made = bundle.make(str(folder), str(tmp_path / "out"))
     (tmp_path / "file").touch()
     with pytest.raises(Unwritable):
-        bundle.extract(made.path, str(tmp_path / "file" / "to"))
+        unbundling.extract(made.path, str(tmp_path / "file" / "to"))
     shutil.rmtree(tmp_path / "out")
     (tmp_path / "out").touch()
     with pytest.raises(Unwritable):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orchestration.cycles import bundle
+from orchestration.cycles import bundle, unbundling
 from tests.acceptance.host import script
 from tests.faults.kill import Point, Warm, changing
 from tests.faults.world import World
@@ -17,7 +17,7 @@ from tests.faults.world import World
 def whole(world: World) -> list[str]:
     """Verify what counts as a bundle, and return the names of the folders in them."""
     counted = [str(path).removesuffix(bundle.CHECKSUM) for path in (world.state / "out").glob(f"*{bundle.CHECKSUM}")]
-    return [bundle.verify(path).folder for path in counted]
+    return [unbundling.verify(path).folder for path in counted]
 
 
 def test_a_bundle_killed_at_any_changing_call_is_made_once(warm: Warm, memory: Path) -> None:
