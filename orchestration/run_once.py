@@ -21,7 +21,7 @@ from orchestration.host import clock, process_identity
 from orchestration.host.journal import Event, Priority, log
 from orchestration.host.lock import PATIENCE
 from orchestration.store import opening
-from orchestration.store.counters import count, gauge
+from orchestration.store.counters import count, gauges
 from orchestration.store.instants import to_text
 from orchestration.tick import history
 from orchestration.tick.gate import gate
@@ -211,7 +211,7 @@ def _note_turned_away(kernel: Kernel, refusal: Tick) -> Tick:
             count(kernel.db, "kloros_orchestrator_lock_contention_total")
             kernel.db.run("facts.observer_news", now=to_text(refusal.started_at))
         if reason != Refusal.FAILED:  # whose alert is that no attempt is seen
-            gauge(kernel.db, "kloros_orchestrator_last_attempt_timestamp_seconds", refusal.started_at.timestamp())
+            gauges(kernel.db, kloros_orchestrator_last_attempt_timestamp_seconds=refusal.started_at.timestamp())
     kernel.publish()
     log(Event.TICK_REFUSED, evidence, tick_id=refusal.tick_id, reason=reason, exit=refusal.exit)
     return refusal

@@ -18,6 +18,7 @@ from orchestration.cycles.cycle import Cycle, JobName, folder_name
 from orchestration.errors import LockHeld, Unwritable
 from orchestration.host import files, stand_in
 from orchestration.host.journal import Event, Priority, log
+from orchestration.store.port import is_shared
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,14 +28,8 @@ if TYPE_CHECKING:
 
 _PROMOTIONS: Final = "promotions"
 _REPORT_LIMIT: Final = 4 * 1024 * 1024  # bytes; of a longer one nothing is read, see phase/report.py
-_INTENT_LIMIT: Final = 1024 * 1024 + 1
 _INTENTS_READ: Final = 100  # of a reflection's intents no more are looked at, see tick/reflected.py
 _PATIENCE: Final = 20.0  # seconds that a tick may take with the files of the baseline
-
-
-def is_shared(db: Database) -> bool:
-    """Tell whether several hosts may share this store."""
-    return bool(getattr(db, "is_shared", False))
 
 
 def bring_up_baseline(db: Database, state_dir: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 from orchestration.cycles.cycle import CycleNumber
 from orchestration.loop.iteration import STALE_AFTER, Plan, Prerequisite, Row, without_archive
 from orchestration.loop.status import FAILURES, Status
-from orchestration.store.counters import count, gauge
+from orchestration.store.counters import count, gauges
 from orchestration.store.instants import from_text, from_text_or_none, to_text
 from orchestration.store.port import Database
 
@@ -70,17 +70,20 @@ def end(db: Database, row: Row, *, archive_new: bool | None, wait_until: datetim
     )
     if changed:
         count(db, "kloros_loop_iterations_total", status=row.status)
-        gauge(db, "kloros_loop_last_iteration_timestamp_seconds", row.ended_at.timestamp())
+        gauges(db, kloros_loop_last_iteration_timestamp_seconds=row.ended_at.timestamp())
     return bool(changed)
 
 
 def note_gauges(db: Database, *, max_failures: int, next_run_at: datetime | None) -> None:
     """Note what the metrics say of the loop; `next_run_at` None: no run is planned. Inside a transaction."""
     now = past(db)
-    gauge(db, "kloros_loop_consecutive_failures", now.failures_in_a_row)
-    gauge(db, "kloros_loop_failure_limit_reached", 0 < max_failures <= now.failures_in_a_row)
-    gauge(db, "kloros_loop_archives_stale", now.stale)
-    gauge(db, "kloros_loop_next_run_timestamp_seconds", 0.0 if next_run_at is None else next_run_at.timestamp())
+    gauges(
+        db,
+        kloros_loop_consecutive_failures=now.failures_in_a_row,
+        kloros_loop_failure_limit_reached=0 < max_failures <= now.failures_in_a_row,
+        kloros_loop_archives_stale=now.stale,
+        kloros_loop_next_run_timestamp_seconds=0.0 if next_run_at is None else next_run_at.timestamp(),
+    )
 
 
 def still_open(db: Database) -> list[Open]:

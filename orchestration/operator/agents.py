@@ -1,45 +1,37 @@
 """`klorosctl agent`: agents that live in terminals of this host, where they can be watched, and told of what waits for them.
 
-Owns starting and ending them; what keeps one while it lives is `run_agent`. The terminals are those of a tmux server of
-ours, at `agents/tmux.sock` in the state folder.
+Owns starting and ending them, in `terminals.py`; what keeps one while it lives is `run_agent`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import pwd
 import re
-import select
-import shutil
 import signal
-import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from orchestration.errors import CommandNotStarted, KlorosError, Usage
-from orchestration.host import clock, files, process
-from orchestration.operator import bridging
+from orchestration.errors import KlorosError, Usage
+from orchestration.host import process
+from orchestration.operator import bridging, terminals
 from orchestration.operator.console import Console, json_option
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from orchestration.bridge.wake.places import Place, Places
+    from orchestration.bridge.wake.runtimes.tmux import Tmux
     from orchestration.settings import Agent
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}")
 _RUNTIMES: Final = ("codex", "claude", "command", "tmux")
-_STARTS_WITHIN: Final = 30.0
-_STAYS: Final = 1.0
-"""Seconds that a program has to live: what can't do with its arguments, or where it is, ends before."""
 _ENDS_WITHIN: Final = 20.0  # and the grace
-_NAP_MS: Final = 50
-_LONGEST_SOCKET: Final = 107  # sun_path, unix(7)
-_OPTIONS: Final = (("default-terminal", "tmux-256color"), ("history-limit", "20000"), ("remain-on-exit", "off"))
 
 
 def _agent_option(command: Any) -> Any:
@@ -81,12 +73,13 @@ def start(console: Console, *, agent: str, runtime: str | None, folder: str | No
     }
     places = _places(console)
     if (there := places.of_agent(agent)) is not None and there.keeper_lives:
-        raise Usage(f"{agent} lives already: {_where(there)}", hint=f"klorosctl agent attach --agent {agent}")
-    place = _started(console, places, order)
+        raise Usage(f"{agent} lives already: {terminals.where(there)}", hint=f"klorosctl agent attach --agent {agent}")
+    place = terminals.start(places, order)
     console.note("agent start", f"starts {agent} ({profile.runtime})")
-    document = {**_json(place), "attach": _attach(place)}
+    document = {**_json(place), "attach": terminals.attach_command(place)}
     console.answer(
-        document, lambda: [f"{agent} lives in {_where(place)}.", f"Look at it: klorosctl agent attach --agent {agent}"]
+        document,
+        lambda: [f"{agent} lives in {terminals.where(place)}.", f"Look at it: klorosctl agent attach --agent {agent}"],
     )
 
 
@@ -112,11 +105,11 @@ def attach(console: Console, *, agent: str) -> None:
     console.become_owner()
     place = _there(console, agent)
     if console.as_json:
-        console.answer({**_json(place), "attach": _attach(place)}, list)
+        console.answer({**_json(place), "attach": terminals.attach_command(place)}, list)
         return
     if not sys.stdin.isatty():
         raise Usage("this is no terminal", hint=f"in one: klorosctl agent attach --agent {agent}")
-    words = _attach(place)
+    words = terminals.attach_command(place)
     environ = {name: value for name, value in console.caller.items() if name != "TMUX"}  # one inside another is meant here
     os.execvpe(words[0], words, environ)  # noqa: S606 - no shell is the point
 
@@ -151,7 +144,7 @@ def stop(console: Console, *, agent: str) -> None:
     if place.keeper_lives:
         os.kill(place.keeper, signal.SIGTERM)
         grace = console.settings.cycles.term_grace.total_seconds()
-        if not _until(lambda: not place.keeper_lives, grace + _ENDS_WITHIN):
+        if not terminals.wait_until(lambda: not place.keeper_lives, grace + _ENDS_WITHIN):
             raise KlorosError(f"{agent} has not ended: pid {place.keeper} is at it", hint="klorosctl agent list")
     left = process.kill_marked(place.token)
     if places.of_agent(agent) == place:
@@ -203,64 +196,6 @@ def _command(agent: str, profile: Agent, words: Sequence[str], session: str) -> 
     return [*command, "--session-id", session] if profile.runtime == "claude" else list(command)
 
 
-def _started(console: Console, places: Places, order: dict[str, Any]) -> Place:
-    """Have tmux run the keeper, and wait until the agent lives. Raises: KlorosError."""
-    files.make_folder(places.folder)
-    if len(places.socket.encode()) > _LONGEST_SOCKET:
-        raise Usage(
-            f"{places.socket} is too long for a socket", hint=f"at most {_LONGEST_SOCKET} bytes: a shorter state_dir"
-        )
-    agent = order["agent"]
-    path = os.path.join(places.folder, f"{agent}.start")
-    failed = f"{path}.failed"
-    _remove(failed)
-    files.replace(path, json.dumps(order).encode(), 0o600)
-    keeper = [sys.executable, "-P", "-m", "orchestration.run_agent", path]
-    options = [word for name, value in _OPTIONS for word in ("set-option", "-g", name, value, ";")]
-    made = ["new-session", "-d", "-P", "-F", "#{pane_id}", "-x", "200", "-y", "50", "-n", "agent", "--", *keeper]
-    try:
-        pane = _tmux(places.socket, "-f", os.devnull, "start-server", ";", *options, *made).strip()
-        _until(
-            lambda: _lives(places, agent, pane) or os.path.exists(failed) or not _is_pane(places.socket, pane),
-            _STARTS_WITHIN,
-        )
-    finally:
-        _remove(path)
-    place = places.of_agent(agent)
-    if place is not None and _lives(places, agent, pane) and not _until(lambda: not _lives(places, agent, pane), _STAYS):
-        return place
-    if os.path.exists(failed):
-        with open(failed, "rb") as file:
-            told = json.loads(file.read())
-        _remove(failed)
-        raise CommandNotStarted(f"{agent} was not started: {told['error']}", hint=told["hint"])
-    command = " ".join(order["command"])
-    raise CommandNotStarted(f"{agent} ended at once: {command}", hint="run that command by hand in a terminal and see why")
-
-
-def _lives(places: Places, agent: str, pane: str) -> bool:
-    place = places.of_agent(agent)
-    return place is not None and place.pane == pane and place.keeper_lives and place.program_lives
-
-
-def _is_pane(socket: str, pane: str) -> bool:
-    try:
-        return pane in _tmux(socket, "list-panes", "-a", "-F", "#{pane_id}").split()
-    except KlorosError:
-        return False  # the server ends with its last pane
-
-
-def _tmux(socket: str, *words: str) -> str:
-    program = shutil.which("tmux")
-    if program is None:
-        raise Usage("tmux is not installed, in which agents live", hint="sudo apt-get install tmux")
-    environ = {name: value for name, value in os.environ.items() if name not in ("TMUX", "TMUX_PANE") and name[:4] != "KLR_"}
-    done = subprocess.run([program, "-S", socket, *words], capture_output=True, text=True, check=False, env=environ)
-    if done.returncode:
-        raise KlorosError(f"tmux: {done.stderr.strip()}", hint=f"tmux -S {socket} ls")
-    return done.stdout
-
-
 def _there(console: Console, agent: str) -> Place:
     place = _places(console).of_agent(agent)
     if place is None:
@@ -268,39 +203,12 @@ def _there(console: Console, agent: str) -> Place:
     return place
 
 
-def _attach(place: Place) -> list[str]:
-    return ["tmux", "-S", place.socket, "attach-session", "-t", place.tmux_session]
-
-
 def _listed(console: Console) -> list[dict[str, Any]]:
-    from orchestration.bridge.state import Session
     from orchestration.bridge.wake.runtimes.tmux import Tmux
-    from orchestration.bridge.wire import ManagementMode, SessionStatus
 
     places = _places(console)
-    terminals = Tmux(places)
+    tmux = Tmux(places)
     by_agent = {place.agent: place for place in places.all()}
-
-    async def look(place: Place) -> dict[str, Any]:
-        from orchestration.bridge.wake.port import WakeFailed
-
-        session = Session(
-            workspace_id=place.workspace,
-            agent_id=place.agent,
-            session_id=place.session_id,
-            runtime=place.runtime,
-            management_mode=ManagementMode.MANAGED,
-            resumable=place.resumable,
-            status=SessionStatus.IDLE,
-            heartbeat_at=console.now,
-        )
-        try:
-            probe = await terminals.probe(session)
-        except WakeFailed as failed:
-            return {"liveness": "unknown", "detail": failed.detail, "foreground": None, "typed_at": None}
-        told = {"liveness": str(probe.liveness), "detail": probe.detail}
-        return {**told, "foreground": probe.command or None, "typed_at": probe.typed_at}
-
     lines = []
     paused = _paused(console)
     here = {agent for _, agent in paused or ()}
@@ -313,9 +221,33 @@ def _listed(console: Console) -> list[dict[str, Any]]:
         )
         line["paused"] = None if paused is None else (line["workspace"], name) in paused
         if place is not None:
-            line["terminal"] = {**_json(place), **asyncio.run(look(place))}
+            line["terminal"] = {**_json(place), **asyncio.run(_look(tmux, place, console.now))}
         lines.append(line)
     return lines
+
+
+async def _look(tmux: Tmux, place: Place, now: datetime) -> dict[str, Any]:
+    """Look at a terminal, whether its agent lives and who types there."""
+    from orchestration.bridge.state import Session
+    from orchestration.bridge.wake.port import WakeFailed
+    from orchestration.bridge.wire import ManagementMode, SessionStatus
+
+    session = Session(
+        workspace_id=place.workspace,
+        agent_id=place.agent,
+        session_id=place.session_id,
+        runtime=place.runtime,
+        management_mode=ManagementMode.MANAGED,
+        resumable=place.resumable,
+        status=SessionStatus.IDLE,
+        heartbeat_at=now,
+    )
+    try:
+        probe = await tmux.probe(session)
+    except WakeFailed as failed:
+        return {"liveness": "unknown", "detail": failed.detail, "foreground": None, "typed_at": None}
+    told = {"liveness": str(probe.liveness), "detail": probe.detail}
+    return {**told, "foreground": probe.command or None, "typed_at": probe.typed_at}
 
 
 def _rows(console: Console, found: list[dict[str, Any]]) -> list[str]:
@@ -389,21 +321,3 @@ def _pause(console: Console, agent: str, *, paused: bool) -> None:
 def _json(place: Place) -> dict[str, Any]:
     named = ("agent", "workspace", "session_id", "runtime", "resumable", "socket", "pane", "keeper", "program", "started_at")
     return {**{name: getattr(place, name) for name in named}, "command": list(place.command)}
-
-
-def _where(place: Place) -> str:
-    return f"pane {place.pane} of tmux at {place.socket}, as session {place.session_id}"
-
-
-def _until(condition: Callable[[], object], seconds: float) -> bool:
-    until = clock.monotonic() + seconds
-    while not condition():
-        if clock.monotonic() > until:
-            return False
-        select.poll().poll(_NAP_MS)  # neither tmux nor a process that is not ours tells when it is there or gone
-    return True
-
-
-def _remove(path: str) -> None:
-    if os.path.lexists(path):
-        os.unlink(path)

@@ -544,10 +544,6 @@ def _listed(folder: str) -> list[str]:
         return []
 
 
-def _home() -> str:
-    return os.path.expanduser("~")
-
-
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 

@@ -103,11 +103,6 @@ def answered(db: Database, *, limit: int) -> list[Remembered]:
     return [_remembered(row) for row in db.rows("promotions.answered", limit=limit)]
 
 
-def parked_count(db: Database) -> int:
-    """Count the parked promotions, by an index: cheap enough for every tick."""
-    return cast(int, db.rows("promotions.count_parked")[0]["promotions"])
-
-
 def counts(db: Database) -> dict[PromotionState, int]:
     """Count the remembered promotions by state; walks the whole table, so not for every tick."""
     rows = {cast(str, row["state"]): cast(int, row["promotions"]) for row in db.rows("promotions.counts")}

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,7 +13,7 @@ from orchestration.pulse.health import Cause, Condition, Judgement, Mode, Signs
 from orchestration.pulse.judgement import BridgeSigns, WakeSigns
 from orchestration.pulse.metrics import Family, Values
 from orchestration.store.instants import from_text, from_text_or_none, to_text
-from orchestration.store.port import Database, Row
+from orchestration.store.port import Database, Row, is_shared
 from orchestration.tick import calendar, gate
 from orchestration.tick.observe import MAINTENANCE_FILE
 
@@ -38,11 +39,11 @@ def judged(db: Database, now: datetime) -> Judgement:
     return Judgement(health.worst(causes), tuple(causes), ())
 
 
-def remember(db: Database, judgement: Judgement) -> None:
-    """Keep since when each condition holds, for the next look. Inside a transaction."""
+def remember(db: Database, judgement: Judgement, before: Iterable[str]) -> None:
+    """Keep since when each condition holds, for the next look; `before` held at the last. Inside a transaction."""
     for condition, began, found in judgement.holding:
         db.run("pulse.condition_holds", condition=condition, since=to_text(began), evidence=found)
-    for ended in since(db).keys() - {condition for condition, _, _ in judgement.holding}:
+    for ended in set(before) - {condition for condition, _, _ in judgement.holding}:
         db.run("pulse.condition_ended", condition=ended)
 
 
@@ -52,7 +53,7 @@ def scope(settings: "Settings", db: Database, values: Values, *, everyone: bool 
     Args:
         everyone: with every host, also while another leads, which nobody needs who tells of itself only.
     """
-    if not getattr(db, "shared", False):
+    if not is_shared(db):
         return None
     from orchestration.pulse import scope_metrics, scope_rows
 

@@ -16,7 +16,7 @@ from orchestration.host import clock, stand_in
 from orchestration.promotions.scan import ack_name, answer_key, opened, read_regular, stem_of
 from orchestration.scope.marks import SETTLED, base64_of, sha_of
 
-ACK_LIMIT = 1024 * 1024  # bytes
+_ACK_LIMIT = 1024 * 1024  # bytes
 _NAME_MAX = 255  # bytes, limits.h
 
 
@@ -79,11 +79,7 @@ class OwnFiles(NamedTuple):
 
     def ack(self, name: str, key: str) -> dict[str, object] | None:
         """Read an ack for the store, under the name it is to have there; None when it can't be."""
-        try:
-            data, changed_at = read_regular(self.path("acks", name), limit=ACK_LIMIT)
-        except OSError:
-            return None
-        return {"name": key, "sha256": sha_of(data), "content": base64_of(data), "changed_at": changed_at}
+        return read_ack(self.path("acks", name), key)
 
     def promotion(self, key: str, name: str, mark: str) -> Local | None:
         """Read a promotion; None when it is gone or in the writing."""
@@ -143,6 +139,15 @@ class OwnFiles(NamedTuple):
         parsed = parse(read[0], bounds={})
         identity = parsed.id if isinstance(parsed, Promotion) else parsed.identity
         return older.get(answer_key(identity), "") if identity else ""
+
+
+def read_ack(path: str, key: str) -> dict[str, object] | None:
+    """Read an ack for the store, under the name it is to have there; None when it can't be."""
+    try:
+        data, changed_at = read_regular(path, limit=_ACK_LIMIT)
+    except OSError:
+        return None
+    return {"name": key, "sha256": sha_of(data), "content": base64_of(data), "changed_at": changed_at}
 
 
 def by_answer(older: Mapping[str, str]) -> dict[str, str]:

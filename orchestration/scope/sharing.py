@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 _KNOWN = "known.json"
 _LOOKS_ANYWAY = 3600.0  # seconds after which folders are looked at although nothing tells that they have changed
-_ACK_LIMIT = 1024 * 1024  # bytes
 
 
 class _Known(NamedTuple):
@@ -158,16 +157,12 @@ class Sharing:
         return {(str(row["host"]), str(row["folder"]), str(row["name"])) for row in rows}
 
     def _ack_in_mirror(self, stem: str) -> dict[str, object] | None:
-        from orchestration.promotions.scan import read_regular
+        from orchestration.scope.own_files import read_ack
 
         name = ack_name(stem)
-        try:
-            data, when = read_regular(self.mirror.path("acks", name), limit=_ACK_LIMIT)
-        except OSError:
-            return None
         host, own = origin_of(name)
-        found: dict[str, object] = {"host": host or self.here, "folder": "acks", "name": own, "sha256": sha_of(data)}
-        return {**found, "content": base64_of(data), "content_sha": "", "changed_at": when}
+        found = read_ack(self.mirror.path("acks", name), own)
+        return found and {**found, "host": host or self.here, "folder": "acks", "content_sha": ""}
 
     # ── What the store says ────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -7,6 +7,7 @@ Format: https://prometheus.io/docs/instrumenting/exposition_formats/
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from orchestration.store.port import Database
@@ -14,21 +15,22 @@ from orchestration.store.port import Database
 
 def count(db: Database, name: str, by: float = 1.0, /, **labels: str) -> None:
     """Add `by` (≥ 0) to the counter series of these labels, creating it at 0."""
-    db.run("counters.add", name=name, labels=label_text(labels), value=by)
+    _add(db, [(name, label_text(labels), by)])
 
 
 def observe(db: Database, name: str, value: float, /, *, buckets: Sequence[float], **labels: str) -> None:
     """Record one value in a cumulative histogram with these ascending bucket bounds (`+Inf` is implied)."""
-    for bound in (*buckets, float("inf")):
-        within = 1.0 if value <= bound else 0.0
-        count(db, f"{name}_bucket", within, **labels, le=bound_text(bound))
-    count(db, f"{name}_sum", value, **labels)
-    count(db, f"{name}_count", 1.0, **labels)
+    own = label_text(labels)
+    series = [
+        (f"{name}_bucket", label_text({**labels, "le": bound_text(bound)}), 1.0 if value <= bound else 0.0)
+        for bound in (*buckets, float("inf"))
+    ]
+    _add(db, [*series, (f"{name}_sum", own, value), (f"{name}_count", own, 1.0)])
 
 
-def gauge(db: Database, name: str, value: float, /) -> None:
-    """Note what a gauge stands at, for those that no table tells."""
-    db.run("counters.set", name=name, labels="", value=float(value))
+def gauges(db: Database, /, **values: float) -> None:
+    """Note what gauges stand at, by name, for those that no table tells."""
+    db.run("counters.set", gauges=json.dumps({name: float(value) for name, value in values.items()}))
 
 
 def label_text(labels: dict[str, str]) -> str:
@@ -39,3 +41,7 @@ def label_text(labels: dict[str, str]) -> str:
 def bound_text(bound: float) -> str:
     """Write a bucket's upper bound as the exposition format does."""
     return "+Inf" if bound == float("inf") else repr(float(bound))
+
+
+def _add(db: Database, series: list[tuple[str, str, float]]) -> None:
+    db.run("counters.add", series=json.dumps(series))

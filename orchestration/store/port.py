@@ -38,3 +38,8 @@ class Database(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+def is_shared(db: Database) -> bool:
+    """Tell whether several hosts share this store: a scope's PostgreSQL, and a look at it; no copy that a host has made."""
+    return bool(getattr(db, "is_shared", False))

@@ -75,11 +75,8 @@ _statements: dict[str, tuple[str, ...]] = {}
 class PostgresDatabase:
     """A `Database` over PostgreSQL, which scopes share with nobody."""
 
-    shared = True
-    """Several hosts may: what concerns a scope is to be asked of it."""
-
     is_shared = True
-    """Whether several hosts may work on it."""
+    """See `port.is_shared`."""
 
     def __init__(
         self,

@@ -5,8 +5,6 @@ The lock is the transaction's and not the session's: a pooler may stand between 
 
 from __future__ import annotations
 
-import os
-
 from orchestration import __version__
 from orchestration.errors import StoreUnreachable
 from orchestration.store.libpq import Connection, Refused, literal
@@ -18,7 +16,6 @@ KERNEL_SINCE = 3
 OLDEST_SERVER = 150000
 _PATIENCE = 600.0
 """Seconds a migration may take, or one that another applies: as long as a large table needs."""
-_MIGRATIONS = os.path.join(os.path.dirname(__file__), "migrations", "postgres")
 _LOCK = 0x6B6C6F726F73  # "kloros"
 NO_SUCH_TABLE = "42P01"
 
@@ -40,6 +37,8 @@ def bring_up(connection: Connection) -> None:
         StoreUnreachable: the server is too old, keeps no UTF-8, or a newer program was here.
         Refused, Lost: by the server.
     """
+    from orchestration.store.migrations import numbered
+
     _check_server(connection)
     usual, connection.patience = connection.patience, _PATIENCE
     connection.ask("BEGIN")
@@ -48,7 +47,7 @@ def bring_up(connection: Connection) -> None:
         connection.ask(sql("postgres.make_schema"))
         version = version_of(connection)
         check_not_newer(version, connection)
-        for number, text in _migrations():
+        for number, text in numbered("postgres"):
             if number > version:
                 connection.ask(text)
                 connection.ask(sql("postgres.note_version").replace(":version", literal(number)))
@@ -93,12 +92,3 @@ def _check_server(connection: Connection) -> None:
     encoding = connection.told("server_encoding")
     if encoding not in ("UTF8", ""):  # a pooler may not say
         raise StoreUnreachable(f"the database keeps text as {encoding}", hint="make one: createdb -E UTF8 -T template0 …")
-
-
-def _migrations() -> list[tuple[int, str]]:
-    found = []
-    for name in sorted(os.listdir(_MIGRATIONS)):
-        if name.endswith(".sql"):
-            with open(os.path.join(_MIGRATIONS, name), encoding="utf-8") as file:
-                found.append((int(name[:4]), file.read()))
-    return found

@@ -27,10 +27,10 @@ _Seen = TypeVar("_Seen")
 class Snapshot:
     """A `Database` that only tells: everything from one read transaction."""
 
-    def __init__(self, path: str, rows: Callable[[str, dict[str, Value]], list[Row]], *, shared: bool = False) -> None:
-        """Take what asks a named query, in a read transaction that has begun; `shared`: of what hosts share."""
+    def __init__(self, path: str, rows: Callable[[str, dict[str, Value]], list[Row]], *, is_shared: bool = False) -> None:
+        """Take what asks a named query, in a read transaction that has begun; `is_shared`: of a store that hosts share."""
         self.path = path
-        self.shared = shared
+        self.is_shared = is_shared
         self._rows = rows
 
     @contextmanager
@@ -86,7 +86,7 @@ def look_at_server(url: str, see: Callable[[Database], _Seen], *, scope: str, he
     db = PostgresDatabase(url, scope=scope, here=here, read_only=True)
     try:
         with db.transaction(looking=True):
-            return see(Snapshot(str(db), lambda query, parameters: db.rows(query, **parameters), shared=True))
+            return see(Snapshot(str(db), lambda query, parameters: db.rows(query, **parameters), is_shared=True))
     finally:
         db.close()
 

@@ -21,7 +21,6 @@ from orchestration.store.queries import sql
 BUSY_SECONDS = 10.0
 _COPY_ATTEMPTS = 20
 _WAL_ATTEMPTS = 200
-_MIGRATIONS = os.path.join(os.path.dirname(__file__), "migrations")
 SCHEMA_VERSION = 15
 _COPIED = {
     "iterations": "0",
@@ -103,10 +102,12 @@ class SqliteDatabase:
             )
         if read_only:
             raise StoreEmpty(f"{self.path} has no tables yet", hint="the first tick makes them")
+        from orchestration.store.migrations import numbered
+
         self._use_wal()
         with self.transaction():
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-            for number, text in _migrations():
+            for number, text in numbered():
                 if number > version:
                     self._apply(number, text)
 
@@ -204,15 +205,6 @@ def uri(path: str, mode: str) -> str:
     """Return the address under which SQLite opens a file in a mode (https://www.sqlite.org/uri.html)."""
     quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     return f"file:{quoted}?mode={'memory' if path == ':memory:' else mode}"
-
-
-def _migrations() -> list[tuple[int, str]]:
-    found = []
-    for name in sorted(os.listdir(_MIGRATIONS)):
-        if name.endswith(".sql"):
-            with open(os.path.join(_MIGRATIONS, name), encoding="utf-8") as file:
-                found.append((int(name[:4]), file.read()))
-    return found
 
 
 @contextmanager

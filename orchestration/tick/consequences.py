@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 from orchestration.baseline import copies, escrow_files, escrow_ledger
 from orchestration.baseline.escrow import Entry
-from orchestration.cycles import artifacts, elsewhere, ledger, products
+from orchestration.cycles import artifacts, ledger, products
 from orchestration.cycles.cycle import Cycle, JobName, folder_name
 from orchestration.errors import Unwritable
 from orchestration.host.journal import Event, Priority, log
 from orchestration.promotions.verdict import Answer
 from orchestration.store.instants import to_text
+from orchestration.store.port import is_shared
 from orchestration.tick import answers, calendar, failures, hold, reflected, validate
 from orchestration.tick.kernel import Kernel
 
@@ -84,7 +85,7 @@ def note(kernel: Kernel, cycle: Cycle, found: Answered) -> None:
     now = kernel.now()
     if not ledger.settle(kernel.db, cycle.cycle, now=now):
         return
-    if elsewhere.is_shared(kernel.db):  # not so of a copy of the store
+    if is_shared(kernel.db):  # not so of a copy of the store
         kernel.db.run("shared_files.ended", cycle=cycle.cycle, folder=folder_name(cycle.cycle))
     if cycle.job is JobName.PHASE:
         calendar.settle_phase(kernel, cycle, now)

@@ -67,7 +67,7 @@ class Tick(NamedTuple):
 
 def append(db: Database, tick: Tick) -> Tick:
     """Store one tick; returns it with the number it was given."""
-    db.run(
+    (row,) = db.rows(
         "ticks.append",
         tick_id=tick.tick_id,
         started_at=to_text(tick.started_at),
@@ -79,7 +79,7 @@ def append(db: Database, tick: Tick) -> Tick:
         blocker=tick.blocker,
         findings=json.dumps(tick.findings),
     )
-    return tick._replace(tick=cast("int", db.rows("ticks.number_of", tick_id=tick.tick_id)[0]["tick"]))
+    return tick._replace(tick=cast("int", row["tick"]))
 
 
 def failed(db: Database, tick: Tick, exit_code: Exit) -> Tick:

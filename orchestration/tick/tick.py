@@ -18,7 +18,7 @@ from orchestration.cycles.job import job
 from orchestration.errors import KlorosError, StoreUnreachable
 from orchestration.exits import Exit
 from orchestration.host.journal import Event, Priority, log
-from orchestration.store.counters import count, gauge
+from orchestration.store.counters import count, gauges
 from orchestration.store.counters import observe as observe_value
 from orchestration.store.instants import to_text
 from orchestration.tick import calendar, history, take_in
@@ -185,15 +185,21 @@ def note(kernel: Kernel, record: Tick, reasons: Iterable[str]) -> Tick:
     seconds = max(0.0, (record.ended_at - record.started_at).total_seconds())
     observe_value(kernel.db, "kloros_orchestrator_tick_duration_seconds", seconds, buckets=DURATION_BUCKETS)
     at = record.ended_at.timestamp()
-    gauge(kernel.db, "kloros_orchestrator_last_tick_timestamp_seconds", at)
-    gauge(kernel.db, "kloros_orchestrator_last_attempt_timestamp_seconds", at)
+    gauges(
+        kernel.db,
+        kloros_orchestrator_last_tick_timestamp_seconds=at,
+        kloros_orchestrator_last_attempt_timestamp_seconds=at,
+    )
     return record
 
 
 def _note_gauges(kernel: Kernel, found: Found) -> None:
-    gauge(kernel.db, "kloros_promotions_unacked", len(found.promotions) + len(found.left))
-    gauge(kernel.db, "kloros_promotions_parked", len(found.parked))
-    gauge(kernel.db, "kloros_promotions_oldest_timestamp_seconds", _oldest(kernel, found))
+    gauges(
+        kernel.db,
+        kloros_promotions_unacked=len(found.promotions) + len(found.left),
+        kloros_promotions_parked=len(found.parked),
+        kloros_promotions_oldest_timestamp_seconds=_oldest(kernel, found),
+    )
 
 
 def _oldest(kernel: Kernel, found: Found) -> float:

@@ -24,7 +24,8 @@ from orchestration.bridge.auth.ring import Ring
 from orchestration.bridge_wiring import AUDIENCE, ISSUER
 from orchestration.exits import Exit
 from tests.acceptance.host import PYTHON, Host
-from tests.acceptance.serving import Served, until
+from tests.acceptance.serving import Served
+from tests.waiting import until
 
 UNLIMITED = dict.fromkeys(
     ("KLR_BRIDGE_AGENT_POSTS_PER_MINUTE", "KLR_BRIDGE_THREAD_POSTS_PER_MINUTE", "KLR_BRIDGE_MAX_TURNS"), "0"

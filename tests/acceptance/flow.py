@@ -21,8 +21,9 @@ from tests.acceptance.codex import Codex
 from tests.acceptance.host import PYTHON, Host, script
 from tests.acceptance.review import EXECUTIONER, REVIEWER
 from tests.acceptance.scripted_model import Script, ScriptedModel, scripted
-from tests.acceptance.serving import Served, serving, until
-from tests.acceptance.test_served_bridge import Agent, issue
+from tests.acceptance.serving import Served, serving
+from tests.acceptance.talking import Agent, issue
+from tests.waiting import until
 
 QUICK = {"KLR_WAKE_INTERVAL": "1s", "KLR_WAKE_COOLDOWN": "0s", "KLR_WAKE_LEASE": "5s"}
 """What would have a test wait; the values of the issue are tried out by those of the rules."""

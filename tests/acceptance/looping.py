@@ -7,23 +7,15 @@ import os
 import signal
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.acceptance.host import Host, script
+from tests.waiting import until
 
 PAUSE = threading.Event()
-
-
-def until(condition: Callable[[], object], what: str, *, seconds: float = 30) -> None:
-    """Wait for a condition, with a deadline."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        PAUSE.wait(0.01)
 
 
 class Looping:

@@ -77,7 +77,7 @@ def _printed(host: Host, line: str, cwd: Path | None) -> str:
     here = re.sub(r"\bklorosctl\b", f"{PYTHON} -m orchestration.klorosctl", line)
     for shown, real in places.items():
         here = here.replace(shown, real)
-    environ = {**host.environ, "LC_ALL": "C.UTF-8", "PYTHONPATH": str(FOLDER.parents[1])}
+    environ = {"PYTHONPATH": str(FOLDER.parents[1]), **host.environ, "LC_ALL": "C.UTF-8"}
     done = subprocess.run(["sh", "-c", here], env=environ, cwd=cwd, capture_output=True, text=True, check=False, timeout=60)
     printed = done.stdout + done.stderr
     for shown, real in places.items():

@@ -11,24 +11,12 @@ import signal
 import socket
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from tests.acceptance.host import PYTHON, Host
-
-_T = TypeVar("_T")
-_WITHIN = 30.0
-
-
-def until(seen: Callable[[], _T], *, what: str, within: float = _WITHIN) -> _T:
-    """Return the first truthy value of `seen()`; fail by name when none comes in time."""
-    deadline = time.monotonic() + within
-    while not (value := seen()):
-        assert time.monotonic() < deadline, f"{what}: not within {within} s; last seen: {value!r}"
-        threading.Event().wait(0.02)
-    return value
+from tests.waiting import until
 
 
 class Answer(NamedTuple):

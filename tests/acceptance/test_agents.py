@@ -23,7 +23,8 @@ from orchestration.cycles.cycle import CycleState
 from orchestration.exits import Exit
 from orchestration.host import process_tree
 from orchestration.store.sqlite import SqliteDatabase
-from tests.contract.terminals import Terminals, until
+from tests.contract.terminals import Terminals
+from tests.waiting import until
 
 SESSION = "01a1fdd8-83fa-73d1-a193-1551c93914f5"
 # Leaves a process in a session of its own, which no signal to a group reaches.

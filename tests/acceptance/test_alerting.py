@@ -22,9 +22,9 @@ import pytest
 import yaml
 
 from tests.acceptance.host import Host
-from tests.acceptance.looping import until
 from tests.acceptance.moved_clock import run_at
 from tests.acceptance.serving import serving
+from tests.waiting import until
 
 TOP = Path(__file__).parents[2]
 RULES_FILE = TOP / "docs" / "reference" / "prometheus" / "kloros.rules.yml"
@@ -223,15 +223,15 @@ def test_ticks_that_stopped_raise_an_alert_and_the_next_one_resolves_it(host: Ho
     webhook = monitoring.webhook
     tick_in_the_past(host, 10)
     with monitoring.running():
-        until(lambda: webhook.got("KlorosTickStale", "firing"), "the alert is posted", seconds=SLOW)
+        until(lambda: webhook.got("KlorosTickStale", "firing"), "the alert is posted", within=SLOW)
         fired = webhook.got("KlorosTickStale", "firing")[0]
         assert fired["labels"] == {"alertname": "KlorosTickStale", "instance": "127.0.0.1", "severity": "critical"}
         assert fired["annotations"]["summary"] == "No tick decides on 127.0.0.1"
         assert fired["annotations"]["description"].startswith("The last tick that decided anything is 10m ")
         assert fired["annotations"]["runbook_url"] == "docs/runbooks/tick-stale.md"
-        until(lambda: webhook.got("KlorosWatchdog", "firing"), "the watchdog is posted", seconds=SLOW)
+        until(lambda: webhook.got("KlorosWatchdog", "firing"), "the watchdog is posted", within=SLOW)
         host.decided()
-        until(lambda: webhook.got("KlorosTickStale", "resolved"), "its end is posted", seconds=SLOW)
+        until(lambda: webhook.got("KlorosTickStale", "resolved"), "its end is posted", within=SLOW)
         assert [
             one for one in monitoring.ask('ALERTS{alertstate="firing"}') if one["metric"]["alertname"] != "KlorosWatchdog"
         ] == []
@@ -249,13 +249,13 @@ def test_what_the_tick_has_judged_is_what_the_alert_says(host: Host, monitoring:
     host.tick("--wait")
     host.decided()
     with monitoring.running():
-        until(lambda: webhook.got("KlorosPromotionsParked", "firing"), "the alert is posted", seconds=SLOW)
+        until(lambda: webhook.got("KlorosPromotionsParked", "firing"), "the alert is posted", within=SLOW)
         fired = webhook.got("KlorosPromotionsParked", "firing")[0]
         assert fired["annotations"]["description"] == "1 failed too often and wait for a person."
         assert host.run("klorosctl", "promotions", "retry", "unlucky").returncode == 0
         host.set(KLR_DREAM_COMMAND="/bin/true")
         host.tick()
-        until(lambda: webhook.got("KlorosPromotionsParked", "resolved"), "its end is posted", seconds=SLOW)
+        until(lambda: webhook.got("KlorosPromotionsParked", "resolved"), "its end is posted", within=SLOW)
 
 
 def test_a_host_whose_page_is_scraped_too_has_one_alert_that_agrees_with_it(host: Host, monitoring: Monitoring) -> None:
@@ -265,15 +265,15 @@ def test_a_host_whose_page_is_scraped_too_has_one_alert_that_agrees_with_it(host
     with serving(host) as pulse:
         monitoring.pulse = pulse.port
         with monitoring.running():
-            until(lambda: webhook.got("KlorosTickStale", "firing"), "the alert is posted", seconds=SLOW)
+            until(lambda: webhook.got("KlorosTickStale", "firing"), "the alert is posted", within=SLOW)
             assert pulse.get("/api/v1/health").json["verdict"] == "stopped"
             stale = 'kloros_health_condition{condition="tick_stale"} == 1'
-            until(lambda: monitoring.ask(stale), "Pulse is scraped", seconds=SLOW)
+            until(lambda: monitoring.ask(stale), "Pulse is scraped", within=SLOW)
             assert [one["metric"]["job"] for one in monitoring.ask(stale)] == ["kloros"]
-            until(lambda: len(monitoring.ask("kloros_build_info")) == 2, "both are scraped", seconds=SLOW)
+            until(lambda: len(monitoring.ask("kloros_build_info")) == 2, "both are scraped", within=SLOW)
             assert len(monitoring.ask('ALERTS{alertname="KlorosTickStale"}')) == 1
             host.decided()
-            until(lambda: webhook.got("KlorosTickStale", "resolved"), "its end is posted", seconds=SLOW)
-            until(lambda: not monitoring.ask(stale), "the page agrees", seconds=SLOW)
+            until(lambda: webhook.got("KlorosTickStale", "resolved"), "its end is posted", within=SLOW)
+            until(lambda: not monitoring.ask(stale), "the page agrees", within=SLOW)
     fired = {json.dumps(one["labels"], sort_keys=True) for one in webhook.got("KlorosTickStale", "firing")}
     assert len(fired) == 1

@@ -19,9 +19,10 @@ import pytest
 
 from tests.acceptance.bridge_world import UNLIMITED, Client, token_of
 from tests.acceptance.host import Host
-from tests.acceptance.serving import Served, residents, serving, until
+from tests.acceptance.serving import Served, residents, serving
 from tests.contract.bridge_served import AUDIENCE, ISSUER, SigningKey, claims, jwks, jwks_server
 from tests.contract.postgres import Cluster
+from tests.waiting import until
 
 MIB = 1024 * 1024
 BURST_SECONDS = 4.0

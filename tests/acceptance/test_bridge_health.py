@@ -17,10 +17,11 @@ from orchestration.store.opening import Place
 from orchestration.store.sqlite import SqliteDatabase
 from tests.acceptance.bridging import Bridge, Clock, caller, play
 from tests.acceptance.host import Host
-from tests.acceptance.serving import serving, until
+from tests.acceptance.serving import serving
+from tests.acceptance.talking import Agent, issue
 from tests.acceptance.test_notices import urls
-from tests.acceptance.test_served_bridge import Agent, issue
 from tests.acceptance.webhook import Webhook
+from tests.waiting import until
 
 EXECUTIONER, REVIEWER, ADA = caller("executioner"), caller("reviewer"), caller("operator:ada", Role.OPERATOR)
 OURS = {"bridge_silent", "threads_blocked", "messages_unread"}

@@ -13,7 +13,8 @@ import pytest
 from orchestration.klorosctl import program
 from tests.acceptance.bridge_world import token_of
 from tests.acceptance.host import Host
-from tests.acceptance.serving import Served, serving, until
+from tests.acceptance.serving import Served, serving
+from tests.waiting import until
 
 NOWHERE = "thr_" + "0" * 32
 OF_THREADS = (

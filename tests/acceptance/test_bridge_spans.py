@@ -11,9 +11,10 @@ from typing import Any
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.acceptance.host import Host
-from tests.acceptance.serving import serving, until
+from tests.acceptance.serving import serving
+from tests.acceptance.talking import Agent, issue
 from tests.acceptance.test_bridge_trace import TRACE, ask
-from tests.acceptance.test_served_bridge import Agent, issue
+from tests.waiting import until
 
 
 class Collector:

@@ -8,9 +8,10 @@ from contextlib import closing
 from typing import Any
 
 from tests.acceptance.host import Host
-from tests.acceptance.serving import Served, serving, until
+from tests.acceptance.serving import Served, serving
+from tests.acceptance.talking import Agent, issue
 from tests.acceptance.test_bridge_health import document
-from tests.acceptance.test_served_bridge import Agent, issue
+from tests.waiting import until
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 OTHER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

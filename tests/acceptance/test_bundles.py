@@ -11,7 +11,8 @@ import pytest
 from orchestration.cycles import bundle
 from orchestration.exits import Exit
 from tests.acceptance.host import Host, script
-from tests.acceptance.looping import Looping, until
+from tests.acceptance.looping import Looping
+from tests.waiting import until
 
 LEAVES = ("echo hello", "echo weights > artifacts/model.txt")
 

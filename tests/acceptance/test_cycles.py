@@ -17,17 +17,10 @@ import pytest
 from orchestration.exits import Exit
 from orchestration.host.lock import FileLock
 from tests.acceptance.host import Host, script
+from tests.waiting import until
 
 OPEN_NOW = timedelta(minutes=-30)
 NO_BACKOFF = {"KLR_DREAM_BACKOFF": "0", "KLR_PHASE_BACKOFF": "0"}
-
-
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
-    """Wait for a condition, looking often; fail when it does not come true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        os.sched_yield()
 
 
 def alive(pid: int) -> bool:

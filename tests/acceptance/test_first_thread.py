@@ -16,8 +16,9 @@ from tests.acceptance.host import Host
 from tests.acceptance.review import EXECUTIONER, REVIEWER
 from tests.acceptance.runbook import Command, Runbook
 from tests.acceptance.scripted_model import Call, Result, Turn, scripted
-from tests.acceptance.serving import serving, until
+from tests.acceptance.serving import serving
 from tests.contract import mcp_programs
+from tests.waiting import until
 
 TOP = Path(__file__).parents[2]
 THREAD = "thr_019c0a7d1d2f6b0e4f6a8f8f4c2d1a07"

@@ -9,9 +9,7 @@ import pytest
 
 from orchestration.exits import Exit
 from tests.acceptance.host import Host
-from tests.acceptance.test_scope import Two, scope, two
-
-__all__ = ["scope", "two"]
+from tests.acceptance.scopes import Two
 
 pytestmark = pytest.mark.xdist_group("postgres")
 

@@ -19,8 +19,9 @@ from mcp_types.version import LATEST_HANDSHAKE_VERSION
 
 from orchestration.bridge.mcp.tools import ERROR_KEY
 from tests.acceptance.host import Host
-from tests.acceptance.serving import serving, until
+from tests.acceptance.serving import serving
 from tests.contract.mcp_scene import ERAS, Review, over_http, text
+from tests.waiting import until
 
 TOKEN = "KLOROS_BRIDGE_TOKEN"
 HELLO = {

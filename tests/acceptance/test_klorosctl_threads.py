@@ -15,7 +15,7 @@ import pytest
 from orchestration.bridge.caller import Role
 from tests.acceptance.bridging import Bridge, caller, play
 from tests.acceptance.host import Host
-from tests.acceptance.serving import until
+from tests.waiting import until
 
 EXECUTIONER, REVIEWER = caller("executioner"), caller("reviewer")
 NOWHERE = "thr_" + "0" * 32

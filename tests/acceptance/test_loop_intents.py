@@ -11,7 +11,8 @@ import pytest
 
 from orchestration.exits import Exit
 from tests.acceptance.host import Host
-from tests.acceptance.looping import PAUSE, Looping, until
+from tests.acceptance.looping import PAUSE, Looping
+from tests.waiting import until
 
 ONCE = ("--goal-from", "intents", "--sleep", "0", "--max-backoff", "0", "--archives", "")
 

@@ -10,7 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from orchestration.exits import Exit
 from orchestration.loop.status import Status
 from tests.acceptance.host import Host
-from tests.acceptance.looping import Looping, until
+from tests.acceptance.looping import Looping
+from tests.waiting import until
 
 PLAIN = (
     "last_iteration_timestamp_seconds",

@@ -16,8 +16,9 @@ import pytest
 
 from orchestration.exits import Exit
 from tests.acceptance.host import Host
-from tests.acceptance.looping import PAUSE, Looping, until
+from tests.acceptance.looping import PAUSE, Looping
 from tests.acceptance.recipes import fenced
+from tests.waiting import until
 
 BIN = Path(sys.executable).parent
 HANGS = "while [ ! -e go ]; do sleep 0.02; done"

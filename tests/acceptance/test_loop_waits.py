@@ -17,7 +17,8 @@ from orchestration.exits import Exit
 from orchestration.host.lock import FileLock
 from orchestration.host.process_tree import all_processes
 from tests.acceptance.host import Host, script
-from tests.acceptance.looping import PAUSE, Looping, mentions, until
+from tests.acceptance.looping import PAUSE, Looping, mentions
+from tests.waiting import until
 
 HANGS = "while [ ! -e go ]; do sleep 0.02; done"
 

@@ -13,7 +13,8 @@ import pytest
 
 from orchestration.exits import Exit
 from tests.acceptance.host import Host
-from tests.acceptance.webhook import Webhook, wait_until
+from tests.acceptance.webhook import Webhook
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def idle(host: Host) -> None:
                 return False
         return True
 
-    wait_until(free, "the notifier ends")
+    until(free, "the notifier ends")
 
 
 def seen(host: Host) -> str:
@@ -79,7 +80,7 @@ def test_a_verdict_is_told_once_and_taken_back_once(told: Host, webhook: Webhook
     assert "KLoROS is degraded: maintenance" in first.document["title"]
     assert "do: klorosctl maintenance off" in first.document["message"]
     assert " UTC" in first.document["message"]
-    wait_until(lambda: "maintenance" in seen(told), "it is noted")
+    until(lambda: "maintenance" in seen(told), "it is noted")
     for _ in range(3):
         told.decided()
     assert told.run("run_notice").returncode == 0
@@ -130,7 +131,7 @@ def test_a_server_that_is_down_is_tried_again_and_meanwhile_status_and_doctor_sa
     host.state.mkdir(exist_ok=True)
     maintenance_on.touch()
     assert host.tick().returncode == 0
-    wait_until(lambda: host.run("klorosctl", "status", "--json").stdout.count("KLoROS is degraded"), "it is not delivered")
+    until(lambda: host.run("klorosctl", "status", "--json").stdout.count("KLoROS is degraded"), "it is not delivered")
     assert "line 3 (json://…): not taken" in host.run("klorosctl", "status").stdout
     doctor = json.loads(host.run("klorosctl", "doctor", "--json").stdout)
     (check,) = [one for one in doctor["checks"] if one["name"] == "notices"]
@@ -139,7 +140,7 @@ def test_a_server_that_is_down_is_tried_again_and_meanwhile_status_and_doctor_sa
     with Webhook(gone.port) as back:
         host.decided()  # which asks again, for what is on its way
         back.until(1)
-        wait_until(lambda: json.loads(host.run("klorosctl", "status", "--json").stdout)["notices_undelivered"] == [], "told")
+        until(lambda: json.loads(host.run("klorosctl", "status", "--json").stdout)["notices_undelivered"] == [], "told")
         host.decided()
         assert len(back.got) == 1
 
@@ -161,7 +162,7 @@ def test_a_refusing_server_has_not_taken_it(told: Host, webhook: Webhook) -> Non
     maintenance(told, on=True)
     told.decided()
     webhook.until(1)
-    wait_until(lambda: "not taken" in told.run("klorosctl", "status").stdout, "it is not delivered")
+    until(lambda: "not taken" in told.run("klorosctl", "status").stdout, "it is not delivered")
 
 
 def test_a_server_that_does_not_answer_makes_no_tick_longer(told: Host, webhook: Webhook) -> None:
@@ -322,7 +323,7 @@ def test_a_tick_that_decides_pings_start_and_success_with_its_run_id(beating: Ho
     assert list(runs.values()) == [["/start", ""], ["/start", ""]]
     form = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
     assert all(re.fullmatch(form, run) for run in runs)
-    wait_until(lambda: not list((beating.state / "heartbeat").iterdir()), "nothing is left behind")
+    until(lambda: not list((beating.state / "heartbeat").iterdir()), "nothing is left behind")
 
 
 def test_a_tick_that_fails_pings_its_exit_code(beating: Host, webhook: Webhook) -> None:
@@ -352,7 +353,7 @@ def test_a_tick_that_is_turned_away_pings_nothing(beating: Host, webhook: Webhoo
             assert beating.tick().returncode == Exit.LOCK_HELD
     assert beating.run("run_notice").returncode == 0
     folder = beating.state / "heartbeat"
-    wait_until(lambda: not folder.exists() or not list(folder.iterdir()), "nothing is left behind")
+    until(lambda: not folder.exists() or not list(folder.iterdir()), "nothing is left behind")
     assert webhook.got == []
 
 
@@ -375,10 +376,10 @@ def test_a_switch_that_does_not_answer_makes_no_tick_longer_and_is_told(beating:
     began = time.monotonic()
     beating.decided()
     assert time.monotonic() - began < 2, "the ping's own deadline"
-    wait_until(lambda: "no answer within 2 s" in beating.run("klorosctl", "doctor").stdout, "the doctor says so")
+    until(lambda: "no answer within 2 s" in beating.run("klorosctl", "doctor").stdout, "the doctor says so")
     webhook.go_on.set()
     beating.decided()
-    wait_until(lambda: "dead-man" not in beating.run("klorosctl", "doctor").stdout, "it is well again")
+    until(lambda: "dead-man" not in beating.run("klorosctl", "doctor").stdout, "it is well again")
 
 
 def test_pings_that_nobody_sends_do_not_pile_up(beating: Host) -> None:

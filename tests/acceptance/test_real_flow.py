@@ -21,8 +21,8 @@ from orchestration.bridge.wake.state import Outcome
 from tests.acceptance import review
 from tests.acceptance.flow import EXECUTIONER, REVIEWER, Flow, flow, resolved, screens, supervising
 from tests.acceptance.host import Host
-from tests.acceptance.serving import until
 from tests.contract.postgres import Cluster
+from tests.waiting import until
 
 _TRIGGER = re.compile(r"trg_[0-9a-f]{32}")
 

@@ -12,7 +12,6 @@ import pwd
 import signal
 import subprocess
 import sys
-import threading
 from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
@@ -30,9 +29,10 @@ from orchestration.exits import Exit
 from orchestration.host import clock, process_tree
 from orchestration.host.lock import FileLock
 from orchestration.store.sqlite import SqliteDatabase
+from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 REPOSITORY = str(Path(__file__).parents[2])
 
@@ -49,14 +49,6 @@ print("standing", flush=True)
 while True:
     signal.pause()
 """
-
-
-def _until(condition: Callable[[], bool], what: str, *, seconds: float = 30) -> None:
-    deadline = clock.monotonic() + seconds
-    pause = threading.Event()
-    while not condition():
-        assert clock.monotonic() < deadline, f"not within {seconds} s: {what}"
-        pause.wait(0.01)
 
 
 class World:
@@ -225,7 +217,7 @@ def test_wrong_use(world: World) -> None:
 def test_cancelled_while_it_runs(world: World) -> None:
     number = world.queue_deaf_tree()
     runner = world.start()
-    _until(lambda: world.stands(number), "the tree stands")
+    until(lambda: world.stands(number), "the tree stands")
     assert ledger.ask_cancel(world.db, number, now=clock.now())
     runner.communicate(timeout=30)
     assert runner.returncode == Exit.DONE
@@ -246,7 +238,7 @@ def test_cancelled_before_it_starts(world: World) -> None:
 def test_the_runner_asked_to_stop(world: World, number: signal.Signals) -> None:
     running, waiting = world.queue_deaf_tree(), world.queue_script("true")
     runner = world.start()
-    _until(lambda: world.stands(running), "the tree stands")
+    until(lambda: world.stands(running), "the tree stands")
     runner.send_signal(number)
     runner.communicate(timeout=30)
     assert runner.returncode == Exit.DONE
@@ -259,7 +251,7 @@ def test_a_stop_that_reaches_the_command_as_well_is_no_failure(world: World) -> 
     """systemd sends SIGTERM to everything in the unit, so the command may be gone before the runner looks."""
     number = world.queue_script("echo standing; sleep 600")
     runner = world.start()
-    _until(lambda: world.output(number) == "standing\n", "the command runs")
+    until(lambda: world.output(number) == "standing\n", "the command runs")
     os.kill(runner.pid, signal.SIGTERM)
     keeper = next(p.pid for p in process_tree.all_processes() if p.parent == runner.pid)
     process_tree.terminate(process_tree.descendants([keeper]))
@@ -271,12 +263,12 @@ def test_the_runner_killed(world: World) -> None:
     """No child is left, the manifest still says running, and the next tick records the cycle as lost, once."""
     number = world.queue_deaf_tree()
     runner = world.start()
-    _until(lambda: world.stands(number), "the tree stands")
+    until(lambda: world.stands(number), "the tree stands")
     assert world.manifest(number)["state"] == "running"
     runner.kill()
     runner.communicate()
-    _until(world.tree_is_gone, "the tree is gone")
-    _until(FileLock(str(world.state / "locks" / "runner.lock")).is_free, "the lock is free")
+    until(world.tree_is_gone, "the tree is gone")
+    until(FileLock(str(world.state / "locks" / "runner.lock")).is_free, "the lock is free")
     assert world.cycle(number).state is CycleState.RUNNING
     assert world.run("run_once") == Exit.DONE
     state, reason = world.end(number)
@@ -289,7 +281,7 @@ def test_runner_and_keeper_killed_in_the_same_instant(world: World) -> None:
     """Processes that nobody watches any more are found by their mark; the next runner ends them first."""
     number, following = world.queue_deaf_tree(), world.queue_script("true")
     runner = world.start()
-    _until(lambda: world.stands(number), "the tree stands")
+    until(lambda: world.stands(number), "the tree stands")
     keeper = next(p.pid for p in process_tree.all_processes() if p.parent == runner.pid)
     for pid in (runner.pid, keeper):
         os.kill(pid, signal.SIGSTOP)
@@ -306,7 +298,7 @@ def test_runner_and_keeper_killed_in_the_same_instant(world: World) -> None:
 def test_the_keeper_killed(world: World) -> None:
     number, following = world.queue_deaf_tree(), world.queue_script("true")
     runner = world.start()
-    _until(lambda: world.stands(number), "the tree stands")
+    until(lambda: world.stands(number), "the tree stands")
     os.kill(next(p.pid for p in process_tree.all_processes() if p.parent == runner.pid), signal.SIGKILL)
     runner.communicate(timeout=30)
     assert world.end(number)[0] is CycleState.LOST
@@ -317,7 +309,7 @@ def test_the_keeper_killed(world: World) -> None:
 def test_a_second_runner_leaves_the_work_to_the_first(world: World) -> None:
     first = world.queue_script(f"echo standing; while [ ! -e {world.state}/go ]; do sleep 0.01; done")
     runner = world.start()
-    _until(lambda: world.output(first) == "standing\n", "the first cycle runs")
+    until(lambda: world.output(first) == "standing\n", "the first cycle runs")
     second = world.queue_script("true")
     assert world.run() == Exit.DONE
     assert world.cycle(second).state is CycleState.QUEUED

@@ -8,8 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from orchestration.host import clock
 from orchestration.host.lock import FileLock
 from orchestration.phase.epoch import epoch_id
 from tests.acceptance.host import script
+from tests.waiting import until
 
 REPORT = 'echo "{}" > artifacts/report.json'
 
@@ -62,13 +61,6 @@ class Root:
 @pytest.fixture
 def root(tmp_path: Path) -> Root:
     return Root(tmp_path)
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline, pause = clock.monotonic() + 20, threading.Event()
-    while not condition():
-        assert clock.monotonic() < deadline
-        pause.wait(0.01)
 
 
 def test_a_cycle_with_its_folder_and_bundle_and_nothing_elsewhere(root: Root) -> None:

@@ -16,9 +16,10 @@ from orchestration.exits import Exit
 from orchestration.pulse.health import RULES
 from tests.acceptance import test_validation
 from tests.acceptance.host import PYTHON, Host, script
-from tests.acceptance.looping import Looping, until
+from tests.acceptance.looping import Looping
 from tests.acceptance.moved_clock import run_at
 from tests.acceptance.runbook import HEADINGS, Runbook
+from tests.waiting import until
 
 TOP = Path(__file__).parents[2]
 OURS = (

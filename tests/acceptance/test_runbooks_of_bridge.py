@@ -16,12 +16,13 @@ import pytest
 
 from tests.acceptance.host import PYTHON, Host
 from tests.acceptance.runbook import HEADINGS, Command, Runbook
-from tests.acceptance.serving import Served, serving, until
+from tests.acceptance.serving import Served, serving
+from tests.acceptance.talking import Agent, issue, post
 from tests.acceptance.test_bridge_health import talk, tell
 from tests.acceptance.test_runbooks_of_alerts import told
-from tests.acceptance.test_served_bridge import Agent, issue, post
 from tests.contract.bridge_served import AUDIENCE, ISSUER, SigningKey, claims, jwks_server
 from tests.contract.postgres import Cluster
+from tests.waiting import until
 
 PAGES = (
     "authorization-misconfigured",

@@ -7,11 +7,10 @@ import pytest
 from orchestration.exits import Exit
 from tests.acceptance.host import Host
 from tests.acceptance.runbook import HEADINGS, Runbook
+from tests.acceptance.scopes import Scoped
 from tests.acceptance.test_runbooks_of_alerts import told
-from tests.acceptance.test_scope import Scoped, scope
 from tests.contract.postgres import Cluster
 
-__all__ = ["scope"]
 pytestmark = pytest.mark.xdist_group("postgres")
 
 

@@ -21,9 +21,10 @@ from orchestration.store.opening import Place
 from tests.acceptance.flow import QUICK, supervising, tmux
 from tests.acceptance.host import Host, script
 from tests.acceptance.runbook import HEADINGS, Runbook
-from tests.acceptance.serving import Served, serving, until
+from tests.acceptance.serving import Served, serving
+from tests.acceptance.talking import Agent, issue, post
 from tests.acceptance.test_runbooks_of_alerts import told
-from tests.acceptance.test_served_bridge import Agent, issue, post
+from tests.waiting import until
 
 PAGES = ("human-input-collision", "unmanaged-runtime", "wake-trigger-failure")
 THREAD, TRIGGER = "thr_019c0a7d1d2f6b0e4f6a8f8f4c2d1a07", "trg_019c0a7e5b3c7d1e8f9a0b1c2d3e4f50"

@@ -6,17 +6,13 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-import psycopg
 import pytest
-from psycopg.rows import dict_row
 
 from orchestration import configuration, wiring
 from orchestration.exits import Exit
@@ -24,61 +20,14 @@ from orchestration.host import process_identity
 from orchestration.store.port import Database, Row, Value
 from orchestration.tick.settle import settle_now
 from orchestration.tick.tick import tick
-from tests.acceptance.host import Host, script
+from tests.acceptance.host import script
 from tests.acceptance.looping import Looping
 from tests.acceptance.moved_clock import library
+from tests.acceptance.scopes import Two
 from tests.contract.postgres import Cluster
-from tests.contract.terminals import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.xdist_group("postgres")
-
-
-class Scoped:
-    """A scope: its database, and its hosts by name."""
-
-    def __init__(self, url: str, home: Path) -> None:
-        self.url = url
-        self.home = home
-
-    def host(self, name: str) -> Host:
-        """Make a host of the scope."""
-        home = self.home / name
-        home.mkdir()
-        host = Host(home)
-        host.set(KLR_DATABASE_URL=self.url, KLR_SCOPE_HOST=name, KLR_SLURM_PATIENCE="1s")
-        return host
-
-    def ask(self, query: str) -> list[dict[str, Any]]:
-        """Ask the database."""
-        with psycopg.connect(self.url, autocommit=True, row_factory=dict_row) as connection:
-            return connection.execute(query.encode()).fetchall()
-
-    def do(self, statement: str) -> None:
-        """Change the database."""
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(statement.encode())
-
-    def expire(self) -> None:
-        """Let the lease have run out, as when its holder is dead."""
-        self.do("UPDATE leases SET expires_at = clock_timestamp() - interval '1 second'")
-
-    @property
-    def lease(self) -> dict[str, Any]:
-        (lease,) = self.ask("SELECT * FROM leases")
-        return lease
-
-
-@pytest.fixture
-def scope(cluster: Cluster, tmp_path: Path) -> Scoped:
-    return Scoped(cluster.new_database(), tmp_path)
-
-
-@pytest.fixture
-def two(scope: Scoped) -> tuple[Scoped, Host, Host]:
-    return scope, scope.host("a"), scope.host("b")
-
-
-Two = tuple[Scoped, Host, Host]
 
 
 def test_one_decides_and_the_other_stands_by_and_names_it(two: Two) -> None:
@@ -178,27 +127,13 @@ def test_a_database_that_is_away_ends_the_tick_with_69_and_what_waits_is_taken_u
     assert waiting.exists()
 
 
-@contextmanager
-def held_inside(scope: Scoped, host: Host) -> Iterator[subprocess.Popen[str]]:
-    """Hold a tick of a host where it has the lead and first asks for cycles, for the length of the block."""
-    with psycopg.connect(scope.url) as connection:
-        connection.execute("LOCK TABLE cycles IN ACCESS EXCLUSIVE MODE")
-        ticking = subprocess.Popen(
-            host.command("run_once", "--json"), env=host.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        until(lambda: scope.ask(waits), what="the tick comes there")
-        yield ticking
-        connection.rollback()
-
-
 def test_a_leader_that_was_paused_beyond_its_lease_writes_nothing_and_says_that_it_lost_it(two: Two) -> None:
     scope, a, b = two
     for host in (a, b):
         host.stepwise()
     a.decided()
     a.promote("p1")
-    with held_inside(scope, a) as paused:
+    with scope.held_inside(a) as paused:
         paused.send_signal(signal.SIGSTOP)
     scope.expire()
     b.promote("p2")
@@ -227,7 +162,7 @@ def test_a_tick_between_whose_looks_the_lead_was_taken_loses_nothing_that_waits(
     b.stepwise()
     a.decided()
     a.promote("p1")
-    with held_inside(scope, a) as ticking:
+    with scope.held_inside(a) as ticking:
         assert json.loads(b.run("klorosctl", "leader", "yield", "--json").stdout)["changed"]
     output, errors = ticking.communicate(timeout=60)
     assert json.loads(output)["reasons"][0]["reason"] == "lease_lost", errors
@@ -437,7 +372,7 @@ def test_loops_of_two_hosts_have_numbers_of_their_own_and_never_run_at_once(two:
                 host.tick()  # the leader's timer settles what ended on the other
             return all(process.poll() is not None for process in running)
 
-        until(ended, what="both loops end", seconds=60)
+        until(ended, what="both loops end", within=60)
     assert [process.returncode for process in running] == [0, 0], [one.errors.read_text() for one in loops.values()]
     told = scope.ask("SELECT iteration, host, status FROM iterations ORDER BY iteration")
     assert [one["iteration"] for one in told] == [1, 2, 3, 4, 5, 6]

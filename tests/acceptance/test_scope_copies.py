@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,10 @@ from psycopg import sql
 
 from orchestration.errors import LeaseLost
 from orchestration.exits import Exit
+from orchestration.store.counters import gauges
 from orchestration.store.postgres_database import PostgresDatabase
 from tests.acceptance.host import Host
+from tests.acceptance.test_klorosctl_db import ctl, told
 from tests.contract.postgres import Cluster
 from tests.contract.test_kernel_queries import ASKED, NAMES, RARELY, World
 
@@ -56,16 +56,6 @@ def host(tmp_path: Path, url: str) -> Host:
     made = Host(tmp_path)
     made.set(KLR_DATABASE_URL=url, KLR_SCOPE_HOST="one")
     return made
-
-
-def ctl(host: Host, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = host.run("klorosctl", "db", *arguments)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
-
-
-def told(host: Host, *arguments: str, code: int = 0) -> Any:
-    return json.loads(ctl(host, *arguments, "--json", code=code).stdout)
 
 
 def rows(url: str) -> Rows:
@@ -112,13 +102,13 @@ def test_who_led_before_writes_nothing_after(host: Host, url: str) -> None:
     change(url, "UPDATE leases SET epoch = 41")
     leader = PostgresDatabase(url, here="one")
     leader.fence(41)
-    leader.run("counters.set", name="n", labels="", value=1.0)
+    gauges(leader, n=1)
     leader.close()
     told(host, "restore", made["path"], "--yes")
     assert lease(url) == ("", 42)
     leader.rows("leases.take", epoch=42, seconds=60)
     with pytest.raises(LeaseLost):
-        leader.run("counters.set", name="n", labels="", value=2.0)
+        gauges(leader, n=2)
     leader.close()
 
 

@@ -14,14 +14,15 @@ from orchestration.exits import Exit
 from orchestration.pulse import scope_rows
 from orchestration.store.postgres_database import PostgresDatabase
 from tests.acceptance.host import Host
+from tests.acceptance.scopes import Two
 from tests.acceptance.serving import serving
 from tests.acceptance.test_klorosctl_doctor import doctor, worst
 from tests.acceptance.test_notices import urls, webhook
-from tests.acceptance.test_scope import Two, scope, two
+from tests.acceptance.test_runbooks_of_alerts import told
 from tests.acceptance.webhook import Webhook
 from tests.contract.postgres import Cluster
 
-__all__ = ["scope", "two", "webhook"]
+__all__ = ["webhook"]
 pytestmark = pytest.mark.xdist_group("postgres")
 
 
@@ -43,11 +44,6 @@ def metric(host: Host, name: str) -> dict[tuple[str, ...], float]:
         for sample in family.samples
         if sample.name == name
     }
-
-
-def told(host: Host) -> set[str]:
-    """Return the conditions that the host's textfile tells, which is what alerts rest on."""
-    return {labels[0] for labels, value in metric(host, "kloros_health_condition").items() if value}
 
 
 def test_status_says_who_leads_and_what_every_host_is(two: Two) -> None:

@@ -1,130 +1,85 @@
 """Two releases side by side over one PostgreSQL while hosts are upgraded one after the other: the newer migrates and leads,
-the older do nothing and say why, until they are upgraded too. There is no way back but a backup.
-
-The other release is this program's tree, copied, with one migration more.
-"""
+the older do nothing and say why, until they are upgraded too. There is no way back but a backup."""
 
 from __future__ import annotations
 
-import re
-import shutil
 import subprocess
 from pathlib import Path
 
-import psycopg
 import pytest
 
-import orchestration
 from orchestration.exits import Exit
 from orchestration.store.postgres_schema import SCHEMA_VERSION
+from tests.acceptance import next_release
 from tests.acceptance.host import Host, script
-from tests.contract.postgres import Cluster
-from tests.contract.terminals import until
+from tests.acceptance.next_release import NEWER, upgrade
+from tests.acceptance.scopes import Scoped
 
 pytestmark = pytest.mark.xdist_group("postgres")
-NEWER = "9.9.9"
 
 
 @pytest.fixture
 def newer(tmp_path: Path) -> Path:
     """Where a newer release lies."""
     place = tmp_path / "newer"
-    tree = place / "orchestration"
-    shutil.copytree(Path(orchestration.__file__).parent, tree, ignore=shutil.ignore_patterns("__pycache__"))
-    (tree / "store" / "migrations" / "postgres" / f"{SCHEMA_VERSION + 1:04}_later.sql").write_text(
-        "ALTER TABLE ticks ADD COLUMN later BIGINT;\n"
-    )
-    for path, before, after in (
-        (tree / "store" / "postgres_schema.py", r"^SCHEMA_VERSION = \d+", f"SCHEMA_VERSION = {SCHEMA_VERSION + 1}"),
-        (tree / "__init__.py", r'^__version__ = ".*"', f'__version__ = "{NEWER}"'),
-    ):
-        text, times = re.subn(before, after, path.read_text(), flags=re.MULTILINE)
-        assert times == 1, path
-        path.write_text(text)
+    next_release.make(place)
     return place
 
 
-class Hosts:
-    """A scope's hosts, all of this release at first."""
-
-    def __init__(self, url: str, home: Path) -> None:
-        self.url = url
-        self._home = home
-
-    def host(self, name: str) -> Host:
-        home = self._home / name
-        home.mkdir()
-        host = Host(home)
-        host.stepwise()
-        host.set(KLR_DATABASE_URL=self.url, KLR_SCOPE_HOST=name, PYTHONSAFEPATH="1")
-        return host
-
-    def say(self, statement: str) -> None:
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(statement.encode())
-
-    def everything(self) -> list[object]:
-        """Return all that ticks write."""
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            names = connection.execute(b"SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1").fetchall()
-            return [connection.execute(f"SELECT * FROM {name} ORDER BY 1".encode()).fetchall() for (name,) in names]
+def older(scope: Scoped, name: str) -> Host:
+    """Make a host of this release."""
+    host = scope.host(name)
+    host.stepwise()
+    return host
 
 
-@pytest.fixture
-def hosts(cluster: Cluster, tmp_path: Path) -> Hosts:
-    return Hosts(cluster.new_database(), tmp_path)
+def everything(scope: Scoped) -> list[object]:
+    """Return all that ticks write."""
+    names = scope.ask("SELECT tablename AS name FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
+    return [scope.ask(f"SELECT * FROM {one['name']} ORDER BY 1") for one in names]
 
 
-def upgrade(host: Host, newer: Path) -> None:
-    host.set(PYTHONPATH=str(newer))
-
-
-def test_the_newer_migrates_and_leads_and_the_older_do_nothing_until_they_are_upgraded(hosts: Hosts, newer: Path) -> None:
-    a, b = hosts.host("a"), hosts.host("b")
+def test_the_newer_migrates_and_leads_and_the_older_do_nothing_until_they_are_upgraded(scope: Scoped, newer: Path) -> None:
+    a, b = older(scope, "a"), older(scope, "b")
     a.decided()
     b.decided()
     a.promote("p1")
     upgrade(b, newer)
     b.decided()
-    before, files = hosts.everything(), a.file_contents()
+    before, files = everything(scope), a.file_contents()
     for entry in ("run_once", "run_cycle"):
         done = a.run(entry)
         assert done.returncode == Exit.STORE_UNREACHABLE
         told = f"the database has schema version {SCHEMA_VERSION + 1}, as release {NEWER} on b has it; this program knows"
         assert f"{told} {SCHEMA_VERSION}" in done.stderr
         assert "run that release, or restore a backup made before the upgrade" in done.stderr
-    assert hosts.everything() == before
+    assert everything(scope) == before
     changed = {name for name, found in a.file_contents().items() if files.get(name) != found}
     assert changed <= {"state/latest.json", "node-exporter/kloros.prom"}, "they tell of it; all else waits as it is"
-    hosts.say("UPDATE leases SET expires_at = clock_timestamp() - interval '1 second'")
+    scope.expire()
     b.decided()
     upgrade(a, newer)
     assert a.reasons() == ["standby"]
     assert b.decided()["decision"] == "dream_cycle", "what waited on the older is taken up"
 
 
-def test_a_tick_of_the_older_at_work_while_the_newer_migrates_writes_no_more(hosts: Hosts, newer: Path) -> None:
-    a, b = hosts.host("a"), hosts.host("b")
+def test_a_tick_of_the_older_at_work_while_the_newer_migrates_writes_no_more(scope: Scoped, newer: Path) -> None:
+    a, b = older(scope, "a"), older(scope, "b")
     a.decided()
     a.promote("p1")
     upgrade(b, newer)
-    with psycopg.connect(hosts.url) as connection:
-        connection.execute(b"LOCK TABLE cycles IN ACCESS EXCLUSIVE MODE")
-        ticking = subprocess.Popen(a.command("run_once"), env=a.environ, stderr=subprocess.PIPE, text=True)
-        waits = b"SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        with psycopg.connect(hosts.url, autocommit=True) as other:
-            until(lambda: bool(other.execute(waits).fetchall()), what="the tick comes to the cycles")
-            other.execute(f"INSERT INTO kloros_schema (version) VALUES ({SCHEMA_VERSION + 1})".encode())
+    with scope.held_inside(a) as ticking:
+        scope.do(f"INSERT INTO kloros_schema (version) VALUES ({SCHEMA_VERSION + 1})")
     _, errors = ticking.communicate(timeout=60)
     assert ticking.returncode == Exit.STORE_UNREACHABLE, errors
     assert f"schema version {SCHEMA_VERSION + 1}; this program" in errors
-    hosts.say(f"DELETE FROM kloros_schema WHERE version = {SCHEMA_VERSION + 1}")
+    scope.do(f"DELETE FROM kloros_schema WHERE version = {SCHEMA_VERSION + 1}")
     a.set(KLR_DREAM_COMMAND=script(a.home, "job", ["true"]))
     assert a.decided()["decision"] == "dream_cycle", "it had decided nothing"
 
 
-def test_hosts_of_both_releases_that_begin_at_once_migrate_once(hosts: Hosts, newer: Path) -> None:
-    a, b, c = hosts.host("a"), hosts.host("b"), hosts.host("c")
+def test_hosts_of_both_releases_that_begin_at_once_migrate_once(scope: Scoped, newer: Path) -> None:
+    a, b, c = older(scope, "a"), older(scope, "b"), older(scope, "c")
     a.decided()
     for host in (b, c):
         upgrade(host, newer)

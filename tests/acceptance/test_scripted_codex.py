@@ -13,7 +13,7 @@ from tests.acceptance.host import Host
 from tests.acceptance.review import EXECUTIONER, REVIEWER
 from tests.acceptance.scripted_model import Call, Result, Script, ScriptedModel, Turn, scripted, tool
 from tests.acceptance.serving import serving
-from tests.acceptance.test_served_bridge import Agent, issue
+from tests.acceptance.talking import Agent, issue
 
 
 class Scene(NamedTuple):

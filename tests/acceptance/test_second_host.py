@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.acceptance import next_release
 from tests.acceptance.host import Host, script
 from tests.acceptance.runbook import Runbook
 from tests.contract.postgres import Cluster
@@ -24,11 +25,12 @@ class Lab:
 
     def __init__(self, cluster: Cluster, home: Path) -> None:
         self.cluster = cluster
+        self.newer = home / "newer"
         self.told_systemd: list[str] = []
-        self._home = home
+        self.home = home
 
     def host(self, name: str) -> Host:
-        home = self._home / name
+        home = self.home / name
         home.mkdir()
         host = Host(home)
         host.stepwise()
@@ -48,14 +50,26 @@ class Lab:
         host.configure(block.replace(URL, self.cluster.url("kloros").replace("user=postgres", "user=kloros")))
 
     def follow(self, host: Host, heading: str, part: slice = slice(None)) -> None:
-        """Type the commands of a section, or some of them, on a host; what is said to systemctl is only noted."""
+        """Type the commands of a section, or some of them, on a host; what is said to systemctl is only noted, and
+        install.sh is played: it brings the newer release."""
         commands = PAGE.commands(heading)[part]
         assert commands, heading
         for command in commands:
             if command.line.startswith("systemctl "):
                 self.told_systemd.append(command.line)
+            elif command.line == "./install.sh":
+                next_release.upgrade(host, self.newer)
             else:
                 PAGE.run(host, command)
+
+    def follow_at_the_database(self, heading: str, part: slice = slice(None)) -> None:
+        """Type them on the database's machine, as postgres."""
+        environ = {"PATH": os.environ["PATH"], "PGHOST": self.cluster.folder, "PGUSER": "postgres"}
+        for command in PAGE.commands(heading)[part]:
+            done = subprocess.run(
+                ["sh", "-c", command.line], env=environ, cwd=self.home, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture
@@ -63,11 +77,10 @@ def lab(cluster: Cluster, tmp_path: Path) -> Lab:
     with psycopg.connect(cluster.url("postgres"), autocommit=True) as connection:
         connection.execute(b"DROP DATABASE IF EXISTS kloros")
         connection.execute(b"DROP ROLE IF EXISTS kloros")
-    environ = {"PATH": os.environ["PATH"], "PGHOST": cluster.folder, "PGUSER": "postgres"}
-    for command in PAGE.commands("Make the database"):
-        done = subprocess.run(["sh", "-c", command.line], env=environ, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-    return Lab(cluster, tmp_path)
+    lab = Lab(cluster, tmp_path)
+    lab.follow_at_the_database("Make the database")
+    next_release.make(lab.newer)
+    return lab
 
 
 def answered(stem: str, owner: Host, *hosts: Host) -> None:
@@ -101,6 +114,14 @@ def test_the_whole_page(lab: Lab) -> None:
     lab.follow(first, "Work on the leader")
     second.decided()
     assert lab.ask("SELECT holder FROM leases") == [("lab-2",)]
+
+    lab.follow_at_the_database("Upgrade them", slice(1))
+    assert "CREATE TABLE public.ticks" in (lab.home / "before-upgrade.sql").read_text()
+    lab.follow(first, "Upgrade them", slice(1, 4))
+    second.promote("waits")
+    lab.follow(second, "Upgrade them", slice(4, None))
+    lab.follow(second, "Upgrade them", slice(1, 2))
+    answered("waits", second, second, first)
 
     first.run("klorosctl", "leader", "pin", "lab-1")
     first.decided()

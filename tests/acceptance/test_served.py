@@ -20,7 +20,8 @@ from prometheus_client.parser import text_string_to_metric_families as text_fami
 
 from orchestration.exits import Exit
 from tests.acceptance.host import Host
-from tests.acceptance.serving import handed_over, serving, until
+from tests.acceptance.serving import handed_over, serving
+from tests.waiting import until
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
 TOKEN = "tXq7Zk0vB2mN4pR6s8uWy"

@@ -12,17 +12,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestration.exits import Exit
+from tests.acceptance.anything import ask_anything
 from tests.acceptance.host import Host
-from tests.acceptance.serving import Answer, Served, residents, serving, until
+from tests.acceptance.serving import Served, residents, serving
+from tests.acceptance.talking import Agent, issue, post
 from tests.contract import postgres
+from tests.waiting import until
 
 CASES = int(os.environ.get("KLR_TEST_API_CASES", "10000"))
 """How many cases Schemathesis makes at least, in all."""
@@ -30,63 +32,6 @@ ROLES = ("participant", "coordinator", "auditor")
 STREAM_CASES = 200
 MANY = 200
 MOST_MEMORY = 150 * 1024 * 1024
-CHECKS = (
-    "not_a_server_error",
-    "status_code_conformance",
-    "content_type_conformance",
-    "response_headers_conformance",
-    "response_schema_conformance",
-    "unsupported_method",
-    "negative_data_rejection",
-    "missing_required_header",
-    "ignored_auth",
-)
-
-
-def issue(host: Host, agent: str, *more: str) -> str:
-    done = host.run("klorosctl", "token", "issue", "--agent", agent, *more)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-class Agent:
-    """One agent with its token."""
-
-    def __init__(self, served: Served, token: str) -> None:
-        self.served, self.token = served, token
-
-    def ask(self, method: str, *, status: int = 200, **asked: object) -> Any:
-        """Call a method of the wire."""
-        answer = post(self.served, f"/v1/mcp/{method}", asked, self.token)
-        assert answer.status == status, answer
-        return answer.json
-
-    @contextmanager
-    def events(self, thread_id: str, last: int = 0) -> Iterator[Iterator[dict[str, Any]]]:
-        """Follow a thread."""
-        connection = self.served.connect(timeout=20)
-        headers = {"authorization": f"Bearer {self.token}", "last-event-id": str(last)}
-        connection.request("GET", f"/v1/threads/{thread_id}/events", headers=headers)
-        answer = connection.getresponse()
-        assert answer.status == 200, answer.read()
-        try:
-            yield messages(answer)
-        finally:
-            connection.close()
-
-
-def messages(answer: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
-    for line in answer:
-        if line.startswith(b"data: "):
-            yield json.loads(line[6:])
-
-
-def post(served: Served, path: str, document: object, token: str = "") -> Answer:
-    with closing(served.connect()) as connection:
-        headers = {"authorization": f"Bearer {token}"} if token else {}
-        connection.request("POST", path, json.dumps(document), headers)
-        answer = connection.getresponse()
-        return Answer(answer.status, {name.lower(): text for name, text in answer.getheaders()}, answer.read())
 
 
 def test_two_agents_talk_and_nobody_else_hears(host: Host) -> None:
@@ -326,27 +271,17 @@ def test_no_event_stream_is_refused_otherwise_than_described(host: Host, tmp_pat
 
 
 def _ask_anything(served: Served, described: dict[str, Any], folder: Path, token: str, cases: int, streams: str) -> str:
-    """Have Schemathesis ask for all that is described but event streams, or for those alone; return what it prints."""
+    """Ask for all that is described but event streams, or for those alone."""
     document = folder / "openapi.json"
     document.write_text(json.dumps(described))
     # What is too long is refused as too large, which Schemathesis does not count among refusals by itself.
     refusals = "[checks.negative_data_rejection]\nexpected-statuses = [400, 401, 403, 404, 413]\n"
     (folder / "schemathesis.toml").write_text(refusals)
-    asked = [sys.executable, "-m", "schemathesis.cli", "run", str(document), "--url", f"http://127.0.0.1:{served.port}"]
-    limits = ["--max-examples", str(cases), "--seed", "1", "--request-timeout", "10", "--no-color"]
-    phases = ["--phases", "examples,coverage,fuzzing", "--generation-database", "none"]
-    which = [f"--{streams}-operation-id", "thread_events", "-H", f"Authorization: Bearer {token}"]
-    ran = subprocess.run(
-        [*asked, *limits, *phases, *which, "--checks", ",".join(CHECKS)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=1800,
-    )
-    assert ran.returncode == 0, ran.stdout[-8000:] + ran.stderr[-2000:]
+    where = ("--url", f"http://127.0.0.1:{served.port}", "-H", f"Authorization: Bearer {token}")
+    which = (f"--{streams}-operation-id", "thread_events")
+    told = ask_anything(str(document), *where, *which, cases=cases, folder=folder, within=1800)
     assert not served.log("bridge.failed")
-    return ran.stdout
+    return told
 
 
 @pytest.mark.parametrize("path", ["/v1/docs", "/v1/openapi.json"])

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.host import Host
-from tests.acceptance.serving import Event, Served, Writing, descriptors, handed_over, residents, serving, until
+from tests.acceptance.serving import Event, Served, Writing, descriptors, handed_over, residents, serving
+from tests.waiting import until
 
 HOSTILE = b"<script>alert(1)</script>\x1b[31m\x07 data: x\n\nevent: end\ndata: {}\n\n\r\n caf\xc3\xa9 \xff\xfe \xe2\x82"
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 from starlette.routing import Route
@@ -15,18 +13,9 @@ from orchestration.pulse.server.following import Following
 from orchestration.pulse.server.looking import Looking
 from orchestration.pulse.server.openapi import _IN_PATH
 from orchestration.pulse.server.traffic import Traffic
+from tests.acceptance.anything import ask_anything
 from tests.acceptance.host import Host
 from tests.acceptance.serving import serving
-
-CHECKS = (
-    "not_a_server_error",
-    "status_code_conformance",
-    "content_type_conformance",
-    "response_headers_conformance",
-    "response_schema_conformance",
-    "negative_data_rejection",
-    "unsupported_method",
-)
 
 
 def _no_store(*_: object) -> object:
@@ -54,16 +43,5 @@ def test_nothing_that_is_asked_is_answered_otherwise_than_described(host: Host, 
     host.decided()
     host.run_queued()
     with serving(host) as served:
-        asked = [sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{served.port}/openapi.json"]
-        limits = ["--max-examples", "10", "--seed", "1", "--request-timeout", "10", "--no-color"]
-        phases = ["--phases", "examples,coverage,fuzzing", "--generation-database", "none"]
-        ran = subprocess.run(
-            [*asked, *limits, *phases, "--checks", ",".join(CHECKS)],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        assert ran.returncode == 0, ran.stdout[-6000:] + ran.stderr[-2000:]
+        ask_anything(f"http://127.0.0.1:{served.port}/openapi.json", cases=10, folder=tmp_path)
         assert not served.log("pulse.failed")

@@ -5,62 +5,13 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
 
-import psycopg
 import pytest
-from psycopg.rows import dict_row
 
 from tests.acceptance.host import Host, script
-from tests.contract.postgres import Cluster
+from tests.acceptance.scopes import Scoped
 
 pytestmark = pytest.mark.xdist_group("postgres")
-
-TRY_ALL = (
-    'cat "$KLR_PROMOTIONS" > "$KLR_CYCLE_DIR/artifacts/seen.json"',
-    "python3 - <<'END'",
-    "import json, os",
-    'handed = json.load(open(os.environ["KLR_PROMOTIONS"]))["promotions"]',
-    'told = [{"promotion": one["stem"], "accepted": "good" in one["stem"], "reason": "tried"} for one in handed]',
-    'assert all(json.load(open(one["path"]))["id"] == one["id"] for one in handed)',
-    'with open(os.environ["KLR_CYCLE_DIR"] + "/artifacts/verdicts.json", "w") as file:',
-    '    json.dump({"schema": "v1", "verdicts": told}, file)',
-    "END",
-)
-
-
-class Scope:
-    """Hosts that share a database."""
-
-    def __init__(self, home: Path, url: str, names: str) -> None:
-        self.url = url
-        self.hosts = {}
-        command = script(home, "try", TRY_ALL)
-        for name in names:
-            (home / name).mkdir()
-            host = self.hosts[name] = Host(home / name)
-            host.stepwise()
-            host.set(KLR_DATABASE_URL=url, KLR_SCOPE_HOST=name)
-            host.configure(f'[dream]\ncommand = ["{command}"]\nbackoff = ["1s"]\n')
-
-    def lead(self, name: str) -> None:
-        """Let this host lead from the next tick on."""
-        self.change(f"UPDATE leases SET pinned_to = '{name}', expires_at = clock_timestamp()")
-
-    def change(self, statement: str) -> None:
-        """Change the store."""
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(statement.encode())
-
-    def rows(self, query: str) -> list[dict[str, Any]]:
-        """Ask the store."""
-        with psycopg.connect(self.url, autocommit=True, row_factory=dict_row) as connection:
-            return connection.execute(query.encode()).fetchall()
-
-    def tick(self, names: str) -> None:
-        """Let these hosts tick, one after the other."""
-        for name in names:
-            self.hosts[name].decided()
 
 
 def run_on(host: Host) -> None:
@@ -70,15 +21,16 @@ def run_on(host: Host) -> None:
 
 
 @pytest.fixture
-def scope(tmp_path: Path, cluster: Cluster) -> Scope:
-    found = Scope(tmp_path, cluster.new_database(), "abc")
-    found.hosts["b"].decided()
-    found.lead("b")
-    found.tick("bac")
-    return found
+def scope(scope: Scoped) -> Scoped:
+    """Three hosts, of which the second leads."""
+    scope.trying("abc", 'backoff = ["1s"]')
+    scope.tick("b")
+    scope.lead("b")
+    scope.tick("bac")
+    return scope
 
 
-def test_a_promotion_of_one_host_led_by_a_second_and_tried_on_a_third(scope: Scope) -> None:
+def test_a_promotion_of_one_host_led_by_a_second_and_tried_on_a_third(scope: Scoped) -> None:
     a, b, c = (scope.hosts[name] for name in "abc")
     text = a.promote("good_one").read_text()
     a.promote("bad_one", changes={"learning_rate": 0.02})
@@ -101,12 +53,12 @@ def test_a_promotion_of_one_host_led_by_a_second_and_tried_on_a_third(scope: Sco
     scope.tick("abcabc")
     after = (a.state / "promotions_ack" / "good_one_ack.json").stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
-    assert scope.rows("SELECT * FROM shared_files") == []
-    assert [row["state"] for row in scope.rows("SELECT state FROM promotions ORDER BY stem")] == ["rejected", "accepted"]
-    assert len(scope.rows("SELECT * FROM cycles")) == 1
+    assert scope.ask("SELECT * FROM shared_files") == []
+    assert [row["state"] for row in scope.ask("SELECT state FROM promotions ORDER BY stem")] == ["rejected", "accepted"]
+    assert len(scope.ask("SELECT * FROM cycles")) == 1
 
 
-def test_what_a_cycle_left_is_found_from_every_host(scope: Scope, tmp_path: Path) -> None:
+def test_what_a_cycle_left_is_found_from_every_host(scope: Scoped, tmp_path: Path) -> None:
     a, b, c = (scope.hosts[name] for name in "abc")
     for host in (a, b, c):
         host.set(KLR_FEDERATION_TARGET=f"file://{tmp_path}/copies")
@@ -129,7 +81,7 @@ def test_what_a_cycle_left_is_found_from_every_host(scope: Scope, tmp_path: Path
     assert "Folder" in c.run("klorosctl", "show", "1").stdout
 
 
-def test_an_intent_of_one_host_is_filed_there_and_its_cycle_runs_elsewhere(scope: Scope) -> None:
+def test_an_intent_of_one_host_is_filed_there_and_its_cycle_runs_elsewhere(scope: Scoped) -> None:
     a, b, c = (scope.hosts[name] for name in "abc")
     asked = a.intend("curiosity_bees")
     noted = a.intend("suggest_honey")
@@ -147,17 +99,17 @@ def test_an_intent_of_one_host_is_filed_there_and_its_cycle_runs_elsewhere(scope
     assert not (b.state / "suggestions.jsonl").exists()
     scope.tick("abcabc")
     assert [path.name for path in a.state.glob("intents/*.json")] == []
-    rows = scope.rows("SELECT name, status, filed FROM intents ORDER BY name")
+    rows = scope.ask("SELECT name, status, filed FROM intents ORDER BY name")
     assert [(row["name"], row["status"], row["filed"]) for row in rows] == sorted(
         [(f"a@{asked.name}", "processed", 1), (f"a@{noted.name}", "processed", 1)]
     )
-    assert [(row["job"], row["state"]) for row in scope.rows("SELECT job, state FROM cycles")] == [("dream", "succeeded")]
+    assert [(row["job"], row["state"]) for row in scope.ask("SELECT job, state FROM cycles")] == [("dream", "succeeded")]
     manifest = json.loads((c.state / "cycles" / "cycle_00001" / "manifest.json").read_text())
     assert manifest["state"] == "succeeded"
     assert not (b.state / "cycles").exists()
 
 
-def test_every_host_has_the_baseline_that_was_accepted(scope: Scope) -> None:
+def test_every_host_has_the_baseline_that_was_accepted(scope: Scoped) -> None:
     a, _, c = (scope.hosts[name] for name in "abc")
     c.promote("good_one")
     scope.tick("cb")
@@ -177,7 +129,7 @@ def _named(found: tuple[str, Host]) -> _Named:
     return _Named(found[0], found[1].state)
 
 
-def test_a_promotion_that_a_person_answers_on_its_host_while_a_cycle_tries_it(scope: Scope) -> None:
+def test_a_promotion_that_a_person_answers_on_its_host_while_a_cycle_tries_it(scope: Scoped) -> None:
     a, _, c = (scope.hosts[name] for name in "abc")
     a.promote("good_one")
     scope.tick("ab")
@@ -188,12 +140,12 @@ def test_a_promotion_that_a_person_answers_on_its_host_while_a_cycle_tries_it(sc
     (acks / "good_one_ack.json").write_text(own)
     scope.tick("aba")
     assert (acks / "good_one_ack.json").read_text() == own
-    assert scope.rows("SELECT * FROM baseline_versions") == []
+    assert scope.ask("SELECT * FROM baseline_versions") == []
     scope.tick("babc")
-    assert scope.rows("SELECT * FROM shared_files") == []
+    assert scope.ask("SELECT * FROM shared_files") == []
 
 
-def test_the_lead_changes_between_a_cycle_and_its_settling(scope: Scope) -> None:
+def test_the_lead_changes_between_a_cycle_and_its_settling(scope: Scoped) -> None:
     a, b, c = (scope.hosts[name] for name in "abc")
     a.promote("good_one")
     a.intend("suggest_honey")
@@ -204,12 +156,12 @@ def test_the_lead_changes_between_a_cycle_and_its_settling(scope: Scope) -> None
     assert a.ack("good_one")["accepted"] is True
     assert len((a.state / "suggestions.jsonl").read_text().splitlines()) == 1
     assert not (c.state / "suggestions.jsonl").exists()
-    assert len(scope.rows("SELECT * FROM cycles")) == 1
+    assert len(scope.ask("SELECT * FROM cycles")) == 1
     scope.tick("cbacba")
-    assert scope.rows("SELECT * FROM shared_files") == []
+    assert scope.ask("SELECT * FROM shared_files") == []
 
 
-def test_a_person_sees_and_answers_the_files_of_every_host_from_any(scope: Scope) -> None:
+def test_a_person_sees_and_answers_the_files_of_every_host_from_any(scope: Scoped) -> None:
     a, b, c = (scope.hosts[name] for name in "abc")
     a.promote("good_one")
     a.promote("bad_one")
@@ -237,10 +189,10 @@ def test_a_person_sees_and_answers_the_files_of_every_host_from_any(scope: Scope
     assert a.ack("good_one")["rejection_reason"] == "neither", "it is written at once"
     scope.tick("abc")
     assert a.ack("bad_one")["rejection_reason"] == "no"
-    assert scope.rows("SELECT * FROM cycles") == []
+    assert scope.ask("SELECT * FROM cycles") == []
 
 
-def test_a_goal_of_one_host_is_taken_by_the_loop_of_the_host_that_leads(scope: Scope) -> None:
+def test_a_goal_of_one_host_is_taken_by_the_loop_of_the_host_that_leads(scope: Scoped) -> None:
     a, b, c = (scope.hosts[name] for name in "abc")
     asked = a.intend("loop_goal", goal="tea")
     scope.tick("ab")
@@ -256,7 +208,7 @@ def test_a_goal_of_one_host_is_taken_by_the_loop_of_the_host_that_leads(scope: S
     assert (a.state / "intents" / "processed" / "processed" / asked.name).exists()
 
 
-def test_a_phase_of_one_host_is_judged_by_another_from_its_report(scope: Scope) -> None:
+def test_a_phase_of_one_host_is_judged_by_another_from_its_report(scope: Scoped) -> None:
     a, b, c = (scope.hosts[name] for name in "abc")
     lines = ('echo \'{"score": 0.75}\' > "$KLR_CYCLE_DIR/artifacts/report.json"', 'test -s "$KLR_BASELINE"')
     command = script(a.home, "phase", lines)
@@ -268,16 +220,16 @@ def test_a_phase_of_one_host_is_judged_by_another_from_its_report(scope: Scope) 
     run_on(c)
     (c.state / "cycles" / "cycle_00001" / "artifacts" / "report.json").unlink()  # as b sees it: not at all
     scope.tick("b")
-    (result,) = scope.rows("SELECT cycle, measure, result FROM phase_results")
+    (result,) = scope.ask("SELECT cycle, measure, result FROM phase_results")
     assert result == {"cycle": 1, "measure": "score", "result": 0.75}
-    assert scope.rows("SELECT baseline_began FROM cycles") == [{"baseline_began": 1}], "brought there by its runner"
-    report = json.loads(scope.rows("SELECT result FROM cycles")[0]["result"])["report"]
+    assert scope.ask("SELECT baseline_began FROM cycles") == [{"baseline_began": 1}], "brought there by its runner"
+    report = json.loads(scope.ask("SELECT result FROM cycles")[0]["result"])["report"]
     assert Path(report).is_relative_to(c.state)
     scope.tick("bc")
     assert not list((b.state / "scope" / "cycles").glob("*")), "it is settled"
 
 
-def test_what_a_reflection_of_one_host_leaves_is_taken_up_by_whoever_leads_once(scope: Scope) -> None:
+def test_what_a_reflection_of_one_host_leaves_is_taken_up_by_whoever_leads_once(scope: Scoped) -> None:
     a, b, c = (scope.hosts[name] for name in "abc")
     lines = ["mkdir artifacts/intents", "mkfifo artifacts/intents/fifo.json"]
     for name in ("suggest_tea", "idle_reflection"):
@@ -288,18 +240,18 @@ def test_what_a_reflection_of_one_host_leaves_is_taken_up_by_whoever_leads_once(
     a.intend("idle_reflection")
     scope.tick("ab")
     run_on(c)
-    assert scope.rows("SELECT job, state FROM cycles") == [{"job": "reflection", "state": "succeeded"}]
+    assert scope.ask("SELECT job, state FROM cycles") == [{"job": "reflection", "state": "succeeded"}]
     scope.lead("a")
     scope.tick("abc" * 3)
-    rows = scope.rows("SELECT name, intent_type, status, reason FROM intents WHERE cycle IS NULL OR status <> 'processed'")
+    rows = scope.ask("SELECT name, intent_type, status, reason FROM intents WHERE cycle IS NULL OR status <> 'processed'")
     found = sorted((row["status"], row["intent_type"] or row["reason"]) for row in rows)
     assert found == [("failed", "idle_reflection"), ("malformed", "FIFO, not a regular file"), ("processed", "suggest_tea")]
     assert len((a.state / "suggestions.jsonl").read_text().splitlines()) == 1, "who led has it in its inbox"
     assert len(list((a.state / "intents" / "processed" / "processed").iterdir())) == 2, "and the one that asked for it"
-    assert scope.rows("SELECT * FROM shared_files") == []
+    assert scope.ask("SELECT * FROM shared_files") == []
 
 
-def test_whose_file_a_promotion_is_counts_wherever_it_is_tried(scope: Scope) -> None:
+def test_whose_file_a_promotion_is_counts_wherever_it_is_tried(scope: Scoped) -> None:
     a, b, c = (scope.hosts[name] for name in "abc")
     for host in (a, b, c):
         host.configure('[escrow]\nrequire = [{ actor = "nobody" }]\n')
@@ -308,14 +260,14 @@ def test_whose_file_a_promotion_is_counts_wherever_it_is_tried(scope: Scope) -> 
     scope.tick("ab")
     run_on(c)
     scope.tick("ba")
-    assert [row["stem"] for row in scope.rows("SELECT stem FROM escrow")] == ["a@good_theirs"]
-    assert scope.rows("SELECT parameters FROM baseline_versions") == [{"parameters": '{"batch_size": 2}'}]
-    assert a.ack("good_theirs")["escrow"] == scope.rows("SELECT entry FROM escrow")[0]["entry"]
-    assert scope.rows("SELECT emitted_by FROM escrow") == [{"emitted_by": "nobody"}]
+    assert [row["stem"] for row in scope.ask("SELECT stem FROM escrow")] == ["a@good_theirs"]
+    assert scope.ask("SELECT parameters FROM baseline_versions") == [{"parameters": '{"batch_size": 2}'}]
+    assert a.ack("good_theirs")["escrow"] == scope.ask("SELECT entry FROM escrow")[0]["entry"]
+    assert scope.ask("SELECT emitted_by FROM escrow") == [{"emitted_by": "nobody"}]
     assert len(list((a.state / "escrow").iterdir())) == 1, "each host has a copy"
 
 
-def test_an_intent_of_the_observer_reaches_the_inbox_of_who_leads_once(scope: Scope) -> None:
+def test_an_intent_of_the_observer_reaches_the_inbox_of_who_leads_once(scope: Scoped) -> None:
     a, b, c = (scope.hosts[name] for name in "abc")
     for host in (a, b, c):
         host.configure(
@@ -323,14 +275,14 @@ def test_an_intent_of_the_observer_reaches_the_inbox_of_who_leads_once(scope: Sc
         )
     a.promote("bad_one")
     scope.tick("ab" * 3)
-    events = scope.rows("SELECT intent, written FROM observer_events WHERE rule = 'arrivals'")
+    events = scope.ask("SELECT intent, written FROM observer_events WHERE rule = 'arrivals'")
     assert [row["written"] for row in events] == [1]
-    assert [row["name"] for row in scope.rows("SELECT name FROM intents")] == [f"b@{events[0]['intent']}"]
+    assert [row["name"] for row in scope.ask("SELECT name FROM intents")] == [f"b@{events[0]['intent']}"]
     assert len((b.state / "suggestions.jsonl").read_text().splitlines()) == 1
     assert (b.state / "intents" / "processed" / "processed" / events[0]["intent"]).exists()
 
 
-def test_an_invalid_promotion_is_refused_on_its_host(scope: Scope) -> None:
+def test_an_invalid_promotion_is_refused_on_its_host(scope: Scoped) -> None:
     a, b = scope.hosts["a"], scope.hosts["b"]
     a.promote("worst", fitness=-1)
     scope.tick("ab")
@@ -339,5 +291,5 @@ def test_an_invalid_promotion_is_refused_on_its_host(scope: Scope) -> None:
     assert (ack["accepted"], ack["cycle"], ack["promotion_id"]) == (False, None, "worst")
     assert "fitness" in ack["rejection_reason"]
     scope.tick("bab")
-    assert scope.rows("SELECT stem, state FROM promotions") == [{"stem": "a@worst", "state": "rejected"}]
+    assert scope.ask("SELECT stem, state FROM promotions") == [{"stem": "a@worst", "state": "rejected"}]
     assert b.run("klorosctl", "promotions", "list").returncode == 0

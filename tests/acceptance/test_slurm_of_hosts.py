@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from tests.acceptance.host import Host, script
-from tests.acceptance.test_scope import Scoped
+from tests.acceptance.scopes import Scoped
 from tests.contract import slurm
-from tests.contract.postgres import Cluster
 
 pytestmark = pytest.mark.xdist_group("slurm")
 
@@ -21,11 +20,6 @@ pytestmark = pytest.mark.xdist_group("slurm")
 def nodes() -> Iterator[slurm.Slurm]:
     with slurm.running() as running:
         yield running
-
-
-@pytest.fixture
-def scope(cluster: Cluster, tmp_path: Path) -> Scoped:
-    return Scoped(cluster.new_database(), tmp_path)
 
 
 @pytest.fixture

@@ -13,10 +13,11 @@ from orchestration.host import clock
 from tests.acceptance.agent_of_paper import turns_in
 from tests.acceptance.bridging import Bridge, caller, play
 from tests.acceptance.host import Host
-from tests.acceptance.serving import residents, until
+from tests.acceptance.serving import residents
 from tests.acceptance.supervising import agent, supervising
 from tests.contract.postgres import Cluster
 from tests.contract.postgres import running as running_postgres
+from tests.waiting import until
 
 EXECUTIONER, REVIEWER = caller("executioner"), caller("reviewer")
 

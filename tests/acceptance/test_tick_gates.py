@@ -13,7 +13,7 @@ import pytest
 
 from orchestration.exits import Exit
 from tests.acceptance.host import Host
-from tests.acceptance.serving import until
+from tests.waiting import until
 
 
 def test_every_fault_in_the_settings_is_listed_and_nothing_is_touched(host: Host) -> None:

@@ -7,9 +7,7 @@ import json
 import os
 import signal
 import subprocess
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -26,6 +24,7 @@ from orchestration.exits import Exit
 from orchestration.store.sqlite import SqliteDatabase
 from tests.acceptance.host import PYTHON, Host, script
 from tests.acceptance.waking import claimed
+from tests.waiting import until
 
 HOUR = timedelta(hours=1)
 PROMPT = "Zwei Nachrichten warten.\nLies sie."
@@ -40,13 +39,6 @@ print("standing", flush=True)
 while True:
     signal.pause()
 """
-
-
-def until(condition: Callable[[], object], what: str, *, seconds: float = 30) -> None:
-    deadline, pause = time.monotonic() + seconds, threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        pause.wait(0.02)
 
 
 class Lane:

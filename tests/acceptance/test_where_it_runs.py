@@ -9,16 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.host import Host, script
-from tests.acceptance.test_scope import Scoped
-from tests.contract.postgres import Cluster
-from tests.contract.terminals import until
+from tests.acceptance.scopes import Scoped
+from tests.waiting import until
 
 pytestmark = pytest.mark.xdist_group("postgres")
-
-
-@pytest.fixture
-def scope(cluster: Cluster, tmp_path: Path) -> Scoped:
-    return Scoped(cluster.new_database(), tmp_path)
 
 
 def only_on(host: Host, names: str) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
-import time
-from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple, Self
+
+from tests.waiting import until
 
 
 class Request(NamedTuple):
@@ -67,7 +67,7 @@ class Webhook:
 
     def until(self, number: int, *, within: float = 30) -> list[Request]:
         """Wait for so many requests."""
-        wait_until(lambda: len(self.got) >= number, f"{number} requests; there are {len(self.got)}", within)
+        until(lambda: len(self.got) >= number, f"{number} requests; there are {len(self.got)}", within=within)
         return self.got
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
@@ -94,11 +94,3 @@ class Webhook:
                 pass
 
         return Handler
-
-
-def wait_until(condition: Callable[[], object], what: str, within: float = 30) -> None:
-    """Wait for a condition with a deadline."""
-    ends = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < ends, what
-        threading.Event().wait(0.02)

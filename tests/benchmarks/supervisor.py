@@ -19,11 +19,12 @@ from pathlib import Path
 from orchestration.host import clock
 from tests.acceptance.bridging import Bridge, bridge, caller
 from tests.acceptance.host import Host
-from tests.acceptance.serving import residents, until
+from tests.acceptance.serving import residents
 from tests.acceptance.supervising import Supervising, supervising
 from tests.benchmarks import page
 from tests.benchmarks.tick import _machine
 from tests.contract.postgres import running
+from tests.waiting import until
 
 MARKS = ("<!-- supervisor: written by tests/benchmarks/supervisor.py -->", "<!-- /supervisor -->")
 EXECUTIONER, REVIEWER = caller("executioner"), caller("reviewer")

@@ -18,7 +18,7 @@ from orchestration.exits import Exit
 from orchestration.pulse.loop_health import LoopHealth
 from orchestration.pulse.survey import survey
 from orchestration.settings import Settings
-from orchestration.store.counters import gauge
+from orchestration.store.counters import gauges
 from orchestration.store.opening import Place
 from orchestration.store.port import Database
 from orchestration.store.sqlite import SqliteDatabase
@@ -78,9 +78,9 @@ class Seeded:
             blocker=None,
             findings=tuple(findings),
         )
-        gauge(self.db, "kloros_orchestrator_last_attempt_timestamp_seconds", record.ended_at.timestamp())
+        gauges(self.db, kloros_orchestrator_last_attempt_timestamp_seconds=record.ended_at.timestamp())
         if decision != "skipped":
-            gauge(self.db, "kloros_orchestrator_last_tick_timestamp_seconds", record.ended_at.timestamp())
+            gauges(self.db, kloros_orchestrator_last_tick_timestamp_seconds=record.ended_at.timestamp())
         return history.append(self.db, record)
 
     def ticks(self, first: datetime, minutes: int, *, boot: str = "boot") -> None:

@@ -10,8 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +20,7 @@ from orchestration.bridge.state import Session
 from orchestration.bridge.wake.places import Place, Places
 from orchestration.bridge.wake.runtimes.tmux import Tmux
 from orchestration.bridge.wire import ManagementMode, SessionStatus
+from tests.waiting import until
 
 # Stands in for an agent's TUI: takes bracketed pastes, keeps every byte it is given, shows what is printable.
 LISTENER = """
@@ -33,13 +33,6 @@ while data := os.read(0, 65536):
     os.write(heard, data)
     os.write(1, bytes(one for one in data if 32 <= one < 127))
 """
-
-
-def until(condition: Callable[[], object], what: str, *, seconds: float = 20) -> None:
-    deadline, pause = time.monotonic() + seconds, threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        pause.wait(0.02)
 
 
 class Terminals:

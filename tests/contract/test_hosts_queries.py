@@ -15,6 +15,7 @@ import orchestration
 from orchestration import configuration
 from orchestration.scope.leading import Leading
 from orchestration.store import opening
+from orchestration.store.counters import count, gauges
 from orchestration.store.port import Value
 from orchestration.store.postgres_database import PostgresDatabase
 from orchestration.tick import calendar
@@ -150,8 +151,8 @@ def named(value: ast.expr, constants: dict[str, str]) -> set[str]:
 
 def test_counters_and_conditions_are_each_hosts_own(scope: Scope) -> None:
     for host, value in ((scope.one, 1.0), (scope.two, 5.0)):
-        host.run("counters.add", name="n", labels="", value=value)
-        host.run("counters.add", name="n", labels="", value=value)
+        count(host, "n", value)
+        count(host, "n", value)
         host.run("pulse.condition_holds", condition="c", since=EARLY, evidence=str(value))
     assert told(scope.one, "counters.all", "value") == [2.0]
     assert told(scope.two, "counters.all", "value") == [10.0]
@@ -208,8 +209,8 @@ def test_a_date_in_whose_window_no_host_ticked_says_so(scope: Scope, tmp_path: P
 
 
 def test_a_new_leader_knows_of_the_promotions_that_the_former_one_counted(scope: Scope) -> None:
-    scope.two.run("counters.set", name="kloros_promotions_unacked", labels="", value=7.0)  # when it led, long ago
-    scope.one.run("counters.set", name="kloros_promotions_unacked", labels="", value=0.0)
+    gauges(scope.two, kloros_promotions_unacked=7)  # when it led, long ago
+    gauges(scope.one, kloros_promotions_unacked=0)
     scope.tick(scope.one)
     scope.tick(scope.two)
     scope.led_by(scope.two)

@@ -15,7 +15,7 @@ MOMENT = timedelta(microseconds=1)
 def judged(condition: Condition, held: timedelta) -> Judgement:
     """Let a tick find a condition that has held so long, and read back what it judged."""
     db = SqliteDatabase(":memory:")
-    signs.remember(db, Judgement(Verdict.OK, (), ((condition, NOW - held, f"evidence of {condition}"),)))
+    signs.remember(db, Judgement(Verdict.OK, (), ((condition, NOW - held, f"evidence of {condition}"),)), ())
     found = signs.judged(db, NOW)
     db.close()
     return found

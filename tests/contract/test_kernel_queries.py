@@ -249,9 +249,7 @@ def stems(w: World) -> Asked:
     return {"stems": w.stems()}
 
 
-def series(w: World) -> Asked:
-    name = w.of("kloros_promotions_unacked", "kloros_loop_archives_stale", "kloros_orchestrator_last_tick_timestamp_seconds")
-    return {"name": name, "labels": w.of("", 'job="phase"'), "value": w.of(0.0, 1.0, 2.5)}
+GAUGES = ("promotions_unacked", "loop_archives_stale", "orchestrator_last_tick_timestamp_seconds")
 
 
 ASKED: dict[str, Callable[[World], Asked]] = {
@@ -278,9 +276,13 @@ ASKED: dict[str, Callable[[World], Asked]] = {
     "bundles.done": lambda w: {**at_cycle(w), "sha256": w.of("", "5a"), "size": w.number()},
     "bundles.fail": lambda w: {"cycle": w.cycle(), "failures": w.number(), "due_at": w.at(), "error": w.words()},
     "bundles.forget": of_cycle,
-    "counters.add": series,
+    "counters.add": lambda w: {
+        "series": json.dumps([["kloros_cycle_duration_seconds_bucket", f'le="{at}"', w.of(0.0, 1.0, 0.1)] for at in (1, 2)])
+    },
     "counters.all": nothing,
-    "counters.set": series,
+    "counters.set": lambda w: {
+        "gauges": json.dumps({f"kloros_{name}": w.of(0.0, 1.0, 2.5) for name in w.of(GAUGES, GAUGES[:2])})
+    },
     "cycles.enqueue": lambda w: {
         "number": None, "job": w.job(), "token": w.one(), "cause": w.of("window", "promotions", "intent", "direct"),
         "origin": w.origin(), "command": '["true"]', "working_dir": "", "timeout_seconds": w.of(60.0, 3600.0),
@@ -440,7 +442,6 @@ ASKED: dict[str, Callable[[World], Asked]] = {
     },
     "promotions.retry": lambda w: {"stem": w.stem(), "at": w.at()},
     "promotions.counts": nothing,
-    "promotions.count_parked": nothing,
     "promotions.older_acks": nothing,
     "promotions.remember_older_acks": lambda w: {"acks": json.dumps({w.stem(): w.words() for _ in range(3)})},
     "pulse.now": nothing,
@@ -498,7 +499,6 @@ ASKED: dict[str, Callable[[World], Asked]] = {
         "blocker": w.of(None, "cycle_active", "disabled"), "findings": json.dumps([["rule", w.words(), ""]]),
     },
     "ticks.fail": lambda w: {"exit_code": 1, "tick_id": f"20261121T120000Z-{w.random.randint(1, max(1, w.unique)):08}"},
-    "ticks.number_of": lambda w: {"tick_id": f"20261121T120000Z-{w.random.randint(1, max(1, w.unique)):08}"},
     "ticks.recent": limited,
     "ticks.after": lambda w: {"tick": w.cycle(), "limit": w.limit()},
     "ticks.get": lambda w: {
@@ -557,7 +557,7 @@ class Both:
         """Return how many rows it gave or changed."""
         told = f"{name} {asked}"
         text = statement(sql(name))
-        if text.lstrip().startswith("SELECT") or " RETURNING " in text:
+        if text.lstrip().startswith("SELECT") or "RETURNING " in text:
             ours = normal(self.sqlite.rows(name, **asked), name)
             theirs = normal(self.postgres.rows(name, **asked), name)
             assert theirs == ours, told

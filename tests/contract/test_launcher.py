@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -18,8 +17,8 @@ from orchestration.cycles.launch.external import ExternalLauncher
 from orchestration.cycles.launch.port import ENTRIES, Launcher
 from orchestration.cycles.launch.systemd import SystemdLauncher
 from orchestration.errors import CommandNotStarted, Unwritable, Usage
-from orchestration.host import clock
 from orchestration.host.lock import FileLock
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,13 +69,6 @@ class Case:
         self.seen = seen
 
 
-def _until(condition: Callable[[], bool], what: str) -> None:
-    deadline = clock.monotonic() + 30
-    while not condition():
-        assert clock.monotonic() < deadline, what
-        threading.Event().wait(0.01)
-
-
 def _detached(folder: Path, **environ: str) -> DetachedLauncher:
     script = folder / "witness.py"
     script.write_text(WITNESS)
@@ -91,7 +83,7 @@ def _facts(folder: Path, entry: str) -> dict[str, Any]:
     import json
 
     path = folder / f"orchestration.{entry}"
-    _until(path.exists, f"{entry} has started")
+    until(path.exists, f"{entry} has started")
     return cast("dict[str, Any]", json.loads(path.read_text()))
 
 
@@ -109,14 +101,14 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_an_entry_is_started_and_no_other(case: Case, entry: str) -> None:
     case.launcher.start(entry)
-    _until(lambda: case.seen(entry), f"{entry} has started")
+    until(lambda: case.seen(entry), f"{entry} has started")
     assert [name for name in ENTRIES if case.seen(name)] == [entry]
 
 
 def test_asking_twice_is_no_fault(case: Case) -> None:
     case.launcher.start("run_cycle")
     case.launcher.start("run_cycle")
-    _until(lambda: case.seen("run_cycle"), "run_cycle has started")
+    until(lambda: case.seen("run_cycle"), "run_cycle has started")
 
 
 @pytest.mark.parametrize("entry", ["", "run_cycle.py", "../run_cycle", "klorosctl"])
@@ -158,7 +150,7 @@ def test_a_detached_process_writes_to_its_log_which_does_not_grow_for_ever(tmp_p
     log.parent.mkdir()
     log.write_text("x" * 2_000_000)
     _detached(tmp_path).start("run_cycle")
-    _until(lambda: log.read_text() == "to the log\n", "it has written")
+    until(lambda: log.read_text() == "to the log\n", "it has written")
     assert (tmp_path / "logs" / "run_cycle.log.1").stat().st_size == 2_000_000
     assert log.stat().st_mode & 0o777 == 0o600
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from orchestration.store.postgres_database import PostgresDatabase
 from tests.contract import postgres
 from tests.contract.postgres import Cluster
 from tests.contract.test_bridge_store_pooled import pooled
+from tests.waiting import until
 
 pytestmark = pytest.mark.xdist_group("postgres")
 
@@ -110,7 +110,7 @@ class TestFence:
         with one.transaction():
             thread = threading.Thread(target=take)
             thread.start()
-            wait_until(lambda: waiting(url) == 1)
+            until(lambda: waiting(url) == 1)
             remember(one, "under 7")
             assert not taken.is_set()
         thread.join(20)
@@ -480,10 +480,3 @@ def kill_all(url: str) -> None:
 def forget(url: str, since: int) -> None:
     with psycopg.connect(url) as connection:
         connection.execute("DELETE FROM kloros_schema WHERE version >= %s", (since,))
-
-
-def wait_until(reached: Callable[[], bool], *, within: float = 20) -> None:
-    until = time.monotonic() + within
-    while not reached():
-        assert time.monotonic() < until
-        os.sched_yield()

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from orchestration.cycles.slurm import step
-from tests.contract.terminals import until
+from tests.waiting import until
 
 
 def give(folder: Path, *lines: str) -> None:

@@ -18,7 +18,7 @@ from orchestration.cycles.cycle import Cause, Cycle, CycleEvent, CycleNumber, Cy
 from orchestration.cycles.job import Job
 from orchestration.errors import KlorosError, StoreEmpty, StoreOutdated, StoreUnreachable, Unwritable
 from orchestration.store import sqlite
-from orchestration.store.counters import count, observe
+from orchestration.store.counters import count, gauges, observe
 from orchestration.store.instants import from_text, to_text
 from orchestration.store.opening import Place, copy_of, look, open_at, open_to_look
 from orchestration.store.port import Database
@@ -265,7 +265,7 @@ def test_text_comes_back_as_it_went(db: Database, text: str) -> None:
 
 @pytest.mark.parametrize("value", [0.0, -1.5, 1e300, 0.1, 123456789.123456])
 def test_numbers_come_back_as_they_went(db: Database, value: float) -> None:
-    db.run("counters.set", name="n", labels="", value=value)
+    gauges(db, n=value)
     (row,) = db.rows("counters.all")
     assert (row["value"], list(row.keys())[:2]) == (value, ["name", "labels"])
 

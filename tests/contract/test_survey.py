@@ -28,7 +28,7 @@ from orchestration.pulse.document import as_json
 from orchestration.pulse.health import Condition, Mode, Verdict
 from orchestration.pulse.loop_health import Beat
 from orchestration.pulse.survey import survey
-from orchestration.store.counters import gauge
+from orchestration.store.counters import gauges
 from orchestration.store.instants import to_text
 from orchestration.store.opening import Place
 from orchestration.store.port import Database
@@ -140,7 +140,7 @@ def test_the_oldest_promotion_is_one_that_waits_still(world: Seeded) -> None:
         promotions.see(world.db, stem, promotion_id=stem, fitness=0.5, at=NOW - timedelta(hours=9 - age))
     for stem in ("answered-by-others", "waits", "newer"):
         leave(world, stem, acked=stem == "answered-by-others")
-    gauge(world.db, "kloros_promotions_unacked", 2)
+    gauges(world.db, kloros_promotions_unacked=2)
     queue = world.survey().queues[0]
     assert (queue.name, queue.count, queue.oldest) == ("promotions", 2, NOW - 7 * HOUR)
 

@@ -25,7 +25,7 @@ from orchestration.intents.intent import FINAL
 from orchestration.pulse import metrics, scope_metrics, textfile
 from orchestration.pulse.publish import publish
 from orchestration.settings import Settings
-from orchestration.store.counters import count, gauge, observe
+from orchestration.store.counters import count, gauges, observe
 from orchestration.store.port import Database
 from orchestration.store.sqlite import SqliteDatabase
 from orchestration.tick.calendar import DateResult
@@ -80,9 +80,9 @@ def some_of_everything(db: Database) -> None:
     for family in metrics.FAMILIES:
         for name, label_text in family.series:
             if family.kind == "counter":
-                db.run("counters.add", name=name, labels=label_text, value=3.0)
+                db.run("counters.add", series=json.dumps([(name, label_text, 3.0)]))
     observe(db, "kloros_orchestrator_tick_duration_seconds", 0.07, buckets=DURATION_BUCKETS)
-    gauge(db, "kloros_orchestrator_last_tick_timestamp_seconds", 1795226687.067075)
+    gauges(db, kloros_orchestrator_last_tick_timestamp_seconds=1795226687.067075)
 
 
 @pytest.mark.parametrize("filled", [False, True], ids=["before anything", "after everything"])

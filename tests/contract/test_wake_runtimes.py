@@ -24,7 +24,8 @@ from orchestration.bridge.wake.state import Code
 from orchestration.bridge.wire import ManagementMode, SessionStatus
 from orchestration.host import process
 from orchestration.settings import Agent
-from tests.contract.terminals import Terminals, session_of, until
+from tests.contract.terminals import Terminals, session_of
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 

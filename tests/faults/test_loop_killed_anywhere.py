@@ -19,7 +19,8 @@ import pytest
 
 from orchestration.exits import Exit
 from tests.acceptance.host import Host
-from tests.acceptance.looping import PAUSE, Looping, mentions, until
+from tests.acceptance.looping import PAUSE, Looping, mentions
+from tests.waiting import until
 
 LOOPS = 8
 KILLS = -(-int(os.environ.get("KLR_LOOP_KILLS", "200")) // LOOPS)  # of each loop

@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +20,10 @@ import pytest
 from orchestration.errors import CommandLost
 from orchestration.host import clock, process, process_tree
 from orchestration.host.lock import FileLock
+from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    pass
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 
@@ -65,14 +65,6 @@ BAD_TREES = {
     "stopped": "os.fork() or (os.write(places, b'.'), os.kill(os.getpid(), signal.SIGSTOP)); stay()",
     "parent gone": "os.fork() or (os.fork() and os._exit(0), stay()); stay()",
 }
-
-
-def _until(condition: Callable[[], bool], what: str, *, seconds: float = 30) -> None:
-    deadline = clock.monotonic() + seconds
-    pause = threading.Event()
-    while not condition():
-        assert clock.monotonic() < deadline, f"not within {seconds} s: {what}"
-        pause.wait(0.005)
 
 
 class Tree:
@@ -126,10 +118,10 @@ def test_stopped_by_the_caller(tmp_path: Path, code: str) -> None:
 def test_caller_killed(tmp_path: Path, code: str) -> None:
     tree = Tree(tmp_path, code, size=2)
     caller = tree.run_elsewhere()
-    _until(tree.in_place, "the tree stands")
+    until(tree.in_place, "the tree stands")
     caller.kill()
     caller.wait()
-    _until(tree.gone, "the tree is gone")
+    until(tree.gone, "the tree is gone")
 
 
 @pytest.mark.parametrize("code", BAD_TREES.values(), ids=BAD_TREES.keys())
@@ -202,10 +194,10 @@ stay()
 def test_five_hundred_processes_are_gone_within_a_second_of_the_kill(tmp_path: Path) -> None:
     tree = Tree(tmp_path, BIG, size=496)
     caller = tree.run_elsewhere()
-    _until(tree.in_place, "500 processes stand", seconds=60)
+    until(tree.in_place, "500 processes stand", within=60)
     begun = clock.monotonic()
     caller.kill()
-    _until(tree.gone, "the tree is gone")
+    until(tree.gone, "the tree is gone")
     assert clock.monotonic() - begun < 1.0
     caller.wait()
 
@@ -214,7 +206,7 @@ def test_a_dead_runners_leftovers_are_found_by_their_mark(tmp_path: Path) -> Non
     """Caller and keeper die in the same instant: only what stands in /proc/<pid>/environ is left to go by."""
     tree = Tree(tmp_path, "deaf(); os.fork() or (far(), stay()); stay()", size=2)
     caller = tree.run_elsewhere()
-    _until(tree.in_place, "the tree stands")
+    until(tree.in_place, "the tree stands")
     keeper = next(p.pid for p in process_tree.all_processes() if p.parent == caller.pid)
     command = next(p.pid for p in process_tree.all_processes() if p.parent == keeper)
     os.kill(caller.pid, signal.SIGSTOP)
@@ -222,7 +214,7 @@ def test_a_dead_runners_leftovers_are_found_by_their_mark(tmp_path: Path) -> Non
     os.kill(keeper, signal.SIGKILL)
     caller.kill()
     caller.wait()
-    _until(lambda: not any(p.pid == command and p.runs for p in process_tree.all_processes()), "it ends with its keeper")
+    until(lambda: not any(p.pid == command and p.runs for p in process_tree.all_processes()), "it ends with its keeper")
     assert not tree.gone()
     assert process.kill_marked(tree.token) == 1
     assert tree.gone()
@@ -241,12 +233,12 @@ def test_the_callers_lock_is_free_only_when_the_tree_is_gone(tmp_path: Path) -> 
         " output_limit=9999, timeout=timedelta(minutes=5))"
     )
     caller = subprocess.Popen([sys.executable, "-c", code, *tree.argv], env=ENV)
-    _until(tree.in_place, "the tree stands")
+    until(tree.in_place, "the tree stands")
     keeper = next(p.pid for p in process_tree.all_processes() if p.parent == caller.pid)
     os.kill(keeper, signal.SIGSTOP)
     caller.kill()
     caller.wait()
     assert not lock.is_free()
     os.kill(keeper, signal.SIGCONT)
-    _until(lock.is_free, "the lock is free")
+    until(lock.is_free, "the lock is free")
     assert tree.gone()

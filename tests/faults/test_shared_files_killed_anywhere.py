@@ -20,13 +20,12 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg.rows import dict_row
 
 import orchestration
 from orchestration import run_cycle, run_once
 from orchestration.store import libpq
-from tests.acceptance.host import Host, script
-from tests.acceptance.test_shared_files import TRY_ALL
+from tests.acceptance.host import Host
+from tests.acceptance.scopes import Scoped
 from tests.contract.postgres import Cluster
 
 pytestmark = pytest.mark.xdist_group("postgres")
@@ -45,36 +44,18 @@ def _imported() -> None:
     gc.freeze()
 
 
-class World:
+class World(Scoped):
     """Three hosts and their store, which can be put back in an instant."""
 
     def __init__(self, home: Path, cluster: Cluster) -> None:
-        self.home, self._cluster = home / "world", cluster
-        self._kept = home / "kept"
+        super().__init__(cluster.new_database(), home / "world")
+        self._cluster, self._kept = cluster, home / "kept"
         self.home.mkdir()
-        self.url = cluster.new_database()
         self._name = self.url.partition("///")[2].partition("?")[0]
-        command = script(home, "try", TRY_ALL)
-        self.hosts: dict[str, Host] = {}
-        for name in "abc":
-            (self.home / name).mkdir()
-            host = self.hosts[name] = Host(self.home / name)
-            host.stepwise()
-            host.set(KLR_DATABASE_URL=self.url, KLR_SCOPE_HOST=name)
-            host.configure(f'[dream]\ncommand = ["{command}"]\n')
+        self.trying("abc")
         self.tick("b")
         self.lead("b")
         self.tick("bac")
-
-    def lead(self, name: str) -> None:
-        """Let this host lead from the next tick on."""
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute("UPDATE leases SET pinned_to = %s, expires_at = clock_timestamp()", (name,))
-
-    def rows(self, query: str) -> list[dict[str, Any]]:
-        """Ask the store."""
-        with psycopg.connect(self.url, autocommit=True, row_factory=dict_row) as connection:
-            return connection.execute(query.encode()).fetchall()
 
     def keep(self) -> None:
         """Remember everything as it is."""
@@ -119,25 +100,23 @@ class World:
 
     def story(self) -> dict[str, Any]:
         """Tell what it has all come to, less times and ids."""
-        cycles = self.rows("SELECT cycle, job, state, settled_at IS NOT NULL AS settled, origin FROM cycles ORDER BY cycle")
+        cycles = self.ask("SELECT cycle, job, state, settled_at IS NOT NULL AS settled, origin FROM cycles ORDER BY cycle")
         for cycle in cycles:
             cycle["origin"] = {**json.loads(cycle["origin"]), "tick_id": ""}
         return {
             "cycles": cycles,
-            "promotions": self.rows("SELECT stem, state, failures, fitness, reason, cycle FROM promotions ORDER BY stem"),
-            "intents": self.rows("SELECT name, content_sha, status, reason, cycle, filed FROM intents ORDER BY name"),
-            "versions": self.rows("SELECT version, kind, reason, promotion_ids, parameters FROM baseline_versions"),
+            "promotions": self.ask("SELECT stem, state, failures, fitness, reason, cycle FROM promotions ORDER BY stem"),
+            "intents": self.ask("SELECT name, content_sha, status, reason, cycle, filed FROM intents ORDER BY name"),
+            "versions": self.ask("SELECT version, kind, reason, promotion_ids, parameters FROM baseline_versions"),
             "counters": [row for row in self._counters() if row["name"] in _ONCE],
-            "on its way": self.rows("SELECT host, folder, name, state FROM shared_files WHERE state <> 'there'"),
-            "shared": self.rows("SELECT host, folder, name FROM shared_files WHERE folder <> 'cycles' ORDER BY 1, 2, 3"),
+            "on its way": self.ask("SELECT host, folder, name, state FROM shared_files WHERE state <> 'there'"),
+            "shared": self.ask("SELECT host, folder, name FROM shared_files WHERE folder <> 'cycles' ORDER BY 1, 2, 3"),
             "litter": [str(path) for path in self.home.rglob("*.tmp")],
             **{name: self._files(host) for name, host in self.hosts.items()},
         }
 
     def _counters(self) -> list[dict[str, Any]]:
-        return self.rows(
-            "SELECT name, labels, sum(value) AS value FROM counters GROUP BY name, labels ORDER BY name, labels"
-        )
+        return self.ask("SELECT name, labels, sum(value) AS value FROM counters GROUP BY name, labels ORDER BY name, labels")
 
     def _files(self, host: Host) -> dict[str, Any]:
         found: dict[str, Any] = {}

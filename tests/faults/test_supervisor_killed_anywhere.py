@@ -29,9 +29,9 @@ from tests.acceptance.bridging import Bridge, caller
 from tests.acceptance.bridging import play as play_bridge
 from tests.acceptance.host import Host
 from tests.acceptance.looping import PAUSE
-from tests.acceptance.serving import until
 from tests.acceptance.supervising import agent, supervising
 from tests.acceptance.waking import World, play
+from tests.waiting import until
 
 KILLS = int(os.environ.get("KLR_SUPERVISOR_KILLS", "24"))
 MOST_EFFECTS = 60

@@ -18,7 +18,6 @@ from typing import NoReturn
 import orchestration
 
 _PR_SET_PTRACER, _ANYBODY = 0x59616D61, -1  # linux/prctl.h: let a tracer that is not our parent attach
-_NOT_MODULES = ("orchestration.phase.domains",)
 
 
 def main() -> None:

@@ -22,16 +22,14 @@ import signal
 import string
 import subprocess
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from tests.system.layers import Stack, bound_files, registry_environment
+from tests.waiting import until
 
-T = TypeVar("T")
 CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -45,23 +43,6 @@ class Completed(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.command}\n-- exit {self.code}\n{self.out}{self.err}"
-
-
-def until(seen: Callable[[], T | None], *, what: str, within: float = 30.0) -> T:
-    """Return the first truthy value of `seen()`; fail by name when `within` seconds pass without one."""
-    deadline = time.monotonic() + within
-    while True:
-        value = seen()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what}: not within {within} s; last seen: {value!r}")
-        _pause(0.02)
-
-
-def _pause(seconds: float) -> None:
-    # Polls of another kernel namespace have nothing to wait on; this is the one place that lets time pass.
-    threading.Event().wait(seconds)
 
 
 class Guest:

@@ -10,9 +10,9 @@ import statistics
 import time
 from collections.abc import Callable
 
-from tests.system.guest import until
 from tests.system.installation import installed_layer, running
 from tests.system.operator import STATE, TICK, Operator
+from tests.waiting import until
 
 
 def arrivals(operator: Operator) -> dict[str, Callable[[], object]]:

@@ -12,8 +12,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from tests.system.day import SHUT, Day
-from tests.system.guest import Guest, until
+from tests.system.guest import Guest
 from tests.system.installation import SETTINGS
+from tests.waiting import until
 
 STATE = "/var/lib/kloros"
 CONFIG = SETTINGS

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.test_alerting import PROGRAMS, Monitoring, Webhook
-from tests.system.guest import Guest, until
+from tests.system.guest import Guest
 from tests.system.operator import Operator
+from tests.waiting import until
 
 STALE = "KlorosTickStale"
 FOLDER = "/var/lib/prometheus/node-exporter"

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.system.guest import Guest, until
+from tests.system.guest import Guest
 from tests.system.installation import Installed, running, with_extra
 from tests.system.operator import STATE, TICK, Operator
 from tests.system.served import Served
+from tests.waiting import until
 
 SERVICE = "kloros-bridge.service"
 

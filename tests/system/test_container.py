@@ -22,8 +22,8 @@ import pytest
 
 from tests.acceptance.recipes import fenced
 from tests.system import layers
-from tests.system.guest import until
 from tests.system.installation import copy_source
+from tests.waiting import until
 
 LEFT_OUT = (
     "./usr/share/doc",

@@ -10,10 +10,11 @@ import pytest
 
 from orchestration.phase.window import Window
 from tests.system.day import Day
-from tests.system.guest import Guest, until
+from tests.system.guest import Guest
 from tests.system.installation import SETTINGS, Installed
 from tests.system.layers import ROOT
 from tests.system.operator import STATE, TICK, Operator
+from tests.waiting import until
 
 BEGINNINGS = [
     datetime.combine(day, hour, UTC)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.system.guest import Guest, until
+from tests.system.guest import Guest
 from tests.system.operator import CYCLE, STATE, TICK, Operator
+from tests.waiting import until
 
 # Leaves a grandchild in a session of its own that ignores SIGTERM, and works until it is told to end.
 STUBBORN = """

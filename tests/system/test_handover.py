@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 from tests.acceptance.older import lived_in
-from tests.system.guest import Guest, until
+from tests.system.guest import Guest
 from tests.system.operator import STATE, Operator
+from tests.waiting import until
 
 HOME = "/home/older"
 UNIT = "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-from tests.system.guest import Guest, until
+from tests.system.guest import Guest
 from tests.system.installation import SOURCE, Installed, copy_source, run_installer
 from tests.system.operator import CONFIG, DISABLE_BY_SED, STATE, Operator
+from tests.waiting import until
 
 
 def test_a_bare_debian_gets_all_it_needs(installed: Installed) -> None:

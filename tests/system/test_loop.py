@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from tests.system import layers
-from tests.system.guest import Guest, until
+from tests.system.guest import Guest
 from tests.system.operator import STATE, Operator
+from tests.waiting import until
 
 LOOP = "kloros-loop.service"
 TREE = "/srv/agent"

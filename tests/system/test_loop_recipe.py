@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.system.guest import Guest, until
+from tests.system.guest import Guest
 from tests.system.operator import STATE, Operator
+from tests.waiting import until
 
 LOOP = "kloros-loop.service"
 HISTORY = "/srv/agent/state/run_cycle_history.jsonl"

@@ -10,8 +10,9 @@ import urllib.request
 
 import pytest
 
-from tests.system.guest import Guest, until
+from tests.system.guest import Guest
 from tests.system.operator import TICK, Operator
+from tests.waiting import until
 
 TEXTFILE = "/var/lib/prometheus/node-exporter/kloros.prom"
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.webhook import Webhook, wait_until
-from tests.system.guest import Guest, until
+from tests.acceptance.webhook import Webhook
+from tests.system.guest import Guest
 from tests.system.installation import run_installer
 from tests.system.operator import CONFIG, STATE, TICK, Operator
+from tests.waiting import until
 
 NOTICE = "kloros-notice.service"
 URLS = "/etc/kloros/notices.urls"
@@ -94,7 +95,7 @@ def test_ticks_ping_the_switch_from_a_unit_that_has_no_network(guest: Guest, ope
     assert [suffix for suffix, _ in webhook.pings] == ["/start", ""]
     guest.sh("klorosctl halt")
     guest.sh(f"systemctl start {TICK}", check=False)
-    wait_until(lambda: not guest.path(f"{STATE}/kick/notice").exists(), "the notifier has looked")
+    until(lambda: not guest.path(f"{STATE}/kick/notice").exists(), "the notifier has looked")
     idle(operator)
     assert len(webhook.got) == 2
 

@@ -10,10 +10,11 @@ from contextlib import closing
 
 import pytest
 
-from tests.system.guest import Guest, until
+from tests.system.guest import Guest
 from tests.system.installation import Installed, running, with_extra
 from tests.system.operator import STATE, TICK, Operator
 from tests.system.served import Served
+from tests.waiting import until
 
 SOCKET, SERVICE = "kloros-pulse.socket", "kloros-pulse.service"
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 
-from tests.system.guest import Guest, until
+from tests.system.guest import Guest
 from tests.system.installation import SOURCE, run_installer
 from tests.system.operator import CONFIG, DISABLE_BY_SED, STATE, TICK, Operator
+from tests.waiting import until
 
 TIMER = "kloros-orchestrator.timer"
 OURS = "find / -xdev -iname '*kloros*' -not -path '/root/kloros*' -not -path '/tmp/*' -not -path '/var/log/journal/*'"

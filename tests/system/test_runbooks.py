@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.system.guest import until
 from tests.system.installation import SOURCE, Installed, run_installer, running
 from tests.system.operator import CONFIG, STATE, TICK, Operator
 from tests.system.runbook import WRITES, Drill, all_pages, write_evidence
+from tests.waiting import until
 
 pytestmark = pytest.mark.xdist_group("runbooks")
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.system.guest import Guest, until
+from tests.system.guest import Guest
 from tests.system.installation import Installed, running, with_extra
 from tests.system.operator import Operator
 from tests.system.test_bridge import Bridge
+from tests.waiting import until
 
 SERVICE = "kloros-supervisor.service"
 # Says who it is and in what, waits for leave, and names its session; the prompt comes on standard input.

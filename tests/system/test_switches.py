@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.system.guest import Guest, until
+from tests.system.guest import Guest
 from tests.system.operator import DISABLE_BY_SED, STATE, TICK, Operator
+from tests.waiting import until
 
 DROP_IN = f"""
 mkdir -p /etc/systemd/system/{TICK}.d

@@ -6,9 +6,10 @@ import time
 
 import pytest
 
-from tests.system.guest import Guest, until
+from tests.system.guest import Guest
 from tests.system.latency import arrivals, p95, quiet, waits
 from tests.system.operator import STATE, TICK, Operator
+from tests.waiting import until
 
 
 def test_the_timer_ticks_on_the_minute(guest: Guest, operator: Operator) -> None:

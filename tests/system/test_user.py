@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.system.guest import Completed, Guest, until
+from tests.system.guest import Completed, Guest
 from tests.system.installation import copy_source, shut_shipped
+from tests.waiting import until
 
 HOME = "/home/ada"
 STATE = f"{HOME}/.local/state/kloros"

@@ -7,8 +7,9 @@ import json
 import re
 from datetime import timedelta
 
-from tests.system.guest import Guest, until
+from tests.system.guest import Guest
 from tests.system.operator import CYCLE, STATE, TICK, Operator
+from tests.waiting import until
 
 PHASE = """
 [phase]

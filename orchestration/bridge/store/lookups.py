@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -44,14 +45,14 @@ def outdated() -> Refused:
     return Refused(Code.UNAVAILABLE, told, rule="store.outdated", retry_after=10)
 
 
-class Lookups:
+class Lookups(ABC):
     """The reads of a `Store` that need nothing of an engine but its answer to a named query."""
 
     _news: News
 
+    @abstractmethod
     async def _rows(self, name: str, **parameters: Any) -> list[Any]:
         """Return every row of a named query."""
-        raise NotImplementedError
 
     async def thread(self, thread_id: str) -> ThreadRow | None:
         """Look a thread up."""

@@ -12,6 +12,7 @@ what a look has shown as one prompt is one trigger from its claim on (`shown`), 
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -26,7 +27,7 @@ from orchestration.bridge.wake.state import Attempt, Case, Claim, Code, Outcome,
 _Answer = TypeVar("_Answer")
 
 
-class WakeSteps:
+class WakeSteps(ABC):
     """The methods of a `WakeStore` but for waiting; an adapter carries the steps out."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
@@ -34,13 +35,13 @@ class WakeSteps:
         self._seen = Seen()
         self._looking = asyncio.Lock()
 
+    @abstractmethod
     async def _done(self, steps: Callable[[], Steps[_Answer]], *, looking: bool = False) -> _Answer:
         """Carry steps out in one transaction; those that only look see one moment.
 
         Raises:
             Refused: UNAVAILABLE. Lost: nothing was written.
         """
-        raise NotImplementedError
 
     async def cases(
         self, *, agents: Iterable[str] | None = None, after: Case | None = None, limit: int = 10_000

@@ -1,6 +1,7 @@
 -- name: counters.add
--- Add to one series, creating it with its first value.
-INSERT INTO counters (name, labels, value) VALUES (:name, :labels, :value)
+-- Add to series, a JSON list of [name, labels, value]; creates those that are not there.
+INSERT INTO counters (name, labels, value)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(:series) WHERE true
 ON CONFLICT (name, labels) DO UPDATE SET value = counters.value + excluded.value;
 
 -- name: counters.all
@@ -8,6 +9,6 @@ ON CONFLICT (name, labels) DO UPDATE SET value = counters.value + excluded.value
 SELECT name, labels, value FROM counters ORDER BY name, labels;
 
 -- name: counters.set
--- Put one gauge at a value.
-INSERT INTO counters (name, labels, value) VALUES (:name, :labels, :value)
+-- Put gauges at their values, a JSON object by name.
+INSERT INTO counters (name, labels, value) SELECT key, '', value FROM json_each(:gauges) WHERE true
 ON CONFLICT (name, labels) DO UPDATE SET value = excluded.value;

@@ -17,26 +17,16 @@ RETURNING to_reap, (SELECT boot_id FROM earlier) AS before;
 -- Note how this host's tick ended.
 UPDATE hosts SET last_tick_exit = :exit_code, role = :role WHERE host = :here RETURNING host;
 
--- name: hosts.get
--- Give one host.
-SELECT host, machine_id, boot_id, release, role, last_tick_exit, clock_offset_seconds, to_reap,
-    to_char(first_seen_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS first_seen_at,
-    to_char(last_tick_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS last_tick_at,
-    extract(epoch FROM clock_timestamp() - last_tick_at)::float8 AS silent_seconds
-FROM hosts WHERE host = :host;
-
 -- name: hosts.all
 -- Give every host that ever ticked, by name.
-SELECT host, machine_id, boot_id, release, role, last_tick_exit, clock_offset_seconds, to_reap,
-    to_char(first_seen_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS first_seen_at,
-    to_char(last_tick_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS last_tick_at,
+SELECT host, machine_id, boot_id, release, role, last_tick_exit, clock_offset_seconds,
+    kloros_instant(first_seen_at) AS first_seen_at, kloros_instant(last_tick_at) AS last_tick_at,
     extract(epoch FROM clock_timestamp() - last_tick_at)::float8 AS silent_seconds
 FROM hosts ORDER BY host;
 
 -- name: hosts.silent_cycles
 -- Give the running cycles of other hosts that have not ticked for :seconds, and since when; Slurm's run elsewhere.
-SELECT cycles.*, to_char(coalesce(last_tick_at, started_at::timestamptz) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
-    AS silent_since
+SELECT cycles.*, kloros_instant(coalesce(last_tick_at, started_at::timestamptz)) AS silent_since
 FROM cycles LEFT JOIN hosts USING (host)
 WHERE state = 'running' AND executor = 'local' AND host <> :here
     AND coalesce(last_tick_at, started_at::timestamptz) <= clock_timestamp() - make_interval(secs => :seconds)

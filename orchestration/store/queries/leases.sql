@@ -3,12 +3,8 @@
 
 -- name: leases.look
 -- Give the lease as it stands, with the server's clock.
-SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS now,
-    holder, epoch,
-    to_char(since AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS since,
-    to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS expires_at,
-    pinned_to, yielded_by,
-    to_char(yielded_until AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS yielded_until
+SELECT holder, epoch, pinned_to, yielded_by, kloros_instant(clock_timestamp()) AS now, kloros_instant(since) AS since,
+    kloros_instant(expires_at) AS expires_at, kloros_instant(yielded_until) AS yielded_until
 FROM leases WHERE scope = :scope;
 
 -- name: leases.take
@@ -17,23 +13,15 @@ UPDATE leases SET holder = :here, epoch = epoch + 1, since = clock_timestamp(), 
     expires_at = clock_timestamp() + make_interval(secs => :seconds), yielded_by = '', yielded_until = NULL
 WHERE scope = :scope AND epoch = :epoch AND (holder = '' OR expires_at <= clock_timestamp())
     AND (pinned_to = :here OR pinned_to = '' AND NOT (yielded_by = :here AND yielded_until > clock_timestamp()))
-RETURNING to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS now,
-    holder, epoch,
-    to_char(since AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS since,
-    to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS expires_at,
-    pinned_to, yielded_by,
-    to_char(yielded_until AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS yielded_until;
+RETURNING holder, epoch, pinned_to, yielded_by, kloros_instant(clock_timestamp()) AS now, kloros_instant(since) AS since,
+    kloros_instant(expires_at) AS expires_at, kloros_instant(yielded_until) AS yielded_until;
 
 -- name: leases.renew
 -- Renew the lease that this host has, unless it has lapsed: then it is to be taken anew.
 UPDATE leases SET renewed_at = clock_timestamp(), expires_at = clock_timestamp() + make_interval(secs => :seconds)
 WHERE scope = :scope AND holder = :here AND epoch = :epoch AND expires_at > clock_timestamp() AND pinned_to IN ('', :here)
-RETURNING to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS now,
-    holder, epoch,
-    to_char(since AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS since,
-    to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS expires_at,
-    pinned_to, yielded_by,
-    to_char(yielded_until AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS yielded_until;
+RETURNING holder, epoch, pinned_to, yielded_by, kloros_instant(clock_timestamp()) AS now, kloros_instant(since) AS since,
+    kloros_instant(expires_at) AS expires_at, kloros_instant(yielded_until) AS yielded_until;
 
 -- name: leases.release
 -- Give up the lease if this host has it, so that the next tick of any host takes it.

@@ -80,10 +80,6 @@ WHERE stem = :stem AND state = 'parked';
 -- How many promotions are remembered in each state.
 SELECT state, count(*) AS promotions FROM promotions GROUP BY state;
 
--- name: promotions.count_parked
--- How many promotions wait for a person.
-SELECT count(*) AS promotions FROM promotions WHERE state = 'parked';
-
 -- name: promotions.older_acks
 -- Every ack of an older form that was opened once, and what it answers; '' when it is no ack.
 SELECT file_name, promotion_id FROM legacy_acks;

@@ -1,15 +1,12 @@
 -- name: ticks.append
--- Store one tick under the next number.
+-- Store one tick under the next number, and give that number.
 INSERT INTO ticks (tick_id, started_at, ended_at, boot_id, decision, exit_code, cycle, blocker, findings)
-VALUES (:tick_id, :started_at, :ended_at, :boot_id, :decision, :exit_code, :cycle, :blocker, :findings);
+VALUES (:tick_id, :started_at, :ended_at, :boot_id, :decision, :exit_code, :cycle, :blocker, :findings)
+RETURNING tick;
 
 -- name: ticks.fail
 -- Note how a tick ended that failed after its record.
 UPDATE ticks SET exit_code = :exit_code WHERE tick_id = :tick_id;
-
--- name: ticks.number_of
--- Give the number that a tick received.
-SELECT tick FROM ticks WHERE tick_id = :tick_id;
 
 -- name: ticks.recent
 -- Give the newest ticks.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from orchestration.bridge.wake.port import Liveness, Probe, WakeFailed
@@ -11,13 +12,13 @@ if TYPE_CHECKING:
     from orchestration.bridge.state import Session
 
 
-class Turning:
+class Turning(ABC):
     """The half of a runtime that has no terminal."""
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """Return what people call it."""
-        raise NotImplementedError
 
     async def probe(self, session: Session) -> Probe:
         """Say that nothing of it lives between two turns."""

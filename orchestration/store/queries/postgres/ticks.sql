@@ -1,10 +1,11 @@
 -- The ticks of all hosts stand in one table; history is asked for a host's own, the accounting of PHASE dates for the leader's.
 
 -- name: ticks.append
--- Store one tick of this host under the next number, with the lease's epoch if this host holds it.
+-- Store one tick of this host under the next number, with the lease's epoch if this host holds it; give that number.
 INSERT INTO ticks (tick, tick_id, started_at, ended_at, boot_id, decision, exit_code, cycle, blocker, findings, host, epoch)
 VALUES ((SELECT coalesce(max(tick), 0) + 1 FROM ticks), :tick_id, :started_at, :ended_at, :boot_id, :decision, :exit_code, :cycle,
-    :blocker, :findings, :here, (SELECT epoch FROM leases WHERE scope = :scope AND holder = :here));
+    :blocker, :findings, :here, (SELECT epoch FROM leases WHERE scope = :scope AND holder = :here))
+RETURNING tick;
 
 -- name: ticks.recent
 -- Give this host's newest ticks.
