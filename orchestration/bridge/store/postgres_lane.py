@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 from pydantic_core import from_json, to_json
@@ -27,7 +27,7 @@ TRANSIENT = (
     psycopg.errors.SerializationFailure,
 )
 _MOST_TOGETHER = 512
-_ENOUGH_FOR_TWO = 16
+_ENOUGH_FOR_TWO = 8
 """So many changes are better committed in two halves that overlap than together: a third more of them with 32 clients."""
 _STALE = "KL001"
 _OF_A_POST = {"threads", "posts", "audit", "rates"}
@@ -44,11 +44,22 @@ class _LostOnTheWay(Exception):
         self.planned, self.error = planned, error
 
 
+class _Ready(NamedTuple):
+    """A batch that rests on what the one before leaves, and is to be written as soon as that one is."""
+
+    batch: list[Waiting]
+    planned: Batch
+    statement: bytes
+
+
 class Lane:
     """Changes of some of the threads, one transaction after the other.
 
     A batch that rests on what the last commit left is written from where it came in, and settled where the answer arrives:
     no task runs for it. Whatever else it takes, locks above all, is the work of a task.
+
+    While PostgreSQL writes one batch, the next is planned on what that one is going to leave. Its write proves that it did;
+    where it did not, the next is planned anew.
     """
 
     def __init__(self, store: PostgresStore) -> None:
@@ -64,6 +75,8 @@ class Lane:
         """How many shared the last commit."""
         self._task: asyncio.Task[None] | None = None
         self._recent = Recent()
+        self._next_up: _Ready | None = None
+        self._foresees = False
 
     def take(self, waiting: Waiting) -> None:
         if self._closing:
@@ -72,6 +85,8 @@ class Lane:
         if self._idle.is_set():
             self._idle.clear()
             self._next()
+        else:
+            self._foresee_soon()
 
     async def finish(self) -> None:
         """Take no more, and return when what was taken is done."""
@@ -96,38 +111,73 @@ class Lane:
     def _begin(self, most: int = _MOST_TOGETHER) -> None:
         batch, self.waiting = self.waiting[:most], self.waiting[most:]
         self._together = len(batch)
+        ready = self._made_ready(batch)
+        if ready is None:
+            self._task = self._loop.create_task(self._work(batch))
+        else:
+            self._write_at_once(ready)
+
+    def _made_ready(self, batch: list[Waiting]) -> _Ready | None:
+        """Plan a batch on what is known; None when that is not enough, or has been passed by."""
         asks = [waiting.ask for waiting in batch]
         known = self._recent.known(asks, self._store.rates) if self.line.is_open else None
         self._recent.forget(asks)
         planned = self._planned(batch, known) if known is not None else None
-        if planned is not None and planned.validated(asks):
-            self._write_at_once(batch, planned)
-        else:
-            self._task = self._loop.create_task(self._work(batch))
+        if planned is None or not planned.validated(asks):
+            return None
+        try:
+            return _Ready(batch, planned, self._writing_at_once(planned.rows().lists()))
+        except psycopg.Error:
+            return None
 
-    def _write_at_once(self, batch: list[Waiting], planned: Batch) -> None:
+    def _write_at_once(self, ready: _Ready) -> None:
         """Write what was planned on what the last commit left: one round trip. The write proves what was known, or fails."""
         try:
-            self.line.ask(self._writing_at_once(planned.rows().lists()), partial(self._answered, batch, planned))
+            self.line.ask(ready.statement, partial(self._answered, ready.batch, ready.planned))
         except Exception as error:
-            self._answered(batch, planned, [], error)
+            self._answered(ready.batch, ready.planned, [], error)
+            return
+        self._remember(ready.batch, ready.planned)
+        self._store.rates.keep(ready.planned.known.rates)
+        self._foresee_soon()
+
+    def _foresee_soon(self) -> None:
+        """Plan what waits, once what comes together has come in."""
+        if self.waiting and self._next_up is None and not self._foresees and self._task is None:
+            self._foresees = True
+            self._loop.call_soon(self._loop.call_soon, self._foresee)
+
+    def _foresee(self) -> None:
+        self._foresees = False
+        if not self.waiting or self._next_up is not None or self._task is not None or self._idle.is_set():
+            return
+        batch, self.waiting = self.waiting[:_MOST_TOGETHER], self.waiting[_MOST_TOGETHER:]
+        self._next_up = self._made_ready(batch)
+        if self._next_up is None:
+            self.waiting = batch + self.waiting
 
     def _answered(self, batch: list[Waiting], planned: Batch, results: Results, error: Exception | None) -> None:
+        ready, self._next_up = self._next_up, None
         if error is None:
+            self._store.rates.learn(_counted(results))
+            if ready is not None:
+                self._together = len(ready.batch)
+                self._write_at_once(ready)
+                self._tell(batch, planned)
+                return
             self._tell(batch, planned)
             if self.waiting:
-                self._go_on_after(batch, planned, results)
+                self._go_on()
             else:  # those who were told answer their clients first
-                self._loop.call_soon(self._go_on_after, batch, planned, results)
+                self._loop.call_soon(self._go_on)
             return
+        self._recent.forget(waiting.ask for waiting in batch)
+        if ready is not None:
+            self._recent.forget(waiting.ask for waiting in ready.batch)
+            self.waiting = ready.batch + self.waiting
         if isinstance(error, psycopg.OperationalError) and not self.line.is_open:
             error = _LostOnTheWay(planned, error)
         self._task = self._loop.create_task(self._work(batch, error))
-
-    def _go_on_after(self, batch: list[Waiting], planned: Batch, results: Results) -> None:
-        self._store.rates.learn(_counted(results))
-        self._remember(batch, planned)
-        self._go_on()
 
     def _tell(self, batch: list[Waiting], planned: Batch) -> None:
         self.commits += 1
@@ -146,6 +196,7 @@ class Lane:
 
     async def _work(self, batch: list[Waiting], failed: Exception | None = None) -> None:
         await self._carry_out(batch, failed)
+        self._task = None
         self._go_on()
 
     async def _carry_out(self, batch: list[Waiting], failed: Exception | None = None) -> None:
