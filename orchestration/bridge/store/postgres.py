@@ -198,7 +198,7 @@ class PostgresStore(Lookups):
         """Count."""
         pool = self._pool.get_stats()
         return {
-            "waiting_changes": sum(len(lane.waiting) for lane in self._lanes),
+            "waiting_changes": sum(lane.queued for lane in self._lanes),
             "commits": sum(lane.commits for lane in self._lanes),
             "changes": sum(lane.changes for lane in self._lanes),
             "waiters": len(self._news),
