@@ -284,6 +284,7 @@ async def test_what_comes_between_an_answer_and_the_next_turn_of_the_loop_is_not
             lane.line._readable()
 
     first, second = taken("a"), taken("b")
+    await asyncio.sleep(0)
     wait_in_one_turn(first)
     wait_in_one_turn(second)
     outcome = await asyncio.wait_for(taken("c"), DEADLINE)
