@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from orchestration.bridge.port import Store
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.bridge.state import Ask, Change, Facts
+from orchestration.bridge.store.postgres import PostgresStore
 from orchestration.bridge.wire import MessagePosted
 from orchestration.store.sqlite import SqliteDatabase
 from tests.contract.bridge_wire import Lost, Wire
@@ -336,6 +337,23 @@ async def test_closing_always_ends(cluster: Cluster) -> None:
         for _ in range(60):
             async with store_at(place) as store:
                 await opened_thread(store)
+
+
+@pytest.mark.anyio
+@pytest.mark.xdist_group("postgres")
+async def test_closing_ends_also_when_the_loop_does_not_tell_of_an_answer(cluster: Cluster) -> None:
+    store = await opened_at(cluster.new_database())
+    assert isinstance(store, PostgresStore)
+    telling = store._telling
+    async with asyncio.timeout(DEADLINE):
+        thread_id = await opened_thread(store)
+        while telling._watched is None or telling._answered is not None:
+            await asyncio.sleep(0)
+        asyncio.get_running_loop().remove_reader(telling._watched)
+        await post(store, thread_id, "told to others")
+        while telling._answered is None:
+            await asyncio.sleep(0)
+        await store.close()
 
 
 @pytest.mark.anyio
