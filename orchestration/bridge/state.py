@@ -82,6 +82,10 @@ class Rate(NamedTuple):
         minute, counted, before = self._at(now)
         return Rate(minute, counted + posts, before)
 
+    def and_more(self, posts: int) -> Rate:
+        """Return it with posts made within the same moments as the last of those counted."""
+        return Rate(self.minute, self.posts + posts, self.before)
+
     def _at(self, now: datetime) -> Rate:
         minute = _minute(now)
         if minute <= self.minute:  # a clock set back counts on in the minute that it knew

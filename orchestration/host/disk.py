@@ -3,19 +3,13 @@
 import os
 from typing import NamedTuple
 
-_SHARE = 10
-
 
 class Room(NamedTuple):
     """What is left to everybody on a file system, in bytes, and how many more files fit; None where those aren't counted."""
 
     free: int
     total: int
-    files: int | None = None
-
-    def is_low(self, below: int) -> bool:
-        """Whether fewer than `below` bytes are free, or on a small disk less than a tenth of it."""
-        return self.free < min(below, self.total // _SHARE)
+    files: int | None
 
 
 def room(path: str) -> Room:

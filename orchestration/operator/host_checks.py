@@ -226,7 +226,7 @@ def space(console: Console) -> Iterator[Check]:
         yield Check("disk", Level.ERROR, f"only {left.files} more files fit at {folder}", f"df -i {folder}")
     elif left.free < _NO_ROOM:
         yield Check("disk", Level.ERROR, evidence, f"free some; old cycles take: du -sh {console.path('cycles')}")
-    elif left.is_low(console.settings.retention.low_disk):
+    elif left.free < console.settings.retention.low_disk:
         yield Check("disk", Level.WARNING, evidence, f"free some; old cycles take: du -sh {console.path('cycles')}")
     else:
         yield Check("disk", Level.OK, evidence)

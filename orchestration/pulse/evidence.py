@@ -178,7 +178,10 @@ def federation_behind(signs: Signs) -> str:
 
 
 def disk_low(signs: Signs) -> str:
-    return f"{(signs.disk_free or 0) / 1024**3:.1f} GiB are free for the state folder" if signs.disk_is_low else ""
+    if signs.disk_free is None or signs.disk_free >= signs.disk_low_below:
+        return ""
+    free, wanted = (size / 1024**3 for size in (signs.disk_free, signs.disk_low_below))
+    return f"{free:.1f} GiB are free for the state folder, less than the {wanted:.1f} GiB of retention.low_disk"
 
 
 _UNSUCCESSFUL = frozenset({"failed", "timed_out", "lost"})

@@ -139,7 +139,7 @@ class Signs(NamedTuple):
     bridge: BridgeSigns | None  # None: nobody ever told of a thread
     wake: WakeSigns | None  # None: no supervisor ever told
     disk_free: int | None  # where the state folder lies
-    disk_is_low: bool
+    disk_low_below: int  # bytes, as set
     switches: tuple[Mode, ...] = ()  # what settings and files set against ticks; the first says the mode
     refused: tuple[Condition, str] | None = None  # why no tick of this host can use the store, where that is so
     scope: tuple[tuple[Condition, datetime | None, str], ...] = ()  # what a scope of several hosts shows, since when

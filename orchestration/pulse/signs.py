@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from orchestration.cycles import ledger
-from orchestration.host.disk import Room, room
+from orchestration.host.disk import room
 from orchestration.pulse import evidence, health
 from orchestration.pulse.health import Cause, Condition, Judgement, Mode, Signs
 from orchestration.pulse.judgement import BridgeSigns, WakeSigns
@@ -120,7 +120,6 @@ def read(settings: "Settings", db: Database, values: Values, now: datetime, of: 
     held, held_since, held_expires = _list(row, "escrow")
     active = next(iter(ledger.active(db)), None)
     newest = next(iter(calendar.recent(db, 1)), None)
-    disk = _room(settings.state_dir)
     return Signs(
         now=now,
         switches=switches(settings),
@@ -153,8 +152,8 @@ def read(settings: "Settings", db: Database, values: Values, now: datetime, of: 
         federation_since=from_text_or_none(cast("str | None", row["federation_since"])),
         bridge=None if row["bridge"] is None else _bridge(json.loads(str(row["bridge"]))),
         wake=None if row["wake"] is None else _wake(json.loads(str(row["wake"]))),
-        disk_free=None if disk is None else disk.free,
-        disk_is_low=disk is not None and disk.is_low(settings.retention.low_disk),
+        disk_free=_disk_free(settings.state_dir),
+        disk_low_below=settings.retention.low_disk,
         **_of_scope(of),
     )
 
@@ -214,8 +213,8 @@ def _list(row: Row, column: str) -> list[Any]:
     return cast("list[Any]", json.loads(cast("str", row[column])))
 
 
-def _room(path: str) -> Room | None:
+def _disk_free(path: str) -> int | None:
     try:
-        return room(path)
+        return room(path).free
     except OSError:
         return None

@@ -150,7 +150,7 @@ def _judge(lines: list[CycleLine], now: datetime) -> Judgement:
         urgent=(),
         federation_since=None,
         disk_free=None,
-        disk_is_low=False,
+        disk_low_below=0,
     )
     judged = health.judge(signs, {})
     return judged._replace(causes=tuple(map(_as_told_by_folders, judged.causes)))

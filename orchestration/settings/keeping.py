@@ -45,8 +45,8 @@ class Retention(Section):
     """Files of the newest versions of the baseline are kept in `baseline/versions/`: so many, at least 10. The store keeps
     every version, so that each can still be shown, compared and rolled back to."""
     low_disk: Annotated[int, Field(ge=0, examples=[10737418240])] = 10 * 1024**3
-    """With fewer bytes free where the state folder lies, or less than a tenth of a small disk, health is `degraded` and says
-    so, and `klorosctl doctor` warns; 0: never."""
+    """With fewer bytes free where the state folder lies, health is `degraded` and says so, and `klorosctl doctor` warns; 0:
+    never. Less than 10 GiB suits a small disk."""
     threads: Annotated[dict[str, PositiveDuration], Field(examples=["[retention.threads]"])] = {}
     """Threads of the bridge that are resolved or closed, by workspace, `*` for all that are not named: this long after their
     last change they go out of the store, once they are safe in `archive/threads/` of the state directory. Not named: for

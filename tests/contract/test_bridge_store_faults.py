@@ -25,8 +25,10 @@ from hypothesis import strategies as st
 from orchestration.bridge.port import Store
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.bridge.state import Ask, Change, Facts
+from orchestration.bridge.store.postgres import PostgresStore
 from orchestration.bridge.wire import MessagePosted
 from orchestration.store.sqlite import SqliteDatabase
+from tests.contract.bridge_wire import Lost, Wire
 from tests.contract.bridging import WORKSPACE, opened_thread, post, posted_surely, posting
 from tests.contract.conftest import opened_at
 from tests.contract.postgres import Cluster
@@ -300,48 +302,6 @@ async def test_connections_that_were_cut_are_noticed_by_nobody(cluster: Cluster)
             assert len((await store.read(thread_id, reader="", since_seq=0, limit=9)).messages) == number
 
 
-class Wire:
-    """A socket before a server's, on which an answer can be lost."""
-
-    def __init__(self, folder: Path, cluster: Cluster) -> None:
-        self.lose_next = False
-        self.carrying: list[asyncio.Task[None]] = []
-        self._folder, self._server = folder, f"{cluster.folder}/.s.PGSQL.5432"
-
-    @asynccontextmanager
-    async def laid(self, place: str) -> AsyncIterator[str]:
-        """Give the address that goes over this wire."""
-        async with await asyncio.start_unix_server(self._carry, str(self._folder / ".s.PGSQL.5432")):
-            yield place.replace(place.partition("host=")[2].partition("&")[0], str(self._folder))
-        await asyncio.gather(*self.carrying)
-
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.carrying.append(cast("asyncio.Task[None]", asyncio.current_task()))
-        from_server, to_server = await asyncio.open_unix_connection(self._server)
-        losing = asyncio.Event()
-
-        async def there() -> None:
-            with suppress(ConnectionError):  # who leaves with an answer unread resets the connection
-                while data := await reader.read(65536):
-                    if self.lose_next and b"bridge_write" in data:
-                        self.lose_next = False
-                        losing.set()
-                    to_server.write(data)
-            with suppress(ConnectionError):
-                to_server.close()
-                await to_server.wait_closed()
-
-        going = asyncio.ensure_future(there())
-        while data := await from_server.read(65536):
-            if losing.is_set():
-                break
-            writer.write(data)
-        with suppress(OSError):
-            writer.close()
-            await writer.wait_closed()
-            await going
-
-
 @pytest.mark.anyio
 @pytest.mark.xdist_group("postgres")
 @pytest.mark.parametrize("busy", [False, True])
@@ -354,7 +314,7 @@ async def test_a_commit_whose_answer_is_lost_is_found_and_not_made_twice(
         assert (await post(store, thread_id, "before")).seq == 1
 
         def plan(facts: Facts) -> Change[MessagePosted]:
-            wire.lose_next = not lost
+            wire.lose_next = None if lost else Lost.ANSWER
             lost.append(facts.next_seq)
             return posting("lost")(facts)
 
@@ -377,6 +337,23 @@ async def test_closing_always_ends(cluster: Cluster) -> None:
         for _ in range(60):
             async with store_at(place) as store:
                 await opened_thread(store)
+
+
+@pytest.mark.anyio
+@pytest.mark.xdist_group("postgres")
+async def test_closing_ends_also_when_the_loop_does_not_tell_of_an_answer(cluster: Cluster) -> None:
+    store = await opened_at(cluster.new_database())
+    assert isinstance(store, PostgresStore)
+    telling = store._telling
+    async with asyncio.timeout(DEADLINE):
+        thread_id = await opened_thread(store)
+        while telling._watched is None or telling._answered is not None:
+            await asyncio.sleep(0)
+        asyncio.get_running_loop().remove_reader(telling._watched)
+        await post(store, thread_id, "told to others")
+        while telling._answered is None:
+            await asyncio.sleep(0)
+        await store.close()
 
 
 @pytest.mark.anyio

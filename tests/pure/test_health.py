@@ -45,7 +45,7 @@ WELL = Signs(
     bridge=None,
     wake=None,
     disk_free=5 * 1024**3,
-    disk_is_low=False,
+    disk_low_below=5 * 1024**3,
 )
 ONLY_LOOP: dict[str, Any] = {"last_tick_at": None, "last_attempt_at": None, "tick_exits": (), "phase_result": None}
 MOMENT = timedelta(microseconds=1)
@@ -173,7 +173,7 @@ EDGES: dict[Condition, tuple[dict[str, Any], dict[str, Any]]] = {
         {"wake": WAKING},
         {"wake": WAKING._replace(collided=1, collided_since=NOW, collided_agent="reviewer")},
     ),
-    Condition.DISK_LOW: ({}, {"disk_is_low": True}),
+    Condition.DISK_LOW: ({}, {"disk_free": 5 * 1024**3 - 1}),
 }
 LONG_AGO: dict[str, datetime] = dict.fromkeys(Condition, NOW - timedelta(days=1))
 
@@ -199,7 +199,7 @@ def test_every_condition_has_one_rule() -> None:
 
 
 def test_the_worst_cause_is_the_verdict_and_all_are_told_in_order() -> None:
-    signs = WELL._replace(disk_is_low=True, promotions_parked=2, switches=(Mode.HALTED,), phase_result="skipped")
+    signs = WELL._replace(disk_free=0, promotions_parked=2, switches=(Mode.HALTED,), phase_result="skipped")
     judgement = judge(signs, {})
     assert judgement.verdict is Verdict.STOPPED
     assert [cause.condition for cause in judgement.causes] == [

@@ -167,8 +167,8 @@ class Batch:
         self._threads: dict[str, bool] = {}
         """Those that changed; True for one made in this batch."""
         self._members: dict[tuple[str, str], Member | None] = {}
-        self._rates: dict[tuple[str, str], int] = {}
-        """How many posts to add: other writers count on the same rows."""
+        self.posted: dict[tuple[str, str], int] = {}
+        """How many posts to add, by workspace and agent: other writers count on the same rows."""
         self._findings: set[tuple[str, str]] = set()
         self._sessions: set[tuple[str, str, str]] = set()
         self._workspaces: set[str] = set()
@@ -216,8 +216,8 @@ class Batch:
             else:
                 out.joined.append(rows.member_row(thread_id, member))
         # In one order everywhere, so that two writers never wait for each other.
-        for key in sorted(self._rates):
-            out.rates.append(rows.rate_row(*key, Rate(minute=now.rates[key].minute, posts=self._rates[key])))
+        for key in sorted(self.posted):
+            out.rates.append(rows.rate_row(*key, Rate(minute=now.rates[key].minute, posts=self.posted[key])))
         out.findings = [rows.finding_row(key[0], now.findings[key]) for key in sorted(self._findings)]
         out.sessions = [rows.session_row(now.sessions[key]) for key in sorted(self._sessions)]
         for workspace_id in sorted(self._workspaces):
@@ -293,7 +293,9 @@ class Batch:
 
     def _apply_to_thread(self, ask: Ask, before: ThreadRow, change: Change[Any], at: datetime) -> None:
         now, thread_id = self.known, before.thread_id
-        members = now.members.setdefault(thread_id, {})
+        members = now.members.get(thread_id) or {}
+        if change.joined or change.left or change.read is not None:  # a batch that others rest on keeps its own
+            now.members[thread_id] = members = dict(members)
         for member in change.joined:
             self._members[thread_id, member.agent_id] = members[member.agent_id] = member
         for agent_id in change.left:
@@ -310,7 +312,7 @@ class Batch:
             if message.sender == ask.agent_id:  # what the bridge itself adds counts against nobody
                 rate_of = (before.workspace_id, message.sender)
                 now.rates[rate_of] = (now.rates.get(rate_of) or Rate()).counted(at)
-                self._rates[rate_of] = self._rates.get(rate_of, 0) + 1
+                self.posted[rate_of] = self.posted.get(rate_of, 0) + 1
             now.replies[message.message_id] = thread_id
             if post.idempotency_key is not None:
                 now.keys[thread_id, message.sender, post.idempotency_key] = rows.remembered_post(post)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from orchestration.bridge.census import Census
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.bridge.state import Ask, FoundFinding, Plan, Session, ThreadRow, Trigger
 from orchestration.bridge.store import counting, rows
-from orchestration.bridge.store.batch import Outcome
+from orchestration.bridge.store.batch import Batch, Loaded, Outcome
 from orchestration.bridge.store.news import News
 from orchestration.bridge.wire import Participant, ThreadListed, ThreadStatus
 
@@ -25,6 +25,14 @@ class Waiting(NamedTuple):
     ask: Ask
     plan: Plan[Any]
     future: asyncio.Future[Outcome[Any]]
+
+
+def planned_together(batch: Iterable[Waiting], known: Loaded, now: datetime) -> Batch:
+    """Plan changes that share a commit, each on top of those before it."""
+    planned = Batch(known)
+    for waiting in batch:
+        planned.add(waiting.ask, waiting.plan, now)
+    return planned
 
 
 def utc_now() -> datetime:

@@ -79,6 +79,7 @@ class PostgresStore(Lookups):
         self._reading = SharedReads(lines, partial(self._rows, "bridge_postgres.read_text"))
         self._lines = [self._telling, *lines, *(lane.line for lane in self._lanes)]
         self._tasks: list[asyncio.Task[None]] = []
+        self._attending: asyncio.Task[None] | None = None
 
     @classmethod
     async def opened(cls, url: str, *, clock: Clock = utc_now) -> PostgresStore:
@@ -90,8 +91,9 @@ class PostgresStore(Lookups):
         await migrate(url)
         store = cls(url, clock)
         await store._pool.open()
-        work: list[Callable[[], Awaitable[None]]] = [store._watch, store._listen, store._tell, store._attend]
+        work: list[Callable[[], Awaitable[None]]] = [store._watch, store._listen, store._tell]
         store._tasks = [asyncio.ensure_future(todo()) for todo in work]
+        store._attending = asyncio.ensure_future(store._attend())
         return store
 
     async def change(self, ask: Ask, plan: Plan[Answer]) -> Answer:
@@ -198,7 +200,7 @@ class PostgresStore(Lookups):
         """Count."""
         pool = self._pool.get_stats()
         return {
-            "waiting_changes": sum(len(lane.waiting) for lane in self._lanes),
+            "waiting_changes": sum(lane.queued for lane in self._lanes),
             "commits": sum(lane.commits for lane in self._lanes),
             "changes": sum(lane.changes for lane in self._lanes),
             "waiters": len(self._news),
@@ -224,6 +226,7 @@ class PostgresStore(Lookups):
         await self._telling.close()
         for pool in self._pools:
             await pool.close()
+        await tasks.end([self._attending] if self._attending else [])  # until here something may wait for an answer
 
     def committed(self, news: dict[str, int]) -> None:
         """Let those who wait know: here now, in other processes soon."""

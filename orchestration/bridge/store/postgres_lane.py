@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
-from pydantic_core import from_json, to_json
 
-from orchestration.bridge.chain import Head, workspace_chain
-from orchestration.bridge.store.batch import Batch, Loaded, Outcome, Wanted
-from orchestration.bridge.store.lookups import Waiting, unavailable
+from orchestration.bridge.store.batch import Batch, Outcome
+from orchestration.bridge.store.lookups import Waiting, planned_together, unavailable
 from orchestration.bridge.store.postgres_line import Line, Results
+from orchestration.bridge.store.postgres_locked import Locked, LostOnTheWay
+from orchestration.bridge.store.postgres_writes import counted, written_at_once
 from orchestration.bridge.store.recent import Recent
-from orchestration.bridge.store.rows import Row
 
 if TYPE_CHECKING:
     from orchestration.bridge.store.postgres import PostgresStore
@@ -27,21 +26,17 @@ TRANSIENT = (
     psycopg.errors.SerializationFailure,
 )
 _MOST_TOGETHER = 512
-_ENOUGH_FOR_TWO = 16
+_ENOUGH_FOR_TWO = 8
 """So many changes are better committed in two halves that overlap than together: a third more of them with 32 clients."""
-_STALE = "KL001"
-_OF_A_POST = {"threads", "posts", "audit", "rates"}
-"""The lists that most batches write, and a post alone."""
-_PARTED, _NULL = "\0,", "\0\0"
 _OF_CONTENT = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError)
 
 
-class _LostOnTheWay(Exception):
-    """The connection died with a commit under way."""
+class _Write(NamedTuple):
+    """A batch that one statement writes, if what it was planned on is so; else nothing is written."""
 
-    def __init__(self, planned: Batch, error: Exception) -> None:
-        super().__init__()
-        self.planned, self.error = planned, error
+    batch: list[Waiting]
+    planned: Batch
+    statement: bytes
 
 
 class Lane:
@@ -49,13 +44,17 @@ class Lane:
 
     A batch that rests on what the last commit left is written from where it came in, and settled where the answer arrives:
     no task runs for it. Whatever else it takes, locks above all, is the work of a task.
+
+    While PostgreSQL writes one batch, the next is planned on what that one is going to leave, and written as soon as that is
+    so. Until then nobody is told anything of it: when the first fails, the next waits again as if it had not been planned.
     """
 
     def __init__(self, store: PostgresStore) -> None:
-        self.waiting: list[Waiting] = []
+        self._waiting: list[Waiting] = []
         self.commits = self.changes = 0
         self._store = store
         self.line = Line(store.connected)
+        self._locked = Locked(self.line, store.now, store.rates)
         self._loop = asyncio.get_running_loop()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -64,14 +63,26 @@ class Lane:
         """How many shared the last commit."""
         self._task: asyncio.Task[None] | None = None
         self._recent = Recent()
+        self._under_way: _Write | None = None
+        self._next: _Write | None = None
+        """Rests on the one under way; there is none without it."""
+        self._looks_ahead = False
+        """What follows on the one under way is planned already, or about to be, or can't be."""
 
     def take(self, waiting: Waiting) -> None:
         if self._closing:
             raise unavailable(None)
-        self.waiting.append(waiting)
+        self._waiting.append(waiting)
         if self._idle.is_set():
             self._idle.clear()
-            self._next()
+            self._start()
+        else:
+            self._look_ahead()
+
+    @property
+    def queued(self) -> int:
+        """How many changes wait for a commit that is not under way yet."""
+        return len(self._waiting) + (len(self._next.batch) if self._next is not None else 0)
 
     async def finish(self) -> None:
         """Take no more, and return when what was taken is done."""
@@ -81,7 +92,7 @@ class Lane:
     async def let_go(self) -> None:
         await self.line.close()
 
-    def _next(self) -> None:
+    def _start(self) -> None:
         """Begin anew: at once where changes come one by one; else when what comes together has come in."""
         if self._together > 1:  # those that were just answered ask again at once
             self._loop.call_soon(self._loop.call_soon, self._begin_together)
@@ -90,43 +101,90 @@ class Lane:
 
     def _begin_together(self) -> None:
         """Begin with all, or with half of many: from then on PostgreSQL writes one half while the other asks again."""
-        many = len(self.waiting)
+        many = len(self._waiting)
         self._begin(many // 2 if _ENOUGH_FOR_TWO <= many < _MOST_TOGETHER else _MOST_TOGETHER)
 
     def _begin(self, most: int = _MOST_TOGETHER) -> None:
-        batch, self.waiting = self.waiting[:most], self.waiting[most:]
-        self._together = len(batch)
-        asks = [waiting.ask for waiting in batch]
-        known = self._recent.known(asks, self._store.rates) if self.line.is_open else None
-        self._recent.forget(asks)
-        planned = self._planned(batch, known) if known is not None else None
-        if planned is not None and planned.validated(asks):
-            self._write_at_once(batch, planned)
+        batch, self._waiting = self._waiting[:most], self._waiting[most:]
+        write = self._planned_at_once(batch, {})
+        if write is not None:
+            self._write(write)
         else:
+            self._together = len(batch)
             self._task = self._loop.create_task(self._work(batch))
 
-    def _write_at_once(self, batch: list[Waiting], planned: Batch) -> None:
-        """Write what was planned on what the last commit left: one round trip. The write proves what was known, or fails."""
+    def _planned_at_once(self, batch: list[Waiting], posted: Mapping[tuple[str, str], int]) -> _Write | None:
+        """Plan a batch on what is known; None when it takes more than that.
+
+        Args:
+            posted: how often agents post in the batch under way, which what is known of their rates leaves out.
+        """
+        asks = [waiting.ask for waiting in batch]
+        known = self._recent.known(asks, self._store.rates, posted) if self.line.is_open else None
+        self._recent.forget(asks)
+        if known is None:
+            return None
+        planned = planned_together(batch, known, self._store.now())
+        if not planned.validated(asks):
+            return None
         try:
-            self.line.ask(self._writing_at_once(planned.rows().lists()), partial(self._answered, batch, planned))
-        except Exception as error:
-            self._answered(batch, planned, [], error)
+            return _Write(batch, planned, written_at_once(self.line, planned.rows().lists()))
+        except Exception:  # the task will meet it again, and see to it
+            return None
 
-    def _answered(self, batch: list[Waiting], planned: Batch, results: Results, error: Exception | None) -> None:
-        if error is None:
-            self._tell(batch, planned)
-            if self.waiting:
-                self._go_on_after(batch, planned, results)
-            else:  # those who were told answer their clients first
-                self._loop.call_soon(self._go_on_after, batch, planned, results)
+    def _write(self, write: _Write) -> None:
+        """Write what was planned on what the last commit left: one round trip. The write proves what was known, or fails."""
+        self._together = len(write.batch)
+        try:
+            self.line.ask(write.statement, partial(self._answered, write))
+        except psycopg.Error as error:
+            self._failed(write, error)
             return
-        if isinstance(error, psycopg.OperationalError) and not self.line.is_open:
-            error = _LostOnTheWay(planned, error)
-        self._task = self._loop.create_task(self._work(batch, error))
+        self._under_way, self._looks_ahead = write, False
+        self._remember(write.batch, write.planned)
+        if self._waiting:
+            self._look_ahead()
 
-    def _go_on_after(self, batch: list[Waiting], planned: Batch, results: Results) -> None:
-        self._store.rates.learn(_counted(results))
-        self._remember(batch, planned)
+    def _look_ahead(self) -> None:
+        """Plan what waits on top of the batch under way, once what comes together has come in."""
+        if self._under_way is not None and not self._looks_ahead:
+            self._looks_ahead = True
+            self._loop.call_soon(self._loop.call_soon, self._plan_next, self._under_way)
+
+    def _plan_next(self, under_way: _Write) -> None:
+        if under_way is not self._under_way:
+            return
+        batch = self._waiting[:_MOST_TOGETHER]
+        self._next = self._planned_at_once(batch, under_way.planned.posted)
+        if self._next is not None:
+            del self._waiting[: len(batch)]
+
+    def _answered(self, write: _Write, results: Results, error: Exception | None) -> None:
+        following, self._under_way, self._next = self._next, None, None
+        if error is not None:
+            if following is not None:
+                self._waiting[:0] = following.batch
+            self._failed(write, error)
+        elif following is not None:  # PostgreSQL goes on while those who asked are told
+            self._write(following)
+            self._tell(write.batch, write.planned)
+            self._store.rates.learn(counted(results))
+        else:
+            self._tell(write.batch, write.planned)
+            if self._waiting:
+                self._go_on_after(results)
+            else:  # those who were told answer their clients first
+                self._loop.call_soon(self._go_on_after, results)
+
+    def _failed(self, write: _Write, error: Exception) -> None:
+        """Have a task see to it, on nothing that the write was to leave."""
+        self._recent.forget(waiting.ask for waiting in write.batch)
+        if isinstance(error, psycopg.OperationalError) and not self.line.is_open:
+            error = LostOnTheWay(write.planned, error)
+        self._task = self._loop.create_task(self._work(write.batch, error))
+
+    def _go_on_after(self, results: Results) -> None:
+        self._store.rates.learn(counted(results))
         self._go_on()
 
     def _tell(self, batch: list[Waiting], planned: Batch) -> None:
@@ -139,7 +197,7 @@ class Lane:
         self._recent.remember(planned.known, [waiting.ask for waiting in batch])
 
     def _go_on(self) -> None:
-        if self.waiting:
+        if self._waiting:
             self._begin()
         else:
             self._idle.set()
@@ -155,14 +213,14 @@ class Lane:
             failed: what became of writing it at once.
         """
         try:
-            planned = await self._committed(batch, failed)
+            planned = await self._locked.committed(batch, failed)
         except Exception as error:
             parts = _parts(batch, error)
             if len(parts) > 1:
                 for part in parts:
                     await self._carry_out(part)
                 return
-            if isinstance(error, _LostOnTheWay):
+            if isinstance(error, LostOnTheWay):
                 error = error.error
             _answer(batch, [Outcome(None, self._as_refusal(error))] * len(batch))
         else:
@@ -176,119 +234,11 @@ class Lane:
             return self._store.lost(error)
         return error
 
-    async def _committed(self, batch: list[Waiting], failed: Exception | None) -> Batch:
-        if isinstance(failed, _LostOnTheWay):
-            return await self._written_under_lock(batch, failed.planned)
-        if failed is not None and not _is_outdated(failed):
-            raise failed
-        try:
-            return await self._written_under_lock(batch)
-        except _LostOnTheWay as error:
-            return await self._written_under_lock(batch, error.planned)
-
-    async def _written_under_lock(self, batch: list[Waiting], lost: Batch | None = None) -> Batch:
-        """Lock, load, plan and write: two round trips, on facts that nobody else can change meanwhile.
-
-        `lost` was written just before its connection died. Under the lock it shows whether it was committed; if it was
-        not, it never will be, for the version that it was planned on is passed.
-        """
-        asks = [waiting.ask for waiting in batch]
-        try:
-            loaded = _loaded(await self._begun(Wanted(asks)))
-            chains = loaded.chains_to_lock(asks)
-            if chains:
-                for row in await self._told("bridge_postgres.heads", workspaces=to_json(chains)):
-                    loaded.heads[workspace_chain(row["workspace_id"])] = Head(row["links"], row["head"])
-            if lost is not None and await self._stands(lost):
-                return lost
-            planned = self._planned(batch, loaded)
-            try:
-                results = await self.line.asked(self._writing("bridge_postgres.commit", planned.rows().lists()))
-            except psycopg.OperationalError as error:
-                raise error if self.line.is_open else _LostOnTheWay(planned, error) from error
-            self._store.rates.learn(_counted(results))
-            return planned
-        finally:
-            await self.line.roll_back()
-
-    def _planned(self, batch: list[Waiting], known: Loaded) -> Batch:
-        planned, now = Batch(known), self._store.now()
-        for waiting in batch:
-            planned.add(waiting.ask, waiting.plan, now)
-        return planned
-
-    async def _begun(self, wanted: Wanted) -> list[dict[str, Any]]:
-        """Lock and load, over a new connection when the old one turns out to be dead: nothing is written yet."""
-        was_open = self.line.is_open
-        asked = to_json(_wanted(wanted))
-        try:
-            return await self._facts(asked)
-        except psycopg.OperationalError:
-            if self.line.is_open or not was_open:
-                raise
-        return await self._facts(asked)
-
-    async def _facts(self, wanted: bytes) -> list[dict[str, Any]]:
-        await self.line.open()
-        results = await self.line.asked(self.line.statement("bridge_postgres.begin", wanted=wanted))
-        facts: list[dict[str, Any]] = from_json(results[-1].get_value(0, 0) or b"")
-        return facts
-
-    async def _told(self, name: str, **values: bytes) -> Any:
-        """Return the JSON that a named query gives; None when it gives no row."""
-        (result,) = await self.line.asked(self.line.statement(name, **values))
-        return from_json(result.get_value(0, 0) or b"null") if result.ntuples else None
-
-    async def _stands(self, lost: Batch) -> bool:
-        row = lost.proof()
-        if row is None:
-            raise unavailable(None)  # it may stand or not
-        chain, link = str(row["chain"]).encode(), str(row["link"]).encode()
-        (result,) = await self.line.asked(self.line.statement("bridge.audit_link", chain=chain, link=link))
-        return bool(result.ntuples) and result.get_value(0, 0) == str(row["sha256"]).encode()
-
-    def _writing_at_once(self, lists: dict[str, list[Row]]) -> bytes:
-        if lists.keys() != _OF_A_POST or any(len(lines) > 1 for lines in lists.values()):
-            return self._writing("bridge_postgres.write", lists)
-        note: Row = {"entry": None, **lists["audit"][0]}
-        return self.line.statement(
-            "bridge_postgres.write_post",
-            threads=_record(lists["threads"][0]),
-            posts=_record(lists["posts"][0]),
-            audit=_record(note),
-            rates=_record(lists["rates"][0]),
-        )
-
-    def _writing(self, name: str, lists: dict[str, list[Row]]) -> bytes:
-        first = {of: to_json(lists.pop(of, [])) for of in _OF_A_POST}
-        return self.line.statement(name, **first, rest=to_json(lists) if lists else None)
-
-
-def _record(row: Row) -> bytes:
-    """Write a row as PostgreSQL reads one, its values in the order of the table's columns.
-
-    All are quoted at once. What parts them meanwhile, and what stands for NULL, is in no text, for none has a NUL.
-    """
-    text = _PARTED.join([_NULL if value is None else str(value) for value in row.values()])
-    quoted = text.replace("\\", "\\\\").replace('"', '""').replace(_PARTED, '","')
-    return f'("{quoted}")'.replace(f'"{_NULL}"', "").encode()
-
 
 def _answer(batch: list[Waiting], outcomes: Iterable[Outcome[Any]]) -> None:
     for waiting, outcome in zip(batch, outcomes, strict=True):
         if not waiting.future.done():  # who asked may have gone
             waiting.future.set_result(outcome)
-
-
-def _counted(results: Results) -> Any:
-    return from_json(results[0].get_value(0, 0) or b"[]")
-
-
-def _is_outdated(error: Exception) -> bool:
-    """Tell whether a write has shown that more was not known than thought: another process was faster, or it is a repeat."""
-    return isinstance(error, psycopg.errors.UniqueViolation) or (
-        isinstance(error, psycopg.Error) and error.sqlstate == _STALE
-    )
 
 
 def _parts(batch: list[Waiting], error: Exception) -> list[list[Waiting]]:
@@ -297,26 +247,6 @@ def _parts(batch: list[Waiting], error: Exception) -> list[list[Waiting]]:
         for waiting in batch:
             by_thread.setdefault(waiting.ask.thread_id, []).append(waiting)
         return list(by_thread.values())
-    if isinstance(error, psycopg.Error | OSError | _LostOnTheWay) and not isinstance(error, _OF_CONTENT):
+    if isinstance(error, psycopg.Error | OSError | LostOnTheWay) and not isinstance(error, _OF_CONTENT):
         return [batch]
     return [[waiting] for waiting in batch]
-
-
-def _wanted(wanted: Wanted) -> dict[str, object]:
-    asked: dict[str, object] = {"threads": wanted.threads, "agents": list(wanted.agents)}
-    if wanted.keys or wanted.findings or wanted.replies or wanted.sessions:
-        asked["more"] = {
-            "keys": list(wanted.keys),
-            "findings": list(wanted.findings),
-            "replies": list(wanted.replies),
-            "sessions": list(wanted.sessions),
-        }
-    return asked
-
-
-def _loaded(facts: list[dict[str, Any]]) -> Loaded:
-    loaded = Loaded()
-    for found in facts:
-        loaded.replies.update(found.pop("replies", None) or ())
-        loaded.fill(**{kind: lines or () for kind, lines in found.items()})
-    return loaded

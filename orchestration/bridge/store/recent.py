@@ -3,7 +3,7 @@
 SQLite tells, under its lock, whether anybody else has written since. In PostgreSQL it is never trusted: the write that
 follows carries the thread's version, and where that has moved on nothing is written and the change is planned again under
 lock. Keys of earlier posts are not kept: a repeat is looked up, or hits the unique index and goes the same way. How often
-agents posted has no version; it is what the database returned within the last second.
+agents posted has no version; it is what the database returned within the last second, and what is being written just then.
 """
 
 from __future__ import annotations
@@ -53,8 +53,12 @@ class Recent:
     def __init__(self) -> None:
         self._known = Loaded()
 
-    def known(self, asks: Iterable[Ask], rates: RecentRates) -> Loaded | None:
-        """Return what is known of everything that is asked for; None when that is not all of it."""
+    def known(self, asks: Iterable[Ask], rates: RecentRates, posted: Mapping[tuple[str, str], int]) -> Loaded | None:
+        """Return what is known of everything that is asked for; None when that is not all of it.
+
+        Args:
+            posted: how often agents post in what is being written, by workspace and agent; `rates` leaves it out.
+        """
         known, found = self._known, Loaded()
         for ask in asks:
             thread_id = ask.thread_id
@@ -72,7 +76,7 @@ class Recent:
                 rate = rates.get(key)
                 if rate is None:
                     return None
-                found.rates[key] = rate
+                found.rates[key] = rate.and_more(posted[key]) if key in posted else rate
             found.threads[thread_id] = thread
             found.heads[thread_id] = known.heads[thread_id]
             found.versions[thread_id] = known.versions[thread_id]
@@ -85,7 +89,10 @@ class Recent:
             self._known.threads.pop(ask.thread_id or "", None)
 
     def remember(self, loaded: Loaded, asks: Iterable[Ask]) -> None:
-        """Keep what a commit left."""
+        """Keep what a commit left, or is to leave; when it fails, its threads must be forgotten.
+
+        The messages of one that failed may stay, for nobody has been told their ids.
+        """
         known = self._known
         if len(known.heads) > _MOST_THREADS or len(known.replies) > _MOST_MESSAGES:
             self._known = known = Loaded()

@@ -19,7 +19,7 @@ from orchestration.bridge.refusal import Code, Refused
 from orchestration.bridge.state import Ask
 from orchestration.bridge.store import rows
 from orchestration.bridge.store.batch import Batch, Loaded, Outcome, Wanted
-from orchestration.bridge.store.lookups import Clock, Waiting, unavailable
+from orchestration.bridge.store.lookups import Clock, Waiting, planned_together, unavailable
 from orchestration.bridge.store.recent import Recent, RecentRates
 from orchestration.bridge.words import spaced
 from orchestration.store.queries import sql
@@ -124,7 +124,7 @@ class Writer:
     def _written_at_once(self, batch: list[Waiting]) -> Batch | None:
         """Write all of it but for the commit; None when it takes more than what the last commit left, or a wait."""
         connection, asks = self._connection, [waiting.ask for waiting in batch]
-        known = self._recent.known(asks, self._rates)
+        known = self._recent.known(asks, self._rates, {})
         if connection is None or known is None:
             return None
         try:
@@ -222,9 +222,7 @@ class Writer:
 
     def _written(self, connection: sqlite3.Connection, batch: list[Waiting], known: Loaded) -> Batch:
         """Plan on what is known, and write."""
-        planned, now = Batch(known), self._clock()
-        for waiting in batch:
-            planned.add(waiting.ask, waiting.plan, now)
+        planned = planned_together(batch, known, self._clock())
         for name, lines in planned.rows().lists().items():
             if name == "removed":
                 _remove(connection, lines)
