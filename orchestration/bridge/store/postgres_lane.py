@@ -128,7 +128,7 @@ class Lane:
         if not planned.validated(asks):
             return None
         try:
-            return _Write(batch, planned, written_at_once(self.line, planned.rows().lists()))
+            return _Write(batch, planned, written_at_once(self.line, planned.rows()))
         except Exception:  # the task will meet it again, and see to it
             return None
 
@@ -168,13 +168,13 @@ class Lane:
         elif following is not None:  # PostgreSQL goes on while those who asked are told
             self._write(following)
             self._tell(write.batch, write.planned)
-            self._store.rates.learn(counted(results))
+            self._note(write.planned, results)
         else:
             self._tell(write.batch, write.planned)
             if self._waiting:
-                self._go_on_after(results)
+                self._go_on_after(write.planned, results)
             else:  # those who were told answer their clients first
-                self._loop.call_soon(self._go_on_after, results)
+                self._loop.call_soon(self._go_on_after, write.planned, results)
 
     def _failed(self, write: _Write, error: Exception) -> None:
         """Have a task see to it, on nothing that the write was to leave."""
@@ -183,15 +183,18 @@ class Lane:
             error = LostOnTheWay(write.planned, error)
         self._task = self._loop.create_task(self._work(write.batch, error))
 
-    def _go_on_after(self, results: Results) -> None:
-        self._store.rates.learn(counted(results))
+    def _go_on_after(self, planned: Batch, results: Results) -> None:
+        self._note(planned, results)
         self._go_on()
 
     def _tell(self, batch: list[Waiting], planned: Batch) -> None:
         self.commits += 1
         self.changes += len(batch)
-        self._store.committed(planned.news)
         _answer(batch, planned.outcomes)
+
+    def _note(self, planned: Batch, results: Results) -> None:
+        self._store.committed(planned.news)
+        self._store.rates.learn(counted(results))
 
     def _remember(self, batch: list[Waiting], planned: Batch) -> None:
         self._recent.remember(planned.known, [waiting.ask for waiting in batch])
@@ -225,6 +228,7 @@ class Lane:
             _answer(batch, [Outcome(None, self._as_refusal(error))] * len(batch))
         else:
             self._tell(batch, planned)
+            self._store.committed(planned.news)
             self._remember(batch, planned)
 
     def _as_refusal(self, error: Exception) -> Exception:
