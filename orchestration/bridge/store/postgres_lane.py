@@ -137,7 +137,7 @@ class Lane:
         self._together = len(write.batch)
         try:
             self.line.ask(write.statement, partial(self._answered, write))
-        except psycopg.Error as error:
+        except Exception as error:
             self._failed(write, error)
             return
         self._under_way, self._looks_ahead = write, False
@@ -152,7 +152,7 @@ class Lane:
             self._loop.call_soon(self._loop.call_soon, self._plan_next, self._under_way)
 
     def _plan_next(self, under_way: _Write) -> None:
-        if under_way is not self._under_way:
+        if under_way is not self._under_way:  # it was answered meanwhile
             return
         batch = self._waiting[:_MOST_TOGETHER]
         self._next = self._planned_at_once(batch, under_way.planned.posted)
@@ -162,7 +162,7 @@ class Lane:
     def _answered(self, write: _Write, results: Results, error: Exception | None) -> None:
         following, self._under_way, self._next = self._next, None, None
         if error is not None:
-            if following is not None:
+            if following is not None:  # it rests on what has not come about
                 self._waiting[:0] = following.batch
             self._failed(write, error)
         elif following is not None:  # PostgreSQL goes on while those who asked are told
@@ -177,7 +177,7 @@ class Lane:
                 self._loop.call_soon(self._go_on_after, write.planned, results)
 
     def _failed(self, write: _Write, error: Exception) -> None:
-        """Have a task see to it, on nothing that the write was to leave."""
+        """Forget what it was to leave, and have a task see to it."""
         self._recent.forget(waiting.ask for waiting in write.batch)
         if isinstance(error, psycopg.OperationalError) and not self.line.is_open:
             error = LostOnTheWay(write.planned, error)
