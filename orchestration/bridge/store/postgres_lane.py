@@ -48,6 +48,7 @@ class Lane:
 
     While PostgreSQL writes one batch, the next is planned on what that one is going to leave, and written as soon as that is
     so. Until then nobody is told anything of it: when the first fails, the next waits again as if it had not been planned.
+    Where writes are slow, what waits is left to be planned and written together.
     """
 
     def __init__(self, store: PostgresStore) -> None:
