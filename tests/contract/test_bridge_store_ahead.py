@@ -161,6 +161,16 @@ async def test_where_writes_take_long_what_waits_is_written_together(scene: Scen
     assert scene.store.figures()["commits"] == commits + 2
 
 
+async def test_a_half_that_takes_a_lock_is_not_halved_again(scene: Scene) -> None:
+    await answers([scene.ask(posting(f"together {number}")) for number in range(3)])
+    commits = scene.store.figures()["commits"]
+    asked = [scene.ask(posting(f"{number}")) for number in range(15)]
+    ask = Ask(workspace_id=WORKSPACE, thread_id=scene.thread_id, agent_id=AGENT, finding_id="to be looked up")
+    asked.append(asyncio.ensure_future(scene.store.change(ask, posting("last"))))
+    assert [answer.seq for answer in await answers(asked)] == list(range(5, 21))
+    assert scene.store.figures()["commits"] == commits + 2
+
+
 async def test_when_another_process_was_faster_all_is_planned_again_in_its_order(scene: Scene) -> None:
     under_way = await scene.write_is_held(posting("a"))
     following = await scene.planned(posting("b"), posting("c"))

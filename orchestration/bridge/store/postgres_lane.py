@@ -215,10 +215,12 @@ class Lane:
         self._recent.remember(planned.known, [waiting.ask for waiting in batch])
 
     def _go_on(self) -> None:
-        if self._waiting:
-            self._start()
-        else:
+        if not self._waiting:
             self._idle.set()
+        elif self._should_overlap(self._together + len(self._waiting)):
+            self._begin()
+        else:  # those that were just answered join in
+            self._start()
 
     async def _work(self, batch: list[Waiting], failed: Exception | None = None) -> None:
         await self._carry_out(batch, failed)
