@@ -16,7 +16,7 @@ from orchestration.bridge.caller import Role
 from orchestration.bridge.port import Store
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.bridge.state import Ask, Change, Facts, Member, Plan
-from orchestration.bridge.store import recent
+from orchestration.bridge.store import postgres_lane, recent
 from orchestration.bridge.store.lookups import Waiting
 from orchestration.bridge.store.postgres import PostgresStore
 from orchestration.bridge.wire import MessagePosted, ThreadStatus
@@ -72,6 +72,7 @@ class Scene:
 @pytest.fixture
 async def scene(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
     monkeypatch.setattr(recent, "_RATES_COUNT_FOR", DEADLINE)  # on a machine that is as slow as you like
+    monkeypatch.setattr(postgres_lane, "_ANSWERED_IN", DEADLINE)  # longer than any write that is held
     wire, place = Wire(tmp_path, cluster), cluster.new_database()
     async with wire.laid(place) as address, opened(address) as store, opened(place) as other:
         thread_id = await opened_thread(store)
@@ -145,6 +146,29 @@ async def test_what_waits_is_planned_on_what_is_being_written_and_follows_it_at_
     assert [answer.seq for answer in await answers([under_way, *following])] == [2, 3, 4]
     assert len(scene.seen) == 3, "nothing was planned twice"
     assert await scene.bodies() == ["first", "a", "b", "c"]
+
+
+async def test_where_writes_take_long_what_waits_is_written_together(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_lane, "_ANSWERED_IN", 0.0)
+    commits = scene.store.figures()["commits"]
+    under_way = await scene.write_is_held(posting("0"))
+    following = [scene.ask(posting(f"{number}")) for number in range(1, 10)]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(scene.seen) == 1, "nothing is planned before the others have come in"
+    scene.wire.let_pass()
+    assert [answer.seq for answer in await answers([under_way, *following])] == list(range(2, 12))
+    assert scene.store.figures()["commits"] == commits + 2
+
+
+async def test_a_half_that_takes_a_lock_is_not_halved_again(scene: Scene) -> None:
+    await answers([scene.ask(posting(f"together {number}")) for number in range(3)])
+    commits = scene.store.figures()["commits"]
+    asked = [scene.ask(posting(f"{number}")) for number in range(15)]
+    ask = Ask(workspace_id=WORKSPACE, thread_id=scene.thread_id, agent_id=AGENT, finding_id="to be looked up")
+    asked.append(asyncio.ensure_future(scene.store.change(ask, posting("last"))))
+    assert [answer.seq for answer in await answers(asked)] == list(range(5, 21))
+    assert scene.store.figures()["commits"] == commits + 2
 
 
 async def test_when_another_process_was_faster_all_is_planned_again_in_its_order(scene: Scene) -> None:

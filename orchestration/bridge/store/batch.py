@@ -6,10 +6,10 @@ commits. Each change sees those before it; one whose plan fails leaves nothing b
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from operator import attrgetter
 from typing import Any, Generic, NamedTuple
 
 from orchestration.bridge.chain import Head, digest, workspace_chain
@@ -125,45 +125,14 @@ class Loaded:
         return thread if thread is not None and ask.workspace_id in (None, thread.workspace_id) else None
 
 
-class Written:
-    """Rows by what is done with them; each list is empty more often than not."""
-
-    __slots__ = (
-        "audit", "chains", "created", "findings", "joined", "left", "posts", "rates", "removed", "revocations",
-        "sessions", "threads", "triggers",
-    )  # fmt: skip
-    _ORDER = tuple(sorted(__slots__, key="removed".__eq__))
-    _of = attrgetter(*_ORDER)
-
-    def __init__(self) -> None:
-        self.created: list[Row] = []
-        self.threads: list[Row] = []
-        self.joined: list[Row] = []
-        """Put in the place of any earlier row."""
-        self.left: list[Row] = []
-        self.posts: list[Row] = []
-        self.rates: list[Row] = []
-        self.findings: list[Row] = []
-        self.sessions: list[Row] = []
-        self.triggers: list[Row] = []
-        self.revocations: list[Row] = []
-        self.audit: list[Row] = []
-        self.chains: list[Row] = []
-        self.removed: list[Row] = []
-        """To be written last."""
-
-    def lists(self) -> dict[str, list[Row]]:
-        """Return what there is to write, by name; removals come last."""
-        return {name: lines for name, lines in zip(self._ORDER, self._of(self), strict=True) if lines}
-
-
 class Batch:
     """Changes that share a commit."""
 
     def __init__(self, loaded: Loaded) -> None:
         self.known = loaded
         """What was loaded, and what became of it."""
-        self._written = Written()
+        self._written = defaultdict[str, list[Row]](list)
+        """Rows by what is done with them. Those `joined` go in the place of any earlier ones."""
         self._threads: dict[str, bool] = {}
         """Those that changed; True for one made in this batch."""
         self._members: dict[tuple[str, str], Member | None] = {}
@@ -181,14 +150,15 @@ class Batch:
 
     def validated(self, asks: Iterable[Ask]) -> bool:
         """Tell whether every answer rests on a thread that is written, so that writing it proves what was known of it."""
-        return all(
-            outcome.refused is None and ask.thread_id in self._threads
-            for ask, outcome in zip(asks, self.outcomes, strict=True)
-        )
+        for ask, outcome in zip(asks, self.outcomes, strict=True):
+            if outcome.refused is not None or ask.thread_id not in self._threads:
+                return False
+        return True
 
     def proof(self) -> Row | None:
         """Return an audit row by which to find out whether the batch was committed."""
-        return self._written.audit[0] if self._written.audit else None
+        audit = self._written.get("audit")
+        return audit[0] if audit else None
 
     def add(self, ask: Ask, plan: Plan[Answer], now: datetime) -> None:
         """Plan one change on top of those before; what its plan raises is its outcome."""
@@ -203,27 +173,31 @@ class Batch:
         else:
             self.outcomes.append(Outcome(change.answer, change.refusal))
 
-    def rows(self) -> Written:
-        """Return everything that must be written for all of them; to be asked once."""
+    def rows(self) -> dict[str, list[Row]]:
+        """Return all there is to write for them, by what is done with it; removals come last. To be asked once."""
         out, now = self._written, self.known
         for thread_id, created in sorted(self._threads.items()):
-            into = out.created if created else out.threads
             now.versions[thread_id] = now.versions.get(thread_id, 0) + 1
-            into.append(rows.thread_row(now.threads[thread_id], now.heads[thread_id], now.versions[thread_id]))
+            row = rows.thread_row(now.threads[thread_id], now.heads[thread_id], now.versions[thread_id])
+            out["created" if created else "threads"].append(row)
         for (thread_id, agent_id), member in self._members.items():
             if member is None:
-                out.left.append({"thread_id": thread_id, "agent_id": agent_id})
+                out["left"].append({"thread_id": thread_id, "agent_id": agent_id})
             else:
-                out.joined.append(rows.member_row(thread_id, member))
+                out["joined"].append(rows.member_row(thread_id, member))
         # In one order everywhere, so that two writers never wait for each other.
         for key in sorted(self.posted):
-            out.rates.append(rows.rate_row(*key, Rate(minute=now.rates[key].minute, posts=self.posted[key])))
-        out.findings = [rows.finding_row(key[0], now.findings[key]) for key in sorted(self._findings)]
-        out.sessions = [rows.session_row(now.sessions[key]) for key in sorted(self._sessions)]
+            out["rates"].append(rows.rate_row(*key, Rate(minute=now.rates[key].minute, posts=self.posted[key])))
+        for finding in sorted(self._findings):
+            out["findings"].append(rows.finding_row(finding[0], now.findings[finding]))
+        for session in sorted(self._sessions):
+            out["sessions"].append(rows.session_row(now.sessions[session]))
         for workspace_id in sorted(self._workspaces):
             head = now.heads[workspace_chain(workspace_id)]
-            out.chains.append({"workspace_id": workspace_id, "links": head.links, "head": head.sha256})
-        return out
+            out["chains"].append({"workspace_id": workspace_id, "links": head.links, "head": head.sha256})
+        if "removed" in out:
+            out["removed"] = out.pop("removed")
+        return dict(out)
 
     def _facts(self, ask: Ask, at: datetime) -> Facts:
         now, thread = self.known, self.known.visible(ask)
@@ -263,15 +237,17 @@ class Batch:
         before = change.created or now.visible(ask)
         audit = self._linked(change.audit, before.thread_id if before else workspace_chain(ask.workspace_id or ""))
         if change.trigger is not None:
-            out.triggers.append(rows.trigger_row(change.trigger))
+            out["triggers"].append(rows.trigger_row(change.trigger))
         if change.revocation is not None:
-            out.revocations.append(rows.revocation_row(change.revocation))
+            out["revocations"].append(rows.revocation_row(change.revocation))
         if change.session is not None:
             key = (change.session.workspace_id, change.session.agent_id, change.session.session_id)
             now.sessions[key] = change.session
             self._sessions.add(key)
-        out.posts += posts
-        out.audit += audit
+        if posts:
+            out["posts"] += posts
+        if audit:
+            out["audit"] += audit
         if before is None:
             if audit:
                 self._workspaces.add(ask.workspace_id or "")
@@ -283,9 +259,9 @@ class Batch:
     def _remove(self, ask: Ask, change: Change[Any]) -> None:
         """Write down that a thread goes, and know it no more; what the batch has changed of it before goes as well."""
         now, out, thread_id, workspace_id = self.known, self._written, ask.thread_id or "", ask.workspace_id or ""
-        out.audit += self._linked(change.audit, workspace_chain(workspace_id))
+        out["audit"] += self._linked(change.audit, workspace_chain(workspace_id))
         self._workspaces.add(workspace_id)
-        out.removed.append({"thread_id": thread_id})
+        out["removed"].append({"thread_id": thread_id})
         for known in (now.threads, now.members, now.heads, now.versions, self._threads):
             known.pop(thread_id, None)
         self._members = {key: member for key, member in self._members.items() if key[0] != thread_id}

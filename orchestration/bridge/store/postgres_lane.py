@@ -27,7 +27,8 @@ TRANSIENT = (
 )
 _MOST_TOGETHER = 512
 _ENOUGH_FOR_TWO = 8
-"""So many changes are better committed in two halves that overlap than together: a third more of them with 32 clients."""
+_ANSWERED_IN = 70e-6
+"""Seconds of ours for one change: to plan it, and to answer."""
 _OF_CONTENT = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError)
 
 
@@ -47,6 +48,7 @@ class Lane:
 
     While PostgreSQL writes one batch, the next is planned on what that one is going to leave, and written as soon as that is
     so. Until then nobody is told anything of it: when the first fails, the next waits again as if it had not been planned.
+    Where writes are slow, what waits is left to be planned and written together.
     """
 
     def __init__(self, store: PostgresStore) -> None:
@@ -68,6 +70,8 @@ class Lane:
         """Rests on the one under way; there is none without it."""
         self._looks_ahead = False
         """What follows on the one under way is planned already, or about to be, or can't be."""
+        self._usual = 0.0
+        """Seconds that the last writes took, the latest counting most."""
 
     def take(self, waiting: Waiting) -> None:
         if self._closing:
@@ -102,7 +106,15 @@ class Lane:
     def _begin_together(self) -> None:
         """Begin with all, or with half of many: from then on PostgreSQL writes one half while the other asks again."""
         many = len(self._waiting)
-        self._begin(many // 2 if _ENOUGH_FOR_TWO <= many < _MOST_TOGETHER else _MOST_TOGETHER)
+        halved = _ENOUGH_FOR_TWO <= many < _MOST_TOGETHER and self._should_overlap(many)
+        self._begin(many // 2 if halved else _MOST_TOGETHER)
+
+    def _should_overlap(self, many: int) -> bool:
+        """Tell whether so many changes are better written in two batches than in one.
+
+        They are where the second write takes less time than we do to answer and plan, which then goes on beside.
+        """
+        return self._usual < many * _ANSWERED_IN
 
     def _begin(self, most: int = _MOST_TOGETHER) -> None:
         batch, self._waiting = self._waiting[:most], self._waiting[most:]
@@ -128,7 +140,7 @@ class Lane:
         if not planned.validated(asks):
             return None
         try:
-            return _Write(batch, planned, written_at_once(self.line, planned.rows().lists()))
+            return _Write(batch, planned, written_at_once(self.line, planned.rows()))
         except Exception:  # the task will meet it again, and see to it
             return None
 
@@ -137,7 +149,7 @@ class Lane:
         self._together = len(write.batch)
         try:
             self.line.ask(write.statement, partial(self._answered, write))
-        except psycopg.Error as error:
+        except Exception as error:
             self._failed(write, error)
             return
         self._under_way, self._looks_ahead = write, False
@@ -152,7 +164,9 @@ class Lane:
             self._loop.call_soon(self._loop.call_soon, self._plan_next, self._under_way)
 
     def _plan_next(self, under_way: _Write) -> None:
-        if under_way is not self._under_way:
+        if under_way is not self._under_way:  # it was answered meanwhile
+            return
+        if not self._should_overlap(len(under_way.batch) + len(self._waiting)):
             return
         batch = self._waiting[:_MOST_TOGETHER]
         self._next = self._planned_at_once(batch, under_way.planned.posted)
@@ -161,46 +175,52 @@ class Lane:
 
     def _answered(self, write: _Write, results: Results, error: Exception | None) -> None:
         following, self._under_way, self._next = self._next, None, None
+        self._usual += (self.line.waited - self._usual) / 16
         if error is not None:
-            if following is not None:
+            if following is not None:  # it rests on what has not come about
                 self._waiting[:0] = following.batch
             self._failed(write, error)
         elif following is not None:  # PostgreSQL goes on while those who asked are told
             self._write(following)
             self._tell(write.batch, write.planned)
-            self._store.rates.learn(counted(results))
+            self._note(write.planned, results)
         else:
             self._tell(write.batch, write.planned)
             if self._waiting:
-                self._go_on_after(results)
+                self._go_on_after(write.planned, results)
             else:  # those who were told answer their clients first
-                self._loop.call_soon(self._go_on_after, results)
+                self._loop.call_soon(self._go_on_after, write.planned, results)
 
     def _failed(self, write: _Write, error: Exception) -> None:
-        """Have a task see to it, on nothing that the write was to leave."""
+        """Forget what it was to leave, and have a task see to it."""
         self._recent.forget(waiting.ask for waiting in write.batch)
         if isinstance(error, psycopg.OperationalError) and not self.line.is_open:
             error = LostOnTheWay(write.planned, error)
         self._task = self._loop.create_task(self._work(write.batch, error))
 
-    def _go_on_after(self, results: Results) -> None:
-        self._store.rates.learn(counted(results))
+    def _go_on_after(self, planned: Batch, results: Results) -> None:
+        self._note(planned, results)
         self._go_on()
 
     def _tell(self, batch: list[Waiting], planned: Batch) -> None:
         self.commits += 1
         self.changes += len(batch)
-        self._store.committed(planned.news)
         _answer(batch, planned.outcomes)
+
+    def _note(self, planned: Batch, results: Results) -> None:
+        self._store.committed(planned.news)
+        self._store.rates.learn(counted(results))
 
     def _remember(self, batch: list[Waiting], planned: Batch) -> None:
         self._recent.remember(planned.known, [waiting.ask for waiting in batch])
 
     def _go_on(self) -> None:
-        if self._waiting:
-            self._begin()
-        else:
+        if not self._waiting:
             self._idle.set()
+        elif self._should_overlap(self._together + len(self._waiting)):
+            self._begin()
+        else:  # those that were just answered join in
+            self._start()
 
     async def _work(self, batch: list[Waiting], failed: Exception | None = None) -> None:
         await self._carry_out(batch, failed)
@@ -225,6 +245,7 @@ class Lane:
             _answer(batch, [Outcome(None, self._as_refusal(error))] * len(batch))
         else:
             self._tell(batch, planned)
+            self._store.committed(planned.news)
             self._remember(batch, planned)
 
     def _as_refusal(self, error: Exception) -> Exception:

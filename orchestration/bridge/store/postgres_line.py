@@ -50,6 +50,11 @@ class Line:
         """Tell whether it has a connection of which nothing bad is known."""
         return self._connection is not None and self._pgconn.status == ConnStatus.OK
 
+    @property
+    def waited(self) -> float:
+        """Seconds since it was asked last."""
+        return time.monotonic() - self._asked_at
+
     async def open(self) -> None:
         """Have a connection: a new one, unless there is one that is good.
 
@@ -103,7 +108,7 @@ class Line:
 
     def attend(self) -> None:
         """Read what has come, if it should have long ago: the guarantee behind what the event loop tells."""
-        if self._answered is not None and time.monotonic() - self._asked_at > _UNHEARD:
+        if self._answered is not None and self.waited > _UNHEARD:
             self._readable()
 
     async def asked(self, statement: bytes) -> Results:

@@ -68,7 +68,7 @@ class Locked:
                 return lost
             planned = planned_together(batch, loaded, self._now())
             try:
-                results = await self._line.asked(written(self._line, "bridge_postgres.commit", planned.rows().lists()))
+                results = await self._line.asked(written(self._line, "bridge_postgres.commit", planned.rows()))
             except psycopg.OperationalError as error:
                 raise error if self._line.is_open else LostOnTheWay(planned, error) from error
             self._rates.learn(counted(results))

@@ -188,7 +188,7 @@ async def _known(connection: Connection, ask: Ask) -> Loaded:
 
 
 async def _write(connection: Connection, batch: Batch) -> None:
-    lists = batch.rows().lists()
+    lists = batch.rows()
     first = {name: rows.written(lists.pop(name, [])) for name in _FIRST}
     asked = {**first, "rest": rows.written(lists) if lists else None}
     await connection.execute(query("bridge_postgres.write"), asked)

@@ -145,7 +145,7 @@ def _known(connection: sqlite3.Connection, ask: Ask) -> Loaded:
 
 
 def _write(connection: sqlite3.Connection, batch: Batch) -> None:
-    for name, lines in batch.rows().lists().items():
+    for name, lines in batch.rows().items():
         if name == "posts":
             number(connection, lines)
         connection.executemany(sql(f"bridge_sqlite.write_{name}"), lines)

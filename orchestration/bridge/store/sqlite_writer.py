@@ -223,7 +223,7 @@ class Writer:
     def _written(self, connection: sqlite3.Connection, batch: list[Waiting], known: Loaded) -> Batch:
         """Plan on what is known, and write."""
         planned = planned_together(batch, known, self._clock())
-        for name, lines in planned.rows().lists().items():
+        for name, lines in planned.rows().items():
             if name == "removed":
                 _remove(connection, lines)
                 continue
