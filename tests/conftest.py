@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
@@ -14,6 +15,12 @@ TESTS = Path(__file__).parent
 # How long an example takes says more about what else the machine does than about the code.
 settings.register_profile("beside-others", deadline=None)
 settings.load_profile("beside-others")
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C be sent to what tests start, also where a shell runs them in the background and has it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -186,7 +186,8 @@ def test_killed_at_random_while_turns_run_nothing_is_lost_and_nobody_is_prompted
         assert running.stop() == 0
     told = Counter(turns_in(turns))
     assert told
-    assert set(told.values()) == {1}, told
+    attempts = host.rows("SELECT trigger_id, number, way, outcome, code, detail FROM bridge_wake_attempts")
+    assert set(told.values()) == {1}, (told, attempts)
     assert not host.rows("SELECT 1 FROM bridge_wake_attempts WHERE outcome IS NULL")
     assert not host.rows("SELECT 1 FROM bridge_triggers WHERE status = 'dead_lettered'")
     assert not host.rows("SELECT 1 FROM cycles WHERE state IN ('queued', 'running', 'lost')")

@@ -7,6 +7,7 @@ import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import psycopg
@@ -17,7 +18,7 @@ from tests.system.guest import Guest
 from tests.system.installation import Installed, running, with_extra
 from tests.system.operator import TICK, Operator
 
-DOCUMENT = Path(__file__).parents[2] / "docs/reference/scope.md"
+PAGE = (Path(__file__).parents[2] / "docs/how-to/adapt-the-units.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +59,10 @@ def test_a_host_of_a_scope_ticks_over_the_network_and_gives_up_the_lead_when_it_
     assert guest.sh(f"systemctl start {TICK}", check=False).code != 0, "it has no network"
     assert guest.sh(f"systemctl show -P ExecMainStatus {TICK}").out == "69\n"
 
-    drop_in = re.search(r"```ini\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
-    assert drop_in
-    guest.write(f"/etc/systemd/system/{TICK}.d/scope.conf", drop_in[1])
+    found = re.search(r"## Reach PostgreSQL over the network\n.*?\n( *\[Service\]\n.*?)\n\n", PAGE, re.DOTALL)
+    assert found
+    drop_in = dedent(found[1]).replace("192.0.2.10 192.0.2.11", "127.0.0.1")
+    guest.write(f"/etc/systemd/system/{TICK}.d/scope.conf", drop_in)
     guest.sh("systemctl daemon-reload && systemctl enable --now kloros-scope.service")
     guest.sh(f"systemctl start {TICK}")
     assert lease(address) == ("lab-1", 1)
