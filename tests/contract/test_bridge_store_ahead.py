@@ -19,6 +19,7 @@ from orchestration.bridge.state import Ask, Change, Facts, Member, Plan
 from orchestration.bridge.store import postgres_lane, recent
 from orchestration.bridge.store.lookups import Waiting
 from orchestration.bridge.store.postgres import PostgresStore
+from orchestration.bridge.store.postgres_line import Line
 from orchestration.bridge.wire import MessagePosted, ThreadStatus
 from tests.contract.bridge_wire import Lost, Wire
 from tests.contract.bridging import AGENT, WORKSPACE, note, opened_thread, post, posting
@@ -159,6 +160,17 @@ async def test_where_writes_take_long_what_waits_is_written_together(scene: Scen
     scene.wire.let_pass()
     assert [answer.seq for answer in await answers([under_way, *following])] == list(range(2, 12))
     assert scene.store.figures()["commits"] == commits + 2
+
+
+async def test_an_answer_that_lay_there_makes_no_write_long(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_lane, "_ANSWERED_IN", 0.01)
+    for seconds in (0.001, 0.5, 0.5):
+        monkeypatch.setattr(Line, "waited", seconds)
+        await scene.ask(posting(f"read after {seconds} s"))
+    under_way = await scene.write_is_held(posting("a"))
+    (following,) = await scene.planned(posting("b"))
+    scene.wire.let_pass()
+    assert [answer.seq for answer in await answers([under_way, following])] == [5, 6]
 
 
 async def test_a_half_that_takes_a_lock_is_not_halved_again(scene: Scene) -> None:
