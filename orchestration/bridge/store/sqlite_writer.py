@@ -130,13 +130,26 @@ class Writer:
         try:
             connection.execute("BEGIN IMMEDIATE")
             if self._is_last_of_all(connection):
-                known.fill(keys=_remembered(connection, Wanted(asks)))
-                return self._written(connection, batch, known)
+                planned = self._planned_at_once(connection, batch, known)
+                _write_all(connection, planned)
+                return planned
         except Exception:  # the thread will meet it again, and see to it
             self._recent = Recent()
         with suppress(sqlite3.Error):
             connection.rollback()
         return None
+
+    def _planned_at_once(self, connection: sqlite3.Connection, batch: list[Waiting], known: Loaded) -> Batch:
+        """Plan without looking idempotency keys up: a message under one that was used is refused by its index. Who posts
+        nothing may be one who asks again, and is planned anew with what the keys stand for.
+        """
+        planned = planned_together(batch, known, self._clock())
+        asks = [waiting.ask for waiting in batch]
+        again = None if planned.validated(asks) else self._recent.known(asks, self._rates, {})
+        if again is None:
+            return planned
+        again.fill(keys=_remembered(connection, Wanted(asks)))
+        return planned_together(batch, again, self._clock())
 
     def _finish(self, batch: list[Waiting], planned: Batch | None, began: float) -> None:
         done, news = self._finished(batch, planned)
@@ -205,7 +218,9 @@ class Writer:
             connection.execute(_WAITING)
             connection.execute("BEGIN IMMEDIATE")
             self._is_last_of_all(connection)
-            planned = self._written(connection, batch, _loaded(connection, [waiting.ask for waiting in batch]))
+            known = _loaded(connection, [waiting.ask for waiting in batch])
+            planned = planned_together(batch, known, self._clock())
+            _write_all(connection, planned)
         except BaseException as error:
             self._undo(connection, error)
             raise
@@ -219,20 +234,6 @@ class Writer:
             return True
         self._version, self._recent, self._rates = version, Recent(), RecentRates()
         return False
-
-    def _written(self, connection: sqlite3.Connection, batch: list[Waiting], known: Loaded) -> Batch:
-        """Plan on what is known, and write."""
-        planned = planned_together(batch, known, self._clock())
-        for name, lines in planned.rows().items():
-            if name == "removed":
-                _remove(connection, lines)
-                continue
-            if name == "posts":
-                number(connection, lines)
-            _write(connection, name, lines)
-            if name == "posts":
-                _write(connection, "words", lines)
-        return planned
 
     def _commit(self, connection: sqlite3.Connection, batch: list[Waiting], planned: Batch) -> None:
         began = time.monotonic()
@@ -292,6 +293,18 @@ def _by_place(name: str) -> tuple[str, Callable[[rows.Row], Any]]:
 def _write(connection: sqlite3.Connection, name: str, lines: list[rows.Row]) -> None:
     text, values = _by_place(f"bridge_sqlite.write_{name}")  # by name, sqlite3 would look every value up: 10 % of a post
     connection.executemany(text, map(values, lines))
+
+
+def _write_all(connection: sqlite3.Connection, planned: Batch) -> None:
+    for name, lines in planned.rows().items():
+        if name == "removed":
+            _remove(connection, lines)
+            continue
+        if name == "posts":
+            number(connection, lines)
+        _write(connection, name, lines)
+        if name == "posts":
+            _write(connection, "words", lines)
 
 
 def _remove(connection: sqlite3.Connection, threads: list[rows.Row]) -> None:
