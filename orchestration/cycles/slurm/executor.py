@@ -189,8 +189,12 @@ class SlurmExecutor:
         if found.stage is Stage.ENDED:
             self._ended(cycle, job, seen)
         elif endings.is_requeued(seen, began):
-            self._slurm.cancel(seen.job_id)
-            self._end(cycle, job, endings.of_requeued(seen, cancel_asked=cycle.cancel_asked_at is not None), seen)
+            job = _missing(job)
+            if self._is_early(job):  # should Slurm start it meanwhile, its step refuses
+                self._wait(job, "Slurm put its job back into its queue; the record of its end is not here yet")
+            else:
+                self._slurm.cancel(seen.job_id)
+                self._end(cycle, job, endings.of_requeued(seen, cancel_asked=cycle.cancel_asked_at is not None), seen)
         elif found.words:
             self._puzzled(cycle, job, seen, found.words)
         else:
