@@ -30,7 +30,6 @@ from orchestration.errors import CommandLost, CommandNotStarted, KlorosError, St
 from orchestration.host import clock, files
 from orchestration.host.journal import Event, Priority, log
 from orchestration.phase import hints
-from orchestration.store.port import is_shared
 
 if TYPE_CHECKING:
     import signal
@@ -111,7 +110,7 @@ class Course:
         folder = artifacts.cycle_dir(self._settings.cycles_dir, cycle.cycle)
         measured = telemetry.read(folder) if left.files else telemetry.NOTHING
         seen = sightings.of_cycle(cycle, self._settings) if left.files else sightings.NOTHING
-        needed = elsewhere.left_by(cycle, folder, end.result) if left.files and is_shared(self._db) else []
+        needed = elsewhere.left_by(cycle, folder, end.result) if left.files and self._db.is_shared else []
         self._commit(cycle, end, left, measured, seen, needed)
         finished = ledger.get(self._db, cycle.cycle)
         assert finished is not None, f"cycle {cycle.cycle} has gone from the store"
@@ -221,7 +220,7 @@ class Course:
             shutil.copyfile(in_force, os.path.join(folder, _BASELINE))
 
     def _hand_over(self, cycle: Cycle, folder: str) -> None:
-        if not is_shared(self._db):
+        if not self._db.is_shared:
             artifacts.hand_over(cycle, folder, self._settings, now=clock.now())
             return
         place, owners = elsewhere.fetch_promotions(self._db, cycle.origin.promotions, folder)

@@ -18,7 +18,6 @@ from orchestration.cycles.cycle import Cycle, JobName, folder_name
 from orchestration.errors import LockHeld, Unwritable
 from orchestration.host import files, stand_in
 from orchestration.host.journal import Event, Priority, log
-from orchestration.store.port import is_shared
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,7 +40,7 @@ def bring_up_baseline(db: Database, state_dir: str) -> None:
     from orchestration.baseline import copies, history
     from orchestration.host.lock import FileLock
 
-    if not is_shared(db) or not history.unwritten(db):
+    if not db.is_shared or not history.unwritten(db):
         return
     lock = FileLock(os.path.join(state_dir, "locks", "orchestrator.lock"))  # a tick may be at the same files
     try:

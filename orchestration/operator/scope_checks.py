@@ -18,7 +18,7 @@ from orchestration.pulse.scope import HostLine, Scope
 from orchestration.scope.leading import machine_id
 from orchestration.store import opening
 from orchestration.store.instants import from_text
-from orchestration.store.port import Database, is_shared
+from orchestration.store.port import Database
 from orchestration.tick import history
 from orchestration.tick.kernel import Kernel
 
@@ -29,7 +29,7 @@ BETWEEN_TICKS = timedelta(minutes=1)
 def checks(console: Console, kernel: Kernel) -> Iterator[Check]:
     """Check everything that a host needs to be one of several."""
     place = opening.place_of(console.settings)
-    if not is_shared(kernel.db):  # the server has no tables yet, so nothing of it was asked
+    if not kernel.db.is_shared:  # the server has no tables yet, so nothing of it was asked
         yield Check("store", Level.OK, f"{place} has no tables yet; the first tick makes them")
         yield from _lengths(console)
         return

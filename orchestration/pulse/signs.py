@@ -13,7 +13,7 @@ from orchestration.pulse.health import Cause, Condition, Judgement, Mode, Signs
 from orchestration.pulse.judgement import BridgeSigns, WakeSigns
 from orchestration.pulse.metrics import Family, Values
 from orchestration.store.instants import from_text, from_text_or_none, to_text
-from orchestration.store.port import Database, Row, is_shared
+from orchestration.store.port import Database, Row
 from orchestration.tick import calendar, gate
 from orchestration.tick.observe import MAINTENANCE_FILE
 
@@ -53,7 +53,7 @@ def scope(settings: "Settings", db: Database, values: Values, *, everyone: bool 
     Args:
         everyone: with every host, also while another leads, which nobody needs who tells of itself only.
     """
-    if not is_shared(db):
+    if not db.is_shared:
         return None
     from orchestration.pulse import scope_metrics, scope_rows
 

@@ -25,6 +25,11 @@ class Row(Protocol):
 class Database(Protocol):
     """One connection. Raises `StoreUnreachable`, or `Unwritable` when the disk refuses."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether several hosts share this store: a scope's PostgreSQL, and a look at it; no copy that a host has made."""
+        ...
+
     def transaction(self, *, looking: bool = False) -> AbstractContextManager[None]:
         """Commit everything inside together, or nothing; never nested. `looking`: one consistent look, no change."""
         ...
@@ -38,8 +43,3 @@ class Database(Protocol):
         ...
 
     def close(self) -> None: ...
-
-
-def is_shared(db: Database) -> bool:
-    """Tell whether several hosts share this store: a scope's PostgreSQL, and a look at it; no copy that a host has made."""
-    return bool(getattr(db, "is_shared", False))

@@ -76,7 +76,6 @@ class PostgresDatabase:
     """A `Database` over PostgreSQL, which scopes share with nobody."""
 
     is_shared = True
-    """See `port.is_shared`."""
 
     def __init__(
         self,

@@ -33,6 +33,8 @@ _DISK_FAULTS = ("disk is full", "readonly database", "disk I/O error")
 class SqliteDatabase:
     """A `Database` over one SQLite file."""
 
+    is_shared = False
+
     def __init__(self, path: str, *, read_only: bool = False) -> None:
         """Open the file, creating and migrating it unless `read_only`.
 

@@ -18,7 +18,6 @@ from orchestration.errors import Unwritable
 from orchestration.host.journal import Event, Priority, log
 from orchestration.promotions.verdict import Answer
 from orchestration.store.instants import to_text
-from orchestration.store.port import is_shared
 from orchestration.tick import answers, calendar, failures, hold, reflected, validate
 from orchestration.tick.kernel import Kernel
 
@@ -85,7 +84,7 @@ def note(kernel: Kernel, cycle: Cycle, found: Answered) -> None:
     now = kernel.now()
     if not ledger.settle(kernel.db, cycle.cycle, now=now):
         return
-    if is_shared(kernel.db):  # not so of a copy of the store
+    if kernel.db.is_shared:  # not so of a copy of the store
         kernel.db.run("shared_files.ended", cycle=cycle.cycle, folder=folder_name(cycle.cycle))
     if cycle.job is JobName.PHASE:
         calendar.settle_phase(kernel, cycle, now)

@@ -410,7 +410,7 @@ class Between:
 
     def __init__(self, db: Database, query: str, happens: Callable[[], None]) -> None:
         self._db, self._query, self._happens = db, query, happens
-        self.came = False
+        self.is_shared, self.came = db.is_shared, False
 
     def rows(self, query: str, /, **parameters: Value) -> list[Row]:
         if query == self._query and not self.came:
