@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 
 import psycopg
@@ -102,6 +103,16 @@ def kernel_db(open_kernel: OpenKernel) -> Database:
 async def opened_at(place: str, *, clock: Callable[[], datetime] = utc_now) -> Store:
     """Open the store at a place."""
     return await PostgresStore.opened(place, clock=clock) if "://" in place else SqliteStore(place, clock=clock)
+
+
+@asynccontextmanager
+async def store_at(place: str) -> AsyncIterator[Store]:
+    """Open the store at a place until the end of the block."""
+    store = await opened_at(place)
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import select
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from orchestration.bridge.store.postgres_line import Line
 from orchestration.bridge.wire import MessagePosted, ThreadStatus
 from tests.contract.bridge_wire import Lost, Wire
 from tests.contract.bridging import AGENT, WORKSPACE, note, opened_thread, post, posting
-from tests.contract.conftest import opened_at
+from tests.contract.conftest import store_at
 from tests.contract.postgres import Cluster
 
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("postgres")]
@@ -75,19 +74,10 @@ async def scene(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(recent, "_RATES_COUNT_FOR", DEADLINE)  # on a machine that is as slow as you like
     monkeypatch.setattr(postgres_lane, "_ANSWERED_IN", DEADLINE)  # longer than any write that is held
     wire, place = Wire(tmp_path, cluster), cluster.new_database()
-    async with wire.laid(place) as address, opened(address) as store, opened(place) as other:
+    async with wire.laid(place) as address, store_at(address) as store, store_at(place) as other:
         thread_id = await opened_thread(store)
         await post(store, thread_id, "first")
         yield Scene(wire, place, store, other, thread_id)
-
-
-@asynccontextmanager
-async def opened(place: str) -> AsyncIterator[Store]:
-    store = await opened_at(place)
-    try:
-        yield store
-    finally:
-        await store.close()
 
 
 async def until(so: Callable[[], bool]) -> None:

@@ -12,8 +12,8 @@ import sqlite3
 import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -30,7 +30,7 @@ from orchestration.bridge.wire import MessagePosted
 from orchestration.store.sqlite import SqliteDatabase
 from tests.contract.bridge_wire import Lost, Wire
 from tests.contract.bridging import WORKSPACE, opened_thread, post, posted_surely, posting
-from tests.contract.conftest import opened_at
+from tests.contract.conftest import opened_at, store_at
 from tests.contract.postgres import Cluster
 
 ROOT = Path(__file__).parents[2]
@@ -220,15 +220,6 @@ def test_nothing_is_lost_in_postgres(cluster: Cluster, names: list[str]) -> None
         "restart the store": World.restart_store, "kill the process": World.kill_process,
     }  # fmt: skip
     carried_out(cluster.new_database(), [faults[name] for name in names])
-
-
-@asynccontextmanager
-async def store_at(place: str) -> AsyncIterator[Store]:
-    store = await opened_at(place)
-    try:
-        yield store
-    finally:
-        await store.close()
 
 
 async def refusal(asked: Awaitable[object]) -> Refused:
