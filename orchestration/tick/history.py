@@ -66,7 +66,7 @@ class Tick(NamedTuple):
 
 
 def append(db: Database, tick: Tick) -> Tick:
-    """Store one tick; returns it with the number it was given."""
+    """Store one tick; returns it with the number it was given. Inside a transaction."""
     (row,) = db.rows(
         "ticks.append",
         tick_id=tick.tick_id,

@@ -1,4 +1,4 @@
-"""A job that Slurm has put back into its queue while the record of its end is on its way, with a fake of Slurm's commands."""
+"""A job that Slurm has put back into its queue while the record of its end is on its way: a fake for Slurm's commands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orchestration import configuration
 from orchestration.cycles import ledger
 from orchestration.cycles.cycle import Cause, CycleState, Executor, JobName, Origin
 from orchestration.cycles.job import Job
-from orchestration.cycles.slurm import executor, jobs, step
+from orchestration.cycles.slurm import jobs, step
 from orchestration.cycles.slurm.commands import Slurm
 from orchestration.cycles.slurm.executor import SlurmExecutor
 from orchestration.cycles.slurm.states import Seen
@@ -64,7 +64,7 @@ def test_the_record_of_its_end_is_waited_for(tmp_path: Path, monkeypatch: pytest
     assert state() is CycleState.RUNNING
     assert jobs.get(db, number).reason == "Slurm put its job back into its queue; the record of its end is not here yet"
     assert slurm.cancelled == []
-    monkeypatch.setattr(executor.clock, "now", lambda: now + timedelta(seconds=31))
+    monkeypatch.setattr(clock, "now", lambda: now + timedelta(seconds=31))
     assert state() is CycleState.LOST
     assert slurm.cancelled == [NUMBER]
     db.close()

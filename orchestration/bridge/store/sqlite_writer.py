@@ -130,7 +130,7 @@ class Writer:
         try:
             connection.execute("BEGIN IMMEDIATE")
             if self._is_last_of_all(connection):
-                planned = self._planned_at_once(connection, batch, known)
+                planned = self._planned_at_once(connection, batch, asks, known)
                 _write_all(connection, planned)
                 return planned
         except Exception:  # the thread will meet it again, and see to it
@@ -139,12 +139,13 @@ class Writer:
             connection.rollback()
         return None
 
-    def _planned_at_once(self, connection: sqlite3.Connection, batch: list[Waiting], known: Loaded) -> Batch:
+    def _planned_at_once(
+        self, connection: sqlite3.Connection, batch: list[Waiting], asks: list[Ask], known: Loaded
+    ) -> Batch:
         """Plan without looking idempotency keys up: a message under one that was used is refused by its index. Who posts
         nothing may be one who asks again, and is planned anew with what the keys stand for.
         """
         planned = planned_together(batch, known, self._clock())
-        asks = [waiting.ask for waiting in batch]
         again = None if planned.validated(asks) else self._recent.known(asks, self._rates, {})
         if again is None:
             return planned
