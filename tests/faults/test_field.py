@@ -8,7 +8,7 @@ import time
 from tests.acceptance.host import script
 from tests.field.database import POOLED_PORT, PORT
 from tests.field.field import HOSTS, Field
-from tests.field.network import until
+from tests.waiting import until
 
 
 def psql(field: Field, host: str, statement: str) -> tuple[int, str, str]:

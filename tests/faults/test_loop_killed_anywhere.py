@@ -41,7 +41,7 @@ with open("ran", "a") as ran:
 if what == "crash":
     os.abort()
 if what == "hang":
-    time.sleep(600)
+    time.sleep(600)  # until its deadline ends it
 if what == "flood":
     for _ in range(200):
         sys.stdout.write("x" * 10000)
@@ -49,7 +49,7 @@ if what == "fork":
     for _ in range(3):
         if not os.fork():
             os.setsid()
-            time.sleep(600)
+            time.sleep(600)  # outlives its parent, and is to be found and ended
 sys.exit(chance.choice([0, 0, 3]))
 """
 

@@ -12,9 +12,10 @@ import pytest
 
 from orchestration.exits import Exit
 from tests.field.field import Field
-from tests.field.network import send, until
+from tests.field.network import send
 from tests.field.play import Play
 from tests.field.station import Station
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def reasons(host: Station) -> list[str]:
 
 def ticks_again(host: Station) -> None:
     """Let it tick until one succeeds."""
-    until(lambda: host.run("run_once").returncode == 0, f"{host.name} ticks again", seconds=10)
+    until(lambda: host.run("run_once").returncode == 0, f"{host.name} ticks again", within=10)
 
 
 def seconds_of(host: Station) -> tuple[int, float]:
@@ -91,7 +92,7 @@ def test_a_tick_in_whose_middle_the_link_goes_silent_ends_in_time(play: Play) ->
     cut.machine.cut()
     play.go_on(cut)
     began = time.monotonic()
-    until(lambda: tick.poll() is not None, "it ends", seconds=45)
+    until(lambda: tick.poll() is not None, "it ends", within=45)
     assert tick.returncode == Exit.STORE_UNREACHABLE
     assert time.monotonic() - began < 30
     play.expire()
@@ -113,7 +114,7 @@ def test_a_writer_that_pauses_is_ended_by_the_server_itself(play: Play) -> None:
         play.go_on(paused)
         tick.wait(30)
     began = time.monotonic()
-    until(lambda: not _is_inside(play), "the server ends its session", seconds=15)
+    until(lambda: not _is_inside(play), "the server ends its session", within=15)
     play.expire()
     assert "standby" not in reasons(successor)
     assert time.monotonic() - began < 20
@@ -206,7 +207,7 @@ def test_a_replica_that_is_away_holds_up_what_is_written_and_undoes_none_of_it(p
     assert seconds < 30, "it asks for an answer once only"
     replica.machine.mend()
     caught_up = "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync' AND sent_lsn = flush_lsn"
-    until(lambda: play.field.databases.primary.ask(caught_up), "the replica is back", seconds=60)
+    until(lambda: play.field.databases.primary.ask(caught_up), "the replica is back", within=60)
     play.finish()
 
 

@@ -18,7 +18,8 @@ from pathlib import Path
 import psycopg
 
 from tests.contract import postgres
-from tests.field.network import NETWORK, Machine, send, until
+from tests.field.network import NETWORK, Machine, send
+from tests.waiting import until
 
 _PROGRAMS = "/usr/lib/postgresql/15/bin"
 _USER = "postgres"

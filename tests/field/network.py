@@ -13,17 +13,16 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Event
 from typing import IO
+
+from tests.waiting import until
 
 NETWORK = "192.0.2"
 _FIRST = str(Path(__file__).with_name("first.py"))
 _TOOLS = ("unshare", "nsenter", "ip", "bridge", "mount", "strace")
-_MOMENT = Event()  # never set: what is waited for sends no word
 _OWN = ("--net", "--uts", "--ipc", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child")
 _FORWARDING, _DISABLED = "3", "0"  # a bridge port's states: bridge(8)
 
@@ -37,14 +36,6 @@ def missing() -> str:
         return "no field of machines: making network namespaces needs root"
     tried = subprocess.run(["unshare", *_OWN, "true"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     return f"no field of machines: namespaces can't be made here: {tried.stderr.strip()}" if tried.returncode else ""
-
-
-def until(condition: Callable[[], object], what: str, *, seconds: float = 30.0) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not so within {seconds:g} s: {what}"
-        _MOMENT.wait(0.02)
 
 
 class Machine:

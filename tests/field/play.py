@@ -10,9 +10,10 @@ import psycopg
 
 from tests.acceptance.host import script
 from tests.field.field import Field
-from tests.field.network import send, until
+from tests.field.network import send
 from tests.field.station import Station
 from tests.field.truth import Truth
+from tests.waiting import until
 
 
 def prepare(host: Station, line: str, *, lease: float, silent: float) -> None:

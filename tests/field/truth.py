@@ -12,8 +12,8 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from tests.field.field import Field
-from tests.field.network import until
 from tests.field.station import Station
+from tests.waiting import until
 
 _ACCOUNT = """
 CREATE TABLE IF NOT EXISTS field_account (
