@@ -76,6 +76,12 @@ def test_accounting_that_is_away_is_told_apart_from_none_that_is_kept(
         nodes.start_accounting()
         commands.cancel(job_id)
 
+        def is_told() -> bool:
+            found = commands.accounts(job_id)
+            return found is not None and found.is_whole
+
+        nodes.wait_for(is_told, "the controller to tell accounting what it has missed")
+
 
 def test_what_a_killed_cycle_used_is_in_its_manifest(host: Host, nodes: slurm.Slurm, tmp_path: Path) -> None:
     """Its step was killed with it and measured nothing; accounting did."""

@@ -67,7 +67,7 @@ def test_a_line_of_scontrol_is_read() -> None:
     assert seen is not None
     assert seen._asdict() == {
         "job_id": 17, "state": "PENDING", "reason": "Resources", "nodes": "", "gpus": "gres/gpu=1", "partition": "",
-        "restarts": 2, "wall_seconds": None, "cpu_seconds": None, "peak_bytes": None,
+        "restarts": 2, "wall_seconds": None, "cpu_seconds": None, "peak_bytes": None, "is_whole": True,
     }  # fmt: skip
     assert comment(LINE) == "kloros:0123abcd"
 
@@ -99,7 +99,23 @@ def test_accounts_are_read_with_the_memory_of_the_largest_step() -> None:
     assert seen is not None
     assert seen._asdict() == {
         "job_id": 17, "state": "CANCELLED", "reason": "", "nodes": "node1", "gpus": "gres/gpu=1", "partition": "batch",
-        "restarts": 0, "wall_seconds": 62, "cpu_seconds": 61.5, "peak_bytes": 20480 * 1024,
+        "restarts": 0, "wall_seconds": 62, "cpu_seconds": 61.5, "peak_bytes": 20480 * 1024, "is_whole": True,
     }  # fmt: skip
     assert read_accounts(ACCOUNTS, 1) is None
     assert read_accounts("", 17) is None
+
+
+@pytest.mark.parametrize(
+    ("told", "is_whole"),
+    [
+        ("17|FAILED|n|b||1|00:00.017|\n17.batch|CANCELLED by 0|n|||1|00:00.017|3K\n", True),
+        ("17|FAILED|n|b||1|00:00:00|\n17.batch|RUNNING|n|||0|00:00:00|\n", False),
+        ("17|PENDING|n|b||0|00:00:00|\n17.batch|CANCELLED by 0|n|||1|00:00.017|3K\n", False),
+        ("17|FAILED|n|b||1|00:00:00|\n", False),
+    ],
+    ids=["told", "not of its step", "not of the job", "of no step"],
+)
+def test_accounts_are_whole_once_all_ends_are_told(told: str, is_whole: bool) -> None:
+    seen = read_accounts(told, 17)
+    assert seen is not None
+    assert seen.is_whole is is_whole

@@ -88,13 +88,13 @@ class Slurm:
         return found if found is not None and states.meaning(found.state).stage is states.Stage.ENDED else None
 
     def accounts(self, job_id: int) -> Seen | None:
-        """Ask accounting what a job has used; None when none is kept, or nothing of it."""
+        """Ask accounting what a job has used; None when none is kept. A job that it has not been told of has no state."""
         fields = ",".join(states.ACCOUNTED)
         try:
             told = self._ask("sacct", "--noheader", "--parsable2", "--jobs", str(job_id), "--format", fields)
         except SlurmRefused:
             return None
-        return states.read_accounts(told, job_id)
+        return states.read_accounts(told, job_id) or states.Seen(job_id, "", is_whole=False)
 
     def find(self, comment: str) -> Seen | None:
         """Look for the job that was submitted with this comment, in the controller's memory."""

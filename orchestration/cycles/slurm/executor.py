@@ -217,7 +217,7 @@ class SlurmExecutor:
             self._end(cycle, job, judgement.End(CycleEvent.LOSE, Result(reason=reason)), seen)
 
     def _ended(self, cycle: Cycle, job: SlurmJob, seen: Seen) -> None:
-        """Conclude from Slurm alone, once the step's record has had its time to come through."""
+        """Conclude from Slurm alone, once the step's record has had its time to come, and accounting as much again."""
         began = step.began(self._spool(cycle))
         if began is not None or seen.state == "COMPLETED":
             job = _missing(job)
@@ -225,6 +225,9 @@ class SlurmExecutor:
                 self._wait(job, "its job has ended; the record of its end is not here yet")
                 return
         seen = self._with_accounts(seen)
+        if began is not None and not seen.is_whole and self._is_early(job, longest=2 * self._settings.slurm.lag):
+            self._wait(job, "its job has ended; Slurm's accounting has not been told yet what it used")
+            return
         asked = cycle.cancel_asked_at is not None
         self._end(cycle, job, endings.without_record(seen, began=began, cancel_asked=asked, log=self._log(cycle)), seen)
 
@@ -298,7 +301,10 @@ class SlurmExecutor:
         """Add what accounting has measured, if any is kept: nobody else has, of a step that was killed."""
         with suppress(SlurmAway, SlurmRefused):
             if (told := self._slurm.accounts(seen.job_id)) is not None:
-                return seen._replace(cpu_seconds=told.cpu_seconds, peak_bytes=told.peak_bytes, gpus=seen.gpus or told.gpus)
+                gpus = seen.gpus or told.gpus
+                return seen._replace(
+                    cpu_seconds=told.cpu_seconds, peak_bytes=told.peak_bytes, gpus=gpus, is_whole=told.is_whole
+                )
         return seen
 
     # --- recording ---------------------------------------------------------------------------------------------------------

@@ -75,6 +75,8 @@ class Seen(NamedTuple):
     cpu_seconds: float | None = None
     """From accounting only, as the next."""
     peak_bytes: int | None = None
+    is_whole: bool = True
+    """False while accounting has not been told of the end of all its steps: what it used is still to come."""
 
 
 def read(line: str) -> Seen | None:
@@ -111,15 +113,20 @@ def read_accounts(text: str, job_id: int) -> Seen | None:
             peaks = [peak for step in steps if (peak := _bytes(step.get("MaxRSS", ""))) is not None]
             return Seen(
                 job_id,
-                job["State"].partition(" ")[0],  # "CANCELLED by 1000"
+                _state(job),
                 nodes="" if job["NodeList"] == "None assigned" else job["NodeList"],
                 gpus=_gpus(job["AllocTRES"]),
                 partition=job["Partition"],
                 wall_seconds=seconds(job["ElapsedRaw"]),
                 cpu_seconds=seconds(job["TotalCPU"]) or None,  # 0 until its steps have told theirs
                 peak_bytes=max(peaks, default=None),
+                is_whole=bool(steps) and all(meaning(_state(line)).stage is Stage.ENDED for line in (job, *steps)),
             )
     return None
+
+
+def _state(line: Mapping[str, str]) -> str:
+    return line.get("State", "").partition(" ")[0]  # "CANCELLED by 1000"
 
 
 def comment(line: str) -> str:
