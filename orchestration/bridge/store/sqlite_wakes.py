@@ -19,7 +19,8 @@ from orchestration.bridge.state import Ask
 from orchestration.bridge.store import rows
 from orchestration.bridge.store.batch import Batch, Loaded
 from orchestration.bridge.store.lookups import Clock, unavailable, utc_now
-from orchestration.bridge.store.sqlite_writer import connected, number
+from orchestration.bridge.store.sqlite_writer import connected
+from orchestration.bridge.store.sqlite_writes import number
 from orchestration.bridge.store.wake_steps import Known, Lost, Statement, Steps
 from orchestration.bridge.store.wakes import WakeSteps
 from orchestration.store.queries import sql

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import cache, partial
-from operator import itemgetter
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeAlias
 
@@ -21,7 +19,7 @@ from orchestration.bridge.store import rows
 from orchestration.bridge.store.batch import Batch, Loaded, Outcome, Wanted
 from orchestration.bridge.store.lookups import Clock, Waiting, planned_together, unavailable
 from orchestration.bridge.store.recent import Recent, RecentRates
-from orchestration.bridge.words import spaced
+from orchestration.bridge.store.sqlite_writes import write_all
 from orchestration.store.queries import sql
 from orchestration.store.sqlite import uri
 
@@ -36,7 +34,6 @@ both wait for Python's lock; eight clients post a quarter more."""
 _WAITING, _NOT_WAITING = f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000:.0f}", "PRAGMA busy_timeout = 0"
 _COMMITS_A_CHECKPOINT = 50
 """Of lone changes fewer pages than make SQLite copy the log itself, which it does in a commit, be that in the loop."""
-_PARAMETER = re.compile(r":([a-z_]+[0-9]*)")
 _OF_CONTENT = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
 _Done: TypeAlias = tuple[list[Outcome[Any]], dict[str, int]]
 """What became of each of a batch, and where threads are now."""
@@ -131,7 +128,7 @@ class Writer:
             connection.execute("BEGIN IMMEDIATE")
             if self._is_last_of_all(connection):
                 planned = self._planned_at_once(connection, batch, asks, known)
-                _write_all(connection, planned)
+                write_all(connection, planned.rows())
                 return planned
         except Exception:  # the thread will meet it again, and see to it
             self._recent = Recent()
@@ -221,7 +218,7 @@ class Writer:
             self._is_last_of_all(connection)
             known = _loaded(connection, [waiting.ask for waiting in batch])
             planned = planned_together(batch, known, self._clock())
-            _write_all(connection, planned)
+            write_all(connection, planned.rows())
         except BaseException as error:
             self._undo(connection, error)
             raise
@@ -272,50 +269,6 @@ def connected(path: str) -> sqlite3.Connection:
     )
     connection.row_factory = sqlite3.Row
     return connection
-
-
-def number(connection: sqlite3.Connection, posts: list[rows.Row]) -> None:
-    """Number messages on from the last, so that their words can be written without looking the number up.
-
-    The index writes what it holds in memory to its tables before a statement that reads: ten times the work.
-    """
-    ((last,),) = connection.execute(sql("bridge_sqlite.last_number")).fetchall()
-    for at, post in enumerate(posts, last + 1):
-        post["number"] = at
-
-
-@cache
-def _by_place(name: str) -> tuple[str, Callable[[rows.Row], Any]]:
-    """Return a named query with its values told by their places, and what takes those from a row."""
-    text = sql(name)
-    return _PARAMETER.sub("?", text), itemgetter(*_PARAMETER.findall(text))
-
-
-def _write(connection: sqlite3.Connection, name: str, lines: list[rows.Row]) -> None:
-    text, values = _by_place(f"bridge_sqlite.write_{name}")  # by name, sqlite3 would look every value up: 10 % of a post
-    connection.executemany(text, map(values, lines))
-
-
-def _write_all(connection: sqlite3.Connection, planned: Batch) -> None:
-    for name, lines in planned.rows().items():
-        if name == "removed":
-            _remove(connection, lines)
-            continue
-        if name == "posts":
-            number(connection, lines)
-        _write(connection, name, lines)
-        if name == "posts":
-            _write(connection, "words", lines)
-
-
-def _remove(connection: sqlite3.Connection, threads: list[rows.Row]) -> None:
-    for thread in threads:
-        # The index keeps no text: what is to go from it must be told again.
-        for number, body in connection.execute(sql("bridge_sqlite.bodies"), thread).fetchall():
-            told = {"number": number, "words": spaced(body)}
-            connection.execute(sql("bridge_sqlite.remove_words"), told)
-        for part in ("messages", "participants", "findings", "triggers", "audit", "thread"):
-            connection.execute(sql(f"bridge_sqlite.remove_{part}"), thread)
 
 
 def _found(connection: sqlite3.Connection, query: str, keys: Iterable[object], name: str = "keys") -> Iterable[Any]:

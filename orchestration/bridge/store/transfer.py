@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from orchestration.bridge.state import ChainsVerified
 from orchestration.bridge.store import rows
-from orchestration.bridge.store.sqlite_writer import number
+from orchestration.bridge.store.sqlite_writes import number
 from orchestration.bridge.store.verification import verified
 from orchestration.bridge.words import spaced
 from orchestration.errors import KlorosError, StoreUnreachable
