@@ -15,7 +15,7 @@ from orchestration.bridge.caller import Role
 from orchestration.bridge.port import Store
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.bridge.state import Ask, Change, Facts, Member, Plan
-from orchestration.bridge.store import postgres_lane, recent
+from orchestration.bridge.store import lane, recent
 from orchestration.bridge.store.lookups import Waiting
 from orchestration.bridge.store.postgres import PostgresStore
 from orchestration.bridge.store.postgres_line import Line
@@ -72,7 +72,7 @@ class Scene:
 @pytest.fixture
 async def scene(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
     monkeypatch.setattr(recent, "_RATES_COUNT_FOR", DEADLINE)  # on a machine that is as slow as you like
-    monkeypatch.setattr(postgres_lane, "_ANSWERED_IN", DEADLINE)  # longer than any write that is held
+    monkeypatch.setattr(lane, "_ANSWERED_IN", DEADLINE)  # longer than any write that is held
     wire, place = Wire(tmp_path, cluster), cluster.new_database()
     async with wire.laid(place) as address, store_at(address) as store, store_at(place) as other:
         thread_id = await opened_thread(store)
@@ -140,7 +140,7 @@ async def test_what_waits_is_planned_on_what_is_being_written_and_follows_it_at_
 
 
 async def test_where_writes_take_long_what_waits_is_written_together(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres_lane, "_ANSWERED_IN", 0.0)
+    monkeypatch.setattr(lane, "_ANSWERED_IN", 0.0)
     commits = scene.store.figures()["commits"]
     under_way = await scene.write_is_held(posting("0"))
     following = [scene.ask(posting(f"{number}")) for number in range(1, 10)]
@@ -153,7 +153,7 @@ async def test_where_writes_take_long_what_waits_is_written_together(scene: Scen
 
 
 async def test_an_answer_that_lay_there_makes_no_write_long(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres_lane, "_ANSWERED_IN", 0.01)
+    monkeypatch.setattr(lane, "_ANSWERED_IN", 0.01)
     for seconds in (0.001, 0.5, 0.5):
         monkeypatch.setattr(Line, "waited", seconds)
         await scene.ask(posting(f"read after {seconds} s"))

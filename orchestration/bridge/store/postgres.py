@@ -34,7 +34,7 @@ from orchestration.bridge.store import counting, rows
 from orchestration.bridge.store.batch import Outcome, settle
 from orchestration.bridge.store.lookups import Clock, Lookups, Waiting, outdated, unavailable, utc_now
 from orchestration.bridge.store.news import News
-from orchestration.bridge.store.postgres_lane import TRANSIENT, Lane
+from orchestration.bridge.store.postgres_lane import TRANSIENT, PostgresLane
 from orchestration.bridge.store.postgres_line import Line
 from orchestration.bridge.store.postgres_reads import Asked, SharedReads
 from orchestration.bridge.store.recent import RecentRates
@@ -74,7 +74,7 @@ class PostgresStore(Lookups):
         self._pools = [self._pool]
         self._left: list[asyncio.Future[Any]] = []
         self._probing: asyncio.Task[None] | None = None
-        self._lanes = [Lane(self) for _ in range(_LANES)]
+        self._lanes = [PostgresLane(self) for _ in range(_LANES)]
         lines = [Line(self.connected) for _ in range(_READ_LINES)]
         self._reading = SharedReads(lines, partial(self._rows, "bridge_postgres.read_text"))
         self._lines = [self._telling, *lines, *(lane.line for lane in self._lanes)]

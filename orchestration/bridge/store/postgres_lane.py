@@ -1,20 +1,18 @@
-"""A lane: changes of some of the threads, on one connection of PostgreSQL, one transaction after the other."""
+"""A lane on one connection of PostgreSQL."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from orchestration.bridge.store.batch import Batch, Outcome
-from orchestration.bridge.store.lookups import Waiting, planned_together, unavailable
+from orchestration.bridge.store.batch import Batch
+from orchestration.bridge.store.lane import Lane, LostOnTheWay, Write
+from orchestration.bridge.store.lookups import Waiting, unavailable
 from orchestration.bridge.store.postgres_line import Line, Results
-from orchestration.bridge.store.postgres_locked import Locked, LostOnTheWay
+from orchestration.bridge.store.postgres_locked import Locked
 from orchestration.bridge.store.postgres_writes import counted, written_at_once
-from orchestration.bridge.store.recent import Recent
 
 if TYPE_CHECKING:
     from orchestration.bridge.store.postgres import PostgresStore
@@ -25,228 +23,64 @@ TRANSIENT = (
     psycopg.errors.QueryCanceled,
     psycopg.errors.SerializationFailure,
 )
-_MOST_TOGETHER = 512
-_ENOUGH_FOR_TWO = 8
-_ANSWERED_IN = 90e-6
-"""Seconds of ours for one change, over HTTP: to take it in, to plan it, and to answer."""
 _OF_CONTENT = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError)
 
 
-class _Write(NamedTuple):
-    """A batch that one statement writes, if what it was planned on is so; else nothing is written."""
-
-    batch: list[Waiting]
-    planned: Batch
-    statement: bytes
-
-
-class Lane:
-    """Changes of some of the threads, one transaction after the other.
-
-    A batch that rests on what the last commit left is written from where it came in, and settled where the answer arrives:
-    no task runs for it. Whatever else it takes, locks above all, is the work of a task.
-
-    While PostgreSQL writes one batch, the next is planned on what that one is going to leave, and written as soon as that is
-    so. Until then nobody is told anything of it: when the first fails, the next waits again as if it had not been planned.
-    Where writes are slow, what waits is left to be planned and written together.
-    """
+class PostgresLane(Lane[bytes]):
+    """A batch is one statement, which writes nothing where a thread has moved on since it was planned."""
 
     def __init__(self, store: PostgresStore) -> None:
-        self._waiting: list[Waiting] = []
-        self.commits = self.changes = 0
+        super().__init__(store.now, store.rates)
         self._store = store
         self.line = Line(store.connected)
         self._locked = Locked(self.line, store.now, store.rates)
-        self._loop = asyncio.get_running_loop()
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._closing = False
-        self._together = 1
-        """How many shared the last commit."""
-        self._task: asyncio.Task[None] | None = None
-        self._recent = Recent()
-        self._under_way: _Write | None = None
-        self._next: _Write | None = None
-        """Rests on the one under way; there is none without it."""
-        self._looks_ahead = False
-        """What follows on the one under way is planned already, or about to be, or can't be."""
-        self._write_takes = 1.0
-        """Seconds, by the quickest of the last writes: of most, the answer lay there until the event loop came to it."""
-
-    def take(self, waiting: Waiting) -> None:
-        if self._closing:
-            raise unavailable(None)
-        self._waiting.append(waiting)
-        if self._idle.is_set():
-            self._idle.clear()
-            self._start()
-        else:
-            self._look_ahead()
-
-    @property
-    def queued(self) -> int:
-        """How many changes wait for a commit that is not under way yet."""
-        return len(self._waiting) + (len(self._next.batch) if self._next is not None else 0)
-
-    async def finish(self) -> None:
-        """Take no more, and return when what was taken is done."""
-        self._closing = True
-        await self._idle.wait()
 
     async def let_go(self) -> None:
         await self.line.close()
 
-    def _start(self) -> None:
-        """Begin anew: at once where changes come one by one; else when what comes together has come in."""
-        if self._together > 1:  # those that were just answered ask again at once
-            self._loop.call_soon(self._loop.call_soon, self._begin_together)
-        else:
-            self._begin()
+    @property
+    def _is_open(self) -> bool:
+        return self.line.is_open
 
-    def _begin_together(self) -> None:
-        """Begin with all, or with half of many: from then on PostgreSQL writes one half while the other asks again."""
-        many = len(self._waiting)
-        halved = _ENOUGH_FOR_TWO <= many < _MOST_TOGETHER and self._should_overlap(many)
-        self._begin(many // 2 if halved else _MOST_TOGETHER)
+    def _told(self, planned: Batch) -> bytes:
+        return written_at_once(self.line, planned.rows())
 
-    def _should_overlap(self, many: int) -> bool:
-        """Tell whether so many changes are better written in two batches than in one.
-
-        They are where the second write takes less time than we do to answer and plan, which then goes on beside.
-        """
-        return self._write_takes < many * _ANSWERED_IN
-
-    def _begin(self, most: int = _MOST_TOGETHER) -> None:
-        batch, self._waiting = self._waiting[:most], self._waiting[most:]
-        write = self._planned_at_once(batch, {})
-        if write is not None:
-            self._write(write)
-        else:
-            self._together = len(batch)
-            self._task = self._loop.create_task(self._work(batch))
-
-    def _planned_at_once(self, batch: list[Waiting], posted: Mapping[tuple[str, str], int]) -> _Write | None:
-        """Plan a batch on what is known; None when it takes more than that.
-
-        Args:
-            posted: how often agents post in the batch under way, which what is known of their rates leaves out.
-        """
-        asks = [waiting.ask for waiting in batch]
-        known = self._recent.known(asks, self._store.rates, posted) if self.line.is_open else None
-        self._recent.forget(asks)
-        if known is None:
-            return None
-        planned = planned_together(batch, known, self._store.now())
-        if not planned.validated(asks):
-            return None
+    def _ask(self, write: Write[bytes]) -> None:
         try:
-            return _Write(batch, planned, written_at_once(self.line, planned.rows()))
-        except Exception:  # the task will meet it again, and see to it
-            return None
+            self.line.ask(write.told, partial(self._heard, write))
+        except psycopg.OperationalError as error:
+            raise self._lost(write, error) from error
 
-    def _write(self, write: _Write) -> None:
-        """Write what was planned on what the last commit left: one round trip. The write proves what was known, or fails."""
-        self._together = len(write.batch)
-        try:
-            self.line.ask(write.statement, partial(self._answered, write))
-        except Exception as error:
-            self._failed(write, error)
-            return
-        self._under_way, self._looks_ahead = write, False
-        self._remember(write.batch, write.planned)
-        if self._waiting:
-            self._look_ahead()
+    def _heard(self, write: Write[bytes], results: Results, error: psycopg.Error | None) -> None:
+        self._answered(write, results, None if error is None else self._lost(write, error))
 
-    def _look_ahead(self) -> None:
-        """Plan what waits on top of the batch under way, once what comes together has come in."""
-        if self._under_way is not None and not self._looks_ahead:
-            self._looks_ahead = True
-            self._loop.call_soon(self._loop.call_soon, self._plan_next, self._under_way)
+    def _lost(self, write: Write[bytes], error: psycopg.Error) -> Exception:
+        """Tell a connection that died with a write under way from a write that failed."""
+        gone = isinstance(error, psycopg.OperationalError) and not self.line.is_open
+        return LostOnTheWay(write.planned, error) if gone else error
 
-    def _plan_next(self, under_way: _Write) -> None:
-        if under_way is not self._under_way:  # it was answered meanwhile
-            return
-        if not self._should_overlap(len(under_way.batch) + len(self._waiting)):
-            return
-        batch = self._waiting[:_MOST_TOGETHER]
-        self._next = self._planned_at_once(batch, under_way.planned.posted)
-        if self._next is not None:
-            del self._waiting[: len(batch)]
+    @property
+    def _waited(self) -> float:
+        return self.line.waited
 
-    def _answered(self, write: _Write, results: Results, error: Exception | None) -> None:
-        following, self._under_way, self._next = self._next, None, None
-        self._write_takes = min(self.line.waited, self._write_takes * 17 / 16)
-        if error is not None:
-            if following is not None:  # it rests on what has not come about
-                self._waiting[:0] = following.batch
-            self._failed(write, error)
-        elif following is not None:  # PostgreSQL goes on while those who asked are told
-            self._write(following)
-            self._tell(write.batch, write.planned)
-            self._note(write.planned, results)
-        else:
-            self._tell(write.batch, write.planned)
-            if self._waiting:
-                self._go_on_after(write.planned, results)
-            else:  # those who were told answer their clients first
-                self._loop.call_soon(self._go_on_after, write.planned, results)
+    async def _committed(self, batch: list[Waiting], failed: Exception | None) -> Batch:
+        return await self._locked.committed(batch, failed)
 
-    def _failed(self, write: _Write, error: Exception) -> None:
-        """Forget what it was to leave, and have a task see to it."""
-        self._recent.forget(waiting.ask for waiting in write.batch)
-        if isinstance(error, psycopg.OperationalError) and not self.line.is_open:
-            error = LostOnTheWay(write.planned, error)
-        self._task = self._loop.create_task(self._work(write.batch, error))
-
-    def _go_on_after(self, planned: Batch, results: Results) -> None:
-        self._note(planned, results)
-        self._go_on()
-
-    def _tell(self, batch: list[Waiting], planned: Batch) -> None:
-        self.commits += 1
-        self.changes += len(batch)
-        _answer(batch, planned.outcomes)
-
-    def _note(self, planned: Batch, results: Results) -> None:
+    def _note(self, planned: Batch, answer: Any) -> None:
         self._store.committed(planned.news)
-        self._store.rates.learn(counted(results))
+        if answer is not None:
+            self._rates.learn(counted(answer))
 
-    def _remember(self, batch: list[Waiting], planned: Batch) -> None:
-        self._recent.remember(planned.known, [waiting.ask for waiting in batch])
-
-    def _go_on(self) -> None:
-        if not self._waiting:
-            self._idle.set()
-        elif self._should_overlap(self._together + len(self._waiting)):
-            self._begin()
-        else:  # those that were just answered join in
-            self._start()
-
-    async def _work(self, batch: list[Waiting], failed: Exception | None = None) -> None:
-        await self._carry_out(batch, failed)
-        self._go_on()
-
-    async def _carry_out(self, batch: list[Waiting], failed: Exception | None = None) -> None:
-        """Commit a batch; when one of it can't be written, or one thread is locked, the others are tried without it.
-
-        Args:
-            failed: what became of writing it at once.
-        """
-        try:
-            planned = await self._locked.committed(batch, failed)
-        except Exception as error:
-            parts = _parts(batch, error)
-            if len(parts) > 1:
-                for part in parts:
-                    await self._carry_out(part)
-                return
-            if isinstance(error, LostOnTheWay):
-                error = error.error
-            _answer(batch, [Outcome(None, self._as_refusal(error))] * len(batch))
-        else:
-            self._tell(batch, planned)
-            self._store.committed(planned.news)
-            self._remember(batch, planned)
+    def _parts(self, batch: list[Waiting], error: Exception) -> list[list[Waiting]]:
+        """Try the others without the one that can't be written, or without those whose thread is locked."""
+        if isinstance(error, TRANSIENT):
+            by_thread: dict[str | None, list[Waiting]] = {}
+            for waiting in batch:
+                by_thread.setdefault(waiting.ask.thread_id, []).append(waiting)
+            return list(by_thread.values())
+        if isinstance(error, psycopg.Error | OSError | LostOnTheWay) and not isinstance(error, _OF_CONTENT):
+            return [batch]
+        return [[waiting] for waiting in batch]
 
     def _as_refusal(self, error: Exception) -> Exception:
         if isinstance(error, TRANSIENT):
@@ -254,20 +88,3 @@ class Lane:
         if isinstance(error, psycopg.Error | OSError) and not isinstance(error, _OF_CONTENT):
             return self._store.lost(error)
         return error
-
-
-def _answer(batch: list[Waiting], outcomes: Iterable[Outcome[Any]]) -> None:
-    for waiting, outcome in zip(batch, outcomes, strict=True):
-        if not waiting.future.done():  # who asked may have gone
-            waiting.future.set_result(outcome)
-
-
-def _parts(batch: list[Waiting], error: Exception) -> list[list[Waiting]]:
-    if isinstance(error, TRANSIENT):
-        by_thread: dict[str | None, list[Waiting]] = {}
-        for waiting in batch:
-            by_thread.setdefault(waiting.ask.thread_id, []).append(waiting)
-        return list(by_thread.values())
-    if isinstance(error, psycopg.Error | OSError | LostOnTheWay) and not isinstance(error, _OF_CONTENT):
-        return [batch]
-    return [[waiting] for waiting in batch]

@@ -11,20 +11,13 @@ from pydantic_core import from_json, to_json
 
 from orchestration.bridge.chain import Head, workspace_chain
 from orchestration.bridge.store.batch import Batch, Loaded, Wanted
+from orchestration.bridge.store.lane import LostOnTheWay
 from orchestration.bridge.store.lookups import Waiting, planned_together, unavailable
 from orchestration.bridge.store.postgres_line import Line
 from orchestration.bridge.store.postgres_writes import counted, written
 from orchestration.bridge.store.recent import RecentRates
 
 _STALE = "KL001"
-
-
-class LostOnTheWay(Exception):
-    """The connection died with a commit under way."""
-
-    def __init__(self, planned: Batch, error: Exception) -> None:
-        super().__init__()
-        self.planned, self.error = planned, error
 
 
 class Locked:
