@@ -41,6 +41,10 @@ class RecentRates:
         now = time.monotonic()
         self._known.update({key: (now, rate) for key, rate in counted.items()})
 
+    def clear(self) -> None:
+        """Forget all: somebody else counts as well."""
+        self._known.clear()
+
     def get(self, key: tuple[str, str]) -> Rate | None:
         """Return it if it is new enough."""
         found = self._known.get(key)

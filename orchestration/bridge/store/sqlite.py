@@ -30,7 +30,8 @@ from orchestration.bridge.store import counting, rows
 from orchestration.bridge.store.batch import Outcome, settle
 from orchestration.bridge.store.lookups import Clock, Lookups, Waiting, outdated, unavailable, utc_now
 from orchestration.bridge.store.news import News
-from orchestration.bridge.store.sqlite_writer import Writer, connected
+from orchestration.bridge.store.sqlite_lane import SqliteLane
+from orchestration.bridge.store.sqlite_writes import connected
 from orchestration.bridge.store.verification import verified
 from orchestration.bridge.wire import AuditEntry, Message
 from orchestration.bridge.words import words
@@ -58,14 +59,14 @@ class SqliteStore(Lookups):
         self.path = path
         self._loop = asyncio.get_running_loop()
         self._news = News()
-        self._writer = Writer(path, clock, self._loop, self._news.announce)
+        self._lane = SqliteLane(path, clock, self._news.announce)
         self._readers = _Readers(path)
         self._watching = self._loop.create_task(self._watch())
 
     async def change(self, ask: Ask, plan: Plan[Answer]) -> Answer:
         """Hand it to the writer, and wait until it is on disk."""
         future: asyncio.Future[Outcome[Answer]] = self._loop.create_future()
-        self._writer.take(Waiting(ask, plan, future))
+        self._lane.take(Waiting(ask, plan, future))
         return settle(await future)
 
     async def read(self, thread_id: str, *, reader: str, since_seq: int, limit: int) -> Reading:
@@ -166,12 +167,13 @@ class SqliteStore(Lookups):
 
     def figures(self) -> Mapping[str, float]:
         """Count."""
-        return {**self._writer.figures(), "waiters": len(self._news)}
+        lane = self._lane
+        return {"waiting_changes": lane.queued, "commits": lane.commits, "changes": lane.changes, "waiters": len(self._news)}
 
     async def close(self) -> None:
         """Commit what waits, and close the file."""
         await tasks.end([self._watching])
-        await self._writer.close()
+        await self._lane.close()
         await asyncio.to_thread(self._readers.close)
 
     async def _rows(self, name: str, **parameters: Value) -> list[Any]:
@@ -231,7 +233,6 @@ class _Readers:
         connection: sqlite3.Connection | None = getattr(self._own, "connection", None)
         if connection is None:
             connection = connected(self._path)
-            connection.execute("PRAGMA query_only = ON")
             self._own.connection = connection
             self._open.add(connection)
         return connection

@@ -19,8 +19,7 @@ from orchestration.bridge.state import Ask
 from orchestration.bridge.store import rows
 from orchestration.bridge.store.batch import Batch, Loaded
 from orchestration.bridge.store.lookups import Clock, unavailable, utc_now
-from orchestration.bridge.store.sqlite_writer import connected
-from orchestration.bridge.store.sqlite_writes import number
+from orchestration.bridge.store.sqlite_writes import connected, number
 from orchestration.bridge.store.wake_steps import Known, Lost, Statement, Steps
 from orchestration.bridge.store.wakes import WakeSteps
 from orchestration.store.queries import sql
@@ -81,7 +80,6 @@ class SqliteWakes(WakeSteps):
         try:
             if self._watched is None:
                 self._watched = connected(self._path)
-                self._watched.execute("PRAGMA query_only = ON")
             return int(self._watched.execute("PRAGMA data_version").fetchone()[0])
         except sqlite3.Error:
             if self._watched is not None:
@@ -92,8 +90,7 @@ class SqliteWakes(WakeSteps):
     def _transaction(self, steps: Callable[[], Steps[_Answer]], looking: bool) -> _Answer:
         try:
             if self._connection is None:
-                self._connection = connected(self._path)
-                self._connection.execute("PRAGMA synchronous = FULL")
+                self._connection = connected(self._path, writes=True)
             self._connection.execute("BEGIN" if looking else "BEGIN IMMEDIATE")
             answer = _carried_out(self._connection, steps())
             self._connection.execute("COMMIT")

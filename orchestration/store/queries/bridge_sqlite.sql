@@ -45,12 +45,12 @@ INSERT INTO bridge_threads VALUES (
 );
 
 -- name: bridge_sqlite.write_threads
--- Change where a thread stands.
+-- Change where a thread stands, if nobody has since it was looked at.
 UPDATE bridge_threads SET
     status = :status, status_reason = :status_reason, last_seq = :last_seq, updated_at = :updated_at, turns = :turns,
     last_sender = :last_sender, event_types = :event_types, rate_minute = :rate_minute, rate_posts = :rate_posts,
     rate_before = :rate_before, links = :links, head = :head, version = :version
-WHERE thread_id = :thread_id;
+WHERE thread_id = :thread_id AND version = :version - 1;
 
 -- name: bridge_sqlite.write_joined
 -- Put a participant into a thread, or its cursor elsewhere.

@@ -1,0 +1,144 @@
+"""The lane of the SQLite store."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+from orchestration.bridge.store import rows
+from orchestration.bridge.store.batch import Batch
+from orchestration.bridge.store.lane import Lane, LostOnTheWay, Write
+from orchestration.bridge.store.lookups import Clock, Waiting, unavailable
+from orchestration.bridge.store.recent import RecentRates
+from orchestration.bridge.store.sqlite_beside import Beside, Gone
+from orchestration.bridge.store.sqlite_locked import Locked
+from orchestration.bridge.store.sqlite_process import WRITTEN_AFTER_OTHERS, framed
+from orchestration.bridge.store.sqlite_writes import OF_CONTENT
+
+Lists: TypeAlias = dict[str, list[rows.Row]]
+_QUICK: Final = 0.002
+"""Where commits take longer than that, the loop makes none."""
+_CROWD: Final = 1.25
+"""From how many to a commit on, in the mean of the last few, the way to another process and back is worth its while."""
+_COMMITS_A_CHECKPOINT: Final = 50
+"""Of lone changes fewer pages than make SQLite copy the log itself, which it does in a commit, be that in the loop."""
+
+
+class SqliteLane(Lane[Lists]):
+    """A change that comes alone is written by the loop itself, in microseconds; many, or what takes long, beside it.
+
+    Statements and commits of a thread would wait for Python's lock at every step, and the loop for theirs; a process writes
+    while the loop answers those before and plans those after. What rests on more than the last commits left is a thread's.
+    """
+
+    def __init__(self, path: str, clock: Clock, announce: Callable[[dict[str, int]], None]) -> None:
+        super().__init__(clock, RecentRates())
+        self._announce = announce
+        self._locked = Locked(path, clock)
+        self._beside = Beside(path)
+        self._wrote: object = None
+        """Who has made the last commit of ours: what the other then sees of others may be that."""
+        self._crowd = 1.0
+        self._since_checkpoint = 0
+
+    async def close(self) -> None:
+        """Commit what waits, and let go of the file."""
+        await self.finish()
+        await self._beside.close()
+        await self._locked.close()
+
+    @property
+    def _is_open(self) -> bool:
+        return self._locked.is_open and (self._beside.is_up or self._locked.usually < _QUICK)
+
+    @property
+    def _goes_beside(self) -> bool:
+        return self._crowd > _CROWD or self._locked.usually >= _QUICK
+
+    def _start(self) -> None:
+        """Begin after this turn of the loop, so that what has come in with it is not committed apart; where changes came
+        together, when those that were just answered have asked again: three turns later, for their answers go out in one,
+        their requests come in in the next and reach this place in the third.
+        """
+        if self._together > 1:
+            self._loop.call_soon(self._loop.call_soon, self._loop.call_soon, self._begin_together)
+        else:
+            self._loop.call_soon(self._begin_together)
+
+    def _told(self, planned: Batch) -> Lists:
+        return planned.rows()
+
+    def _write(self, write: Write[Lists]) -> None:
+        if self._goes_beside and self._beside.is_up:
+            super()._write(write)
+            return
+        self._together = len(write.batch)
+        try:
+            self._locked.write(write.told)
+        except Exception as error:
+            self._failed(write, error)
+            return
+        self._remember(write.batch, write.planned)
+        self._tell(write.batch, write.planned)
+        self._note(write.planned, None)
+        self._go_on()
+
+    def _ask(self, write: Write[Lists]) -> None:
+        self._beside.ask(framed(write.told), partial(self._heard, write))
+
+    def _heard(self, write: Write[Lists], answer: bytes, error: Exception | None) -> None:
+        if isinstance(error, Gone):
+            error = LostOnTheWay(write.planned, error)
+        self._answered(write, answer, error)
+
+    @property
+    def _waited(self) -> float:
+        return self._beside.waited
+
+    async def _committed(self, batch: list[Waiting], failed: Exception | None) -> Batch:
+        lost = failed.planned if isinstance(failed, LostOnTheWay) else None
+        return await self._locked.committed(batch, lost, self._beside.end if lost is not None else _nothing)
+
+    def _tell(self, batch: list[Waiting], planned: Batch) -> None:
+        super()._tell(batch, planned)
+        self._crowd += (len(batch) - self._crowd) / 8
+        if self._goes_beside:
+            self._beside.start()
+
+    def _note(self, planned: Batch, answer: Any) -> None:
+        who, others = (
+            (self._locked, self._locked.others_wrote) if answer is None else (self._beside, answer == WRITTEN_AFTER_OTHERS)
+        )
+        if others and self._wrote is who:  # who else writes may count as well
+            self._rates.clear()
+        self._wrote = who
+        self._rates.keep(planned.known.rates)
+        self._announce(planned.news)
+
+    def _go_on(self) -> None:
+        self._since_checkpoint += 1
+        if self._since_checkpoint < _COMMITS_A_CHECKPOINT or self._beside.is_up:
+            super()._go_on()
+        else:
+            self._since_checkpoint = 0
+            self._task = self._loop.create_task(self._go_on_after_checkpoint())
+
+    async def _go_on_after_checkpoint(self) -> None:
+        await self._locked.checkpoint()
+        super()._go_on()
+
+    def _parts(self, batch: list[Waiting], error: Exception) -> list[list[Waiting]]:
+        return [batch] if _is_of_the_store(error) else [[waiting] for waiting in batch]
+
+    def _as_refusal(self, error: Exception) -> Exception:
+        return unavailable(error) if _is_of_the_store(error) else error
+
+
+def _is_of_the_store(error: Exception) -> bool:
+    return isinstance(error, sqlite3.Error) and not isinstance(error, OF_CONTENT)
+
+
+def _nothing() -> None:
+    """Have nothing to do first."""
