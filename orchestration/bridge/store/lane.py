@@ -107,6 +107,10 @@ class Lane(ABC, Generic[Told]):
             Exception: it is not written, or nobody can tell (`LostOnTheWay`).
         """
 
+    @abstractmethod
+    def _send_ahead(self, following: Write[Told]) -> None:
+        """Have it written after the one under way already, where the engine takes two; `_ask` follows all the same."""
+
     @property
     @abstractmethod
     def _waited(self) -> float:
@@ -217,6 +221,7 @@ class Lane(ABC, Generic[Told]):
         self._next = self._planned_at_once(batch, under_way.planned.posted)
         if self._next is not None:
             del self._waiting[: len(batch)]
+            self._send_ahead(self._next)
 
     def _answered(self, write: Write[Told], answer: Any, error: Exception | None) -> None:
         following, self._under_way, self._next = self._next, None, None

@@ -51,6 +51,9 @@ class PostgresLane(Lane[bytes]):
         except psycopg.OperationalError as error:
             raise self._lost(write, error) from error
 
+    def _send_ahead(self, following: Write[bytes]) -> None:
+        """Keep it: libpq takes one at a time."""
+
     def _heard(self, write: Write[bytes], results: Results, error: psycopg.Error | None) -> None:
         self._answered(write, results, None if error is None else self._lost(write, error))
 

@@ -7,9 +7,10 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from orchestration.bridge.store import sqlite_process
 from orchestration.bridge.store.sqlite_process import FAILED, REFUSED, UP
@@ -43,16 +44,17 @@ class Beside(asyncio.Protocol):
         self._process: subprocess.Popen[bytes] | None = None
         self._transport: asyncio.WriteTransport | None = None
         self._starting: asyncio.Task[None] | None = None
-        self._answered: Answered | None = None
-        self._asked_at = 0.0
+        self._asked: deque[Answered] = deque()
+        self._since = 0.0
+        """When it was asked, or answered the one before: it takes them one after the other."""
         self._not_before = 0.0
         self._closing = False
         self.is_up = False
 
     @property
     def waited(self) -> float:
-        """Seconds since it was asked last."""
-        return time.monotonic() - self._asked_at
+        """Seconds that it has been about what it was asked first."""
+        return time.monotonic() - self._since
 
     def start(self) -> None:
         """Have it come up, unless it is or did not lately; returns at once."""
@@ -61,12 +63,14 @@ class Beside(asyncio.Protocol):
             self._starting = self._loop.create_task(self._start())
 
     def ask(self, frame: bytes, answered: Answered) -> None:
-        """Have a batch written, framed as `sqlite_process.framed` does it; call back once.
+        """Have a batch written after those before, framed as `sqlite_process.framed` does it; call back once.
 
-        The answer is that of the process; the error `NotWritten`, or `Gone` where nobody can tell before `ended`.
+        The answer is that of the process; the error `NotWritten`, or `Gone` where nobody can tell before `end`.
         """
         assert self._transport is not None
-        self._answered, self._asked_at = answered, time.monotonic()
+        if not self._asked:
+            self._since = time.monotonic()
+        self._asked.append(answered)
         self._transport.write(frame)
 
     def end(self) -> None:
@@ -87,18 +91,18 @@ class Beside(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Have the way to it."""
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        self._transport = cast("asyncio.WriteTransport", transport)  # uvloop's is no subclass
 
     def data_received(self, data: bytes) -> None:
-        """Take its answer; it gives one at a time."""
+        """Take its answers, a byte each."""
         if data == UP:
             self.is_up = True
             self._attend()
             return
-        answered, self._answered = self._answered, None
-        if answered is not None:
-            answered(data, NotWritten() if data in (REFUSED, FAILED) else None)
+        for answer in map(bytes, zip(data, strict=True)):
+            answered = self._asked.popleft()
+            answered(answer, NotWritten() if answer in (REFUSED, FAILED) else None)
+            self._since = time.monotonic()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Take note that it has ended: it closes its end by that alone."""
@@ -106,11 +110,10 @@ class Beside(asyncio.Protocol):
             told = "the process that writes to the store beside the bridge has ended; the bridge writes by itself meanwhile"
             log(Event.BRIDGE_FAILED, told, priority=Priority.WARNING)
         self.is_up, self._transport = False, None
-        answered, self._answered = self._answered, None
-        if answered is not None:
-            answered(b"", Gone("it has ended"))
-        elif not self._closing:
+        if not self._asked and not self._closing:
             self._loop.run_in_executor(None, self.end)
+        while self._asked:
+            self._asked.popleft()(b"", Gone("it has ended"))
 
     async def _start(self) -> None:
         ours, theirs = socket.socketpair()
@@ -129,7 +132,7 @@ class Beside(asyncio.Protocol):
         """Kill one that is stuck: what it was asked for is then looked for, and done, by others."""
         if self._transport is None:
             return
-        if self._answered is not None and self.waited > _UNHEARD and self._process is not None:
+        if self._asked and self.waited > _UNHEARD and self._process is not None:
             self._process.kill()
         self._loop.call_later(_LOOK, self._attend)
 

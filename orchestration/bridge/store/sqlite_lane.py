@@ -42,6 +42,9 @@ class SqliteLane(Lane[Lists]):
         """Who has made the last commit of ours: what the other then sees of others may be that."""
         self._crowd = 1.0
         self._since_checkpoint = 0
+        self._sent: Write[Lists] | None = None
+        """What follows on the one under way, where it is on its way already."""
+        self._failures: list[tuple[Write[Lists], Exception]] = []
 
     async def close(self) -> None:
         """Commit what waits, and let go of the file."""
@@ -71,7 +74,7 @@ class SqliteLane(Lane[Lists]):
         return planned.rows()
 
     def _write(self, write: Write[Lists]) -> None:
-        if self._goes_beside and self._beside.is_up:
+        if write is self._sent or (self._goes_beside and self._beside.is_up):
             super()._write(write)
             return
         self._together = len(write.batch)
@@ -86,12 +89,45 @@ class SqliteLane(Lane[Lists]):
         self._go_on()
 
     def _ask(self, write: Write[Lists]) -> None:
-        self._beside.ask(framed(write.told), partial(self._heard, write))
+        if write is not self._sent:
+            self._beside.ask(framed(write.told), partial(self._heard, write))
+        self._sent = None
+
+    def _send_ahead(self, following: Write[Lists]) -> None:
+        """Have it written without a word of ours in between: should the one before fail, its threads are not as they must be
+        for this one, which is refused then.
+        """
+        if self._beside.is_up:
+            self._beside.ask(framed(following.told), partial(self._heard, following))
+            self._sent = following
 
     def _heard(self, write: Write[Lists], answer: bytes, error: Exception | None) -> None:
         if isinstance(error, Gone):
             error = LostOnTheWay(write.planned, error)
-        self._answered(write, answer, error)
+        if error is not None:
+            self._failures.append((write, error))
+        elif self._failures:  # of other threads than the one that failed before it
+            self._tell(write.batch, write.planned)
+            self._note(write.planned, answer)
+        if not self._failures:
+            self._answered(write, answer, None)
+        elif write is self._sent or self._sent is None:
+            self._see_to_failures()
+
+    def _see_to_failures(self) -> None:
+        """Have all that was sent and not written seen to, in its order."""
+        failures, self._failures = self._failures, []
+        if self._next is not None and self._next is not self._sent:  # it rests on what has not come about
+            self._waiting[:0] = self._next.batch
+        self._sent = self._under_way = self._next = None
+        for write, _ in failures:
+            self._recent.forget(waiting.ask for waiting in write.batch)
+        self._task = self._loop.create_task(self._work_through(failures))
+
+    async def _work_through(self, failures: list[tuple[Write[Lists], Exception]]) -> None:
+        for write, error in failures:
+            await self._carry_out(write.batch, error)
+        self._go_on()
 
     @property
     def _waited(self) -> float:
