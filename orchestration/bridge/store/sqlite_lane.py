@@ -83,6 +83,7 @@ class SqliteLane(Lane[Lists]):
         except Exception as error:
             self._failed(write, error)
             return
+        self._since_checkpoint += 1
         self._remember(write.batch, write.planned)
         self._tell(write.batch, write.planned)
         self._note(write.planned, None)
@@ -94,24 +95,17 @@ class SqliteLane(Lane[Lists]):
         self._sent = None
 
     def _send_ahead(self, following: Write[Lists]) -> None:
-        """Have it written without a word of ours in between: should the one before fail, its threads are not as they must be
-        for this one, which is refused then.
-        """
+        """Have it written without a word of ours in between; should the one before not be, it is refused."""
         if self._beside.is_up:
-            self._beside.ask(framed(following.told), partial(self._heard, following))
+            self._beside.ask(framed(following.told, rests=True), partial(self._heard, following))
             self._sent = following
 
     def _heard(self, write: Write[Lists], answer: bytes, error: Exception | None) -> None:
-        if isinstance(error, Gone):
-            error = LostOnTheWay(write.planned, error)
-        if error is not None:
-            self._failures.append((write, error))
-        elif self._failures:  # of other threads than the one that failed before it
-            self._tell(write.batch, write.planned)
-            self._note(write.planned, answer)
-        if not self._failures:
+        if error is None:
             self._answered(write, answer, None)
-        elif write is self._sent or self._sent is None:
+            return
+        self._failures.append((write, LostOnTheWay(write.planned, error) if isinstance(error, Gone) else error))
+        if self._sent in (None, write):  # what was sent on top of it is heard of next
             self._see_to_failures()
 
     def _see_to_failures(self) -> None:
@@ -154,8 +148,7 @@ class SqliteLane(Lane[Lists]):
         self._announce(planned.news)
 
     def _go_on(self) -> None:
-        self._since_checkpoint += 1
-        if self._since_checkpoint < _COMMITS_A_CHECKPOINT or self._beside.is_up:
+        if self._since_checkpoint < _COMMITS_A_CHECKPOINT:
             super()._go_on()
         else:
             self._since_checkpoint = 0

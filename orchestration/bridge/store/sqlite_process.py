@@ -1,6 +1,7 @@
 """The process that writes to SQLite beside the bridge: `python -m orchestration.bridge.store.sqlite_process PATH`.
 
-Asked over its standard input, a socket: a length of four bytes, then the rows of a batch (`Batch.rows`) as a pickle. It
+Asked over its standard input, a socket: four bytes of length, one that tells whether the batch rests on the one before, and
+its rows (`Batch.rows`) as a pickle. What rests on one that was not written is refused: no row tells that as surely. It
 answers with one byte, once the batch is on disk or nothing of it is written. It ends when the other side is closed, and not
 by the signals that a service manager sends before: the last batch is not to be lost for them. Imports nothing heavy: it is
 to start in a tenth of a second, and to take little.
@@ -27,30 +28,32 @@ REFUSED: Final = b"r"
 """Nothing is written: planned on what is so no more, or against a constraint, or the file is locked."""
 FAILED: Final = b"f"
 """Nothing is written, and it ends: what is wrong is for another connection to find out."""
-LENGTH: Final = struct.Struct("<I")
+HEAD: Final = struct.Struct("<I?")
 _COMMITS_A_CHECKPOINT: Final = 50
 
 
-def framed(lists: dict[str, list[dict[str, Any]]]) -> bytes:
-    """Return a batch as it is sent."""
+def framed(lists: dict[str, list[dict[str, Any]]], *, rests: bool = False) -> bytes:
+    """Return a batch as it is sent; `rests` when it was planned on what the one before it is to leave."""
     told = pickle.dumps(lists, pickle.HIGHEST_PROTOCOL)
-    return LENGTH.pack(len(told)) + told
+    return HEAD.pack(len(told), rests) + told
 
 
 def main(path: str, asking: socket.socket) -> None:
     """Write what is asked for until nobody can ask any more."""
     for ignored in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
-    connection, turns, version, commits = connected(path, writes=True), Turns(), -1, 0
+    connection, turns, version, commits, answer = connected(path, writes=True), Turns(), -1, 0, WRITTEN
     asking.sendall(UP)
     with asking.makefile("rb") as asked:
-        while len(head := asked.read(LENGTH.size)) == LENGTH.size:
-            (length,) = LENGTH.unpack(head)
+        while len(head := asked.read(HEAD.size)) == HEAD.size:
+            length, rests = HEAD.unpack(head)
             told = asked.read(length)
             if len(told) < length:  # who asked has gone
                 break
-            lists = pickle.loads(told)  # noqa: S301 - of the process that started this one
-            answer, seen = _written(connection, lists, turns)
+            if rests and answer == REFUSED:
+                asking.sendall(REFUSED)
+                continue
+            answer, seen = _written(connection, pickle.loads(told), turns)  # noqa: S301 - of who started this process
             if answer == WRITTEN and seen != version:
                 answer = WRITTEN_AFTER_OTHERS
             version = seen
