@@ -1,8 +1,8 @@
 """The bridge's store in the state directory's `kloros.db`, beside what the ticks keep there.
 
-One thread writes: whatever waits when it is free shares a transaction and a sync to disk. Readers have connections of
+One lane writes: whatever waits when it is free shares a transaction and a sync to disk. Readers have connections of
 their own, and never wait for it (https://www.sqlite.org/wal.html). Other processes write too, ticks and klorosctl: under
-load the writer leaves pauses in which SQLite's polling locks let them in, and waiters for news look at the file's
+load the lane leaves pauses in which SQLite's polling locks let them in, and waiters for news look at the file's
 `data_version` (https://www.sqlite.org/pragma.html#pragma_data_version).
 """
 
