@@ -106,10 +106,13 @@ class SqliteStore(Lookups):
     async def search(
         self, query: str, *, workspace_id: str, thread_id: str | None = None, participant: str | None = None, limit: int = 50
     ) -> tuple[Message, ...]:
-        """Search by the words of bodies."""
+        """Search by the words of bodies, those of what was just committed too."""
         wanted = words(query)
         if not wanted:
             return ()
+        ((behind,),) = await self._rows("bridge_sqlite.is_behind")
+        if behind:
+            await self._writer.indexed()
         found = await self._rows(
             "bridge_sqlite.search",
             words=" AND ".join(f'"{word}"' for word in wanted),

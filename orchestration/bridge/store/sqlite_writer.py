@@ -19,7 +19,7 @@ from orchestration.bridge.store import rows
 from orchestration.bridge.store.batch import Batch, Loaded, Outcome, Wanted
 from orchestration.bridge.store.lookups import Clock, Waiting, planned_together, unavailable
 from orchestration.bridge.store.recent import Recent, RecentRates
-from orchestration.bridge.store.sqlite_writes import write_all
+from orchestration.bridge.store.sqlite_writes import index, write_all
 from orchestration.store.queries import sql
 from orchestration.store.sqlite import uri
 
@@ -68,17 +68,32 @@ class Writer:
         self._commits = self._changes = self._checkpointed = 0
         self._version = -1
         self._recent, self._rates = Recent(), RecentRates()
+        self._searches: list[asyncio.Future[None]] = []
+        """Those that wait for the words of messages to be indexed."""
         self._todo: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="bridge-write", daemon=True)
         self._thread.start()
 
     def take(self, waiting: Waiting) -> None:
-        if self._closing:
-            raise Refused(Code.UNAVAILABLE, "the store is being closed", rule="store.closed", retry_after=1)
+        self._refuse_if_closing()
         self._waiting.append(waiting)
         if self._idle.is_set():
             self._idle.clear()
             self._next()
+
+    async def indexed(self) -> None:
+        """Wait until the words of all messages that are committed now are indexed: done between two batches.
+
+        Raises:
+            Refused: UNAVAILABLE.
+        """
+        self._refuse_if_closing()
+        search = self._loop.create_future()
+        self._searches.append(search)
+        if self._idle.is_set():
+            self._idle.clear()
+            self._go_on()
+        await search
 
     def figures(self) -> dict[str, float]:
         return {"waiting_changes": len(self._waiting), "commits": self._commits, "changes": self._changes}
@@ -89,6 +104,10 @@ class Writer:
         await self._idle.wait()
         self._todo.put(None)
         await asyncio.to_thread(self._thread.join)
+
+    def _refuse_if_closing(self) -> None:
+        if self._closing:
+            raise Refused(Code.UNAVAILABLE, "the store is being closed", rule="store.closed", retry_after=1)
 
     def _work(self) -> None:
         while (todo := self._todo.get()) is not None:
@@ -173,25 +192,59 @@ class Writer:
         self._announce(news)
         if self._waiting:
             self._owed += _PAUSE_SHARE * min(seconds, 0.1)
-        if self._commits - self._checkpointed < _COMMITS_A_CHECKPOINT:
-            self._go_on()
-        else:
+        if self._commits - self._checkpointed >= _COMMITS_A_CHECKPOINT:
             self._checkpointed = self._commits
             self._todo.put(self._checkpoint)
+        elif self._searches:
+            self._index()
+        else:
+            self._go_on()
 
     def _go_on(self) -> None:
         if self._waiting:
             self._next()
+        elif self._searches:
+            self._index()
         else:
             self._owed = 0.0
             self._idle.set()
 
     def _checkpoint(self) -> None:
-        """Copy what was committed from the log into the file: milliseconds, in which the loop answers and reads."""
+        """Index words, and copy what was committed from the log into the file: milliseconds, in which the loop answers and
+        reads. Of either, a later commit tries again."""
         if self._connection is not None:
-            with suppress(sqlite3.Error):  # what was committed stands in the log as well; a later commit tries again
+            with suppress(Exception):
+                index(self._connection)
+            with suppress(sqlite3.Error):  # what was committed stands in the log as well
                 self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         self._loop.call_soon_threadsafe(self._go_on)
+
+    def _index(self) -> None:
+        searches, self._searches = self._searches, []
+        self._todo.put(partial(self._index_for, searches))
+
+    def _index_for(self, searches: list[asyncio.Future[None]]) -> None:
+        refused: Refused | None = None
+        try:
+            connection = self._connected()
+            connection.execute(_WAITING)
+            index(connection)
+            connection.execute(_NOT_WAITING)
+        except Exception as error:
+            refused = unavailable(error)
+            if self._connection is not None:
+                self._undo(self._connection, error)
+        self._loop.call_soon_threadsafe(self._let_search, searches, refused)
+
+    def _let_search(self, searches: list[asyncio.Future[None]], refused: Refused | None) -> None:
+        for search in searches:
+            if search.done():  # who asked may have gone
+                continue
+            if refused is not None:
+                search.set_exception(refused)
+            else:
+                search.set_result(None)
+        self._go_on()
 
     def _carried_out(self, batch: list[Waiting]) -> _Done:
         try:

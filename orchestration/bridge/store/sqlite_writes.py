@@ -1,10 +1,16 @@
-"""The statements by which a batch is written to SQLite."""
+"""The statements by which a batch is written to SQLite, and by which the words of messages are indexed after their commit.
+
+A message gets its number by itself, the greatest there is plus one. `bridge_indexed` says up to which number words are in
+the index: it moves in the transaction that indexes them, and back when the newest messages go, whose numbers are given anew.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from operator import itemgetter
 from typing import Any
@@ -14,16 +20,8 @@ from orchestration.bridge.words import spaced
 from orchestration.store.queries import sql
 
 _PARAMETER = re.compile(r":([a-z_]+[0-9]*)")
-
-
-def number(connection: sqlite3.Connection, posts: list[rows.Row]) -> None:
-    """Number messages on from the last, so that their words can be written without looking the number up.
-
-    The index writes what it holds in memory to its tables before a statement that reads: ten times the work.
-    """
-    ((last,),) = connection.execute(sql("bridge_sqlite.last_number")).fetchall()
-    for at, post in enumerate(posts, last + 1):
-        post["number"] = at
+_PART = {"messages": 1000, "characters": 1_000_000}
+"""What is indexed in one transaction: some milliseconds, in which nobody else can write."""
 
 
 @cache
@@ -43,19 +41,48 @@ def write_all(connection: sqlite3.Connection, lists: dict[str, list[rows.Row]]) 
     for name, lines in lists.items():
         if name == "removed":
             _remove(connection, lines)
-            continue
-        if name == "posts":
-            number(connection, lines)
-        _write(connection, name, lines)
-        if name == "posts":
-            _write(connection, "words", lines)
+        else:
+            _write(connection, name, lines)
 
 
 def _remove(connection: sqlite3.Connection, threads: list[rows.Row]) -> None:
     for thread in threads:
-        # The index keeps no text: what is to go from it must be told again.
+        # The index keeps no text: what is to go from it must be told again, and nothing else.
         for number, body in connection.execute(sql("bridge_sqlite.bodies"), thread).fetchall():
             told = {"number": number, "words": spaced(body)}
             connection.execute(sql("bridge_sqlite.remove_words"), told)
         for part in ("messages", "participants", "findings", "triggers", "audit", "thread"):
             connection.execute(sql(f"bridge_sqlite.remove_{part}"), thread)
+        connection.execute(sql("bridge_sqlite.remove_numbers"))
+
+
+def index(connection: sqlite3.Connection) -> None:
+    """Index the words of all messages of which they are not indexed, a part at a time, each in a transaction of its own.
+
+    Raises:
+        sqlite3.Error: not all could be indexed; who asks again goes on from there.
+    """
+    more = True
+    while more:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            more = index_part(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                connection.rollback()
+            raise
+
+
+def index_part(connection: sqlite3.Connection) -> bool:
+    """Index the words of the next messages, within a transaction that locks the file; say whether more are left.
+
+    In lists, each one statement: a thread waits for Python's lock after every row, as long as the event loop is busy.
+    """
+    ((messages, last, newest),) = connection.execute(sql("bridge_sqlite.not_indexed"), _PART).fetchall()
+    if last is None:
+        return False
+    words = [(number, spaced(body)) for number, body in json.loads(messages)]
+    connection.execute(sql("bridge_sqlite.write_words"), {"words": rows.written(words)})
+    connection.execute(sql("bridge_sqlite.move_indexed"), {"number": last})
+    return bool(last < newest)
