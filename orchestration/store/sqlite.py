@@ -21,7 +21,7 @@ from orchestration.store.queries import sql
 BUSY_SECONDS = 10.0
 _COPY_ATTEMPTS = 20
 _WAL_ATTEMPTS = 200
-SCHEMA_VERSION = 15
+SCHEMA_VERSION = 16
 _COPIED = {
     "iterations": "0",
     "products": "0",

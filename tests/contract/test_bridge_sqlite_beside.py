@@ -22,7 +22,7 @@ from orchestration.bridge.state import Ask, Plan
 from orchestration.bridge.store import lane, recent, sqlite_beside, sqlite_process
 from orchestration.bridge.store.sqlite import SqliteStore
 from orchestration.bridge.store.sqlite_beside import Beside
-from orchestration.bridge.store.sqlite_writes import Turns
+from orchestration.bridge.store.sqlite_file import Turns
 from orchestration.bridge.wire import MessagePosted
 from orchestration.store.sqlite import SqliteDatabase
 from tests.contract.bridging import AGENT, WORKSPACE, opened_thread, post, posting
@@ -310,7 +310,7 @@ async def test_it_is_small(tmp_path: Path) -> None:
         [sys.executable, "-P", "-c", program], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, check=True
     )
     loaded = {name.partition(".")[0] for name in done.stdout.decode().split()}
-    assert not loaded & {"pydantic", "pydantic_core", "asyncio", "psycopg", "uvicorn", "starlette", "json"}
+    assert not loaded & {"pydantic", "pydantic_core", "asyncio", "psycopg", "uvicorn", "starlette"}
 
 
 def test_the_file_is_left_free_for_a_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:

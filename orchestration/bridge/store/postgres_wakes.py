@@ -21,6 +21,7 @@ from orchestration.bridge.state import Ask
 from orchestration.bridge.store import rows
 from orchestration.bridge.store.batch import Batch, Loaded
 from orchestration.bridge.store.lookups import Clock, unavailable, utc_now
+from orchestration.bridge.store.postgres_writes import with_words
 from orchestration.bridge.store.wake_steps import Known, Lost, Statement, Steps
 from orchestration.bridge.store.wakes import WakeSteps
 from orchestration.host import tasks
@@ -189,6 +190,7 @@ async def _known(connection: Connection, ask: Ask) -> Loaded:
 
 async def _write(connection: Connection, batch: Batch) -> None:
     lists = batch.rows()
+    lists["posts"] = with_words(lists.get("posts", []))
     first = {name: rows.written(lists.pop(name, [])) for name in _FIRST}
     asked = {**first, "rest": rows.written(lists) if lists else None}
     await connection.execute(query("bridge_postgres.write"), asked)

@@ -8,6 +8,7 @@ from pydantic_core import from_json, to_json
 
 from orchestration.bridge.store.postgres_line import Line, Results
 from orchestration.bridge.store.rows import Row
+from orchestration.bridge.words import spaced
 
 _OF_A_POST: Final = {"threads", "posts", "audit", "rates"}
 """The lists that most batches write, and a post alone."""
@@ -22,7 +23,7 @@ def written_at_once(line: Line, lists: dict[str, list[Row]]) -> bytes:
     return line.statement(
         "bridge_postgres.write_post",
         threads=_record(lists["threads"][0]),
-        posts=_record(lists["posts"][0]),
+        posts=_record(*with_words(lists["posts"])),
         audit=_record(note),
         rates=_record(lists["rates"][0]),
     )
@@ -30,8 +31,16 @@ def written_at_once(line: Line, lists: dict[str, list[Row]]) -> bytes:
 
 def written(line: Line, name: str, lists: dict[str, list[Row]]) -> bytes:
     """Return a named statement with all that a batch writes in it."""
+    lists["posts"] = with_words(lists.get("posts", []))
     first = {of: to_json(lists.pop(of, [])) for of in _OF_A_POST}
     return line.statement(name, **first, rest=to_json(lists) if lists else None)
+
+
+def with_words(posts: list[Row]) -> list[Row]:
+    """Add to messages what PostgreSQL makes its index of, in the rows themselves, and return them."""
+    for post in posts:
+        post["words"] = spaced(str(post["body"]))
+    return posts
 
 
 def _record(row: Row) -> bytes:

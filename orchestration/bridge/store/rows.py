@@ -36,7 +36,6 @@ from orchestration.bridge.wire import (
     ThreadStatus,
     ThreadType,
 )
-from orchestration.bridge.words import spaced
 
 Found: TypeAlias = Mapping[str, Any]
 """A row as a database gives it: the one place where its values have no types yet."""
@@ -194,7 +193,6 @@ def post_row(post: Post) -> Row:
         "thread_status": str(post.thread_status),
         "idempotency_key": post.idempotency_key,
         "payload_sha256": post.payload_sha256,
-        "words": spaced(message.body),
     }
 
 

@@ -30,8 +30,9 @@ from orchestration.bridge.store import counting, rows
 from orchestration.bridge.store.batch import Outcome, settle
 from orchestration.bridge.store.lookups import Clock, Lookups, Waiting, outdated, unavailable, utc_now
 from orchestration.bridge.store.news import News
+from orchestration.bridge.store.sqlite_file import connected
 from orchestration.bridge.store.sqlite_lane import SqliteLane
-from orchestration.bridge.store.sqlite_writes import connected
+from orchestration.bridge.store.sqlite_words import searchable
 from orchestration.bridge.store.verification import verified
 from orchestration.bridge.wire import AuditEntry, Message
 from orchestration.bridge.words import words
@@ -107,13 +108,14 @@ class SqliteStore(Lookups):
     async def search(
         self, query: str, *, workspace_id: str, thread_id: str | None = None, participant: str | None = None, limit: int = 50
     ) -> tuple[Message, ...]:
-        """Search by the words of bodies."""
+        """Search by the words of bodies, those of what was just committed too."""
         wanted = words(query)
         if not wanted:
             return ()
         found = await self._rows(
             "bridge_sqlite.search",
             words=" AND ".join(f'"{word}"' for word in wanted),
+            wanted=" ".join(wanted),
             workspace_id=workspace_id,
             thread_id=thread_id,
             participant=participant,
@@ -232,7 +234,7 @@ class _Readers:
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._own, "connection", None)
         if connection is None:
-            connection = connected(self._path)
+            connection = searchable(connected(self._path))
             self._own.connection = connection
             self._open.add(connection)
         return connection

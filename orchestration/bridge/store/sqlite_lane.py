@@ -13,17 +13,16 @@ from orchestration.bridge.store.lane import Lane, LostOnTheWay, Write
 from orchestration.bridge.store.lookups import Clock, Waiting, unavailable
 from orchestration.bridge.store.recent import RecentRates
 from orchestration.bridge.store.sqlite_beside import Beside, Gone
+from orchestration.bridge.store.sqlite_file import OF_CONTENT
 from orchestration.bridge.store.sqlite_locked import Locked
 from orchestration.bridge.store.sqlite_process import WRITTEN_AFTER_OTHERS, framed
-from orchestration.bridge.store.sqlite_writes import OF_CONTENT
+from orchestration.bridge.store.sqlite_upkeep import COMMITS_AN_UPKEEP
 
 Lists: TypeAlias = dict[str, list[rows.Row]]
 _QUICK: Final = 0.002
 """Where commits take longer than that, the loop makes none."""
 _CROWD: Final = 1.25
 """From how many to a commit on, in the mean of the last few, the way to another process and back is worth its while."""
-_COMMITS_A_CHECKPOINT: Final = 50
-"""Of lone changes fewer pages than make SQLite copy the log itself, which it does in a commit, be that in the loop."""
 
 
 class SqliteLane(Lane[Lists]):
@@ -41,7 +40,7 @@ class SqliteLane(Lane[Lists]):
         self._wrote: object = None
         """Who has made the last commit of ours: what the other then sees of others may be that."""
         self._crowd = 1.0
-        self._since_checkpoint = 0
+        self._since_upkeep = 0
         self._sent: Write[Lists] | None = None
         """What follows on the one under way, where it is on its way already."""
         self._failures: list[tuple[Write[Lists], Exception]] = []
@@ -83,7 +82,6 @@ class SqliteLane(Lane[Lists]):
         except Exception as error:
             self._failed(write, error)
             return
-        self._since_checkpoint += 1
         self._remember(write.batch, write.planned)
         self._tell(write.batch, write.planned)
         self._note(write.planned, None)
@@ -144,18 +142,19 @@ class SqliteLane(Lane[Lists]):
         if others and self._wrote is who:  # who else writes may count as well
             self._rates.clear()
         self._wrote = who
+        self._since_upkeep += answer is None
         self._rates.keep(planned.known.rates)
         self._announce(planned.news)
 
     def _go_on(self) -> None:
-        if self._since_checkpoint < _COMMITS_A_CHECKPOINT:
+        if self._since_upkeep < COMMITS_AN_UPKEEP:
             super()._go_on()
         else:
-            self._since_checkpoint = 0
-            self._task = self._loop.create_task(self._go_on_after_checkpoint())
+            self._since_upkeep = 0
+            self._task = self._loop.create_task(self._go_on_after_upkeep())
 
-    async def _go_on_after_checkpoint(self) -> None:
-        await self._locked.checkpoint()
+    async def _go_on_after_upkeep(self) -> None:
+        await self._locked.upkeep()
         super()._go_on()
 
     def _parts(self, batch: list[Waiting], error: Exception) -> list[list[Waiting]]:

@@ -16,7 +16,9 @@ from orchestration.bridge.state import Ask
 from orchestration.bridge.store import rows
 from orchestration.bridge.store.batch import Batch, Loaded, Wanted
 from orchestration.bridge.store.lookups import Clock, Waiting, planned_together, unavailable
-from orchestration.bridge.store.sqlite_writes import OF_CONTENT, Turns, connected, write_all
+from orchestration.bridge.store.sqlite_file import OF_CONTENT, Turns, connected
+from orchestration.bridge.store.sqlite_upkeep import keep_up
+from orchestration.bridge.store.sqlite_writes import write_all
 from orchestration.store.queries import sql
 
 _WAITING, _NOT_WAITING = "PRAGMA busy_timeout = 3000", "PRAGMA busy_timeout = 0"
@@ -69,9 +71,9 @@ class Locked:
         """
         return await self._run(self._committed, batch, lost, first)
 
-    async def checkpoint(self) -> None:
-        """Copy what was committed from the log into the file: milliseconds, in which the loop answers and reads."""
-        await self._run(self._checkpoint)
+    async def upkeep(self) -> None:
+        """Do what is due every few commits: milliseconds, in which the loop answers and reads."""
+        await self._run(self._keep_up)
 
     async def close(self) -> None:
         """Let go of the file."""
@@ -121,10 +123,9 @@ class Locked:
             self._connection.close()
             self._connection = None
 
-    def _checkpoint(self) -> None:
+    def _keep_up(self) -> None:
         if self._connection is not None:
-            with suppress(sqlite3.Error):  # what was committed stands in the log as well; a later commit tries again
-                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            keep_up(self._connection)
 
     def _close(self) -> None:
         if self._connection is not None:

@@ -18,7 +18,9 @@ import sys
 from contextlib import suppress
 from typing import Any, Final
 
-from orchestration.bridge.store.sqlite_writes import OF_CONTENT, Stale, Turns, connected, write_all
+from orchestration.bridge.store.sqlite_file import OF_CONTENT, Turns, connected
+from orchestration.bridge.store.sqlite_upkeep import COMMITS_AN_UPKEEP, keep_up
+from orchestration.bridge.store.sqlite_writes import Stale, write_all
 
 UP: Final = b"u"
 WRITTEN: Final = b"w"
@@ -29,7 +31,6 @@ REFUSED: Final = b"r"
 FAILED: Final = b"f"
 """Nothing is written, and it ends: what is wrong is for another connection to find out."""
 HEAD: Final = struct.Struct("<I?")
-_COMMITS_A_CHECKPOINT: Final = 50
 
 
 def framed(lists: dict[str, list[dict[str, Any]]], *, rests: bool = False) -> bytes:
@@ -61,10 +62,9 @@ def main(path: str, asking: socket.socket) -> None:
             if answer == FAILED:
                 break
             commits += answer != REFUSED
-            if commits == _COMMITS_A_CHECKPOINT:
+            if commits == COMMITS_AN_UPKEEP:
                 commits = 0
-                with suppress(sqlite3.Error):  # what was committed stands in the log as well; a later one tries again
-                    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                keep_up(connection)
     connection.close()
 
 

@@ -17,9 +17,10 @@ from orchestration.bridge.chain import Head, workspace_chain
 from orchestration.bridge.refusal import Refused
 from orchestration.bridge.state import Ask
 from orchestration.bridge.store import rows
-from orchestration.bridge.store.batch import Batch, Loaded
+from orchestration.bridge.store.batch import Loaded
 from orchestration.bridge.store.lookups import Clock, unavailable, utc_now
-from orchestration.bridge.store.sqlite_writes import connected, number
+from orchestration.bridge.store.sqlite_file import connected
+from orchestration.bridge.store.sqlite_writes import write_all
 from orchestration.bridge.store.wake_steps import Known, Lost, Statement, Steps
 from orchestration.bridge.store.wakes import WakeSteps
 from orchestration.store.queries import sql
@@ -126,7 +127,7 @@ def _carried_out(connection: sqlite3.Connection, steps: Steps[_Answer]) -> _Answ
         elif isinstance(step, Known):
             found = _known(connection, step.ask)
         else:
-            _write(connection, step.batch)
+            write_all(connection, step.batch.rows())
 
 
 def _known(connection: sqlite3.Connection, ask: Ask) -> Loaded:
@@ -140,12 +141,3 @@ def _known(connection: sqlite3.Connection, ask: Ask) -> Loaded:
     for row in connection.execute(sql("bridge_sqlite.heads"), chains).fetchall():
         loaded.heads[workspace_chain(row["workspace_id"])] = Head(row["links"], row["head"])
     return loaded
-
-
-def _write(connection: sqlite3.Connection, batch: Batch) -> None:
-    for name, lines in batch.rows().items():
-        if name == "posts":
-            number(connection, lines)
-        connection.executemany(sql(f"bridge_sqlite.write_{name}"), lines)
-        if name == "posts":
-            connection.executemany(sql("bridge_sqlite.write_words"), lines)

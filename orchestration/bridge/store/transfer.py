@@ -14,9 +14,8 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from orchestration.bridge.state import ChainsVerified
 from orchestration.bridge.store import rows
-from orchestration.bridge.store.sqlite_writes import number
+from orchestration.bridge.store.sqlite_words import index_part
 from orchestration.bridge.store.verification import verified
-from orchestration.bridge.words import spaced
 from orchestration.errors import KlorosError, StoreUnreachable
 from orchestration.store.queries import sql
 from orchestration.store.sqlite import uri
@@ -61,7 +60,7 @@ class Table(NamedTuple):
 TABLES: Final = (
     Table("threads", ("thread_id",), ("bridge_sqlite.write_created",)),
     Table("participants", ("thread_id", "agent_id"), ("bridge_sqlite.write_joined",)),
-    Table("messages", ("thread_id", "seq"), ("bridge_sqlite.write_posts", "bridge_sqlite.write_words")),
+    Table("messages", ("thread_id", "seq"), ("bridge_sqlite.write_posts",)),
     Table("findings", ("thread_id", "finding_id"), ("bridge_sqlite.write_findings",)),
     Table("rates", ("workspace_id", "agent_id"), ("bridge_sqlite.write_rates",)),
     Table("sessions", ("workspace_id", "agent_id", "session_id"), ("bridge_sqlite.write_sessions",)),
@@ -200,11 +199,6 @@ def plain(row: rows.Found) -> rows.Row:
     }
 
 
-def with_words(table: Table, lines: list[rows.Row]) -> list[rows.Row]:
-    """Add to messages what the search needs."""
-    return [{**line, "words": spaced(str(line["body"]))} for line in lines] if table.name == "messages" else lines
-
-
 class SqliteSide:
     """A file; read-only unless it is to be filled. It has the tables of this program."""
 
@@ -231,9 +225,6 @@ class SqliteSide:
 
     def write(self, table: Table, lines: list[rows.Row]) -> None:
         """Add rows."""
-        lines = with_words(table, lines)
-        if table.name == "messages":
-            number(self._connection, lines)
         for statement in table.writes:
             self._connection.executemany(sql(statement), lines)
 
@@ -252,7 +243,9 @@ class SqliteSide:
         return int(self.ask("soundness.newest")[0]["entry"])
 
     def commit(self) -> None:
-        """Commit."""
+        """Index the words of messages, and commit."""
+        while index_part(self._connection):
+            pass
         self._connection.execute("COMMIT")
 
     def close(self) -> None:

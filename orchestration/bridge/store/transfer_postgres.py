@@ -12,7 +12,8 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
 from orchestration.bridge.store import rows
-from orchestration.bridge.store.transfer import Table, plain, with_words
+from orchestration.bridge.store.postgres_writes import with_words
+from orchestration.bridge.store.transfer import Table, plain
 from orchestration.errors import StoreUnreachable
 from orchestration.store.postgres import PATIENCE, query
 
@@ -58,7 +59,7 @@ class PostgresSide:
     def write(self, table: Table, lines: list[rows.Row]) -> None:
         """Add rows."""
         with told():
-            asked = {"rows": rows.written(with_words(table, lines))}
+            asked = {"rows": rows.written(with_words(lines) if table.name == "messages" else lines)}
             self._connection.execute(query(f"transfer_postgres.write_{table.name}"), asked)
 
     def ask(self, name: str, /, **asked: Any) -> list[Any]:

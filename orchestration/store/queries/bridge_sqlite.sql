@@ -65,20 +65,32 @@ DELETE FROM bridge_participants WHERE thread_id = :thread_id AND agent_id = :age
 -- name: bridge_sqlite.write_posts
 -- Write a message.
 INSERT INTO bridge_messages (
-    number, thread_id, seq, message_id, sender, kind, body, metadata, in_reply_to, addressee, created_at,
+    thread_id, seq, message_id, sender, kind, body, metadata, in_reply_to, addressee, created_at,
     traceparent, thread_status, idempotency_key, payload_sha256
 ) VALUES (
-    :number, :thread_id, :seq, :message_id, :sender, :kind, :body, :metadata, :in_reply_to, :addressee, :created_at,
+    :thread_id, :seq, :message_id, :sender, :kind, :body, :metadata, :in_reply_to, :addressee, :created_at,
     :traceparent, :thread_status, :idempotency_key, :payload_sha256
 );
 
--- name: bridge_sqlite.write_words
--- Write the words of a message, under its number.
-INSERT INTO bridge_words (rowid, words) VALUES (:number, :words);
+-- name: bridge_sqlite.not_indexed
+-- Give the next messages whose words are not indexed, as JSON, the last one's number, and that of the newest there is.
+SELECT json_group_array(json_array(number, body)) AS messages, max(number) AS last,
+       (SELECT max(number) FROM bridge_messages) AS newest
+FROM (
+    SELECT number, body, sum(length(body)) OVER (ORDER BY number) - length(body) AS before
+    FROM (
+        SELECT number, body FROM bridge_messages
+        WHERE number > (SELECT number FROM bridge_indexed) ORDER BY number LIMIT :messages
+    )
+) WHERE before < :characters;
 
--- name: bridge_sqlite.last_number
--- Give the number of the last message.
-SELECT coalesce(max(number), 0) FROM bridge_messages;
+-- name: bridge_sqlite.write_words
+-- Write the words of messages, each under its number.
+INSERT INTO bridge_words (rowid, words) SELECT value ->> 0, value ->> 1 FROM json_each(:words);
+
+-- name: bridge_sqlite.move_indexed
+-- Say up to where words are indexed.
+UPDATE bridge_indexed SET number = :number;
 
 -- name: bridge_sqlite.write_audit
 -- Write an audit row.
@@ -129,8 +141,8 @@ INSERT INTO bridge_chains VALUES (:workspace_id, :links, :head)
 ON CONFLICT (workspace_id) DO UPDATE SET links = excluded.links, head = excluded.head;
 
 -- name: bridge_sqlite.bodies
--- Give the texts of a thread, to take their words out of the index.
-SELECT number, body FROM bridge_messages WHERE thread_id = :thread_id;
+-- Give the texts of a thread whose words are indexed, to take them out of the index.
+SELECT number, body FROM bridge_messages WHERE thread_id = :thread_id AND number <= (SELECT number FROM bridge_indexed);
 
 -- name: bridge_sqlite.remove_words
 -- Take the words of a message out of the index.
@@ -139,6 +151,10 @@ INSERT INTO bridge_words (bridge_words, rowid, words) VALUES ('delete', :number,
 -- name: bridge_sqlite.remove_messages
 -- Remove the messages of a thread.
 DELETE FROM bridge_messages WHERE thread_id = :thread_id;
+
+-- name: bridge_sqlite.remove_numbers
+-- See to it that what gets a number anew, which the newest messages had, will be indexed.
+UPDATE bridge_indexed SET number = min(number, (SELECT coalesce(max(number), 0) FROM bridge_messages));
 
 -- name: bridge_sqlite.remove_participants
 -- Remove who is in a thread.
@@ -164,10 +180,15 @@ DELETE FROM bridge_threads WHERE thread_id = :thread_id;
 -- Give messages that have all the words, newest first.
 SELECT m.message_id, m.thread_id, m.seq, m.sender, m.kind, m.body, m.metadata, m.in_reply_to, m.addressee, m.created_at,
        m.traceparent
-FROM bridge_words w
-JOIN bridge_messages m ON m.number = w.rowid
+FROM (
+    SELECT rowid AS number FROM bridge_words WHERE bridge_words MATCH :words
+    UNION ALL
+    SELECT number FROM bridge_messages
+    WHERE number > (SELECT number FROM bridge_indexed) AND has_words(body, :wanted)
+) w
+JOIN bridge_messages m ON m.number = w.number
 JOIN bridge_threads t ON t.thread_id = m.thread_id
-WHERE bridge_words MATCH :words AND t.workspace_id = :workspace_id
+WHERE t.workspace_id = :workspace_id
   AND (:thread_id IS NULL OR m.thread_id = :thread_id)
   AND (:participant IS NULL
        OR (m.addressee IS NULL OR :participant IN (m.addressee, m.sender))
