@@ -25,6 +25,7 @@ from orchestration.bridge.store.sqlite_beside import Beside
 from orchestration.bridge.store.sqlite_file import Turns
 from orchestration.bridge.wire import MessagePosted
 from orchestration.store.sqlite import SqliteDatabase
+from tests import waiting
 from tests.contract.bridging import AGENT, WORKSPACE, opened_thread, post, posting
 from tests.contract.conftest import store_at
 
@@ -275,6 +276,33 @@ def test_it_outlives_signals_and_ends_with_its_bridge(tmp_path: Path) -> None:
         assert ours.recv(1) == sqlite_process.WRITTEN_AFTER_OTHERS
         ours.sendall(b"half a")
     assert process.wait(DEADLINE) == 0
+
+
+BRIDGE = """
+import asyncio, sys
+from orchestration.bridge.store.sqlite_beside import Beside
+
+async def main():
+    beside = Beside(sys.argv[1])
+    beside.start()
+    while not beside.is_up:
+        await asyncio.sleep(0.01)
+    print(beside._process.pid, flush=True)
+    await asyncio.sleep(600)  # until it is killed
+
+asyncio.run(main())
+"""
+
+
+def test_none_is_left_of_a_bridge_that_was_killed(tmp_path: Path) -> None:
+    place = str(tmp_path / "kloros.db")
+    SqliteDatabase(place).close()
+    with subprocess.Popen([sys.executable, "-P", "-c", BRIDGE, place], stdout=subprocess.PIPE) as bridge:
+        assert bridge.stdout is not None
+        process = Path("/proc", bridge.stdout.readline().decode().strip())
+        assert process.exists()
+        bridge.kill()
+        waiting.until(lambda: not process.exists() or "Z" in (process / "stat").read_text().rpartition(")")[2], "it ends")
 
 
 async def test_others_get_the_lock_while_many_write(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
