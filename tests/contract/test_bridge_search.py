@@ -7,7 +7,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections import Counter
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +25,17 @@ from tests.contract.conftest import Open, store_at
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[2]
 AT = "2026-11-21T12:00:00.000000Z"
+KILLED_POSTING = """
+import asyncio, os, signal, sys
+from tests.contract.bridging import post
+from tests.contract.conftest import opened_at
+async def main(file, thread_id):
+    store = await opened_at(file)
+    for number in range(20):
+        await post(store, thread_id, f"needle {number}")
+    os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main(*sys.argv[1:]))
+"""
 KILLED_INDEXING = """
 import os, signal, sqlite3, sys
 from orchestration.bridge.store.sqlite_words import index_part
@@ -184,25 +194,23 @@ async def test_words_are_indexed_without_a_search_too(file: str) -> None:
         assert len(await found(store, "needle")) == 60
 
 
-@pytest.mark.parametrize("indexing", [False, True])
-async def test_what_a_killed_process_has_posted_is_found(file: str, indexing: bool) -> None:
-    """Killed after its commits, or with words in the index but for the commit of those."""
+def killed(script: str, *told: str) -> None:
+    done = subprocess.run([sys.executable, "-c", script, *told], cwd=ROOT, check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+async def test_what_a_killed_process_has_posted_is_found(file: str) -> None:
+    """Killed after its commits; another one when words were in the index but for the commit of those."""
     async with store_at(file) as store:
         thread_id = await opened_thread(store)
-    command = [sys.executable, "-m", "tests.contract.bridge_writer", file, thread_id, "needle", "0"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        for _ in range(20):
-            process.stdout.readline()
-        process.kill()
-    assert indexed(file) == 0
-    if indexing:
-        killed = subprocess.run([sys.executable, "-c", KILLED_INDEXING, file], cwd=ROOT, check=False)
-        assert killed.returncode == -signal.SIGKILL
+    killed(KILLED_POSTING, file, thread_id)
+    killed(KILLED_INDEXING, file)
+    assert (indexed(file), len(numbers(file))) == (0, 20)
     async with store_at(file) as store:
-        bodies = Counter(await found(store, "needle"))
-        assert set(bodies.values()) == {1}
-        assert bodies.keys() >= {f"needle {number}" for number in range(20)}
+        for _ in range(2):
+            assert await found(store, "needle") == sorted(f"needle {number}" for number in range(20))
+            index_now(file)
+    assert documents(file) == 20
 
 
 async def test_a_file_of_the_program_before_is_searched_as_it_was_and_what_comes_is_added(file: str) -> None:

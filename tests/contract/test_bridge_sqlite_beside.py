@@ -11,22 +11,22 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestration.bridge.refusal import Code, Refused
-from orchestration.bridge.state import Ask, Plan
+from orchestration.bridge.state import Ask, Change, Facts, Plan
 from orchestration.bridge.store import lane, recent, sqlite_beside, sqlite_process
 from orchestration.bridge.store.sqlite import SqliteStore
 from orchestration.bridge.store.sqlite_beside import Beside
 from orchestration.bridge.store.sqlite_file import Turns
-from orchestration.bridge.wire import MessagePosted
+from orchestration.bridge.wire import MessagePosted, ThreadStatus
 from orchestration.store.sqlite import SqliteDatabase
 from tests import waiting
-from tests.contract.bridging import AGENT, WORKSPACE, opened_thread, post, posting
+from tests.contract.bridging import AGENT, WORKSPACE, note, opened_thread, post, posting
 from tests.contract.conftest import store_at
 
 pytestmark = pytest.mark.anyio
@@ -50,8 +50,9 @@ class Scene:
         ask = Ask(workspace_id=WORKSPACE, thread_id=self.thread_id, agent_id=AGENT, idempotency_key=key)
         return asyncio.ensure_future(self.store.change(ask, plan))
 
-    def post(self, *bodies: str) -> list[asyncio.Task[MessagePosted]]:
-        return [self.ask(posting(body, key=body), key=body) for body in bodies]
+    def post(self, *bodies: str, keyed: bool = False) -> list[asyncio.Task[MessagePosted]]:
+        keys = [body if keyed else None for body in bodies]
+        return [self.ask(posting(body, key=key), key=key) for body, key in zip(bodies, keys, strict=True)]
 
     async def sent(self, many: int) -> None:
         """Wait until so many batches are on their way."""
@@ -226,10 +227,62 @@ async def test_what_follows_on_another_thread_is_done_though_the_one_before_fail
     assert await scene.bodies() == ["first", "other", "a"]
 
 
+@pytest.mark.parametrize("beside", [True, False], ids=["by the process", "by the bridge"])
+async def test_a_thread_that_another_process_has_closed_is_not_posted_to(scene: Scene, beside: bool) -> None:
+    """No message is in the way: it is the version of the thread that tells."""
+
+    def closing(facts: Facts) -> Change[None]:
+        audit = (note(facts.now, "update_thread_status", scene.thread_id),)
+        return Change(status=(ThreadStatus.CLOSED, "done"), audit=audit)
+
+    def where_open(facts: Facts) -> Change[MessagePosted]:
+        if facts.thread is None or facts.thread.status == ThreadStatus.CLOSED:
+            raise Refused(Code.CONFLICT, "the thread is closed", rule="test")
+        return posting("too late")(facts)
+
+    if not beside:
+        scene.store._lane._crowd = 1.0
+    async with store_at(scene.place) as other:
+        with scene.stopped() if beside else nullcontext():
+            asked = [scene.ask(where_open)] if beside else []
+            if beside:
+                await scene.sent(1)
+            await other.change(Ask(workspace_id=WORKSPACE, thread_id=scene.thread_id, agent_id=AGENT), closing)
+            asked = asked or [scene.ask(where_open)]
+    (refused,) = await answers(asked)
+    assert isinstance(refused, Refused)
+    assert await scene.bodies() == ["first"]
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["by the process", "by the bridge"])
+async def test_a_cursor_that_another_process_has_moved_is_not_written_over(scene: Scene, beside: bool) -> None:
+    """It leaves no audit either: nothing but the version of the thread tells."""
+
+    def reading(_: Facts) -> Change[None]:
+        return Change(read=(AGENT, 1))
+
+    if not beside:
+        scene.store._lane._crowd = 1.0
+    async with store_at(scene.place) as other:
+        with scene.stopped() if beside else nullcontext():
+            asked = scene.post("a") if beside else []
+            if beside:
+                await scene.sent(1)
+            await other.change(Ask(workspace_id=WORKSPACE, thread_id=scene.thread_id, agent_id=AGENT), reading)
+            asked = asked or scene.post("a")
+        assert [answer.seq for answer in await answers(asked)] == [2]
+        found = await other.read(scene.thread_id, reader=AGENT, since_seq=0, limit=9)
+    assert found.thread is not None
+    assert found.thread.last_seq == 2
+    assert found.member is not None
+    assert found.member.last_read_seq == 1
+    assert await scene.bodies() == ["first", "a"]
+
+
 async def test_a_key_that_was_used_is_answered_with_its_first_message(scene: Scene) -> None:
-    (first,) = await answers(scene.post("a"))
+    (first,) = await answers(scene.post("a", keyed=True))
     with scene.stopped():
-        asked = scene.post("a", "b")
+        asked = scene.post("a", "b", keyed=True)
         await scene.sent(1)
         asked += scene.post("c")
         await scene.sent(2)

@@ -94,9 +94,8 @@ class SqliteLane(Lane[Lists]):
 
     def _send_ahead(self, following: Write[Lists]) -> None:
         """Have it written without a word of ours in between; should the one before not be, it is refused."""
-        if self._beside.is_up:
-            self._beside.ask(framed(following.told, rests=True), partial(self._heard, following))
-            self._sent = following
+        self._beside.ask(framed(following.told, rests=True), partial(self._heard, following))
+        self._sent = following
 
     def _heard(self, write: Write[Lists], answer: bytes, error: Exception | None) -> None:
         if error is None:
@@ -109,8 +108,6 @@ class SqliteLane(Lane[Lists]):
     def _see_to_failures(self) -> None:
         """Have all that was sent and not written seen to, in its order."""
         failures, self._failures = self._failures, []
-        if self._next is not None and self._next is not self._sent:  # it rests on what has not come about
-            self._waiting[:0] = self._next.batch
         self._sent = self._under_way = self._next = None
         for write, _ in failures:
             self._recent.forget(waiting.ask for waiting in write.batch)
