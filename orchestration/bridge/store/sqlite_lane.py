@@ -16,7 +16,7 @@ from orchestration.bridge.store.sqlite_beside import Beside, Gone
 from orchestration.bridge.store.sqlite_file import OF_CONTENT
 from orchestration.bridge.store.sqlite_locked import Locked
 from orchestration.bridge.store.sqlite_process import WRITTEN_AFTER_OTHERS, framed
-from orchestration.bridge.store.sqlite_upkeep import COMMITS_AN_UPKEEP
+from orchestration.bridge.store.sqlite_words import COMMITS_AN_INDEXING
 
 Lists: TypeAlias = dict[str, list[rows.Row]]
 _QUICK: Final = 0.002
@@ -144,7 +144,7 @@ class SqliteLane(Lane[Lists]):
         self._announce(planned.news)
 
     def _go_on(self) -> None:
-        if self._since_upkeep < COMMITS_AN_UPKEEP:
+        if self._since_upkeep < COMMITS_AN_INDEXING:
             super()._go_on()
         else:
             self._since_upkeep = 0

@@ -17,7 +17,7 @@ from orchestration.bridge.store import rows
 from orchestration.bridge.store.batch import Batch, Loaded, Wanted
 from orchestration.bridge.store.lookups import Clock, Waiting, planned_together, unavailable
 from orchestration.bridge.store.sqlite_file import OF_CONTENT, Turns, connected
-from orchestration.bridge.store.sqlite_upkeep import keep_up
+from orchestration.bridge.store.sqlite_words import index
 from orchestration.bridge.store.sqlite_writes import write_all
 from orchestration.store.queries import sql
 
@@ -72,7 +72,9 @@ class Locked:
         return await self._run(self._committed, batch, lost, first)
 
     async def upkeep(self) -> None:
-        """Do what is due every few commits: milliseconds, in which the loop answers and reads."""
+        """Index the words of messages, and copy what was committed from the log into the file: every few commits, so that
+        SQLite does not do so in one, be that in the loop. Milliseconds, in which that answers and reads.
+        """
         await self._run(self._keep_up)
 
     async def close(self) -> None:
@@ -125,7 +127,10 @@ class Locked:
 
     def _keep_up(self) -> None:
         if self._connection is not None:
-            keep_up(self._connection)
+            with suppress(sqlite3.Error):  # a later time makes up for it
+                index(self._connection)
+            with suppress(sqlite3.Error):  # what was committed stands in the log as well
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def _close(self) -> None:
         if self._connection is not None:

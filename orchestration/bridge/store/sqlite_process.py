@@ -9,17 +9,20 @@ to start in a tenth of a second, and to take little.
 
 from __future__ import annotations
 
+import os
 import pickle
 import signal
 import socket
 import sqlite3
 import struct
 import sys
+import time
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final
 
 from orchestration.bridge.store.sqlite_file import OF_CONTENT, Turns, connected
-from orchestration.bridge.store.sqlite_upkeep import COMMITS_AN_UPKEEP, keep_up
+from orchestration.bridge.store.sqlite_words import COMMITS_AN_INDEXING, index
 from orchestration.bridge.store.sqlite_writes import Stale, write_all
 
 UP: Final = b"u"
@@ -31,6 +34,10 @@ REFUSED: Final = b"r"
 FAILED: Final = b"f"
 """Nothing is written, and it ends: what is wrong is for another connection to find out."""
 HEAD: Final = struct.Struct("<I?")
+_LOG_PAGES: Final = 4000
+"""Of 4 KiB, after which SQLite copies its log into the file: four times its own measure, for most pages are the same few."""
+_AWAKE: Final = 0.0002 if len(os.sched_getaffinity(0)) > 1 else 0.0
+"""Seconds: to be woken takes half of that and more, and as long again until the processor is as fast as before."""
 
 
 def framed(lists: dict[str, list[dict[str, Any]]], *, rests: bool = False) -> bytes:
@@ -39,52 +46,89 @@ def framed(lists: dict[str, list[dict[str, Any]]], *, rests: bool = False) -> by
     return HEAD.pack(len(told), rests) + told
 
 
+class Writing:
+    """The file, and what has to be remembered between two batches."""
+
+    def __init__(self, path: str) -> None:
+        self._connection = connected(path, writes=True)
+        self._connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
+        self._turns = Turns()
+        self._version = -1
+        self._commits = 0
+        self._before = WRITTEN
+
+    def answer(self, told: bytes, *, rests: bool) -> bytes:
+        """Write a batch, or nothing of it; return the answer."""
+        if not (rests and self._before == REFUSED):
+            self._before = self._written(pickle.loads(told))  # noqa: S301 - of the bridge that started this process
+        return self._before
+
+    def index(self) -> None:
+        """Index the words of messages, every few commits; those that it can't come with later ones."""
+        if self._commits >= COMMITS_AN_INDEXING:
+            self._commits = 0
+            with suppress(sqlite3.Error):
+                index(self._connection)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _written(self, lists: dict[str, list[dict[str, Any]]]) -> bytes:
+        connection = self._connection
+        self._turns.begin()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            (version,) = connection.execute("PRAGMA data_version").fetchone()
+            write_all(connection, lists)
+            connection.execute("COMMIT")
+        except (Stale, sqlite3.Error) as error:
+            with suppress(sqlite3.Error):
+                connection.rollback()
+            is_busy = isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            return REFUSED if is_busy or isinstance(error, (Stale, *OF_CONTENT)) else FAILED
+        finally:
+            self._turns.end()
+        self._commits += 1
+        others, self._version = version != self._version, version
+        return WRITTEN_AFTER_OTHERS if others else WRITTEN
+
+
+def batches(asking: socket.socket) -> Iterator[tuple[bytes, bool]]:
+    """Give what is asked for, and whether it rests on the one before, until nobody can ask any more."""
+    while True:
+        _look_for_more(asking)
+        head = asking.recv(HEAD.size, socket.MSG_WAITALL)
+        if len(head) < HEAD.size:
+            return
+        length, rests = HEAD.unpack(head)
+        told = asking.recv(length, socket.MSG_WAITALL)
+        if len(told) < length:
+            return
+        yield told, rests
+
+
+def _look_for_more(asking: socket.socket) -> None:
+    """Wait for what is asked next without going to sleep, for as long as it may take to be woken."""
+    until = time.monotonic() + _AWAKE
+    while time.monotonic() < until:
+        with suppress(BlockingIOError):
+            asking.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK)
+            return
+
+
 def main(path: str, asking: socket.socket) -> None:
-    """Write what is asked for until nobody can ask any more."""
+    """Write what is asked for."""
     for ignored in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
-    connection, turns, version, commits, answer = connected(path, writes=True), Turns(), -1, 0, WRITTEN
+    writing = Writing(path)
     asking.sendall(UP)
-    with asking.makefile("rb") as asked:
-        while len(head := asked.read(HEAD.size)) == HEAD.size:
-            length, rests = HEAD.unpack(head)
-            told = asked.read(length)
-            if len(told) < length:  # who asked has gone
-                break
-            if rests and answer == REFUSED:
-                asking.sendall(REFUSED)
-                continue
-            answer, seen = _written(connection, pickle.loads(told), turns)  # noqa: S301 - of who started this process
-            if answer == WRITTEN and seen != version:
-                answer = WRITTEN_AFTER_OTHERS
-            version = seen
-            asking.sendall(answer)
-            if answer == FAILED:
-                break
-            commits += answer != REFUSED
-            if commits == COMMITS_AN_UPKEEP:
-                commits = 0
-                keep_up(connection)
-    connection.close()
-
-
-def _written(connection: sqlite3.Connection, lists: dict[str, list[dict[str, Any]]], turns: Turns) -> tuple[bytes, int]:
-    """Write a batch; return what became of it, and of which commit of others it was seen last (`PRAGMA data_version`)."""
-    turns.begin()
-    seen = -1
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        (seen,) = connection.execute("PRAGMA data_version").fetchone()
-        write_all(connection, lists)
-        connection.execute("COMMIT")
-    except (Stale, sqlite3.Error) as error:
-        with suppress(sqlite3.Error):
-            connection.rollback()
-        is_busy = isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-        return REFUSED if is_busy or isinstance(error, (Stale, *OF_CONTENT)) else FAILED, seen
-    finally:
-        turns.end()
-    return WRITTEN, seen
+    for told, rests in batches(asking):
+        answer = writing.answer(told, rests=rests)
+        asking.sendall(answer)
+        if answer == FAILED:
+            break
+        writing.index()
+    writing.close()
 
 
 if __name__ == "__main__":
