@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -66,6 +67,45 @@ def test_agents_talk_through_the_confined_unit(guest: Guest, operator: Operator)
     until(lambda: bridge.pid() not in (0, first), what="it is started again")
     until(lambda: operator.state_of(SERVICE) == "active", what="it is ready again")
     assert bridge.ask("GET", "/ready")[0] == 200
+    guest.sh(f"systemctl stop {SERVICE}")
+    assert operator.property_of(SERVICE, "Result") == "success"
+
+
+def test_where_many_post_a_second_process_of_the_confined_unit_writes(guest: Guest, operator: Operator) -> None:
+    operator.without_timer().configure("")
+    names = ("AGENT_POSTS_PER_MINUTE", "THREAD_POSTS_PER_MINUTE", "MAX_TURNS")
+    limits = "".join(f"Environment=KLR_BRIDGE_{name}=0\n" for name in names)
+    guest.write(f"/etc/systemd/system/{SERVICE}.d/limits.conf", f"[Service]\n{limits}")
+    bridge = Bridge(guest)
+    token = guest.sh("klorosctl token issue --agent executioner --ttl 1h 2>/dev/null").out.strip()
+    made = json.loads(bridge.call("/v1/mcp/create_thread", {"workspace_id": "kloros", "title": "t"}, token)[1])
+    posted: list[int] = []
+
+    def post(number: int) -> None:
+        asked = {"thread_id": made["thread_id"], "body": f"message {number}"}
+        status, answer = bridge.call("/v1/mcp/post_message", asked, token)
+        assert status == 200, answer
+        posted.append(json.loads(answer)["seq"])
+
+    def processes() -> list[str]:
+        told = f"cat /sys/fs/cgroup$(systemctl show --value -p ControlGroup {SERVICE})/cgroup.procs"
+        return guest.sh(told).out.split()
+
+    def is_there() -> bool:
+        list(clients.map(post, range(40)))
+        return len(processes()) == 2
+
+    with ThreadPoolExecutor(8) as clients:
+        until(is_there, what="the second process")
+        list(clients.map(post, range(200)))
+    assert sorted(posted) == list(range(1, len(posted) + 1))
+    (other,) = set(processes()) - {str(bridge.pid())}
+    assert "sqlite_process" in guest.sh(f"tr '\\0' ' ' < /proc/{other}/cmdline").out
+    assert not guest.journal(f"_SYSTEMD_UNIT={SERVICE}", "EVENT=bridge.failed")
+    guest.sh(f"kill -KILL {other}")
+    for number in range(5):
+        post(number)
+    assert sorted(posted) == list(range(1, len(posted) + 1))
     guest.sh(f"systemctl stop {SERVICE}")
     assert operator.property_of(SERVICE, "Result") == "success"
 

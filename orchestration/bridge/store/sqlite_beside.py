@@ -106,8 +106,9 @@ class Beside(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Take note that it has ended: it closes its end by that alone."""
-        if self.is_up and not self._closing:
-            told = "the process that writes to the store beside the bridge has ended; the bridge writes by itself meanwhile"
+        if not self._closing:
+            how = "has ended" if self.is_up else "did not come up"
+            told = f"the process that writes to the store beside the bridge {how}; the bridge writes by itself meanwhile"
             log(Event.BRIDGE_FAILED, told, priority=Priority.WARNING)
         self.is_up, self._transport = False, None
         if not self._asked and not self._closing:

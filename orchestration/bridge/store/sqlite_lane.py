@@ -37,7 +37,7 @@ class SqliteLane(Lane[Lists]):
         self._announce = announce
         self._locked = Locked(path, clock)
         self._beside = Beside(path)
-        self._wrote: object = None
+        self._wrote = ""
         """Who has made the last commit of ours: what the other then sees of others may be that."""
         self._crowd = 1.0
         self._since_upkeep = 0
@@ -124,7 +124,7 @@ class SqliteLane(Lane[Lists]):
 
     async def _committed(self, batch: list[Waiting], failed: Exception | None) -> Batch:
         lost = failed.planned if isinstance(failed, LostOnTheWay) else None
-        return await self._locked.committed(batch, lost, self._beside.end if lost is not None else _nothing)
+        return await self._locked.committed(batch, lost, first=self._beside.end if lost is not None else None)
 
     def _tell(self, batch: list[Waiting], planned: Batch) -> None:
         super()._tell(batch, planned)
@@ -133,13 +133,14 @@ class SqliteLane(Lane[Lists]):
             self._beside.start()
 
     def _note(self, planned: Batch, answer: Any) -> None:
-        who, others = (
-            (self._locked, self._locked.others_wrote) if answer is None else (self._beside, answer == WRITTEN_AFTER_OTHERS)
-        )
-        if others and self._wrote is who:  # who else writes may count as well
+        if answer is None:
+            who, others = "the bridge", self._locked.others_wrote
+            self._since_upkeep += 1
+        else:
+            who, others = "the process", answer == WRITTEN_AFTER_OTHERS
+        if others and self._wrote == who:  # who else writes may count as well
             self._rates.clear()
         self._wrote = who
-        self._since_upkeep += answer is None
         self._rates.keep(planned.known.rates)
         self._announce(planned.news)
 
@@ -163,7 +164,3 @@ class SqliteLane(Lane[Lists]):
 
 def _is_of_the_store(error: Exception) -> bool:
     return isinstance(error, sqlite3.Error) and not isinstance(error, OF_CONTENT)
-
-
-def _nothing() -> None:
-    """Have nothing to do first."""

@@ -59,7 +59,7 @@ class Locked:
             self._undo(error)
             raise
 
-    async def committed(self, batch: list[Waiting], lost: Batch | None, first: Callable[[], None]) -> Batch:
+    async def committed(self, batch: list[Waiting], lost: Batch | None, *, first: Callable[[], None] | None = None) -> Batch:
         """Commit a batch on what is looked up under lock; waits for others as long as they may take.
 
         Args:
@@ -85,8 +85,9 @@ class Locked:
     async def _run(self, todo: Callable[..., _Done], *given: Any) -> _Done:
         return await asyncio.get_running_loop().run_in_executor(self._thread, todo, *given)
 
-    def _committed(self, batch: list[Waiting], lost: Batch | None, first: Callable[[], None]) -> Batch:
-        first()
+    def _committed(self, batch: list[Waiting], lost: Batch | None, first: Callable[[], None] | None) -> Batch:
+        if first is not None:
+            first()
         self._turns.begin()
         try:
             if self._connection is None:
