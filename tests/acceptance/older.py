@@ -111,7 +111,7 @@ def lived_in(home: Path, today: str) -> Older:
     older.epoch("2025-10-28")
     older.epoch("2025-10-28")
     older.epoch_line('{"epoch_id": "torn", "da')
-    older.epoch_line('{"epoch_id": "phase_cycle_20251029_081500"}')
+    older.epoch_line('{"epoch_id": "phase_cycle_20251029_113000"}')  # of that date in every zone that a guest may have
     older.epoch(today)
     older.answered("promo_a")
     older.answered("promo_b", accepted=False)
