@@ -304,6 +304,18 @@ async def test_while_the_file_is_locked_too_long_it_says_so_and_goes_on_after(
     assert await scene.bodies() == ["first", "c", "d"]
 
 
+async def test_what_comes_alone_while_the_file_is_locked_for_a_moment_waits_on_the_same_connection(scene: Scene) -> None:
+    scene.store._lane._crowd = 1.0
+    await post(scene.store, scene.thread_id, "second")
+    before = scene.store._lane._locked._connection
+    with scene.locked():
+        asked = scene.post("third")
+        await asyncio.sleep(0.1)
+        assert not asked[0].done()
+    assert [answer.seq for answer in await answers(asked)] == [3]
+    assert scene.store._lane._locked._connection is before is not None
+
+
 async def test_where_it_can_write_no_more_the_bridge_does(scene: Scene) -> None:
     """As on a disk that is full for it alone: it ends, and what is wrong, if anything, the bridge finds out for itself."""
     resource.prlimit(scene.process.pid, resource.RLIMIT_FSIZE, (1, 1))

@@ -42,9 +42,8 @@ class Lane(ABC, Generic[Told]):
     no task runs for it. Whatever else it takes, locks above all, is the work of a task.
 
     While one batch is written beside us, the next is planned on what that one is going to leave, and written as soon as
-    that is so. Until then nobody is told anything of it: when the first fails, the next waits again as if it had not been
-    planned.
-    Where writes are slow, what waits is left to be planned and written together.
+    that is so. Until then nobody is told anything of it; when the first fails, the next is planned anew. Where writes are
+    slow, what waits is left to be planned and written together.
     """
 
     def __init__(self, clock: Clock, rates: RecentRates) -> None:
@@ -114,7 +113,7 @@ class Lane(ABC, Generic[Told]):
     @property
     @abstractmethod
     def _waited(self) -> float:
-        """Seconds since it was asked last."""
+        """Seconds that the write which was heard of last has taken so far."""
 
     @abstractmethod
     async def _committed(self, batch: list[Waiting], failed: Exception | None) -> Batch:

@@ -25,6 +25,12 @@ def connected(path: str, *, writes: bool = False) -> sqlite3.Connection:
     return connection
 
 
+def does_no_harm(error: BaseException) -> bool:
+    """Tell whether a connection is as good after an error as before: the change is to blame, or who else has the lock."""
+    is_busy = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+    return is_busy or isinstance(error, OF_CONTENT)
+
+
 class Turns:
     """Sees to it that other processes get their turn: SQLite's locks know no queue, who polls them needs them to be free.
 

@@ -16,7 +16,7 @@ from orchestration.bridge.state import Ask
 from orchestration.bridge.store import rows
 from orchestration.bridge.store.batch import Batch, Loaded, Wanted
 from orchestration.bridge.store.lookups import Clock, Waiting, planned_together, unavailable
-from orchestration.bridge.store.sqlite_file import OF_CONTENT, Turns, connected
+from orchestration.bridge.store.sqlite_file import Turns, connected, does_no_harm
 from orchestration.bridge.store.sqlite_words import index
 from orchestration.bridge.store.sqlite_writes import write_all
 from orchestration.store.queries import sql
@@ -122,7 +122,7 @@ class Locked:
             return
         with suppress(sqlite3.Error):
             self._connection.rollback()
-        if isinstance(error, sqlite3.Error) and not isinstance(error, OF_CONTENT):
+        if isinstance(error, sqlite3.Error) and not does_no_harm(error):
             self._connection.close()
             self._connection = None
 

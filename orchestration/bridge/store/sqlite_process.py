@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final
 
-from orchestration.bridge.store.sqlite_file import OF_CONTENT, Turns, connected
+from orchestration.bridge.store.sqlite_file import Turns, connected, does_no_harm
 from orchestration.bridge.store.sqlite_words import COMMITS_AN_INDEXING, index
 from orchestration.bridge.store.sqlite_writes import Stale, write_all
 
@@ -84,8 +84,7 @@ class Writing:
         except (Stale, sqlite3.Error) as error:
             with suppress(sqlite3.Error):
                 connection.rollback()
-            is_busy = isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-            return REFUSED if is_busy or isinstance(error, (Stale, *OF_CONTENT)) else FAILED
+            return REFUSED if isinstance(error, Stale) or does_no_harm(error) else FAILED
         finally:
             self._turns.end()
         self._commits += 1
