@@ -19,7 +19,7 @@ import pytest
 
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.bridge.state import Ask, Change, Facts, Plan
-from orchestration.bridge.store import lane, recent, sqlite_beside, sqlite_process
+from orchestration.bridge.store import lane, recent, sqlite_beside, sqlite_lane, sqlite_process
 from orchestration.bridge.store.sqlite import SqliteStore
 from orchestration.bridge.store.sqlite_beside import Beside
 from orchestration.bridge.store.sqlite_file import Turns
@@ -113,7 +113,8 @@ async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
             left.send_signal(signal.SIGCONT)  # that it may go
 
 
-async def test_it_comes_up_when_many_post_and_goes_with_the_store(tmp_path: Path) -> None:
+async def test_it_comes_up_when_many_post_and_goes_with_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_lane, "_QUICK", DEADLINE)  # on a disk that is as slow as you like
     async with store_at(str(tmp_path / "kloros.db")) as store:
         assert isinstance(store, SqliteStore)
         thread_id, beside = await opened_thread(store), store._lane._beside
@@ -130,6 +131,18 @@ async def test_it_comes_up_when_many_post_and_goes_with_the_store(tmp_path: Path
         messages = (await store.read(thread_id, reader="", since_seq=0, limit=999)).messages
         assert [message.seq for message in messages] == list(range(1, len(messages) + 1))
     assert process.poll() == 0
+
+
+async def test_it_comes_up_for_one_who_posts_alone_where_the_disk_is_slow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_lane, "_QUICK", 0.0)
+    async with store_at(str(tmp_path / "kloros.db")) as store:
+        assert isinstance(store, SqliteStore)
+        thread_id, number = await opened_thread(store), 0
+        while not store._lane._beside.is_up or number < 20:
+            number += 1
+            assert (await post(store, thread_id, f"alone-{number}")).seq == number
 
 
 async def test_two_batches_are_on_their_way_and_nobody_is_told_before_they_are_safe(scene: Scene) -> None:
