@@ -56,7 +56,7 @@ def seconds_to_end() -> float:
             stderr=subprocess.DEVNULL,
         )
         while not places.exists() or places.stat().st_size < 496:
-            time.sleep(0.01)
+            time.sleep(0.01)  # the tree says that it is up by nothing but its files
         with witness.open("rb") as probe:
             begun = time.monotonic()
             caller.kill()

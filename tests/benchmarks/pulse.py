@@ -120,7 +120,7 @@ def _running(command: list[str], environ: dict[str, str], port: int) -> Iterator
             except OSError:
                 if time.monotonic() > deadline:
                     raise
-                time.sleep(0.01)
+                time.sleep(0.01)  # it has no way to say that it listens
         yield
     finally:
         process.kill()

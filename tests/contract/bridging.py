@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 from uuid import uuid4
 
 from orchestration.bridge.caller import Role
@@ -15,6 +16,8 @@ from orchestration.bridge.wire import Message, MessageKind, MessagePosted, Threa
 
 WORKSPACE = "kloros"
 AGENT = "executioner"
+DEADLINE = 30.0
+"""Seconds after which what a test waits for does not come."""
 
 
 def new_id(kind: str = "thr") -> str:
@@ -114,3 +117,16 @@ async def posted_surely(store: Callable[[], Store], thread_id: str, name: str, n
             if refused.code != Code.UNAVAILABLE:
                 raise
             await asyncio.sleep(0.01)
+
+
+async def until(so: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    async with asyncio.timeout(DEADLINE):
+        while not so():
+            await asyncio.sleep(0.001)
+
+
+async def answers(asked: list[asyncio.Task[Any]]) -> list[Any]:
+    """Return what became of all that was asked: answers, and what was raised."""
+    async with asyncio.timeout(DEADLINE):
+        return await asyncio.gather(*asked, return_exceptions=True)

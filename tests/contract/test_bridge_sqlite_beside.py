@@ -10,7 +10,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,10 @@ from orchestration.bridge.store.sqlite_file import Turns
 from orchestration.bridge.wire import MessagePosted, ThreadStatus
 from orchestration.store.sqlite import SqliteDatabase
 from tests import waiting
-from tests.contract.bridging import AGENT, WORKSPACE, note, opened_thread, post, posting
+from tests.contract.bridging import AGENT, DEADLINE, WORKSPACE, answers, note, opened_thread, post, posting, until
 from tests.contract.conftest import store_at
 
 pytestmark = pytest.mark.anyio
-DEADLINE = 30.0
 ROOT = Path(__file__).parents[2]
 
 
@@ -81,17 +80,6 @@ class Scene:
         yield
         holder.execute("ROLLBACK")
         holder.close()
-
-
-async def until(so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE):
-        while not so():
-            await asyncio.sleep(0.001)
-
-
-async def answers(asked: list[asyncio.Task[Any]]) -> list[Any]:
-    async with asyncio.timeout(DEADLINE):
-        return await asyncio.gather(*asked, return_exceptions=True)
 
 
 @pytest.fixture
@@ -383,7 +371,7 @@ def test_none_is_left_of_a_bridge_that_was_killed(tmp_path: Path) -> None:
         waiting.until(lambda: not process.exists() or "Z" in (process / "stat").read_text().rpartition(")")[2], "it ends")
 
 
-async def test_others_get_the_lock_while_many_write(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_others_get_the_lock_while_many_write(scene: Scene) -> None:
     """SQLite's waiting is polling: it comes to nothing where the lock is taken again at once."""
     stopping = False
 

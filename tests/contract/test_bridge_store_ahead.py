@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,11 @@ from orchestration.bridge.store.postgres import PostgresStore
 from orchestration.bridge.store.postgres_line import Line
 from orchestration.bridge.wire import MessagePosted, ThreadStatus
 from tests.contract.bridge_wire import Lost, Wire
-from tests.contract.bridging import AGENT, WORKSPACE, note, opened_thread, post, posting
+from tests.contract.bridging import AGENT, DEADLINE, WORKSPACE, answers, note, opened_thread, post, posting, until
 from tests.contract.conftest import store_at
 from tests.contract.postgres import Cluster
 
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("postgres")]
-DEADLINE = 30.0
 
 
 class Scene:
@@ -78,17 +77,6 @@ async def scene(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         thread_id = await opened_thread(store)
         await post(store, thread_id, "first")
         yield Scene(wire, place, store, other, thread_id)
-
-
-async def until(so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE):
-        while not so():
-            await asyncio.sleep(0.001)
-
-
-async def answers(asked: list[asyncio.Task[Any]]) -> list[Any]:
-    async with asyncio.timeout(DEADLINE):
-        return await asyncio.gather(*asked, return_exceptions=True)
 
 
 def closing(facts: Facts) -> Change[str]:

@@ -10,7 +10,7 @@ from orchestration.store.sqlite import uri
 
 OF_CONTENT: Final = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
 """What only the change itself is to blame for; the connection is as good as before."""
-_BUSY_SECONDS: Final = 3.0
+BUSY_SECONDS: Final = 3.0
 _FREE_SHARE: Final = 0.1
 _PAUSE: Final = 0.003
 
@@ -18,7 +18,7 @@ _PAUSE: Final = 0.003
 def connected(path: str, *, writes: bool = False) -> sqlite3.Connection:
     """Open a file that is there, for one that writes or for one that only looks."""
     connection = sqlite3.connect(
-        uri(path, "rw"), uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        uri(path, "rw"), uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA synchronous = FULL" if writes else "PRAGMA query_only = ON")

@@ -16,12 +16,12 @@ from orchestration.bridge.state import Ask
 from orchestration.bridge.store import rows
 from orchestration.bridge.store.batch import Batch, Loaded, Wanted
 from orchestration.bridge.store.lookups import Clock, Waiting, planned_together, unavailable
-from orchestration.bridge.store.sqlite_file import Turns, connected, does_no_harm
+from orchestration.bridge.store.sqlite_file import BUSY_SECONDS, Turns, connected, does_no_harm
 from orchestration.bridge.store.sqlite_words import index
 from orchestration.bridge.store.sqlite_writes import write_all
 from orchestration.store.queries import sql
 
-_WAITING, _NOT_WAITING = "PRAGMA busy_timeout = 3000", "PRAGMA busy_timeout = 0"
+_WAITING, _NOT_WAITING = f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}", "PRAGMA busy_timeout = 0"
 _Done = TypeVar("_Done")
 
 
