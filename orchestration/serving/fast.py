@@ -77,6 +77,7 @@ class _Whole:
         cast("_Together", cycle.transport).write_at_once(b"HTTP/1.1 200 OK\r\n%b%b\r\n%b" % (lines, head, body))
         cycle.message_event.set()
         cycle.on_response()
+        cast("dict[str, Any]", cycle.scope).pop(requests.WHOLE, None)  # a reference cycle, for garbage collection to find
         return True
 
 

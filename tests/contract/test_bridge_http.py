@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import re
 import socket
@@ -11,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import pytest
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from orchestration.bridge import wire
 from orchestration.bridge.auth.claims import Rule
@@ -61,6 +63,25 @@ def test_a_method_is_called_with_who_asks_and_what(capfd: pytest.CaptureFixture[
     assert line["traceparent"] == trace
     assert (line["operation"], line["status"], line["thread_id"]) == ("post_message", 200, THREAD)
     assert (line["agent_id"], line["workspace_id"]) == ("executioner", "kloros")
+
+
+def test_nothing_of_an_answered_request_waits_for_garbage_collection() -> None:
+    """Each had hung in a reference cycle: a dozen objects, and a collection every few hundred requests."""
+
+    async def test(bridge: Bridged) -> None:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(5):
+                assert (await bridge.post("post_message", POST)).status == 200
+            await until(lambda: not cycles(), what="the end of the last connection")
+        finally:
+            gc.enable()
+
+    def cycles() -> list[object]:
+        return [one for one in gc.get_objects() if isinstance(one, RequestResponseCycle)]
+
+    on_bridge(test)
 
 
 def test_who_comes_when_too_many_connections_are_open_is_told_in_the_words_of_the_wire() -> None:

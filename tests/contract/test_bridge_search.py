@@ -189,10 +189,10 @@ async def test_many_messages_are_indexed_in_parts(file: str) -> None:
 async def test_words_are_indexed_without_a_search_too(file: str) -> None:
     async with store_at(file) as store:
         thread_id = await opened_thread(store)
-        for number in range(120):  # some by the bridge and some by its process, where the disk is slow
+        for number in range(400):  # some by the bridge and some by its process, where the disk is slow
             await post(store, thread_id, f"needle {number}")
         until(lambda: documents(file) == indexed(file) > 0, "they are indexed")
-        assert len(await found(store, "needle")) == 120
+        assert len(await found(store, "needle")) == 400
 
 
 def killed(script: str, *told: str) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.bridge.state import Ask, Change, Facts, Plan
-from orchestration.bridge.store import lane, recent, sqlite_beside, sqlite_lane, sqlite_process
+from orchestration.bridge.store import lane, recent, sqlite_beside, sqlite_lane, sqlite_locked, sqlite_process
 from orchestration.bridge.store.sqlite import SqliteStore
 from orchestration.bridge.store.sqlite_beside import Beside
 from orchestration.bridge.store.sqlite_file import Turns
@@ -119,6 +119,24 @@ async def test_it_comes_up_when_many_post_and_goes_with_the_store(tmp_path: Path
         messages = (await store.read(thread_id, reader="", since_seq=0, limit=999)).messages
         assert [message.seq for message in messages] == list(range(1, len(messages) + 1))
     assert process.poll() == 0
+
+
+async def test_who_posts_alone_is_looked_up_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_lane, "_QUICK", DEADLINE)
+    monkeypatch.setattr(recent, "_RATES_COUNT_FOR", DEADLINE)
+    looked_up: list[Any] = []
+    loaded = sqlite_locked._loaded
+
+    def counted(connection: sqlite3.Connection, asks: Any) -> Any:
+        looked_up.append(asks)
+        return loaded(connection, asks)
+
+    async with store_at(str(tmp_path / "kloros.db")) as store:
+        thread_id = await opened_thread(store)
+        await post(store, thread_id, "first")
+        monkeypatch.setattr(sqlite_locked, "_loaded", counted)
+        assert [(await post(store, thread_id, "a")).seq for _ in range(5)] == [2, 3, 4, 5, 6]
+    assert not looked_up
 
 
 async def test_it_comes_up_for_one_who_posts_alone_where_the_disk_is_slow(

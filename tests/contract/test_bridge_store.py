@@ -113,10 +113,10 @@ async def test_reading_as_text_tells_the_same(open_store: Open) -> None:
     now = NOON
     store = await open_store(clock=lambda: now)
     thread_id = await opened_thread(store)
-    for body in ("plain", '"quoted"\n\t\\ ✓ </script> \u2028', ""):
+    for body in ("plain", "C:\\", '"quoted"\n\t\\ ✓ </script> \u2028', ""):
         now += timedelta(seconds=1)
         await post(store, thread_id, body)
-    for since, limit in ((0, 9), (1, 1), (3, 9)):
+    for since, limit in ((0, 9), (1, 1), (4, 9)):
         reading = await store.read(thread_id, reader="reviewer", since_seq=since, limit=limit)
         text = await store.read_text(thread_id, reader="reviewer", since_seq=since, limit=limit)
         assert (text.thread, text.member) == (reading.thread, reading.member)
@@ -244,6 +244,46 @@ async def test_a_plan_knows_what_its_ask_names_and_no_more(open_store: Open) -> 
     assert (facts.finding, facts.session, facts.replied_to) == (finding, session, True)
     less = await facts_of(store, asked(thread_id, replies_to=elsewhere.message_id))
     assert (less.remembered, less.finding, less.session, less.replied_to) == (None, None, None, False)
+
+
+async def test_a_message_and_its_trace_in_the_audit_are_kept_each_as_it_is(open_store: Open) -> None:
+    store = await open_store(clock=lambda: NOON)
+    thread_id = await opened_thread(store)
+    await post(store, thread_id, "new")
+    written = NOON - timedelta(days=1)
+
+    def older(facts: Facts) -> Change[MessagePosted]:
+        change = posting("old")(facts)
+        (of_now,) = change.posts
+        return change._replace(posts=(of_now._replace(message=of_now.message.model_copy(update={"created_at": written})),))
+
+    await store.change(asked(thread_id), older)
+    await store.change(
+        asked(thread_id), lambda facts: posting("c")(facts)._replace(audit=(note(facts.now, "of no thread"),))
+    )
+    reading = await store.read(thread_id, reader=AGENT, since_seq=0, limit=9)
+    assert [(message.body, message.created_at) for message in reading.messages] == [
+        ("new", NOON),
+        ("old", written),
+        ("c", NOON),
+    ]
+    trace = await store.audit(workspace_id=WORKSPACE)
+    assert [entry.thread_id for entry in trace] == [thread_id] * 3 + [None]
+    assert {entry.at for entry in trace} == {NOON}
+    assert not (await store.verify()).faults
+
+
+async def test_posts_are_counted_by_the_minute_and_the_one_before(open_store: Open) -> None:
+    now = NOON
+    store = await open_store(clock=lambda: now)
+    thread_id = await opened_thread(store)
+    counts = []
+    for minute in (0, 0, 1, 1, 3, 2):
+        now = NOON + timedelta(minutes=minute)
+        await post(store, thread_id, "a")
+        rate = (await facts_of(await open_store(), asked(thread_id))).rate
+        counts.append((rate.minute - int(NOON.timestamp()) // 60, rate.posts, rate.before))
+    assert counts == [(0, 1, 0), (0, 2, 0), (1, 1, 2), (1, 2, 2), (3, 1, 0), (3, 2, 0)]
 
 
 @pytest.mark.parametrize("from_anew", [False, True])

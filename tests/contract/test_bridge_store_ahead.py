@@ -151,6 +151,82 @@ async def test_an_answer_that_lay_there_makes_no_write_long(scene: Scene, monkey
     assert [answer.seq for answer in await answers([under_way, following])] == [5, 6]
 
 
+@pytest.fixture
+def turns(monkeypatch: pytest.MonkeyPatch) -> list[lane.Write[Any]]:
+    """Collect the turns of the event loop that were taken only to stay awake."""
+    taken: list[lane.Write[Any]] = []
+    stay_awake = lane.Lane._stay_awake
+
+    def counted(self: lane.Lane[Any], write: lane.Write[Any]) -> None:
+        taken.append(write)
+        stay_awake(self, write)
+
+    monkeypatch.setattr(lane.Lane, "_stay_awake", counted)
+    return taken
+
+
+async def test_the_loop_stays_awake_until_a_change_that_came_alone_is_written(
+    scene: Scene, turns: list[lane.Write[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane, "AWAKE", DEADLINE)
+    under_way = await scene.write_is_held(posting("a"))
+    before = len(turns)
+    await until(lambda: len(turns) > before + 100)
+    scene.wire.let_pass()
+    await answers([under_way])
+    before = len(turns)
+    await asyncio.sleep(0.05)
+    assert len(turns) <= before + 1, "the one that found it written"
+    assert await scene.bodies() == ["first", "a"]
+
+
+async def test_the_loop_goes_to_sleep_when_a_write_takes_longer_than_usual(
+    scene: Scene, turns: list[lane.Write[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as usually:
+        usually.setattr(Line, "waited", 0.001)
+        await answers([scene.ask(posting("a"))])
+    monkeypatch.setattr(lane, "AWAKE", 0.05)
+    under_way = await scene.write_is_held(posting("b"))
+    assert turns
+    await asyncio.sleep(0.1)
+    before = len(turns)
+    await asyncio.sleep(0.1)
+    assert len(turns) == before
+    scene.wire.let_pass()
+    await answers([under_way])
+
+
+@pytest.mark.parametrize("seconds", [pytest.param(0.0, id="one processor"), pytest.param(1e-6, id="slow writes")])
+async def test_where_it_does_not_pay_the_loop_sleeps(
+    scene: Scene, turns: list[lane.Write[Any]], monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    monkeypatch.setattr(lane, "AWAKE", seconds)
+    await answers([scene.ask(posting("a"))])
+    assert not turns
+
+
+async def test_while_many_post_the_loop_has_enough_to_do(
+    scene: Scene, turns: list[lane.Write[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await answers([scene.ask(posting(f"together {number}")) for number in range(3)])
+    turns.clear()
+    monkeypatch.setattr(lane, "AWAKE", DEADLINE)
+    await answers([scene.ask(posting(f"{number}")) for number in range(3)])
+    assert not turns
+    assert len(await scene.bodies()) == 7
+
+
+async def test_a_count_of_posts_that_is_gone_is_begun_anew(scene: Scene) -> None:
+    async with await psycopg.AsyncConnection.connect(scene.place, autocommit=True) as database:
+        await database.execute("DELETE FROM bridge_rates")
+        await answers([scene.ask(posting("a"))])
+        counts = await (await database.execute("SELECT agent_id, rate_posts FROM bridge_rates")).fetchall()
+    assert counts == [(AGENT, 1)]
+    assert [facts.rate.posts for facts in scene.seen] == [1, 0], "planned once more, under lock"
+    assert await scene.bodies() == ["first", "a"]
+
+
 async def test_a_half_that_takes_a_lock_is_not_halved_again(scene: Scene) -> None:
     await answers([scene.ask(posting(f"together {number}")) for number in range(3)])
     commits = scene.store.figures()["commits"]

@@ -25,9 +25,10 @@ from hypothesis import strategies as st
 from orchestration.bridge.port import Store
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.bridge.state import Ask, Change, Facts
+from orchestration.bridge.store import sqlite_lane
 from orchestration.bridge.store.postgres import PostgresStore
 from orchestration.bridge.wire import MessagePosted
-from orchestration.store.sqlite import SqliteDatabase
+from orchestration.store.sqlite import LOG_PAGES, SqliteDatabase
 from tests.contract.bridge_wire import Lost, Wire
 from tests.contract.bridging import WORKSPACE, opened_thread, post, posted_surely, posting
 from tests.contract.conftest import opened_at, store_at
@@ -425,16 +426,34 @@ async def test_what_waits_when_a_store_is_closed_is_committed(tmp_path: Path) ->
 
 
 @pytest.mark.anyio
-async def test_no_commit_has_to_copy_the_log(tmp_path: Path) -> None:
+async def test_no_commit_has_to_copy_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_lane, "_QUICK", DEADLINE)  # on a disk that is as slow as you like
     place = str(tmp_path / "kloros.db")
     store = await opened_at(place)
     try:
         thread_id = await opened_thread(store)
-        for number in range(150):
+        for number in range(600):
             await post(store, thread_id, f"message {number}")
-        assert Path(f"{place}-wal").stat().st_size < 1000 * 4096  # where SQLite begins to, by itself
+        assert Path(f"{place}-wal").stat().st_size < LOG_PAGES * 4096  # where a commit would begin to
     finally:
         await store.close()
+
+
+@pytest.mark.anyio
+async def test_no_tick_has_to_copy_what_the_bridge_has_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_lane, "_QUICK", DEADLINE)
+    place = tmp_path / "kloros.db"
+    async with store_at(str(place)) as store:
+        thread_id = await opened_thread(store)
+        for number in range(250):
+            await post(store, thread_id, f"message {number}")
+        assert place.with_name("kloros.db-wal").stat().st_size > 1000 * 4096, "where SQLite begins to, by its own measure"
+        before = place.read_bytes()
+        database = SqliteDatabase(str(place))
+        with database.transaction():
+            database.run("facts.set", name="tick", value="1")
+        database.close()
+        assert place.read_bytes() == before
 
 
 @pytest.mark.anyio

@@ -625,6 +625,35 @@ def test_a_begun_turn_is_taken_up_as_it_is_found(turned: Turned, way: Way) -> No
         assert decision.action.attempt.detail.endswith(": so")
 
 
+@pytest.mark.parametrize("asked", [{}, ASKED], ids=["of unread messages", "asked for in words"])
+@pytest.mark.parametrize(
+    ("way", "outcome"),
+    [
+        (Way.LIVE, Outcome.TRIGGERED),
+        (Way.RESUME, Outcome.FALLBACK_RESUMED),
+        (Way.SPAWN, Outcome.FALLBACK_SPAWNED),
+    ],
+)
+def test_an_attempt_that_woke_is_the_end_of_its_trigger_whatever_came_since(
+    way: Way, outcome: Outcome, asked: dict[str, Any]
+) -> None:
+    """Its supervisor was killed between the two."""
+    made = (failed(1), attempt(2, way, ended_at=ago(3), outcome=outcome))
+    left = case(unread=3, wake=wake(attempts=made, **QUEUED, **asked), sessions=(session(), past()))
+    assert chosen(left).action == act.Claim()
+    decision = chosen(replace(left, wake=wake(attempts=made, **asked)))
+    assert isinstance(decision.action, act.Settle)
+    assert (decision.action.status, decision.action.outcome) == (Status.DONE, outcome)
+    assert decision.action.attempt is None
+    assert decision.why.rule is Rule.FLIGHT
+
+
+def test_what_woke_before_an_operator_retried_is_not_the_end() -> None:
+    woke = attempt(1, Way.SPAWN, began_at=ago(60), ended_at=ago(30), outcome=Outcome.FALLBACK_SPAWNED)
+    decision = chosen(case(unread=1, wake=wake(attempts=(woke,), renewed_at=ago(5))))
+    assert not isinstance(decision.action, act.Settle)
+
+
 def test_a_turn_that_went_on_as_another_session_says_so_and_is_not_made_again() -> None:
     begun = case(wake=wake(attempts=(attempt(1, Way.RESUME),)))
     decision = chosen(begun, turn=Turn(turned=Turned.SUCCEEDED, session_id="another"))

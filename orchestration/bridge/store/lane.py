@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from orchestration.bridge.store.awake import AWAKE
 from orchestration.bridge.store.batch import Batch, Outcome
 from orchestration.bridge.store.lookups import Clock, Waiting, planned_together, unavailable
 from orchestration.bridge.store.recent import Recent, RecentRates
@@ -204,6 +205,13 @@ class Lane(ABC, Generic[Told]):
         self._remember(write.batch, write.planned)
         if self._waiting:
             self._look_ahead()
+        elif len(write.batch) == 1 and self._write_takes < AWAKE:
+            self._stay_awake(write)
+
+    def _stay_awake(self, write: Write[Told]) -> None:
+        """Keep the event loop from sleep while the answer to a change that came alone is due; it does all else as ever."""
+        if self._under_way is write and self._waited < AWAKE:
+            self._loop.call_soon(self._stay_awake, write)
 
     def _look_ahead(self) -> None:
         """Plan what waits on top of the batch under way, once what comes together has come in."""
@@ -234,19 +242,23 @@ class Lane(ABC, Generic[Told]):
             self._tell(write.batch, write.planned)
             self._note(write.planned, answer)
         else:
-            self._tell(write.batch, write.planned)
-            if self._waiting:
-                self._go_on_after(write.planned, answer)
-            else:  # those who were told answer their clients first
-                self._loop.call_soon(self._go_on_after, write.planned, answer)
+            self._settle(write, answer)
+
+    def _settle(self, write: Write[Told], answer: Any) -> None:
+        """Tell those who asked that it is written, and go on; when nobody waits, they answer their clients first."""
+        self._tell(write.batch, write.planned)
+        if self._waiting:
+            self._go_on_after(write, answer)
+        else:
+            self._loop.call_soon(self._go_on_after, write, answer)
 
     def _failed(self, write: Write[Told], error: Exception) -> None:
         """Forget what it was to leave, and have a task see to it."""
         self._recent.forget(waiting.ask for waiting in write.batch)
         self._task = self._loop.create_task(self._work(write.batch, error))
 
-    def _go_on_after(self, planned: Batch, answer: Any) -> None:
-        self._note(planned, answer)
+    def _go_on_after(self, write: Write[Told], answer: Any) -> None:
+        self._note(write.planned, answer)
         self._go_on()
 
     def _tell(self, batch: list[Waiting], planned: Batch) -> None:

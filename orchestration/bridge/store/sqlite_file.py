@@ -6,7 +6,7 @@ import sqlite3
 import time
 from typing import Final
 
-from orchestration.store.sqlite import uri
+from orchestration.store.sqlite import LOG_PAGES, uri
 
 OF_CONTENT: Final = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
 """What only the change itself is to blame for; the connection is as good as before."""
@@ -22,6 +22,7 @@ def connected(path: str, *, writes: bool = False) -> sqlite3.Connection:
     )
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA synchronous = FULL" if writes else "PRAGMA query_only = ON")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
     return connection
 
 

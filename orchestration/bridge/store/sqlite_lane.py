@@ -16,13 +16,14 @@ from orchestration.bridge.store.sqlite_beside import Beside, Gone
 from orchestration.bridge.store.sqlite_file import OF_CONTENT
 from orchestration.bridge.store.sqlite_locked import Locked
 from orchestration.bridge.store.sqlite_process import WRITTEN_AFTER_OTHERS, framed
-from orchestration.bridge.store.sqlite_words import COMMITS_AN_INDEXING
 
 Lists: TypeAlias = dict[str, list[rows.Row]]
 _QUICK: Final = 0.002
 """Where commits take longer than that, the loop makes none."""
 _CROWD: Final = 1.25
 """From how many to a commit on, in the mean of the last few, the way to another process and back is worth its while."""
+_COMMITS_AN_UPKEEP: Final = 300
+"""Of the loop's own: some ten pages each, which together are less than SQLite lets the log grow to."""
 
 
 class SqliteLane(Lane[Lists]):
@@ -82,10 +83,12 @@ class SqliteLane(Lane[Lists]):
         except Exception as error:
             self._failed(write, error)
             return
-        self._remember(write.batch, write.planned)
-        self._tell(write.batch, write.planned)
-        self._note(write.planned, None)
-        self._go_on()
+        self._settle(write, None)
+
+    def _go_on_after(self, write: Write[Lists], answer: Any) -> None:
+        if answer is None:  # the loop has written it: what it has left is known from now on
+            self._remember(write.batch, write.planned)
+        super()._go_on_after(write, answer)
 
     def _ask(self, write: Write[Lists]) -> None:
         if write is not self._sent:
@@ -145,7 +148,7 @@ class SqliteLane(Lane[Lists]):
         self._announce(planned.news)
 
     def _go_on(self) -> None:
-        if self._since_upkeep < COMMITS_AN_INDEXING:
+        if self._since_upkeep < _COMMITS_AN_UPKEEP:
             super()._go_on()
         else:
             self._since_upkeep = 0

@@ -9,7 +9,6 @@ to start in a tenth of a second, and to take little.
 
 from __future__ import annotations
 
-import os
 import pickle
 import signal
 import socket
@@ -21,8 +20,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final
 
+from orchestration.bridge.store.awake import AWAKE
 from orchestration.bridge.store.sqlite_file import Turns, connected, does_no_harm
-from orchestration.bridge.store.sqlite_words import COMMITS_AN_INDEXING, index
+from orchestration.bridge.store.sqlite_words import index
 from orchestration.bridge.store.sqlite_writes import Stale, write_all
 
 UP: Final = b"u"
@@ -34,10 +34,7 @@ REFUSED: Final = b"r"
 FAILED: Final = b"f"
 """Nothing is written, and it ends: what is wrong is for another connection to find out."""
 HEAD: Final = struct.Struct("<I?")
-_LOG_PAGES: Final = 4000
-"""Of 4 KiB, after which SQLite copies its log into the file: four times its own measure, for most pages are the same few."""
-_AWAKE: Final = 0.0002 if len(os.sched_getaffinity(0)) > 1 else 0.0
-"""Seconds in which it does not go to sleep after a batch: to be woken takes 50 µs and more on a virtual machine."""
+_COMMITS_AN_INDEXING: Final = 50
 
 
 def framed(lists: dict[str, list[dict[str, Any]]], *, rests: bool = False) -> bytes:
@@ -51,7 +48,6 @@ class Writing:
 
     def __init__(self, path: str) -> None:
         self._connection = connected(path, writes=True)
-        self._connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
         self._turns = Turns()
         self._version = -1
         self._commits = 0
@@ -65,7 +61,7 @@ class Writing:
 
     def index(self) -> None:
         """Index the words of messages, every few commits; those that it can't come with later ones."""
-        if self._commits >= COMMITS_AN_INDEXING:
+        if self._commits >= _COMMITS_AN_INDEXING:
             self._commits = 0
             with suppress(sqlite3.Error):
                 index(self._connection)
@@ -108,7 +104,7 @@ def batches(asking: socket.socket) -> Iterator[tuple[bytes, bool]]:
 
 def _look_for_more(asking: socket.socket) -> None:
     """Wait for what is asked next without going to sleep, for as long as it may take to be woken."""
-    until = time.monotonic() + _AWAKE
+    until = time.monotonic() + AWAKE
     while time.monotonic() < until:
         with suppress(BlockingIOError):
             asking.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK)

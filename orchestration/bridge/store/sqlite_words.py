@@ -14,7 +14,6 @@ from typing import Final
 from orchestration.bridge.words import spaced, words
 from orchestration.store.queries import sql
 
-COMMITS_AN_INDEXING: Final = 50
 _PART: Final = {"messages": 1000, "characters": 1_000_000}
 """What is indexed in one transaction: some milliseconds, in which nobody else can write."""
 

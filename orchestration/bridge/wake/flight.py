@@ -1,4 +1,4 @@
-"""The rule for an attempt that was begun and has no end: whoever lives now takes it up as it stands. Pure.
+"""The rule for an attempt after which its trigger was not ended: whoever lives now takes it up as it stands. Pure.
 
 What was put into a terminal is acknowledged or not, and never put in again; a turn is found by its token and waited for.
 """
@@ -18,6 +18,7 @@ from orchestration.bridge.wire import SessionStatus
 
 _UNHEARD_OF: Final = Turn(turned=Turned.UNKNOWN)
 _WOKEN: Final = {Way.RESUME: Outcome.FALLBACK_RESUMED, Way.SPAWN: Outcome.FALLBACK_SPAWNED}
+_ENDED_WELL: Final = frozenset({Outcome.TRIGGERED, *_WOKEN.values()})
 _WORDS: Final = {
     Turned.FAILED: "the turn failed",
     Turned.LOST: "the turn was lost: its runner is gone",
@@ -30,8 +31,18 @@ def attempt(at: Standing) -> tuple[Finding, Action | None]:
     """See an attempt in flight to its end before anything else is done."""
     flight = at.flight
     if flight is None:
-        return Finding(Rule.FLIGHT, Reason.CLEAR, "no attempt is in flight"), None
+        return _woken(at)
     return _live(at, flight) if flight.way is Way.LIVE else _turn(at, flight)
+
+
+def _woken(at: Standing) -> tuple[Finding, Action | None]:
+    """End a trigger whose agent was woken: the supervisor that wrote the attempt's end was gone before the trigger's."""
+    for one in at.tried(*Way):
+        if one.outcome in _ENDED_WELL:
+            evidence = f"attempt {one.number} ({one.way}) has woken it, and the trigger's end was not written"
+            reason = Reason.ACKNOWLEDGED if one.way is Way.LIVE else Reason.TURN_DONE
+            return Finding(Rule.FLIGHT, reason, evidence), Settle(status=Status.DONE, outcome=one.outcome, detail=evidence)
+    return Finding(Rule.FLIGHT, Reason.CLEAR, "no attempt is in flight"), None
 
 
 def _live(at: Standing, flight: Attempt) -> tuple[Finding, Action]:

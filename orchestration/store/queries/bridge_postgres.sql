@@ -14,7 +14,7 @@ SELECT bridge_write(:threads, :posts, :audit, :rates, :rest);
 
 -- name: bridge_postgres.write_post
 -- Write one post and what comes with it: a transaction by itself.
-SELECT bridge_write_post(:threads, :posts, :audit, :rates);
+SELECT bridge_write_post(:post);
 
 -- name: bridge_postgres.commit
 -- Write what a batch has changed, and commit.

@@ -186,41 +186,56 @@ BEGIN
     RETURN (SELECT json_agg(c) FROM bridge_chains c WHERE c.workspace_id IN (SELECT json_array_elements_text(workspaces)));
 END $$;
 
--- Writes one post and no more, as `bridge_write` does, in two thirds of the time: rows as they stand in the tables cost
--- less than JSON. `note` has no entry yet.
-CREATE FUNCTION bridge_write_post(
-    thread bridge_threads, message bridge_messages, note bridge_audit, rate bridge_rates
-) RETURNS json LANGUAGE plpgsql AS $$
+-- One post, what it leaves of its thread, its row of the audit, and the minute in which it counts: each value once. All of
+-- it happened at the same instant; the audit row is the last link of the thread's chain.
+CREATE TYPE bridge_post AS (
+    thread_id text, status text, status_reason text, updated_at timestamptz, turns bigint, last_sender text, event_types text,
+    rate_minute bigint, rate_posts bigint, rate_before bigint, links bigint, head text, version bigint,
+    seq bigint, message_id text, sender text, kind text, body text, metadata text, in_reply_to text, addressee text,
+    traceparent text, thread_status text, idempotency_key text, payload_sha256 text, words tsvector,
+    at timestamptz, workspace_id text, actor text, role text, request_id text, operation text, outcome text, rule text,
+    state_before text, state_after text,
+    minute bigint
+);
+
+-- Writes one post and no more, as `bridge_write` does, only quicker: a row costs less than JSON.
+CREATE FUNCTION bridge_write_post(post bridge_post) RETURNS json LANGUAGE plpgsql AS $$
 DECLARE
     counted json;
 BEGIN
-    PERFORM set_config('lock_timeout', '3s', true);
-    IF current_setting('synchronous_commit') = 'off' THEN
+    -- An IF calls functions for less than PERFORM does.
+    IF set_config('lock_timeout', '3s', true) IS NULL OR current_setting('synchronous_commit') = 'off' THEN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
     UPDATE bridge_threads SET
-        status = thread.status, status_reason = thread.status_reason, last_seq = thread.last_seq,
-        updated_at = thread.updated_at, turns = thread.turns, last_sender = thread.last_sender,
-        event_types = thread.event_types, rate_minute = thread.rate_minute, rate_posts = thread.rate_posts,
-        rate_before = thread.rate_before, links = thread.links, head = thread.head, version = thread.version
-    WHERE thread_id = thread.thread_id AND version = thread.version - 1;
+        status = post.status, status_reason = post.status_reason, last_seq = post.seq, updated_at = post.updated_at,
+        turns = post.turns, last_sender = post.last_sender, event_types = post.event_types,
+        rate_minute = post.rate_minute, rate_posts = post.rate_posts, rate_before = post.rate_before,
+        links = post.links, head = post.head, version = post.version
+    WHERE thread_id = post.thread_id AND version = post.version - 1;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'planned on an older version' USING ERRCODE = 'KL001';
     END IF;
-    INSERT INTO bridge_messages VALUES (message.*);
+    INSERT INTO bridge_messages (thread_id, seq, message_id, sender, kind, body, metadata, in_reply_to, addressee, created_at,
+                                 traceparent, thread_status, idempotency_key, payload_sha256, words)
+    VALUES (post.thread_id, post.seq, post.message_id, post.sender, post.kind, post.body, post.metadata, post.in_reply_to,
+            post.addressee, post.at, post.traceparent, post.thread_status, post.idempotency_key, post.payload_sha256,
+            post.words);
     INSERT INTO bridge_audit (chain, link, at, workspace_id, actor, role, request_id, operation, thread_id, outcome, rule,
                               state_before, state_after, sha256)
-    VALUES (note.chain, note.link, note.at, note.workspace_id, note.actor, note.role, note.request_id, note.operation,
-            note.thread_id, note.outcome, note.rule, note.state_before, note.state_after, note.sha256);
-    INSERT INTO bridge_rates AS known VALUES (rate.*)
-    ON CONFLICT (workspace_id, agent_id) DO UPDATE SET
-        rate_minute = greatest(known.rate_minute, excluded.rate_minute),
-        rate_posts  = excluded.rate_posts
-                      + CASE WHEN known.rate_minute >= excluded.rate_minute THEN known.rate_posts ELSE 0 END,
-        rate_before = CASE WHEN known.rate_minute >= excluded.rate_minute THEN known.rate_before
-                           WHEN known.rate_minute = excluded.rate_minute - 1 THEN known.rate_posts ELSE 0 END
+    VALUES (post.thread_id, post.links, post.at, post.workspace_id, post.actor, post.role, post.request_id, post.operation,
+            post.thread_id, post.outcome, post.rule, post.state_before, post.state_after, post.head);
+    UPDATE bridge_rates AS known SET
+        rate_minute = greatest(known.rate_minute, post.minute),
+        rate_posts  = 1 + CASE WHEN known.rate_minute >= post.minute THEN known.rate_posts ELSE 0 END,
+        rate_before = CASE WHEN known.rate_minute >= post.minute THEN known.rate_before
+                           WHEN known.rate_minute = post.minute - 1 THEN known.rate_posts ELSE 0 END
+    WHERE known.workspace_id = post.workspace_id AND known.agent_id = post.sender
     RETURNING json_build_array(json_build_array(
         known.workspace_id, known.agent_id, known.rate_minute, known.rate_posts, known.rate_before)) INTO counted;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'planned on a count of posts that is gone' USING ERRCODE = 'KL001';
+    END IF;
     RETURN counted;
 END $$;
 
