@@ -87,7 +87,7 @@ def _parser() -> "argparse.ArgumentParser":
     parser.add_argument(
         "--wait",
         action="store_true",
-        help="wait for the cycle that is started, and for a tick at work before it; exit with its code",
+        help="wait for the cycle that is started or at work, and for a tick at work before it; exit with its code",
     )
     parser.add_argument("--json", action="store_true", help="print the tick's record as one line of JSON")
     return parser

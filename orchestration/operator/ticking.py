@@ -20,7 +20,9 @@ FARTHEST = timedelta(days=3660)
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Decide and print; change no byte anywhere.")
 @click.option(
-    "--wait", is_flag=True, help="Wait for the cycle that is started, and for a tick at work before it; exit with its code."
+    "--wait",
+    is_flag=True,
+    help="Wait for the cycle that is started or at work, and for a tick at work before it; exit with its code.",
 )
 @json_option
 @click.pass_obj

@@ -1,4 +1,4 @@
-"""`--wait`: stay until the cycle that a tick started has ended and is settled, and exit with its typed code."""
+"""`--wait`: stay until the cycle that a tick started, or found at work, is settled, and exit with its typed code."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from orchestration.cycles.cycle import FINISHED, Cycle, CycleNumber, CycleState,
 from orchestration.errors import LockHeld, StoreUnreachable
 from orchestration.exits import Exit
 from orchestration.host import clock
+from orchestration.tick.decision import Reason
 from orchestration.tick.history import Tick
 from orchestration.tick.kernel import Kernel
 from orchestration.tick.reap import orphaned, reap
@@ -35,10 +36,14 @@ _FAILED = {
 
 
 def wait(kernel: Kernel, record: Tick, *, as_json: bool) -> Exit:
-    """Wait for the cycle of this tick, if it started one; shows progress on a terminal."""
-    if record.cycle is None:
+    """Wait for the cycle that this tick started, or that kept it from starting one; shows progress on a terminal.
+
+    The timer's tick, or a hint's, may have been first, with what the person who waits had asked for.
+    """
+    number = record.cycle or _at_work(kernel, record)
+    if number is None:
         return record.exit
-    cycle = _until_settled(kernel, record.cycle)
+    cycle = _until_settled(kernel, number)
     _clear_line()
     said = "" if cycle.result is None else cycle.result.reason
     if as_json:
@@ -53,6 +58,12 @@ def exit_of(cycle: Cycle) -> Exit:
     if cycle.state is CycleState.SUCCEEDED:
         return Exit.DONE
     return _CODES.get((cycle.job, cycle.state), _FAILED[cycle.job])
+
+
+def _at_work(kernel: Kernel, record: Tick) -> int | None:
+    if Reason.CYCLE_ACTIVE not in record.reasons:
+        return None
+    return next((cycle.cycle for cycle in ledger.exclusive(kernel.db)), None)
 
 
 def _until_settled(kernel: Kernel, number: int) -> Cycle:

@@ -331,6 +331,24 @@ def test_waiting_shows_progress_on_a_terminal(host: Host, dream: Callable[..., N
     os.close(screen)
 
 
+def test_waiting_sees_out_a_cycle_that_another_tick_was_first_to_start(
+    host: Host, dream: Callable[..., None], tmp_path: Path
+) -> None:
+    """An intent's hint and a person's `tick --wait` for it race: whoever waits is told how it ended, whichever is first."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    dream(f"read _ < {gate}; exit 3")
+    host.promote("p")
+    host.decided()
+    command = host.command("run_once", "--wait")
+    with subprocess.Popen(command, env=host.environ, stdout=subprocess.PIPE, text=True) as waiting:
+        until(lambda: host.rows("SELECT 1 FROM ticks WHERE decision = 'noop'"))
+        gate.write_text("go\n")
+        said, _ = waiting.communicate(timeout=30)
+    assert waiting.returncode == Exit.DREAM_FAILED
+    assert "cycle 1 (dream) failed: exit code 3" in said
+
+
 def test_a_command_runs_in_its_cycles_folder_or_where_the_settings_say(
     host: Host, dream: Callable[..., None], tmp_path: Path
 ) -> None:
