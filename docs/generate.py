@@ -172,7 +172,8 @@ def _section_page(model: type[BaseModel], prefix: tuple[str, ...], variables: di
             about = [f"Default: {_default(name, field)}."]
             about += [f"Variable: `{variable}`."] if variable else []
             about += [f"Example: `{_example(name, field)}`."] if field.examples else []
-            lines += ["", f"### {'.'.join((*prefix, name))}", "", _sentence(field.description), "", " ".join(about)]
+            heading = f"{'###' if prefix else '##'} {'.'.join((*prefix, name))}"
+            lines += ["", heading, "", _sentence(field.description), "", " ".join(about)]
     return lines
 
 
