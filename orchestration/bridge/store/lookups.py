@@ -14,6 +14,7 @@ from orchestration.bridge.state import Ask, FoundFinding, Plan, Session, ThreadR
 from orchestration.bridge.store import counting, rows
 from orchestration.bridge.store.batch import Batch, Loaded, Outcome
 from orchestration.bridge.store.news import News
+from orchestration.bridge.store.unread import Unread
 from orchestration.bridge.wire import Participant, ThreadListed, ThreadStatus
 
 Clock = Callable[[], datetime]
@@ -57,6 +58,7 @@ class Lookups(ABC):
     """The reads of a `Store` that need nothing of an engine but its answer to a named query."""
 
     _news: News
+    _unread: Unread
 
     @abstractmethod
     async def _rows(self, name: str, **parameters: Any) -> list[Any]:
@@ -69,7 +71,11 @@ class Lookups(ABC):
 
     async def participants(self, thread_id: str) -> tuple[Participant, ...]:
         """Look up who is in it."""
-        return tuple(map(rows.participant, await self._rows("bridge.participants", thread_id=thread_id)))
+        known = self._unread.in_thread(thread_id)
+        found = await self._rows("bridge.participants", thread_id=thread_id, known=known)
+        for row in found:
+            self._unread.keep(thread_id, row["agent_id"], row)
+        return tuple(map(rows.participant, found))
 
     async def threads(
         self,
@@ -90,7 +96,10 @@ class Lookups(ABC):
             reader=reader,
             after=after,
             limit=limit,
+            known=self._unread.of_reader(reader),
         )
+        for row in found:
+            self._unread.keep(row["thread_id"], reader, row)
         return tuple(map(rows.listed, found))
 
     async def findings(self, thread_id: str) -> tuple[FoundFinding, ...]:

@@ -38,6 +38,7 @@ from orchestration.bridge.store.postgres_lane import TRANSIENT, PostgresLane
 from orchestration.bridge.store.postgres_line import Line
 from orchestration.bridge.store.postgres_reads import Asked, SharedReads
 from orchestration.bridge.store.recent import RecentRates
+from orchestration.bridge.store.unread import Unread
 from orchestration.bridge.store.verification import verified
 from orchestration.bridge.wire import AuditEntry, Message
 from orchestration.bridge.words import words
@@ -65,6 +66,7 @@ class PostgresStore(Lookups):
         self._url = url
         self._clock = clock
         self._news = News()
+        self._unread = Unread()
         self.rates = RecentRates()
         self._untold: dict[str, int] = {}
         self._to_tell = asyncio.Event()

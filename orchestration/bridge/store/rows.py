@@ -41,6 +41,8 @@ Found: TypeAlias = Mapping[str, Any]
 """A row as a database gives it: the one place where its values have no types yet."""
 Row: TypeAlias = dict[str, str | int | None]
 """Of plain texts and numbers: to write a member of an enum as JSON takes five times as long."""
+MOST_UNREAD: Final = 1000
+"""Up to which unread messages are counted."""
 
 
 @lru_cache(maxsize=64)
@@ -156,7 +158,7 @@ def participant(row: Found) -> Participant:
         role=Role(row["role"]),
         joined_at=instant(row["joined_at"]),
         last_read_seq=row["last_read_seq"],
-        unread=row["unread"],
+        unread=min(row["unread"], MOST_UNREAD),
         last_heartbeat_at=None if heard is None else instant(heard),
         session_status=None if status is None else SessionStatus(status),
     )
@@ -170,7 +172,7 @@ def listed(row: Found) -> ThreadListed:
         type=ThreadType(row["type"]),
         status=ThreadStatus(row["status"]),
         last_seq=row["last_seq"],
-        unread=row["unread"],
+        unread=min(row["unread"], MOST_UNREAD),
         updated_at=instant(row["updated_at"]),
     )
 

@@ -33,6 +33,7 @@ from orchestration.bridge.store.news import News
 from orchestration.bridge.store.sqlite_file import connected
 from orchestration.bridge.store.sqlite_lane import SqliteLane
 from orchestration.bridge.store.sqlite_words import searchable
+from orchestration.bridge.store.unread import Unread
 from orchestration.bridge.store.verification import verified
 from orchestration.bridge.wire import AuditEntry, Message
 from orchestration.bridge.words import words
@@ -60,6 +61,7 @@ class SqliteStore(Lookups):
         self.path = path
         self._loop = asyncio.get_running_loop()
         self._news = News()
+        self._unread = Unread()
         self._lane = SqliteLane(path, clock, self._news.announce)
         self._readers = _Readers(path)
         self._watching = self._loop.create_task(self._watch())

@@ -17,28 +17,35 @@ FROM bridge_messages WHERE thread_id = :thread_id AND seq > :since_seq ORDER BY 
 
 -- name: bridge.participants
 -- Give who is in a thread, with the newest session of each in the thread's workspace. Unread is what others have said to
--- them after their cursors, counted up to 1,000.
-SELECT p.agent_id, p.role, p.joined_at, p.last_read_seq, s.heartbeat_at, s.status AS session_status,
-       CASE WHEN p.last_read_seq >= t.last_seq THEN 0 ELSE (SELECT count(*) FROM (
+-- them after their cursors: what is known of it, [cursor, up to which number, how many] by agent, and what came since, counted
+-- up to 1,000.
+SELECT p.agent_id, p.role, p.joined_at, p.last_read_seq, t.last_seq, s.heartbeat_at, s.status AS session_status,
+       CASE WHEN p.last_read_seq >= t.last_seq THEN 0 ELSE coalesce(CAST(k.value ->> 2 AS bigint), 0) + (SELECT count(*) FROM (
     SELECT 1 FROM bridge_messages m
-    WHERE m.thread_id = t.thread_id AND m.seq > p.last_read_seq AND m.sender <> p.agent_id
-        AND (m.addressee IS NULL OR m.addressee = p.agent_id) LIMIT 1000) n) END AS unread
+    WHERE m.thread_id = t.thread_id AND m.seq > coalesce(CAST(k.value ->> 1 AS bigint), p.last_read_seq)
+        AND m.sender <> p.agent_id AND (m.addressee IS NULL OR m.addressee = p.agent_id) LIMIT 1000) n) END AS unread
 FROM bridge_threads t
 JOIN bridge_participants p ON p.thread_id = t.thread_id
+LEFT JOIN json_each(:known) k ON k.key = p.agent_id
+    AND CAST(k.value ->> 0 AS bigint) = p.last_read_seq AND CAST(k.value ->> 1 AS bigint) <= t.last_seq
 LEFT JOIN bridge_sessions s ON s.workspace_id = t.workspace_id AND s.agent_id = p.agent_id AND s.session_id = (
     SELECT n.session_id FROM bridge_sessions n WHERE n.workspace_id = t.workspace_id AND n.agent_id = p.agent_id
     ORDER BY n.heartbeat_at DESC, n.session_id LIMIT 1)
 WHERE t.thread_id = :thread_id ORDER BY p.agent_id;
 
 -- name: bridge.threads
--- Give a page of threads, newest first. Unread is what others have said to the reader after its cursor, up to 1,000.
-SELECT t.thread_id, t.title, t.type, t.status, t.last_seq, t.updated_at,
-       CASE WHEN r.last_read_seq IS NULL OR r.last_read_seq >= t.last_seq THEN 0 ELSE (SELECT count(*) FROM (
+-- Give a page of threads, newest first. Unread is what others have said to the reader after its cursor, as in
+-- bridge.participants; what is known of it by thread.
+SELECT t.thread_id, t.title, t.type, t.status, t.last_seq, t.updated_at, r.last_read_seq,
+       CASE WHEN r.last_read_seq IS NULL OR r.last_read_seq >= t.last_seq THEN 0
+            ELSE coalesce(CAST(k.value ->> 2 AS bigint), 0) + (SELECT count(*) FROM (
     SELECT 1 FROM bridge_messages m
-    WHERE m.thread_id = t.thread_id AND m.seq > r.last_read_seq AND m.sender <> r.agent_id
-        AND (m.addressee IS NULL OR m.addressee = r.agent_id) LIMIT 1000) n) END AS unread
+    WHERE m.thread_id = t.thread_id AND m.seq > coalesce(CAST(k.value ->> 1 AS bigint), r.last_read_seq)
+        AND m.sender <> r.agent_id AND (m.addressee IS NULL OR m.addressee = r.agent_id) LIMIT 1000) n) END AS unread
 FROM bridge_threads t
 LEFT JOIN bridge_participants r ON r.thread_id = t.thread_id AND r.agent_id = :reader
+LEFT JOIN json_each(:known) k ON k.key = t.thread_id
+    AND CAST(k.value ->> 0 AS bigint) = r.last_read_seq AND CAST(k.value ->> 1 AS bigint) <= t.last_seq
 WHERE (:workspace_id IS NULL OR t.workspace_id = :workspace_id)
   AND (:status IS NULL OR t.status = :status)
   AND (:participant IS NULL
