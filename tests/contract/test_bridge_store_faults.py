@@ -15,7 +15,7 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import psycopg
 import pytest
@@ -30,7 +30,7 @@ from orchestration.bridge.store.postgres import PostgresStore
 from orchestration.bridge.wire import MessagePosted
 from orchestration.store.sqlite import LOG_PAGES, SqliteDatabase
 from tests.contract.bridge_wire import Lost, Wire
-from tests.contract.bridging import WORKSPACE, opened_thread, post, posted_surely, posting, until
+from tests.contract.bridging import WORKSPACE, answers, opened_thread, post, posted_surely, posting, until
 from tests.contract.conftest import opened_at, store_at
 from tests.contract.postgres import Cluster
 
@@ -372,6 +372,59 @@ async def test_closing_leaves_no_connection_behind(cluster: Cluster, tmp_path: P
                 await asyncio.gather(*wire.carrying)
     finally:
         gc.enable()
+
+
+@pytest.mark.anyio
+@pytest.mark.xdist_group("postgres")
+async def test_closing_leaves_nothing_at_work_also_right_after_an_outage(cluster: Cluster) -> None:
+    """The connections of before are closed beside all else; here one of them is still being made."""
+
+    class BeingMade:
+        async def run(self) -> None:
+            await made.wait()
+
+    before, made = asyncio.all_tasks(), asyncio.Event()
+    store = await opened_at(cluster.new_database())
+    assert isinstance(store, PostgresStore)
+    store._pool.run_task(cast("Any", BeingMade()))
+    store.lost(OSError())
+    await until(lambda: store.figures()["down"] == 0)
+    closing = asyncio.ensure_future(store.close())
+    await asyncio.wait([closing], timeout=0.5)
+    made.set()
+    await closing
+    assert asyncio.all_tasks() <= before
+
+
+@pytest.mark.anyio
+@pytest.mark.xdist_group("postgres")
+async def test_who_asks_a_closed_store_opens_nothing(cluster: Cluster) -> None:
+    before = asyncio.all_tasks()
+    store = await opened_at(cluster.new_database())
+    await store.close()
+    for asked in (store.thread("thr_1"), store.read_text("thr_1", reader="", since_seq=0, limit=1)):
+        assert (await refusal(asked)).code == Code.UNAVAILABLE
+    assert store.figures()["down"] == 0
+    assert asyncio.all_tasks() <= before
+
+
+@pytest.mark.anyio
+@pytest.mark.xdist_group("postgres")
+async def test_who_waits_for_a_connection_when_all_are_replaced_reads_over_a_new_one(cluster: Cluster) -> None:
+    async with store_at(cluster.new_database()) as store:
+        assert isinstance(store, PostgresStore)
+        thread_id, pool = await opened_thread(store), store._pool
+        pool.timeout = DEADLINE
+        taken = [await pool.getconn() for _ in range(8)]
+        reading = asyncio.ensure_future(store.thread(thread_id))
+        await until(lambda: store.figures()["pool_waiting"] == 1)
+        store.lost(OSError())
+        (found,) = await answers([reading])
+        for connection in taken:
+            await pool.putconn(connection)
+        assert store._pool is not pool
+        assert not isinstance(found, BaseException)
+        assert store.figures()["down"] == 0
 
 
 @pytest.mark.anyio

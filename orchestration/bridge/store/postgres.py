@@ -73,8 +73,8 @@ class PostgresStore(Lookups):
         self._telling = Line(self.connected)
         self._listening = False
         self._pool = self._new_pool()
-        self._pools = [self._pool]
-        self._left: list[asyncio.Future[Any]] = []
+        self._left = set[asyncio.Future[Any]]()
+        """What nobody waits for any more, and `close` must see the end of."""
         self._probing: asyncio.Task[None] | None = None
         self._lanes = [PostgresLane(self) for _ in range(_LANES)]
         lines = [Line(self.connected) for _ in range(_READ_LINES)]
@@ -221,13 +221,12 @@ class PostgresStore(Lookups):
         await tasks.end([*self._tasks, *([self._probing] if self._probing else [])])
         for lane in self._lanes:
             await lane.let_go()
-        for doing in self._left:
+        while self._left:
             with suppress(psycopg.Error, OSError, Refused):
-                if isinstance(left := await doing, psycopg.AsyncConnection):
+                if isinstance(left := await self._left.pop(), psycopg.AsyncConnection):
                     await left.close()
         await self._telling.close()
-        for pool in self._pools:
-            await pool.close()
+        await self._pool.close()
         await tasks.end([self._attending] if self._attending else [])  # until here something may wait for an answer
 
     def committed(self, news: dict[str, int]) -> None:
@@ -260,7 +259,7 @@ class PostgresStore(Lookups):
         try:
             return await asyncio.shield(doing)
         except asyncio.CancelledError:
-            self._left.append(doing)
+            self._left.add(doing)
             raise
 
     def _new_pool(self) -> AsyncConnectionPool[Any]:
@@ -292,12 +291,12 @@ class PostgresStore(Lookups):
                 await self._unbroken(self._reached())
                 break
             await asyncio.sleep(_PROBE_SECONDS)
-        stale, self._pool = self._pool, self._new_pool()
-        self._pools.append(self._pool)
+        closing = asyncio.ensure_future(self._pool.close())
+        self._left.add(closing)
+        closing.add_done_callback(self._left.discard)
+        self._pool = self._new_pool()
         await self._pool.open()
         self._probing = None
-        await stale.close()
-        self._pools.remove(stale)
 
     async def _reached(self) -> None:
         connection = await connected(self._url)
@@ -313,7 +312,7 @@ class PostgresStore(Lookups):
         return await self._look(look)
 
     async def _look(self, look: Callable[[Connection], Awaitable[_Seen]]) -> _Seen:
-        """Read over a connection of the pool; over another when the first turns out to be dead."""
+        """Read over a connection of the pool; over another when the first turns out to be dead, or all are replaced."""
         for attempt in range(_READERS + 1):
             self._refuse_while_down()
             try:
@@ -324,7 +323,11 @@ class PostgresStore(Lookups):
                         if not connection.broken or attempt == _READERS:
                             raise
                         dead = error
-            except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed, OSError) as error:
+            except PoolClosed as error:  # which only we do: there is another pool, or the store itself is closed
+                if self._pool.closed:
+                    raise unavailable(error) from error
+                dead = error
+            except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OSError) as error:
                 pool = self._pool.get_stats()  # in which connections also count that it can't open
                 full = pool.get("pool_size", 0) >= _READERS and not pool.get("connections_errors", 0)
                 busy = isinstance(error, PoolTimeout) and full
