@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.contract.bridging import opened_thread, post
-from tests.contract.conftest import opened_at
+from tests.contract.conftest import store_at
 from tests.contract.postgres import Cluster
 
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("postgres")]
@@ -61,8 +61,8 @@ async def pooled(place: str, cluster: Cluster) -> AsyncIterator[str]:
 
 
 async def test_a_pooler_may_hand_out_any_session(cluster: Cluster) -> None:
-    async with pooled(cluster.new_database(), cluster) as place:
-        stores = [await opened_at(place) for _ in range(2)]
+    async with pooled(cluster.new_database(), cluster) as place, store_at(place) as one, store_at(place) as other:
+        stores = (one, other)
         ids = [await opened_thread(stores[0]) for _ in range(4)]
 
         async def write(writer: int) -> None:
@@ -82,5 +82,3 @@ async def test_a_pooler_may_hand_out_any_session(cluster: Cluster) -> None:
         await post(stores[0], ids[0], "told to nobody: a pooler keeps no session that listens")
         assert await from_elsewhere
         assert stores[1].figures()["listening"] == 0
-        for store in stores:
-            await store.close()
