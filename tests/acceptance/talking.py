@@ -50,9 +50,10 @@ def messages(answer: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
             yield json.loads(line[6:])
 
 
-def post(served: Served, path: str, document: object, token: str = "") -> Answer:
+def post(served: Served, path: str, document: object, token: str = "", **more: str) -> Answer:
     with closing(served.connect()) as connection:
-        headers = {"authorization": f"Bearer {token}"} if token else {}
+        headers = {name.replace("_", "-"): text for name, text in more.items()}
+        headers |= {"authorization": f"Bearer {token}"} if token else {}
         connection.request("POST", path, json.dumps(document), headers)
         answer = connection.getresponse()
         return Answer(answer.status, {name.lower(): text for name, text in answer.getheaders()}, answer.read())

@@ -311,6 +311,11 @@ def test_what_was_refused_is_in_the_audit_with_who_asked(host: Host) -> None:
         agent.ask("create_thread", workspace_id="kloros", title="", status=400)
         agent.ask("create_thread", workspace_id="elsewhere", title="t", status=403)
         agent.ask("post_message", thread_id="thr_" + "0" * 32, body="x" * 600_000, status=413)
+        token = {"authorization": f"Bearer {agent.token}"}
+        assert served.get("/v1/threads/x/events", **token).status == 400
+        assert served.get(f"/v1/threads/thr_{'0' * 32}/events?since_seq=x", **token).status == 400
+        assert served.get(f"/v1/threads/thr_{'0' * 32}/events", **token).status == 404
+        assert post(served, "/mcp", "x" * 600_000, agent.token, content_type="application/json").status == 413
         assert post(served, "/v1/mcp/list_threads", {}, "nonsense").status == 401
         entries = auditor.ask("get_audit")["entries"]
         told = [(one["actor"], one["operation"], one["outcome"]) for one in entries]
@@ -318,6 +323,10 @@ def test_what_was_refused_is_in_the_audit_with_who_asked(host: Host) -> None:
             ("executioner", "create_thread", "INVALID_ARGUMENT"),
             ("executioner", "create_thread", "WORKSPACE_MISMATCH"),
             ("executioner", "post_message", "PAYLOAD_TOO_LARGE"),
+            ("executioner", "read_messages", "INVALID_ARGUMENT"),
+            ("executioner", "read_messages", "INVALID_ARGUMENT"),
+            ("executioner", "read_messages", "NOT_FOUND"),
+            ("executioner", "mcp", "PAYLOAD_TOO_LARGE"),
         ]
         assert all(one["rule"] and one["request_id"] for one in entries)
         assert [one["rule"] for one in entries] == [

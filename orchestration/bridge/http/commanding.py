@@ -65,12 +65,16 @@ class Commanding:
         if here.scope["method"] != "POST":
             raise HTTPException(405, headers={"Allow": "POST"})
         caller = await admitted(here, self._verifier)
-        try:
-            raw = await body.read(here.scope, here.receive)
-        except Refused as refused:
-            await self._note(caller, command, refused)
-            raise
+        raw = await self.read(here, caller)
         await here.answer(200, await self._carried_out(here, command, raw, caller))
+
+    async def read(self, here: Exchange, caller: Caller) -> bytes:
+        """Return the body of a request; one that is not taken is noted."""
+        try:
+            return await body.read(here.scope, here.receive)
+        except Refused as refused:
+            await self.note(caller, here.operation, refused)
+            raise
 
     async def carry_out(self, here: Exchange, name: str, raw: bytes) -> bytes:
         """Have a method carried out, from JSON to JSON, for whoever the exchange is with; for other faces than this."""
@@ -83,7 +87,7 @@ class Commanding:
             body.check_names(raw, asked)
         except (ValidationError, Refused) as error:
             refused = body.invalid(error) if isinstance(error, ValidationError) else error
-            await self._note(caller, command, refused)
+            await self.note(caller, command.name, refused)
             raise refused from None
         here.thread_id = getattr(asked, "thread_id", None)
         if isinstance(asked, ReadMessages) and asked.wait_seconds:
@@ -93,9 +97,10 @@ class Commanding:
             answer = await command.call(caller, asked)
         return answer if isinstance(answer, bytes) else command.written(answer)
 
-    async def _note(self, caller: Caller, command: Command, refused: Refused) -> None:
+    async def note(self, caller: Caller, operation: str, refused: Refused) -> None:
+        """Have what a verified caller was refused, before any command, in the audit."""
         if self._refuse is not None:
-            await self._refuse(caller, command.name, refused)
+            await self._refuse(caller, operation, refused)
 
     async def _waited(self, here: Exchange, command: Command, asked: BaseModel, caller: Caller) -> BaseModel | bytes:
         here.waits = True

@@ -83,8 +83,11 @@ class Face:
         self._jwks = jwks
         self._admits = admits
         self._commanding = Commanding(commands, methods, verifier, self.measures, refuse)
-        self._tools = McpFace(methods, verifier, carry_out=self._commanding.carry_out, refusal=self._refusal, names=names)
-        self._streaming = Streaming(commands.read_messages, verifier, self.measures, heartbeat=heartbeat)
+        doing = self._commanding
+        self._tools = McpFace(
+            methods, verifier, read=doing.read, carry_out=doing.carry_out, refusal=self._refusal, names=names
+        )
+        self._streaming = Streaming(commands.read_messages, verifier, self.measures, note=doing.note, heartbeat=heartbeat)
         self._described = openapi.description(methods)
         self._page = page.of(self._described)
         self._router = Router(

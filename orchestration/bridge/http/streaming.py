@@ -19,11 +19,12 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 
 from orchestration.bridge.auth.claims import Rejected, Rule
 from orchestration.bridge.http import exchange
+from orchestration.bridge.http.body import invalid
 from orchestration.bridge.http.commanding import admitted
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.bridge.wire import LARGEST_SEQ, Message, ReadMessages
@@ -56,10 +57,12 @@ class Streaming:
         verifier: Verifier,
         measures: Measures,
         *,
+        note: Callable[[Caller, str, Refused], Awaitable[None]],
         heartbeat: float = _HEARTBEAT,
     ) -> None:
-        """Take the command that reads; `heartbeat` is in seconds."""
+        """Take the command that reads, and what has a refusal noted; `heartbeat` is in seconds."""
         self._read = read
+        self._note = note
         self._verifier = verifier
         self._measures = measures
         self._heartbeat = heartbeat
@@ -78,7 +81,7 @@ class Streaming:
             raise HTTPException(405, headers={"Allow": "GET, HEAD"})
         caller = await admitted(here, self._verifier)
         authorization = requests.header(scope, b"authorization")
-        asked = ReadMessages(thread_id=scope["path_params"]["thread_id"], since_seq=_since(scope), limit=_AT_ONCE)
+        asked = await self._asked(scope, caller)
         here.thread_id = asked.thread_id
         if self._measures.streams >= MOST_STREAMS:
             told = f"{MOST_STREAMS} event streams are open already, as many as may"
@@ -102,6 +105,14 @@ class Streaming:
             self._measures.streams -= 1
             left.cancel()
             stopping.cancel()
+
+    async def _asked(self, scope: Scope, caller: Caller) -> ReadMessages:
+        try:
+            return ReadMessages(thread_id=scope["path_params"]["thread_id"], since_seq=_since(scope), limit=_AT_ONCE)
+        except (ValidationError, Refused) as error:
+            refused = invalid(error) if isinstance(error, ValidationError) else error
+            await self._note(caller, "read_messages", refused)
+            raise refused from None
 
     async def _go_on(
         self,

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from starlette.types import Scope
 
     from orchestration.bridge.auth.tokens import Verifier
+    from orchestration.bridge.caller import Caller
     from orchestration.bridge.http.exchange import Exchange
     from orchestration.bridge.mcp.tools import Tool
     from orchestration.bridge.methods import Method
@@ -69,6 +70,7 @@ class McpFace:
         methods: Sequence[Method],
         verifier: Verifier,
         *,
+        read: Callable[[Exchange, Caller], Awaitable[bytes]],
         carry_out: CarryOut,
         refusal: Callable[[Exception, Exchange], Refused],
         names: Names | None,
@@ -76,10 +78,12 @@ class McpFace:
         """Take the table of methods, and ways to serve them.
 
         Args:
+            read: gets the body of a request.
             refusal: says what an error means, and tells log and metrics.
             names: under which it may be asked; None for any, though by no page.
         """
         self._verifier = verifier
+        self._read = read
         self._carry_out = carry_out
         self._refusal = refusal
         self._names = names
@@ -91,8 +95,7 @@ class McpFace:
         if here.scope["method"] != "POST":
             raise HTTPException(405, headers={"Allow": "POST"})
         self._check(here.headers)
-        await admitted(here, self._verifier)
-        message = _message(await body.read(here.scope, here.receive))
+        message = _message(await self._read(here, await admitted(here, self._verifier)))
         if isinstance(message, types.JSONRPCRequest):
             answer, status = await self._answered(here, message)
             await here.answer(status, answer)
