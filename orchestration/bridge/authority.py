@@ -9,7 +9,7 @@ Pure. What a payload says of its own sender is held against the verified identit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
@@ -103,8 +103,21 @@ def check(method: str, caller: Caller, at: Standing, *, concerns: str = "") -> N
             rule=f"authority.{method}.{at}",
         )
     raise Refused(
-        Code.INSUFFICIENT_AUTHORITY, f"Your role, {at}, does not reach for {method}.", rule=f"authority.{method}.{at}"
+        Code.INSUFFICIENT_AUTHORITY,
+        f"{method} takes {' or '.join(_takers(method))}; you ask as {caller.role}.",
+        rule=f"authority.{method}.{at}",
     )
+
+
+def _takers(method: str) -> Iterator[str]:
+    if MATRIX[method, Standing.MEMBER] is Leave.YES:
+        yield Role.PARTICIPANT
+    elif MATRIX[method, Standing.CREATOR] is Leave.YES:
+        yield "who opened the thread"
+    if MATRIX[method, Standing.MEMBER] is Leave.SELF:
+        yield "the agent itself"
+    above = (Standing.COORDINATOR, Standing.AUDITOR, Standing.OPERATOR)
+    yield from (one for one in above if MATRIX[method, one] is Leave.YES)
 
 
 def check_claim(caller: Caller, *, agent_id: str | None) -> None:

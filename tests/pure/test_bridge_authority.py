@@ -43,3 +43,19 @@ def test_a_member_leaves_and_sends_nobody_else_away() -> None:
     check("remove_participant", who, Standing.MEMBER, concerns="a")
     with pytest.raises(Refused):
         check("remove_participant", who, Standing.MEMBER, concerns="b")
+
+
+@pytest.mark.parametrize(
+    ("method", "role", "takes"),
+    [
+        ("get_audit", Role.PARTICIPANT, "auditor or operator"),
+        ("add_participant", Role.PARTICIPANT, "who opened the thread or coordinator or operator"),
+        ("remove_participant", Role.PARTICIPANT, "who opened the thread or the agent itself or coordinator or operator"),
+        ("post_message", Role.AUDITOR, "participant or coordinator or operator"),
+    ],
+)
+def test_who_may_not_is_told_who_may(method: str, role: Role, takes: str) -> None:
+    who = Caller(agent_id="a", workspace_id="w", role=role, request_id="r")
+    with pytest.raises(Refused) as refused:
+        check(method, who, standing(who, takes_part=True, created_by="b"), concerns="b")
+    assert refused.value.message == f"{method} takes {takes}; you ask as {role}."
