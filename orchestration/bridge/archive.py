@@ -78,7 +78,7 @@ def read(lines: Iterable[str]) -> Iterator[tuple[Thread, tuple[Message, ...], st
                 continue
             elif kind != "audit" or thread is None:
                 raise Malformed(f"line {number}: no line of an export of version {VERSION} stands here")
-        except (ValueError, KeyError, AttributeError, TypeError, ValidationError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError, ValidationError) as error:
             raise Malformed(f"line {number} is no line of an export", hint="klorosctl threads export writes them") from error
         summed.add(line)
     if thread is not None:

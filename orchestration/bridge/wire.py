@@ -322,8 +322,7 @@ class ThreadListed(_Answer):
     status: ThreadStatus
     last_seq: int
     unread: int
-    """Messages after the cursor that others have sent to all or to this agent; counted up to 1,000."""
-    """Messages after the caller's own cursor; 0 for those who are no participant."""
+    """Messages after the caller's own cursor that others have sent to all or to it, up to 1,000; 0 outside."""
     updated_at: datetime
 
 

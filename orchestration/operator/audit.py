@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,9 @@ from orchestration.operator import bridging
 from orchestration.operator.console import Console, json_option
 
 if TYPE_CHECKING:
+    from orchestration.bridge import wire
+    from orchestration.bridge.caller import Caller
+    from orchestration.bridge.commands import Commands
     from orchestration.bridge.state import ChainsVerified
 
 
@@ -43,18 +47,31 @@ def verify(console: Console) -> int:
 @click.option("--thread-id", metavar="THREAD", help="Only of this thread.")
 @click.option("--after", type=click.IntRange(0), default=0, help="Go on after this entry.")
 @click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="At most so many.")
+@click.option("--last", type=click.IntRange(1, 10_000), help="So many, the newest, whatever --limit says.")
 @json_option
 @click.pass_obj
-def list_(console: Console, *, thread_id: str | None, after: int, limit: int) -> None:
+def list_(console: Console, *, thread_id: str | None, after: int, limit: int, last: int | None) -> None:
     """List entries of the audit, the oldest first."""
     from orchestration.operator.threads import of_wire
 
     console.become_owner()
-    wanted = of_wire("GetAudit", thread_id=thread_id, after=after, limit=limit)
-    found: tuple[Any, ...] = ()
+    wanted = of_wire("GetAudit", thread_id=thread_id, after=after, limit=200 if last else limit)
+    found: list[wire.AuditEntry] = []
+    has_more = False
     if bridging.is_made(console):
-        found = bridging.ask(console, lambda ours, who: ours.get_audit(who, wanted)).entries
-    console.answer([one.model_dump(mode="json") for one in found], lambda: _listed(console, found))
+        found, has_more = bridging.ask(console, lambda ours, who: _read(ours, who, wanted, last))
+    console.answer([one.model_dump(mode="json") for one in found], lambda: _listed(console, found, has_more=has_more))
+
+
+async def _read(ours: Commands, who: Caller, wanted: wire.GetAudit, last: int | None) -> tuple[list[wire.AuditEntry], bool]:
+    page = await ours.get_audit(who, wanted)
+    if last is None:
+        return list(page.entries), page.has_more
+    newest = deque(page.entries, maxlen=last)
+    while page.has_more:
+        page = await ours.get_audit(who, wanted.model_copy(update={"after": page.next_after}))
+        newest += page.entries
+    return list(newest), False
 
 
 def _verified(console: Console, found: ChainsVerified) -> Iterator[str]:
@@ -64,9 +81,11 @@ def _verified(console: Console, found: ChainsVerified) -> Iterator[str]:
     yield f"{found.entries} entries in {found.chains} chains. {whole}"
 
 
-def _listed(console: Console, found: tuple[Any, ...]) -> Iterator[str]:
+def _listed(console: Console, found: list[wire.AuditEntry], *, has_more: bool) -> Iterator[str]:
     rows = [
         (str(one.entry), console.times.both(one.at), one.actor, one.operation, one.outcome, one.rule, one.thread_id or "")
         for one in found
     ]
     yield from console.screen.table(("ENTRY", "AT", "WHO", "WHAT", "OUTCOME", "RULE", "THREAD"), rows)
+    if has_more:
+        yield f"There are more: --after {found[-1].entry}; --last 50 gives the newest"

@@ -100,7 +100,8 @@ def _told(refusal: Refused) -> KlorosError:
 
     match refusal.code:
         case Code.NOT_FOUND:
-            return Usage(refusal.message, hint="klorosctl threads list")
+            where = "threads list" if refusal.rule == "thread.exists" else "inspect-thread --thread-id …"
+            return Usage(refusal.message, hint=f"klorosctl {where}")
         case Code.INVALID_ARGUMENT | Code.PAYLOAD_TOO_LARGE:
             return Usage(refusal.message)
         case Code.UNAVAILABLE:

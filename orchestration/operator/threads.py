@@ -38,8 +38,9 @@ def of_wire(model: str, **values: Any) -> Any:
         return getattr(wire, model).model_validate(values)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
-        option = "--" + str(fault["loc"][0] if fault["loc"] else model).replace("_", "-")
-        raise Usage(f"{option}: {fault['msg']}", hint="klorosctl threads list") from None
+        name = str(fault["loc"][0] if fault["loc"] else model)
+        hint = "klorosctl threads list" if name == "thread_id" else f"{click.get_current_context().command_path} --help"
+        raise Usage(f"--{name.replace('_', '-')}: {fault['msg']}", hint=hint) from None
 
 
 @click.group()
@@ -51,14 +52,20 @@ def threads() -> None:
 @click.option("--status", type=click.Choice(_STATUSES), help="Only those that stand there.")
 @click.option("--participant", help="Only those in which this agent takes part.")
 @click.option("--workspace", help="Only those of this workspace.")
+@click.option("--after", metavar="THREAD", help="Go on after this one, the last of the list before.")
 @click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="At most so many.")
 @json_option
 @click.pass_obj
-def list_(console: Console, *, status: str | None, participant: str | None, workspace: str | None, limit: int) -> None:
+def list_(
+    console: Console, *, status: str | None, participant: str | None, workspace: str | None, after: str | None, limit: int
+) -> None:
     """List threads, the newest first."""
-    asked = of_wire("ListThreads", status=status, participant=participant, workspace_id=workspace, limit=limit)
-    found = bridging.ask(console, lambda ours, who: ours.list_threads(who, asked)).threads if _there(console) else ()
-    console.answer([one.model_dump(mode="json") for one in found], lambda: _listed(console, found))
+    asked = of_wire("ListThreads", status=status, participant=participant, workspace_id=workspace, after=after, limit=limit)
+    found: tuple[wire.ThreadListed, ...] = ()
+    further = None
+    if _there(console):
+        found, further = bridging.ask(console, lambda ours, who: _page(ours, who, asked))
+    console.answer([one.model_dump(mode="json") for one in found], lambda: _listed(console, found, further))
 
 
 @threads.command()
@@ -80,7 +87,7 @@ def export(console: Console, *, thread_ids: tuple[str, ...]) -> None:
 
 
 @threads.command("import")
-@click.argument("file", type=click.File(encoding="utf-8"), metavar="FILE")
+@click.argument("file", type=click.File(encoding="utf-8", errors="replace"), metavar="FILE")
 @json_option
 @click.pass_obj
 def import_(console: Console, *, file: Any) -> None:
@@ -164,6 +171,8 @@ def inspect_thread(console: Console, *, thread_id: str, limit_messages: int, lim
 @click.pass_obj
 def escalate_thread(console: Console, *, thread_id: str, reason: str) -> None:
     """Block a thread until somebody has looked at it."""
+    if not reason.strip():
+        raise Usage("--reason is empty", hint='--reason "the same finding came back three times"')
     _set_status(console, "escalate-thread", thread_id, "blocked", reason)
 
 
@@ -304,7 +313,12 @@ async def _all(ours: Commands, who: Caller) -> Any:
             return
 
 
-def _listed(console: Console, found: tuple[wire.ThreadListed, ...]) -> Iterator[str]:
+async def _page(ours: Commands, who: Caller, asked: wire.ListThreads) -> tuple[tuple[wire.ThreadListed, ...], str | None]:
+    page = await ours.list_threads(who, asked)
+    return page.threads, page.next_after
+
+
+def _listed(console: Console, found: tuple[wire.ThreadListed, ...], further: str | None) -> Iterator[str]:
     if not found:
         yield "There is no such thread."
         return
@@ -313,6 +327,8 @@ def _listed(console: Console, found: tuple[wire.ThreadListed, ...]) -> Iterator[
         for one in found
     ]
     yield from console.screen.table(("STATUS", "MESSAGES", "CHANGED", "THREAD", "TYPE", "TITLE"), rows)
+    if further:
+        yield f"There are more: --after {further}"
 
 
 def _inspected(

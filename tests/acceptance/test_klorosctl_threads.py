@@ -58,6 +58,49 @@ def test_threads_are_listed(host: Host, thread_id: str) -> None:
     assert thread_id in host.ctl("threads", "list").stdout
 
 
+def test_a_long_list_goes_on_where_it_ended(host: Host, thread_id: str) -> None:
+    async def more(bridge: Bridge) -> list[str]:
+        return [await bridge.thread(EXECUTIONER) for _ in range(2)]
+
+    newest = sorted([thread_id, *play(str(host.state / "kloros.db"), more)], reverse=True)
+    told = host.ctl("threads", "list", "--limit", "2").stdout
+    assert f"--after {newest[1]}" in told
+    assert [one["thread_id"] for one in host.answer("threads", "list", "--after", newest[1])] == newest[2:]
+    assert "There are more" not in host.ctl("threads", "list", "--after", newest[1]).stdout
+
+
+def test_the_audit_is_read_on_and_from_its_end(host: Host, thread_id: str) -> None:
+    entries = [one["entry"] for one in host.answer("audit", "list")]
+    assert "There are more: --after 2" in host.ctl("audit", "list", "--limit", "2").stdout
+    assert [one["entry"] for one in host.answer("audit", "list", "--after", "2")] == entries[2:]
+    assert [one["entry"] for one in host.answer("audit", "list", "--last", "2")] == entries[-2:]
+    assert [one["entry"] for one in host.answer("audit", "list", "--last", "9", "--thread-id", thread_id)] == entries
+    assert "There are more" not in host.ctl("audit", "list", "--last", "2").stdout
+
+
+def test_the_end_of_a_long_audit_is_found(host: Host, thread_id: str) -> None:
+    async def more(bridge: Bridge) -> None:
+        for _ in range(410):
+            await bridge.ask(EXECUTIONER, "update_thread_status", thread_id=thread_id, status="active")
+
+    play(str(host.state / "kloros.db"), more)
+    assert [one["entry"] for one in host.answer("audit", "list", "--last", "3")] == [413, 414, 415]
+
+
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [
+        (("post", "--body", "x", "--to", "nobody"), "klorosctl inspect-thread"),
+        (("post", "--body", "x", "--to", "bad name"), "klorosctl post --help"),
+        (("post", "--body", "x", "--metadata", "[]"), "klorosctl post --help"),
+        (("escalate-thread", "--reason", " "), "--reason"),
+    ],
+)
+def test_what_is_wrong_is_told_with_what_helps(host: Host, thread_id: str, command: tuple[str, ...], hint: str) -> None:
+    told = host.ctl(*command, "--thread-id", thread_id, "--json", code=64).stderr.splitlines()[-1]
+    assert hint in json.loads(told)["error"]["hint"]
+
+
 def test_a_person_blocks_unblocks_and_closes_and_what_is_done_already_is_no_failure(host: Host, thread_id: str) -> None:
     def steer(command: str, *more: str) -> tuple[str, bool]:
         done = host.answer(command, "--thread-id", thread_id, *more)
@@ -159,6 +202,13 @@ def test_an_export_that_was_edited_is_not_taken_in(host: Host, thread_id: str, t
     file = tmp_path / "threads.jsonl"
     file.write_text(host.ctl("threads", "export", thread_id).stdout.replace(old, new, 1), encoding="utf-8")
     host.ctl("threads", "import", str(file), code=1)
+
+
+@pytest.mark.parametrize("what", [b"\xff\xfe\n", b"[" * 100_000 + b"\n"])
+def test_what_is_no_export_at_all_is_told_so(host: Host, tmp_path: Path, what: bytes) -> None:
+    file = tmp_path / "threads.jsonl"
+    file.write_bytes(what)
+    assert "line 1 is no line of an export" in host.ctl("threads", "import", str(file), code=1).stderr
 
 
 def test_an_edit_of_the_audit_is_found(host: Host, thread_id: str) -> None:
