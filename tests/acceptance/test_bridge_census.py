@@ -200,6 +200,7 @@ def test_the_reference_names_every_metric_of_the_bridge_with_its_kind_and_every_
         assert rows.keys() - (set() if "://" in place else only_postgres) == told.keys()
         for name, family in told.items():
             assert f"| {family.type} |" in rows[name]
+            assert " " in family.documentation
             for sample in family.samples:
                 assert all(f"`{label}`" in rows[name] for label in sample.labels if label != "le")
                 assert all(f"`{value}`" in page for label, value in sample.labels.items() if label != "le")

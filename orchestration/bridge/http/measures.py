@@ -18,6 +18,21 @@ from orchestration.serving import exposition
 
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
+FIGURES: Final = {
+    "keys_age_seconds": "Time since the issuer of tokens last answered.",
+    "log_lines_dropped": "Log lines of requests that went well that were counted instead of written.",
+    "store_waiting_changes": "Changes that wait for a commit.",
+    "store_commits": "Commits since the start.",
+    "store_changes": "Changes committed since the start; several share a commit.",
+    "store_waiters": "Readers that wait for news of a thread.",
+    "store_pool_size": "Connections of the pool.",
+    "store_pool_available": "Connections of the pool that are idle.",
+    "store_pool_waiting": "Readers that wait for a connection.",
+    "store_listening": "1 while it hears at once what other servers write.",
+    "store_down": "1 while the server of the database can't be reached.",
+}
+"""What is known at the moment of asking, by the metric's name without its prefix, and what it says."""
+
 _DELIVERS: Final = {"read_messages": "read", "thread_events": "stream"}
 
 
@@ -65,7 +80,7 @@ class Measures(Collector):
         self.streams = 0
         self.polls = 0
         self.figures: Callable[[], Mapping[str, float]] = dict
-        """More that is known at the moment of asking, by the metric's name without its prefix."""
+        """More that is known at the moment of asking, out of `FIGURES`."""
         self._quiet_since = time.monotonic()
         registry.register(self)
 
@@ -120,7 +135,7 @@ class Measures(Collector):
         yield GaugeMetricFamily("kloros_bridge_streams_open", "Open event streams.", self.streams)
         yield GaugeMetricFamily("kloros_bridge_polls_waiting", "Reads that wait for a message.", self.polls)
         for name, value in self.figures().items():
-            yield GaugeMetricFamily(f"kloros_bridge_{name}", f"{name}.", value)
+            yield GaugeMetricFamily(f"kloros_bridge_{name}", FIGURES[name], value)
 
     def _requests(self) -> Metric:
         about = "Requests answered, by operation, method and status."
