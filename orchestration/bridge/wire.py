@@ -19,6 +19,7 @@ MAX_BODY: Final = 64 * 1024
 MAX_METADATA: Final = 16 * 1024
 MAX_METADATA_DEPTH: Final = 8
 MAX_TITLE: Final = 200
+MAX_PARTICIPANTS: Final = 64
 MAX_WAIT: Final = 30.0
 LARGEST_SEQ: Final = 2**53 - 1
 """Of messages and of the audit: what every client's numbers can hold, and every store's."""
@@ -155,7 +156,9 @@ class CreateThread(_Request):
     """Must be the verified identity's when it is given."""
     title: Annotated[str, Field(min_length=1, max_length=MAX_TITLE, examples=["Review of the retry patch"])]
     type: ThreadType = ThreadType.CONVERSATION
-    participants: Annotated[tuple[AgentId, ...], Field(max_length=64, examples=[["executioner", "reviewer"]])] = ()
+    participants: Annotated[
+        tuple[AgentId, ...], Field(max_length=MAX_PARTICIPANTS, examples=[["executioner", "reviewer"]])
+    ] = ()
     """Beside the creator, who is one unless a coordinator or operator creates it for others."""
     created_by: AgentId | None = None
     """Must be the verified identity when it is given."""

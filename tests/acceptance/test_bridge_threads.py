@@ -272,6 +272,10 @@ def test_a_thread_takes_so_many_participants(place: str) -> None:
         assert not (await bridge.ask(LEAD, "add_participant", thread_id=thread_id, agent_id="a1")).changed
         await bridge.ask(LEAD, "remove_participant", thread_id=thread_id, agent_id="a1")
         assert await bridge.code(LEAD, "add_participant", **asked) == "done"
+        names = [f"a{number}" for number in range(64)]
+        assert await bridge.code(EXECUTIONER, "create_thread", title="x", participants=names) == "INVALID_ARGUMENT"
+        assert await bridge.code(EXECUTIONER, "create_thread", title="x", participants=names[1:]) == "done"
+        assert await bridge.code(LEAD, "create_thread", title="x", participants=names) == "done"
 
     play(place, scene)
 

@@ -12,7 +12,6 @@ from orchestration.bridge.message import check_text
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.bridge.state import Change, Facts, Member, ThreadRow, Trigger
 
-MAX_PARTICIPANTS: Final = 64
 _MAX_REASON: Final = 4000
 _MAX_PROMPT: Final = 8 * 1024
 
@@ -30,10 +29,10 @@ class ParticipantCommands(Desk):
 
         def plan(facts: Facts, row: ThreadRow) -> Change[wire.ParticipantChanged]:
             is_changed = asked.agent_id not in facts.members
-            if is_changed and len(facts.members) >= MAX_PARTICIPANTS:
+            if is_changed and len(facts.members) >= wire.MAX_PARTICIPANTS:
                 raise Refused(
                     Code.CONFLICT,
-                    f"The thread has {MAX_PARTICIPANTS} participants, and takes no more.",
+                    f"The thread has {wire.MAX_PARTICIPANTS} participants, and takes no more.",
                     rule="participant.most",
                 )
             role = caller.role if asked.agent_id == caller.agent_id else Role.PARTICIPANT

@@ -196,6 +196,13 @@ def _first_members(caller: Caller, asked: wire.CreateThread, facts: Facts) -> tu
     names = dict.fromkeys(asked.participants)
     if caller.role is Role.PARTICIPANT or not names:
         names = dict.fromkeys((caller.agent_id, *names))
+    if len(names) > wire.MAX_PARTICIPANTS:
+        raise Refused(
+            Code.INVALID_ARGUMENT,
+            f"A thread takes {wire.MAX_PARTICIPANTS} participants, and these are {len(names)}, you among them.",
+            rule="participant.most",
+            details={"field": "participants"},
+        )
     return tuple(
         Member(
             agent_id=name,
