@@ -21,6 +21,7 @@ from orchestration.errors import Usage
 from orchestration.host import clock
 
 if TYPE_CHECKING:
+    from orchestration.bridge.commands import Commands
     from orchestration.bridge.port import Store
     from orchestration.settings import Settings
 
@@ -39,21 +40,26 @@ async def speak(settings: Settings, *, token: str, actor: str) -> None:
     store = await bridge_wiring.store(settings)
     try:
         commands = bridge_wiring.commands(settings, store)
-        if not token:
-            await stdio.serve(commands, METHODS, _operator(settings, actor))
-            return
-        agent = _Agent(settings, store, token)
-        keys = asyncio.create_task(agent.keep_keys())
         try:
-            await agent.check()
-            await stdio.serve(commands, METHODS, agent.identify)
+            if token:
+                await _serve_agent(commands, _Agent(settings, store, token))
+            else:
+                await stdio.serve(commands, METHODS, _operator(settings, actor))
         finally:
-            keys.cancel()
-            await asyncio.gather(keys, return_exceptions=True)
             with suppress(Refused):  # the log has each of them
                 await commands.write_beyond_rate(all_of_it=True)
     finally:
         await store.close()
+
+
+async def _serve_agent(commands: Commands, agent: _Agent) -> None:
+    keys = asyncio.create_task(agent.keep_keys())
+    try:
+        await agent.check()
+        await stdio.serve(commands, METHODS, agent.identify)
+    finally:
+        keys.cancel()
+        await asyncio.gather(keys, return_exceptions=True)
 
 
 def _operator(settings: Settings, actor: str) -> stdio.Identify:

@@ -93,6 +93,23 @@ def test_the_operator_is_one_only_when_asked_for_and_sees_every_thread(host: Hos
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize("flags", [(), ("--operator",)], ids=["an agent", "the operator"])
+def test_what_was_counted_beyond_the_rate_is_written_at_the_end(host: Host, flags: tuple[str, ...]) -> None:
+    host.configure("[bridge]\nthread_posts_per_minute = 2\n")
+    token = "" if flags else issued(host, "executioner")
+
+    async def scene() -> int:
+        async with spoken(host, *flags, token=token) as agent:
+            made = await agent.call_tool("create_thread", {"workspace_id": "kloros", "title": "Retry"})
+            assert made.structured_content is not None
+            post = {"thread_id": made.structured_content["thread_id"], "body": "go on"}
+            return sum([(await agent.call_tool("post_message", post)).is_error for _ in range(9)])
+
+    refused = asyncio.run(scene())
+    rows = [one for one in host.answer("audit", "list") if one["rule"] == "guards.rate.thread"]
+    assert sum(one["after"]["refusals"] if one["after"] else 1 for one in rows) == refused >= 5
+
+
 def test_a_revoked_token_is_taken_no_more_in_the_middle_of_it(host: Host) -> None:
     made = json.loads(host.run("klorosctl", "token", "issue", "--agent", "executioner", "--json").stdout)
 
