@@ -34,6 +34,7 @@ _VERSION_ENTRY = re.compile(rb"/versions/([^/\s]+)/")
 _MODE = re.compile(rb"^Environment=KLR_ORCHESTRATION_MODE=(\w*)$", re.MULTILINE)
 _ENABLED = b"Environment=KLR_ORCHESTRATION_MODE=enabled"
 _WATCHING = (".timer", ".path", ".socket")
+_SERVING = ("kloros-pulse.service", "kloros-bridge.service", "kloros-supervisor.service")  # at work all day, on the store
 
 Look = dict[str, Any]
 """What is at a path: `{}` for nothing, `{"link": target}`, or `{"sha256": …, "mode": …}`."""
@@ -251,14 +252,14 @@ class Undoing:
             raise Refused(f"changed since: {', '.join(changed)}", "look at them; --force overwrites them")
 
     def undo(self, tell: Callable[[Step], object], *, at_rest: Callable[[], object] | None = None) -> None:
-        """Do it, and tell each step. `at_rest` is called where nothing starts ticks and the older program is in place."""
+        """Do it, and tell each step. `at_rest` is called where nothing ticks or serves and the older program is in place."""
         for rollout in self.rollouts:
             rollout.content["undoing"] = True
             if at_rest is not None:
-                rollout.content.setdefault("paused", self._watching())
+                rollout.content.setdefault("paused", self._at_work())
             rollout.save()
         if at_rest is not None:
-            self.systemctl("stop", *self._watching())
+            self.systemctl("stop", *self._at_work())
         self._stop_created()
         paths = self._in_order()
         launchers = [path for path in paths if self._launches(path)]
@@ -369,9 +370,10 @@ class Undoing:
     def _unit_path(self, unit: str) -> str:
         return os.path.join(self.rollouts[-1].content["unit_folder"], unit)
 
-    def _watching(self) -> list[str]:
-        """Name our units that start others and are active."""
-        names = [os.path.basename(path) for path in glob.glob(self._unit_path("kloros-*")) if path.endswith(_WATCHING)]
+    def _at_work(self) -> list[str]:
+        """Name our units that start others or serve, and are active."""
+        names = [os.path.basename(path) for path in glob.glob(self._unit_path("kloros-*"))]
+        names = [name for name in names if name.endswith(_WATCHING) or name in _SERVING]
         said = self.systemctl("is-active", *names)[1].split() if names else []
         return sorted(name for name, state in zip(names, said, strict=False) if state == "active")
 
@@ -381,8 +383,9 @@ class Undoing:
             self.systemctl("reset-failed", "kloros-*")
             return
         changed = [os.path.basename(path) for path in self.changes if path.endswith(_WATCHING) and os.path.lexists(path)]
-        if changed:
-            self.systemctl("try-restart", *changed)
+        serving = [unit for unit in _SERVING if os.path.lexists(self._unit_path(unit))]
+        if changed or serving:
+            self.systemctl("try-restart", *changed, *serving)
 
     def systemctl(self, *arguments: str) -> tuple[int, str]:
         """Ask this installation's systemd; what it can't do where it does not run is done at the next boot."""

@@ -178,6 +178,36 @@ def test_at_rest_nothing_starts_ticks_and_the_older_program_is_in_place(root: Ro
     assert "start kloros-orchestrator.timer" in root.asked.read_text().removeprefix(at_rest[1])
 
 
+SERVING = ("kloros-pulse.service", "kloros-bridge.service", "kloros-supervisor.service")
+
+
+def test_what_serves_all_day_takes_up_the_older_program(root: Root) -> None:
+    """Also where its own unit is the same in both versions."""
+    units = {f"etc/systemd/system/{unit}": "1\n" for unit in SERVING}
+    root.roll_out("1", units)
+    root.roll_out("2", units)
+    root.asked.write_text("")
+    root.roll_back()
+    (asked,) = (line.split() for line in root.asked.read_text().splitlines() if "try-restart" in line)
+    assert set(SERVING) <= set(asked)
+
+
+def test_at_rest_nothing_serves_from_the_store(root: Root) -> None:
+    units = {f"etc/systemd/system/{unit}": "1\n" for unit in SERVING}
+    root.roll_out("1", units)
+    root.roll_out("2", units)
+    fake = root.asked.parent / "bin" / "systemctl"
+    fake.write_text(fake.read_text() + 'case "$*" in *is-active*) printf "active\\nactive\\nactive\\n";; esac\n')
+    root.asked.write_text("")
+    at_rest: list[str] = []
+    root.undoing().undo(lambda _: None, at_rest=lambda: at_rest.append(root.asked.read_text()))
+    (stopped,) = (line for line in at_rest[0].splitlines() if " stop " in line)
+    (started,) = (line for line in root.asked.read_text().splitlines() if " start " in line)
+    for unit in SERVING:
+        assert unit in stopped
+        assert unit in started
+
+
 def test_ticks_start_again_also_when_it_was_killed_at_rest(root: Root) -> None:
     root.roll_out("1", {"etc/systemd/system/kloros-orchestrator.timer": "1\n"})
     root.roll_out("2", {"etc/systemd/system/kloros-orchestrator.timer": "1\n"})

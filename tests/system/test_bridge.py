@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.system.guest import Guest
-from tests.system.installation import Installed, running, with_extra
+from tests.system.installation import Installed, run_installer, running, with_extra
 from tests.system.operator import STATE, TICK, Operator
 from tests.system.served import Served
+from tests.system.test_rollout import newer_release, version_of
 from tests.waiting import until
 
 SERVICE = "kloros-bridge.service"
@@ -164,3 +165,24 @@ def _condemned(guest: Guest) -> list[str]:
     """Tick, and return the conditions that the verdict rests on."""
     guest.sh(f"systemctl start {TICK}")
     return [one["condition"] for one in json.loads(guest.path(f"{STATE}/latest.json").read_text())["causes"]]
+
+
+@pytest.mark.parametrize("schema", [False, True])
+def test_a_rollback_takes_the_bridge_along(guest: Guest, operator: Operator, schema: bool) -> None:
+    """Also where the store is set back, which nobody serves from meanwhile."""
+    operator.without_timer().configure("")
+    guest.sh(f"systemctl start {TICK}")
+    bridge, before = Bridge(guest), version_of(guest)
+    newer_release(guest, schema=schema)
+    run_installer(guest)
+
+    def running_version() -> str:
+        return guest.sh(f"tr '\\0' ' ' < /proc/{bridge.pid()}/cmdline").out.split("/versions/")[1].split("/")[0]
+
+    until(lambda: operator.state_of(SERVICE) == "active", what="it is ready in the newer version")
+    assert running_version().startswith("9.9.9-")
+    guest.sh("klorosctl rollback-rollout --yes")
+    assert running_version() == before
+    until(lambda: operator.state_of(SERVICE) == "active", what="it is ready in the older version")
+    assert bridge.ask("GET", "/ready")[0] == 200
+    assert [path.name for path in guest.path("/opt/kloros/versions").iterdir()] == [before]
