@@ -166,6 +166,15 @@ def apply(place: Place, stage: str, about: dict[str, Any]) -> Rollout | None:
     return rollout
 
 
+def finish(rollout: Rollout) -> None:
+    """Mark a rollout as complete; what a rollback of it had stopped, before it was killed, goes on."""
+    if stopped := rollout.content.get("paused"):
+        _systemctl("start", *stopped, user=rollout.content["kind"] == "user")
+    rollout.content.pop("paused", None)
+    rollout.content["complete"] = True
+    rollout.save()
+
+
 def created(rollout: Rollout, folder: str) -> list[str]:
     """Name the files in a folder that were not there before a rollout."""
     return [
@@ -388,16 +397,19 @@ class Undoing:
             self.systemctl("try-restart", *changed, *serving)
 
     def systemctl(self, *arguments: str) -> tuple[int, str]:
-        """Ask this installation's systemd; what it can't do where it does not run is done at the next boot."""
-        environ = {"XDG_RUNTIME_DIR": f"/run/user/{os.getuid()}", **os.environ}
-        command = ["systemctl", *(("--user",) if self.user else ()), "--no-pager", *arguments]
-        try:
-            done = subprocess.run(
-                command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-            )
-        except OSError as error:
-            return 127, str(error)
-        return done.returncode, (done.stdout or done.stderr).strip()
+        """Ask this installation's systemd."""
+        return _systemctl(*arguments, user=self.user)
+
+
+def _systemctl(*arguments: str, user: bool) -> tuple[int, str]:
+    """Ask systemd; what it can't do where it does not run is done at the next boot."""
+    environ = {"XDG_RUNTIME_DIR": f"/run/user/{os.getuid()}", **os.environ}
+    command = ["systemctl", *(("--user",) if user else ()), "--no-pager", *arguments]
+    try:
+        done = subprocess.run(command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    except OSError as error:
+        return 127, str(error)
+    return done.returncode, (done.stdout or done.stderr).strip()
 
 
 def remove_version(place: Place, name: str) -> None:
@@ -589,8 +601,7 @@ def _run(given: argparse.Namespace, place: Place) -> int:
         case "finish":
             for rollout in place.records():
                 if not rollout.content["complete"]:
-                    rollout.content["complete"] = True
-                    rollout.save()
+                    finish(rollout)
         case "running":
             print(place.running())
         case "tidy":

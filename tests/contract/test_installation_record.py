@@ -227,6 +227,30 @@ def test_ticks_start_again_also_when_it_was_killed_at_rest(root: Root) -> None:
     assert "start kloros-orchestrator.timer" in root.asked.read_text().splitlines()[-1]
 
 
+def test_going_forward_after_a_rollback_killed_at_rest_starts_ticks_again(root: Root) -> None:
+    """Once: what an operator stops later stays off in the next rollback."""
+    timer = "etc/systemd/system/kloros-orchestrator.timer"
+    root.roll_out("1", {timer: "1\n"})
+    root.roll_out("2", {timer: "1\n"})
+    fake = root.asked.parent / "bin" / "systemctl"
+    inactive = fake.read_text()
+    fake.write_text(inactive + 'case "$*" in *is-active*) echo active;; esac\n')
+
+    def dying() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        root.undoing().undo(lambda _: None, at_rest=dying)
+    fake.write_text(inactive)
+    root.roll_out("2", {timer: "1\n"}, finished=False)
+    root.asked.write_text("")
+    subprocess.run([sys.executable, "-I", RECORDER, "--base", root.place.base, "finish"], check=True)
+    assert "start kloros-orchestrator.timer" in root.asked.read_text()
+    root.asked.write_text("")
+    root.roll_back()
+    assert " start " not in root.asked.read_text()
+
+
 def test_a_record_that_can_not_be_read_stops_all_but_uninstalling(root: Root) -> None:
     root.roll_out("1", {"etc/kloros": "1\n"})
     Path(root.place.rollouts, "0001", "record.json").write_text("{")
