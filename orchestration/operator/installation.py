@@ -140,6 +140,9 @@ def apply(place: Place, stage: str, about: dict[str, Any]) -> Rollout | None:
     changes = {path: (after, before) for path, (after, before) in changes.items() if after != before}
     if newest is not None and (newest.content["undoing"] or not newest.content["complete"]):
         rollout = newest
+        # A copy that the newer version may have been at is none to go back to; nor is one made while going back waits.
+        if place.running() == rollout.previous and "paused" not in rollout.content:
+            rollout.content["backup"] = about["backup"] or rollout.content["backup"]
         rollout.content.update(version=about["version"], complete=False, undoing=False)
     elif changes:
         number = newest.number + 1 if newest else 1

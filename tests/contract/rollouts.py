@@ -24,7 +24,7 @@ class Root:
         self.path = f"{fake.parent}:/usr/bin:/bin"
         """The PATH with which it is asked."""
 
-    def roll_out(self, version: str, files: dict[str, str], *, finished: bool = True) -> Rollout | None:
+    def roll_out(self, version: str, files: dict[str, str], *, backup: str = "", finished: bool = True) -> Rollout | None:
         """Install a version that lays these files, as install.sh does."""
         folder = Path(self.place.version(version))
         folder.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ class Root:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         about = {"version": version, "kind": "system", "unit_folder": str(self.top / "etc/systemd/system")}
-        made = apply(self.place, str(stage), {**about, "state": "", "settings": "", "backup": "", "packages": []})
+        made = apply(self.place, str(stage), {**about, "state": "", "settings": "", "backup": backup, "packages": []})
         if made is not None and finished:
             made.content["complete"] = True
             made.save()

@@ -251,6 +251,18 @@ def test_going_forward_after_a_rollback_killed_at_rest_starts_ticks_again(root: 
     assert " start " not in root.asked.read_text()
 
 
+def test_a_rollout_that_is_gone_on_with_takes_the_newest_copy_that_the_version_before_can_read(root: Root) -> None:
+    root.roll_out("1", {"etc/a": "1\n"})
+    root.roll_out("2", {"etc/a": "2\n"}, backup="/copies/first", finished=False)
+    (root.top / "opt/bin/python").write_text(f"#!/bin/sh\nexec {root.place.version('1')}/bin/python\n")
+    again = root.roll_out("2", {"etc/a": "2\n"}, backup="/copies/second", finished=False)
+    assert again is not None
+    assert again.content["backup"] == "/copies/second", "what version 1 did in between would be lost with the first"
+    newer = root.roll_out("3", {"etc/a": "3\n"}, backup="/copies/of-what-2-made-of-it", finished=False)
+    assert newer is not None
+    assert newer.content["backup"] == "/copies/second"
+
+
 def test_a_record_that_can_not_be_read_stops_all_but_uninstalling(root: Root) -> None:
     root.roll_out("1", {"etc/kloros": "1\n"})
     Path(root.place.rollouts, "0001", "record.json").write_text("{")
