@@ -116,6 +116,11 @@ class Place(NamedTuple):
                 ) from error
         return found
 
+    def refuse_half_removed(self) -> None:
+        """Raise Refused where `install.sh --uninstall` was interrupted: of every version, some files are gone."""
+        if any(rollout.content["undoing"] for rollout in self.records()[:-1]):
+            raise Refused(f"an uninstallation of {self.base} was interrupted", "finish it: install.sh --uninstall")
+
     def running(self) -> str:
         """Return the version to which bin/python leads; empty for none."""
         try:
@@ -134,6 +139,7 @@ def apply(place: Place, stage: str, about: dict[str, Any]) -> Rollout | None:
 
     A rollout that was killed is gone on with: what was before it stays what was before.
     """
+    place.refuse_half_removed()
     records = place.records()
     newest = records[-1] if records else None
     changes = {path: (found, _look(path)) for path, found in _staged(stage)}
@@ -254,6 +260,7 @@ class Undoing:
 
     def check(self) -> None:
         """Raise Refused where going back can't lead to a program that works."""
+        self.place.refuse_half_removed()
         if self.target and not os.path.exists(os.path.join(self.place.version(self.target), ".complete")):
             raise Refused(
                 f"the version before, {self.target}, is no longer in {self.place.base}/versions",
@@ -265,7 +272,7 @@ class Undoing:
 
     def undo(self, tell: Callable[[Step], object], *, at_rest: Callable[[], object] | None = None) -> None:
         """Do it, and tell each step. `at_rest` is called where nothing ticks or serves and the older program is in place."""
-        for rollout in self.rollouts:
+        for rollout in reversed(self.rollouts):  # where the newest alone is marked, nothing has been changed
             rollout.content["undoing"] = True
             if at_rest is not None:
                 rollout.content.setdefault("paused", self._at_work())

@@ -94,10 +94,12 @@ def interrupted() -> Iterator[Check]:
     versions, _ = os.path.split(sys.prefix)
     if os.path.basename(versions) != "versions":
         return
+    place = Place(os.path.dirname(versions))
     try:
-        records = _records(Place(os.path.dirname(versions)))
-    except KlorosError as error:
-        yield Check("rollout", Level.WARNING, error.message, error.hint)
+        place.refuse_half_removed()
+        records = place.records()
+    except Refused as error:
+        yield Check("rollout", Level.WARNING, str(error), error.hint)
         return
     if records and records[-1].content["undoing"]:
         evidence = f"the rollback of {records[-1].version} was interrupted"

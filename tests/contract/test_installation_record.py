@@ -15,6 +15,7 @@ import pytest
 
 from orchestration.operator import installation
 from orchestration.operator.installation import Refused, known_schema, remove_old_versions
+from orchestration.operator.rollout import interrupted
 from tests.contract.rollouts import UNIT, Root
 
 RECORDER = Path(installation.__file__)
@@ -261,6 +262,34 @@ def test_a_rollout_that_is_gone_on_with_takes_the_newest_copy_that_the_version_b
     newer = root.roll_out("3", {"etc/a": "3\n"}, backup="/copies/of-what-2-made-of-it", finished=False)
     assert newer is not None
     assert newer.content["backup"] == "/copies/second"
+
+
+def test_an_uninstallation_that_was_killed_is_only_to_be_finished(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of every version is gone: an upgrade or a rollback would keep the other half for what was before."""
+    root.roll_out("1", {UNIT: "unit 1\n", "etc/a": "1\n", "etc/b": "1\n"})
+    root.roll_out("2", {UNIT: "unit 2\n", "etc/a": "1\n", "etc/b": "1\n"})
+    everything = [str(root.top / name) for name in (UNIT, "etc/a", "etc/b", "opt/bin/python")]
+    removing = installation.Undoing.of_everything(root.place, everything, user=False)
+
+    def dying(step: installation.Step) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        removing.undo(dying)
+    left = root.files()
+    with pytest.raises(Refused, match="uninstall"):
+        root.roll_out("3", {UNIT: "unit 3\n"})
+    with pytest.raises(Refused, match="uninstall"):
+        root.roll_back()
+    assert root.files() == left
+    monkeypatch.setattr(sys, "prefix", root.place.version("2"))
+    (told,) = interrupted()
+    assert "install.sh --uninstall" in told.advice
+    installation.Undoing.of_everything(root.place, everything, user=False).undo(lambda _: None)
+    assert root.files() == {}
+    root.roll_out("3", {UNIT: "unit 3\n"})
+    root.roll_back()
+    assert root.files() == {}
 
 
 def test_a_record_that_can_not_be_read_stops_all_but_uninstalling(root: Root) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.operator.installation import remove_old_versions
+from orchestration.operator.installation import Refused, Undoing, remove_old_versions
 from tests.contract.rollouts import UNIT, Root
 from tests.faults.kill import killed
 
@@ -62,5 +62,33 @@ def test_a_rollback_killed_anywhere_is_finished_by_the_next(worlds: Callable[[],
         remove_old_versions(root.place)  # as the next installation does
         assert root.files() == before, at
         assert os.listdir(root.top / "opt/versions") == ["1"], at
+        root.roll_back()
+        assert root.files() == {}, at
+
+
+def test_an_uninstallation_killed_anywhere_is_finished_by_the_next_and_until_then_by_nothing_else(
+    worlds: Callable[[], Root],
+) -> None:
+    for at in count():
+        root = worlds()
+        root.roll_out("2", SECOND)
+        paths = [str(root.top / name) for name in (*SECOND, "opt/bin/python")]
+
+        def uninstall(root: Root = root, paths: list[str] = paths) -> None:
+            Undoing.of_everything(root.place, paths, user=False).undo(lambda _: None)
+
+        if not killed(uninstall, at):
+            assert at > 15
+            return
+        whole, left = {**FIRST, **SECOND}.items() <= root.files().items(), len(root.place.records())
+        try:
+            root.undoing().check()
+        except Refused:
+            assert left == 2
+        else:
+            assert whole or left < 2, at
+        uninstall()
+        assert root.files() == {}, at
+        assert root.roll_out("3", FIRST) is not None
         root.roll_back()
         assert root.files() == {}, at
