@@ -480,12 +480,13 @@ def _close_metrics_folder() -> None:
     )
     if not listed.stdout.startswith("root kloros 775 "):
         return
-    subprocess.run(["dpkg-statoverride", "--quiet", "--remove", METRICS], stdin=subprocess.DEVNULL, check=True)
     with suppress(FileNotFoundError):
         os.unlink(os.path.join(METRICS, "kloros.prom"))
     if os.path.isdir(METRICS):
         os.chown(METRICS, -1, 0)
         os.chmod(METRICS, 0o755)  # noqa: S103  # as Debian's package has it
+    # Last: it is what tells that the folder is open.
+    subprocess.run(["dpkg-statoverride", "--quiet", "--remove", METRICS], stdin=subprocess.DEVNULL, check=True)
 
 
 # --- files -----------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -355,3 +356,30 @@ def test_the_schema_that_a_version_knows_is_its_newest_migration(root: Root) -> 
     for name in ("0001_initial.sql", "0012_more.sql", "0003_x.sql"):
         (folder / name).touch()
     assert known_schema(root.place, "1") == 12
+
+
+def test_closing_the_metrics_folder_is_finished_by_the_next_when_killed(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed where dpkg has just forgotten the folder."""
+    if os.geteuid() != 0:
+        pytest.skip("only root gives a folder to another group")
+    folder = root.top / "node-exporter"
+    folder.mkdir()
+    os.chown(folder, -1, 1)
+    folder.chmod(0o775)
+    (folder / "kloros.prom").touch()
+    listed = root.top / "statoverride"
+    listed.write_text(f"root kloros 775 {folder}\n")
+    fake = root.asked.parent / "bin" / "dpkg-statoverride"
+    fake.write_text(f'#!/bin/sh\ncase "$*" in *--list*) cat {listed} 2>&-;; *) rm {listed}; kill -9 $PPID;; esac\n')
+    fake.chmod(0o755)
+    monkeypatch.setattr(installation, "METRICS", str(folder))
+    pid = os.fork()
+    if pid == 0:
+        try:
+            installation._close_metrics_folder()
+        finally:
+            os._exit(0)
+    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+    installation._close_metrics_folder()
+    assert list(folder.iterdir()) == []
+    assert (folder.stat().st_gid, folder.stat().st_mode & 0o777) == (0, 0o755)
