@@ -5,13 +5,12 @@
 # `bin/klorosctl` are two-line scripts that lead to one of them. So an upgrade is one rename: a tick that starts
 # meanwhile runs all old or all new, and a cycle that has been running for hours keeps importing what it began with.
 #
-# All other files are laid into a stage first, and brought to the host by orchestration/operator/installation.py, which
-# keeps a record of what was there before. Uninstalling and `klorosctl rollback-rollout` go by that record.
+# All other files are laid into a stage first, and brought to the host by orchestration/installation, which keeps
+# a record of what was there before. Uninstalling and `klorosctl rollback-rollout` go by that record.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 lock=$here/.ci/requirements.txt
-recorder=$here/orchestration/operator/installation.py
 os_release=/etc/os-release
 units=(kloros-orchestrator.service kloros-orchestrator.timer kloros-orchestrator.path kloros-loop.service
     kloros-cycle.service kloros-cycle.path kloros-alert@.service kloros-notice.service kloros-notice.path
@@ -296,7 +295,11 @@ open_stage() {
 # Lay a file of mode $1 with the content of $2 where it is to be on the host: $3.
 lay() { install -D -m "$1" "$2" "$stage$3"; }
 
-record() { "$python" -I "$recorder" --base "$base" "$@"; }
+# Have an errand done by orchestration/installation of this source, whatever is installed; it leaves no __pycache__ here.
+record() {
+    "$python" -IB -c 'import runpy, sys; sys.path.insert(0, sys.argv.pop(1))
+runpy.run_module("orchestration.installation", run_name="__main__")' "$here" --base "$base" "$@"
+}
 
 # Bring the stage to the host, and keep what it replaces. Sets `created`: the units that were not there before.
 roll_out() {

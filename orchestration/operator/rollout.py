@@ -21,10 +21,13 @@ from orchestration import wiring
 from orchestration.cycles import orphan
 from orchestration.errors import KlorosError, LockHeld, SettingsInvalid, Unwritable, Usage
 from orchestration.host.lock import FileLock
+from orchestration.installation.record import Place, Refused, Rollout
+from orchestration.installation.rollback import Undoing
+from orchestration.installation.step import Step
+from orchestration.installation.versions import known_schema
 from orchestration.operator import backup
 from orchestration.operator.check import Check, Level
 from orchestration.operator.console import Console, json_option
-from orchestration.operator.installation import Place, Refused, Rollout, Step, Undoing, known_schema
 
 _A_TICK = 3.0  # seconds
 _LOCKS = ("orchestrator.lock", "runner.lock", "loop.lock")

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from orchestration.exits import Exit
-from orchestration.operator.installation import Place, apply
+from orchestration.installation.record import Place
+from orchestration.installation.stage import apply
 from orchestration.store.sqlite import SCHEMA_VERSION
 from tests.acceptance.host import Host
 

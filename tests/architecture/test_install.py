@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -123,6 +125,27 @@ def test_all_that_is_laid_down_is_known_to_uninstalling(tmp_path: Path) -> None:
         known = sourced(f"{below}; all_paths {more}", HOME=str(tmp_path)).stdout
         assert len(laid) > 10, said.stderr
         assert laid <= set(known.split())
+
+
+def test_what_it_runs_of_the_program_needs_the_standard_library_alone() -> None:
+    """It runs before there is any environment."""
+    seen = f"import sys; sys.path.insert(0, '{ROOT}'); import orchestration.installation.__main__; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-ISBc", seen], capture_output=True, text=True, check=True)
+    ours = {name for name in done.stdout.split() if name.startswith("orchestration.installation.")}
+    assert len(ours) > 5
+    known = {"__main__", "orchestration", "orchestration.installation", *ours}
+    assert {name for name in done.stdout.split() if name.partition(".")[0] not in sys.stdlib_module_names} <= known
+
+
+def test_it_runs_this_source_from_anywhere_and_leaves_nothing_in_it(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(ROOT / "orchestration", source / "orchestration", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "install.sh", source)
+    before = sorted(source.rglob("*"))
+    run_it = f'source "{source}/install.sh"; python={sys.executable}; base={tmp_path}/base; cd /; record running'
+    done = subprocess.run(["bash", "-c", run_it], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\n", "")
+    assert sorted(source.rglob("*")) == before
 
 
 def test_one_person_gets_the_folders_that_tmpfiles_makes() -> None:

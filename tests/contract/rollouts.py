@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
-from orchestration.operator.installation import Place, Rollout, Undoing, apply
+from orchestration.installation.record import Place, Rollout
+from orchestration.installation.rollback import Undoing
+from orchestration.installation.stage import apply
 
+INSTALLER = Path(__file__).parents[2] / "install.sh"
 UNIT = "etc/systemd/system/kloros-orchestrator.service"
 
 
@@ -41,6 +46,12 @@ class Root:
             made.content["complete"] = True
             made.save()
         return made
+
+    def errand(self, *arguments: str | Path) -> str:
+        """Do one of install.sh's errands, as it does; returns what was said."""
+        script = 'source "$1"; python=$2 base=$3; shift 3; record "$@"'
+        command = ["bash", "-c", script, "errand", INSTALLER, sys.executable, self.place.base, *arguments]
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout
 
     def undoing(self, *, force: bool = False) -> Undoing:
         return Undoing(self.place, self.place.records()[-1:], force=force)

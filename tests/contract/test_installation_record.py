@@ -8,18 +8,17 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from orchestration.operator import installation
-from orchestration.operator.installation import Refused, known_schema, remove_old_versions
+from orchestration.installation import files, metrics_folder, versions
+from orchestration.installation.record import Refused
+from orchestration.installation.rollback import Undoing
+from orchestration.installation.step import Step
 from orchestration.operator.rollout import interrupted
 from tests.contract.rollouts import UNIT, Root
-
-RECORDER = Path(installation.__file__)
 
 
 @pytest.fixture
@@ -112,7 +111,7 @@ def test_without_the_version_before_it_is_refused(root: Root) -> None:
 def test_two_versions_stay_and_the_older_ones_go(root: Root) -> None:
     for version in "123":
         root.roll_out(version, {"etc/kloros": version})
-    assert remove_old_versions(root.place) == []
+    assert versions.remove_old(root.place) == []
     assert sorted(os.listdir(root.top / "opt/versions")) == ["2", "3"]
     root.roll_back()
     with pytest.raises(Refused, match="no longer"):
@@ -123,7 +122,7 @@ def test_a_killed_rollout_is_gone_on_with(root: Root, monkeypatch: pytest.Monkey
     """Whichever of its files it was killed at: what was before it stays what was before."""
     root.roll_out("1", {"etc/a": "1\n", "etc/b": "1\n"})
     before = root.files()
-    put, calls = installation._put, []
+    put, calls = files.put, []
 
     def dying(path: str, *given: object) -> None:
         calls.append(path)
@@ -131,7 +130,7 @@ def test_a_killed_rollout_is_gone_on_with(root: Root, monkeypatch: pytest.Monkey
             raise KeyboardInterrupt
         put(path, *given)  # type: ignore[arg-type]  # the same arguments, handed on
 
-    monkeypatch.setattr(installation, "_put", dying)
+    monkeypatch.setattr(files, "put", dying)
     with pytest.raises(KeyboardInterrupt):
         root.roll_out("2", {"etc/a": "2\n", "etc/b": "2\n"})
     monkeypatch.undo()
@@ -151,7 +150,7 @@ def test_a_rollback_that_was_killed_is_finished_by_the_next(root: Root) -> None:
         root.roll_out("2", {UNIT: "unit 2\n", "etc/a": "2\n", "etc/b": "2\n"})
         told: list[str] = []
 
-        def dying(step: installation.Step, told: list[str] = told, dies_at: int = dies_at) -> None:
+        def dying(step: Step, told: list[str] = told, dies_at: int = dies_at) -> None:
             told.append(step.name)
             if len(told) == dies_at:
                 raise KeyboardInterrupt
@@ -246,7 +245,7 @@ def test_going_forward_after_a_rollback_killed_at_rest_starts_ticks_again(root: 
     fake.write_text(inactive)
     root.roll_out("2", {timer: "1\n"}, finished=False)
     root.asked.write_text("")
-    subprocess.run([sys.executable, "-I", RECORDER, "--base", root.place.base, "finish"], check=True)
+    root.errand("finish")
     assert "start kloros-orchestrator.timer" in root.asked.read_text()
     root.asked.write_text("")
     root.roll_back()
@@ -270,9 +269,9 @@ def test_an_uninstallation_that_was_killed_is_only_to_be_finished(root: Root, mo
     root.roll_out("1", {UNIT: "unit 1\n", "etc/a": "1\n", "etc/b": "1\n"})
     root.roll_out("2", {UNIT: "unit 2\n", "etc/a": "1\n", "etc/b": "1\n"})
     everything = [str(root.top / name) for name in (UNIT, "etc/a", "etc/b", "opt/bin/python")]
-    removing = installation.Undoing.of_everything(root.place, everything, user=False)
+    removing = Undoing.of_everything(root.place, everything, user=False)
 
-    def dying(step: installation.Step) -> None:
+    def dying(step: Step) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -286,7 +285,7 @@ def test_an_uninstallation_that_was_killed_is_only_to_be_finished(root: Root, mo
     monkeypatch.setattr(sys, "prefix", root.place.version("2"))
     (told,) = interrupted()
     assert "install.sh --uninstall" in told.advice
-    installation.Undoing.of_everything(root.place, everything, user=False).undo(lambda _: None)
+    Undoing.of_everything(root.place, everything, user=False).undo(lambda _: None)
     assert root.files() == {}
     root.roll_out("3", {UNIT: "unit 3\n"})
     root.roll_back()
@@ -299,9 +298,7 @@ def test_a_record_that_can_not_be_read_stops_all_but_uninstalling(root: Root) ->
     with pytest.raises(Refused, match=r"record\.json can't be read"):
         root.roll_back()
     paths = [root.top / "etc/kloros", root.top / "opt/bin/python"]
-    subprocess.run(
-        [sys.executable, "-I", RECORDER, "--base", root.place.base, "remove", "--kind", "system", *paths], check=True
-    )
+    root.errand("remove", "--kind", "system", *paths)
     assert root.files() == {}
 
 
@@ -311,10 +308,9 @@ def test_uninstalling_goes_back_past_every_rollout_and_needs_no_record(root: Roo
     root.roll_out("1", {UNIT: "unit 1\n", "etc/theirs": "1\n", "etc/old": "1\n"})
     root.roll_out("2", {UNIT: "unit 2\n", "etc/theirs": "2\n"})
     (root.top / "etc/unrecorded").write_text("2\n")
-    command: list[str | Path] = [sys.executable, "-I", RECORDER, "--base", root.place.base, "remove", "--kind", "system"]
     paths = [root.top / name for name in (UNIT, "etc/unrecorded", "etc/never")]
     for _ in range(2):
-        subprocess.run([*command, *paths], check=True)
+        root.errand("remove", "--kind", "system", *paths)
         assert root.files() == {"etc/theirs": "theirs\n"}
     assert not (root.top / "opt").exists()
 
@@ -327,35 +323,21 @@ def test_the_recorder_says_which_units_are_new(root: Root) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("2\n")
     folder = root.top / "etc/systemd/system"
-    command: list[str | Path] = [sys.executable, "-I", RECORDER, "--base", root.place.base]
-    apply_it: list[str | Path] = [
-        *command,
-        "apply",
-        "--stage",
-        stage,
-        "--version",
-        "2",
-        "--unit-folder",
-        folder,
-        "--kind",
-        "system",
-    ]
+    applied = ("apply", "--stage", stage, "--version", "2", "--unit-folder", folder, "--kind", "system")
     for _ in range(2):
-        done = subprocess.run(apply_it, capture_output=True, text=True, check=True)
-        assert done.stdout == "kloros-more.path\n"
-    subprocess.run([*command, "finish"], check=True)
-    done = subprocess.run(apply_it, capture_output=True, text=True, check=True)
-    assert done.stdout == "\n"
+        assert root.errand(*applied) == "kloros-more.path\n"
+    root.errand("finish")
+    assert root.errand(*applied) == "\n"
     assert json.loads(Path(root.place.rollouts, "0002", "record.json").read_text())["complete"] is True
 
 
 def test_the_schema_that_a_version_knows_is_its_newest_migration(root: Root) -> None:
     folder = Path(root.place.version("1")) / "lib/python3.11/site-packages/orchestration/store/migrations"
-    assert known_schema(root.place, "1") is None
+    assert versions.known_schema(root.place, "1") is None
     folder.mkdir(parents=True)
     for name in ("0001_initial.sql", "0012_more.sql", "0003_x.sql"):
         (folder / name).touch()
-    assert known_schema(root.place, "1") == 12
+    assert versions.known_schema(root.place, "1") == 12
 
 
 def test_closing_the_metrics_folder_is_finished_by_the_next_when_killed(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,14 +354,14 @@ def test_closing_the_metrics_folder_is_finished_by_the_next_when_killed(root: Ro
     fake = root.asked.parent / "bin" / "dpkg-statoverride"
     fake.write_text(f'#!/bin/sh\ncase "$*" in *--list*) cat {listed} 2>&-;; *) rm {listed}; kill -9 $PPID;; esac\n')
     fake.chmod(0o755)
-    monkeypatch.setattr(installation, "METRICS", str(folder))
+    monkeypatch.setattr(metrics_folder, "METRICS", str(folder))
     pid = os.fork()
     if pid == 0:
         try:
-            installation._close_metrics_folder()
+            metrics_folder.close()
         finally:
             os._exit(0)
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL
-    installation._close_metrics_folder()
+    metrics_folder.close()
     assert list(folder.iterdir()) == []
     assert (folder.stat().st_gid, folder.stat().st_mode & 0o777) == (0, 0o755)

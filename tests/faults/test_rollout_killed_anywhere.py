@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.operator.installation import Refused, Undoing, remove_old_versions
+from orchestration.installation import versions
+from orchestration.installation.record import Refused
+from orchestration.installation.rollback import Undoing
 from tests.contract.rollouts import UNIT, Root
 from tests.faults.kill import killed
 
@@ -59,7 +61,7 @@ def test_a_rollback_killed_anywhere_is_finished_by_the_next(worlds: Callable[[],
             return
         if len(root.place.records()) > 1:
             root.roll_back()
-        remove_old_versions(root.place)  # as the next installation does
+        versions.remove_old(root.place)  # as the next installation does
         assert root.files() == before, at
         assert os.listdir(root.top / "opt/versions") == ["1"], at
         root.roll_back()
