@@ -28,10 +28,10 @@ class Units(NamedTuple):
         return self._in_state(units, "active", "activating", "deactivating")
 
     def at_work(self) -> list[str]:
-        """Name our units that start others or serve, and are active."""
+        """Name our units that start others or serve, and do or are about to."""
         names = [os.path.basename(path) for path in glob.glob(os.path.join(self.folder, "kloros-*"))]
         names = [name for name in names if name.endswith(WATCHING) or name in _SERVING]
-        return sorted(self._in_state(names, "active"))
+        return sorted(self._in_state(names, "active", "activating"))
 
     def _in_state(self, units: Sequence[str], *states: str) -> list[str]:
         said = self.systemctl("is-active", *units)[1].split() if units else []

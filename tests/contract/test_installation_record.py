@@ -194,11 +194,12 @@ def test_what_serves_all_day_takes_up_the_older_program(root: Root) -> None:
 
 
 def test_at_rest_nothing_serves_from_the_store(root: Root) -> None:
+    """Nor is about to: what fails and is started again and again is `activating`."""
     units = {f"etc/systemd/system/{unit}": "1\n" for unit in SERVING}
     root.roll_out("1", units)
     root.roll_out("2", units)
     fake = root.asked.parent / "bin" / "systemctl"
-    fake.write_text(fake.read_text() + 'case "$*" in *is-active*) printf "active\\nactive\\nactive\\n";; esac\n')
+    fake.write_text(fake.read_text() + 'case "$*" in *is-active*) printf "active\\nactivating\\nactive\\n";; esac\n')
     root.asked.write_text("")
     at_rest: list[str] = []
     root.undoing().undo(lambda _: None, at_rest=lambda: at_rest.append(root.asked.read_text()))
