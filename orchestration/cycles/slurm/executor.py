@@ -1,8 +1,9 @@
 """Hands cycles to Slurm, and looks after those that were: one pass, from what Slurm and the shared folder say now.
 
-Owns the order of things where a job says `executor = "slurm"`; `states.py` says what Slurm means, `step.py` runs the command
-on the node, `cycles/course.py` does what is done for every cycle. Nothing stays resident: every tick that finds such a cycle
-starts a runner, which does one pass. Level-triggered: a pass that was missed, doubled or killed changes nothing.
+Owns the order of things where a job says `executor = "slurm"`; `submission.py` says what Slurm is given, `states.py` what
+Slurm means, `step.py` runs the command on the node, `cycles/course.py` does what is done for every cycle. Nothing stays
+resident: every tick that finds such a cycle starts a runner, which does one pass. Level-triggered: a pass that was missed,
+doubled or killed changes nothing.
 
 - A submission that died halfway is found by its comment, which is the cycle's token, and not repeated. Should Slurm have
   forgotten a job that nobody saw begin (a controller killed within seconds of taking it does), it is submitted again: the
@@ -14,34 +15,30 @@ starts a runner, which does one pass. Level-triggered: a pass that was missed, d
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
-import sys
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from orchestration.cycles import artifacts, judgement, ledger
+from orchestration.cycles import judgement, ledger
 from orchestration.cycles.course import Course
-from orchestration.cycles.cycle import Cycle, CycleEvent, CycleState, Executor, JobName, Result, folder_name
-from orchestration.cycles.slurm import endings, jobs, step
+from orchestration.cycles.cycle import Cycle, CycleEvent, CycleState, Executor, Result
+from orchestration.cycles.slurm import endings, jobs, step, submission
 from orchestration.cycles.slurm.commands import Slurm, SlurmAway, SlurmRefused
 from orchestration.cycles.slurm.jobs import SlurmJob
 from orchestration.cycles.slurm.states import Seen, Stage, meaning
 from orchestration.errors import KlorosError, LeaseLost, StoreUnreachable
-from orchestration.host import clock, files
+from orchestration.host import clock
 from orchestration.host.journal import Event, Priority, log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from orchestration.host.process import Completed
-    from orchestration.settings import Needs, Settings
+    from orchestration.settings import Settings
     from orchestration.store.port import Database
 
-SPOOL: Final = ".slurm"
-"""Folder in `cycles_dir` for what we and a step tell each other; no part of any cycle."""
 _LONGEST_LOG: Final = 2000
 _ON_REQUEST: Final = "cancelled on request"
 
@@ -101,15 +98,15 @@ class SlurmExecutor:
         began = step.began(self._spool(cycle))
         if began is not None:  # nobody saw it, and Slurm may have forgotten it since
             self._taken(cycle, job, _job_of(began) or 0)
-        elif (found := self._slurm.find(_comment(cycle))) is not None:
+        elif (found := self._slurm.find(submission.comment(cycle))) is not None:
             self._taken(cycle, job, found.job_id)
         elif cycle.cancel_asked_at is not None:
             self._end(cycle, job, judgement.End(CycleEvent.CANCEL, Result(reason="cancelled before it started")))
         else:
             try:
-                script = self._script(cycle)
+                script = submission.prepare(self._settings, self._course, cycle)
                 self._note(job._replace(reason="it is being given to Slurm"))  # fails where another host leads by now
-                self._taken(cycle, job, self._slurm.submit(self._options(cycle), script))
+                self._taken(cycle, job, self._slurm.submit(submission.options(self._settings, cycle), script))
             except (SlurmAway, StoreUnreachable, LeaseLost):
                 raise
             except SlurmRefused as error:
@@ -129,57 +126,6 @@ class SlurmExecutor:
         told = f"cycle {cycle.cycle} runs as Slurm job {first}; job {job.job_id} was one too many"
         log(Event.CYCLE_HELD, told, priority=Priority.WARNING, cycle=cycle.cycle)
         self._note(SlurmJob(cycle.cycle, first, clock.now()))
-
-    def _script(self, cycle: Cycle) -> str:
-        """Prepare the cycle, once, and lay down its order; return the path of the batch script."""
-        spool = self._spool(cycle)
-        script = os.path.join(spool, "script")
-        if not os.path.exists(script):
-            folder, env = self._course.prepare(cycle)
-            limits = self._settings.cycles
-            order = step.Order(
-                argv=cycle.command,
-                env=env,
-                cwd=cycle.working_dir or folder,
-                output=artifacts.output_path(folder),
-                output_limit=limits.log_limit_bytes,
-                timeout=cycle.timeout.total_seconds(),
-                grace=limits.term_grace.total_seconds(),
-            )
-            step.give(spool, order)
-            python = self._settings.slurm.python or sys.executable
-            text = f'#!/bin/sh\nexec "{python}" -P -m {step.__name__} "{spool}"\n'
-            files.replace(script, text.encode(), 0o700)
-        return script
-
-    def _options(self, cycle: Cycle) -> list[str]:
-        needs = self._needs(cycle)
-        spool = self._spool(cycle)
-        longest = needs.time or self._longest(cycle)
-        options = {
-            "job-name": folder_name(cycle.cycle),
-            "comment": _comment(cycle),
-            "output": os.path.join(spool, "log"),
-            "open-mode": "append",
-            "chdir": spool,
-            "export": "PATH",
-            "nodes": 1,
-            "ntasks": 1,
-            "time": math.ceil(longest / timedelta(minutes=1)),
-            "partition": needs.partition,
-            "nodelist": needs.hosts,
-            "cpus-per-task": needs.cpus,
-            "mem": needs.memory,
-            "gpus": needs.gpus,
-        }
-        # A cycle is run once: whether it is tried again is for the tick to decide.
-        return ["--no-requeue", *(f"--{name}={value}" for name, value in options.items() if value), *needs.options]
-
-    def _longest(self, cycle: Cycle) -> timedelta:
-        return cycle.timeout + self._settings.cycles.term_grace + timedelta(minutes=1)
-
-    def _needs(self, cycle: Cycle) -> Needs:
-        return self._settings.phase.needs if cycle.job is JobName.PHASE else self._settings.dream.needs
 
     # --- following ---------------------------------------------------------------------------------------------------------
 
@@ -209,7 +155,7 @@ class SlurmExecutor:
         job = _missing(job)
         if cycle.cancel_asked_at is not None:
             self._slurm.cancel(seen.job_id)
-        if self._is_early(job, longest=self._longest(cycle)):
+        if self._is_early(job, longest=submission.longest(self._settings, cycle)):
             self._wait(job, words)
         else:
             self._slurm.cancel(seen.job_id)
@@ -359,7 +305,7 @@ class SlurmExecutor:
             jobs.note(self._db, job)
 
     def _spool(self, cycle: Cycle) -> str:
-        return os.path.join(self._settings.cycles_dir, SPOOL, f"{cycle.cycle:05d}")
+        return submission.spool(self._settings, cycle)
 
     def _log(self, cycle: Cycle) -> str:
         """Quote the end of what the batch script has said."""
@@ -389,8 +335,3 @@ def _job_of(began: Mapping[str, object] | None) -> int | None:
     """Return which job a step noted as its own when it began; None when none has begun."""
     told = "" if began is None else str(began.get("SLURM_JOB_ID", ""))
     return int(told) if told.isdigit() else None
-
-
-def _comment(cycle: Cycle) -> str:
-    """Name a cycle in Slurm: its number for people, its token so that no other's is taken for it."""
-    return f"kloros:{cycle.cycle}:{cycle.token}"
