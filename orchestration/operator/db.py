@@ -1,44 +1,26 @@
-"""`klorosctl db`: the databases themselves: `kloros.db`, and PostgreSQL where `KLR_DATABASE_URL` names one.
-
-A copy of PostgreSQL is an SQLite file with the bridge's fourteen tables and all tables of its scope (`scope_copies.py`), so
-it can be read, checked and restored anywhere.
-"""
+"""`klorosctl db`: the databases themselves: `kloros.db`, and PostgreSQL where `KLR_DATABASE_URL` names one."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from orchestration import wiring
-from orchestration.errors import KlorosError, StoreOutdated, StoreUnreachable, Usage
+from orchestration.errors import KlorosError, StoreUnreachable, Usage
 from orchestration.host import files
 from orchestration.operator import backup as copies
-from orchestration.operator import scope_copies
+from orchestration.operator import postgres_copies, postgres_side, soundness
 from orchestration.operator.console import Console, json_option
 from orchestration.store import opening
-from orchestration.store.sqlite import SCHEMA_VERSION, SqliteDatabase, uri
+from orchestration.store.sqlite import SCHEMA_VERSION, SqliteDatabase
 
 if TYPE_CHECKING:
     from orchestration.bridge.store.transfer import Moved
-
-_BRIDGE = "bridge-"
-_OF_BRIDGE = 0x6B6C7262  # "klrb", the application_id of a copy of PostgreSQL
-
-
-class _One(NamedTuple):
-    """What is told of one database."""
-
-    database: str
-    schema: int
-    known: int
-    faults: tuple[str, ...] = ()
-    rows: dict[str, int] | None = None
 
 
 @click.group()
@@ -60,7 +42,7 @@ def migrate(console: Console) -> None:
         files.make_folder(console.settings.state_dir)
         SqliteDatabase(path).close()
     if url:
-        postgres = _postgres()
+        postgres = postgres_side.load()
         from orchestration.store import postgres as tables
 
         done.append((postgres.named(url), postgres.schema_of(url), tables.SCHEMA_VERSION))
@@ -83,9 +65,9 @@ def check(console: Console) -> int:
     """Check files, tables, message numbers, cursors and the audit's chains, and change nothing. Exit code 1 for a fault."""
     console.become_owner()
     url, path = console.settings.database_url, console.path(wiring.STORE)
-    found = [] if url and not os.path.exists(path) else [_check_file(path, bridge=not url)]
+    found = [] if url and not os.path.exists(path) else [soundness.of_file(path, bridge=not url)]
     if url:
-        found.append(_check_postgres(url))
+        found.append(soundness.of_postgres(url))
     document = [{**one._asdict(), "faults": list(one.faults), "sound": not one.faults} for one in found]
     console.answer(document, lambda: _checked(console, found))
     return 1 if any(one.faults for one in found) else 0
@@ -110,10 +92,10 @@ def backup(console: Console, *, keep: int) -> None:
         copies.copy(store, path)
         made.append({"of": store, "path": path, "removed": copies.remove_older(folder, copies.PREFIX, keep)})
     if url:
-        path = copies.new_path(folder, _BRIDGE)
-        rows = _save(url, path)
-        removed = copies.remove_older(folder, _BRIDGE, keep)
-        made.append({"of": _postgres().named(url), "path": path, "removed": removed, "rows": rows})
+        path = copies.new_path(folder, postgres_copies.PREFIX)
+        rows = postgres_copies.save(url, path)
+        removed = copies.remove_older(folder, postgres_copies.PREFIX, keep)
+        made.append({"of": postgres_side.load().named(url), "path": path, "removed": removed, "rows": rows})
     for one in made:
         console.note("db backup", f"copies {one['of']} to {one['path']}")
     console.answer(made, lambda: [f"{one['of']}: {one['path']}" for one in made] or [f"There is no store yet: {store}"])
@@ -132,16 +114,17 @@ def restore(console: Console, *, file: str, yes: bool) -> None:
     """
     console.become_owner()
     os.umask(0o077)
-    of_bridge, url, store = _is_of_bridge(file), console.settings.database_url, console.path(wiring.STORE)
+    of_bridge, url, store = postgres_copies.is_one(file), console.settings.database_url, console.path(wiring.STORE)
     if of_bridge and not url:
         raise Usage(f"{file} is a copy of PostgreSQL", hint="set KLR_DATABASE_URL to the database to restore")
-    target = _postgres().named(url) if of_bridge else store
-    checked = _check_file(file, bridge=True)
+    target = postgres_side.load().named(url) if of_bridge else store
+    checked = soundness.of_file(file, bridge=True)
     if checked.faults:
         raise StoreUnreachable(f"{file} is damaged: {checked.faults[0]}", hint="klorosctl db check; take an older copy")
     kept = ""
     if yes and of_bridge:
-        kept = _restore_postgres(console, file, url)
+        soundness.check_current(file)
+        kept = postgres_copies.restore(console, file, url)
     elif yes:
         kept = _restore_file(console, file, store)
     if yes:
@@ -171,11 +154,11 @@ def copy_(console: Console, *, source: str | None, url: str | None) -> int:
         raise Usage("no PostgreSQL is named", hint="klorosctl db copy --to postgresql:///kloros, or set KLR_DATABASE_URL")
     if not url.startswith(("postgresql://", "postgres://")):
         raise Usage(f"{url!r} is no URL of a PostgreSQL database", hint="such as postgresql:///kloros")
-    postgres = _postgres()
+    postgres = postgres_side.load()
     from orchestration.bridge.store import transfer
     from orchestration.store import postgres as tables
 
-    _check_current(path)
+    soundness.check_current(path)
     asyncio.run(tables.migrate(url))
     with closing(transfer.SqliteSide(path)) as ours, closing(postgres.PostgresSide(url, filled=True)) as theirs:
         if not transfer.is_empty(theirs):
@@ -228,80 +211,12 @@ def _copied(console: Console, document: dict[str, Any], moved: Moved) -> Iterato
         yield from console.screen.alarm(told + "empty the database, and copy again.")
 
 
-def _checked(console: Console, found: list[_One]) -> Iterator[str]:
+def _checked(console: Console, found: list[soundness.Soundness]) -> Iterator[str]:
     for one in found:
         rows = "" if one.rows is None else f", {one.rows['threads']} threads, {one.rows['entries']} audit entries"
         yield f"{one.database}: schema {one.schema}{rows}" + ("" if one.faults else ", sound")
         for fault in one.faults:
             yield from console.screen.alarm(fault)
-
-
-def _check_file(path: str, *, bridge: bool) -> _One:
-    if not os.path.exists(path):
-        return _One(path, 0, SCHEMA_VERSION)
-    schema = copies.schema_of(path)
-    if schema > SCHEMA_VERSION:
-        return _One(path, schema, SCHEMA_VERSION, (f"a newer release wrote it; this program knows {SCHEMA_VERSION}",))
-    from orchestration.bridge.store import transfer
-
-    with closing(transfer.SqliteSide(path)) as side, _told(path):
-        faults = side.integrity()
-        if faults or not bridge or schema < SCHEMA_VERSION:
-            return _One(path, schema, SCHEMA_VERSION, tuple(faults))
-        return _One(path, schema, SCHEMA_VERSION, *transfer.sound(side))
-
-
-def _check_postgres(url: str) -> _One:
-    postgres = _postgres()
-    from orchestration.bridge.store import transfer
-    from orchestration.store.postgres import SCHEMA_VERSION as KNOWN
-
-    schema = postgres.schema_of(url)
-    if schema != KNOWN:
-        why = "klorosctl db migrate" if schema < KNOWN else "a newer release wrote it"
-        return _One(postgres.named(url), schema, KNOWN, (f"it has schema {schema}, and this program knows {KNOWN}: {why}",))
-    with closing(postgres.PostgresSide(url)) as side:
-        found = transfer.sound(side)
-        return _One(side.name, schema, KNOWN, (*found.faults, *scope_copies.faults(side)), found.rows)
-
-
-@contextmanager
-def _told(path: str) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise StoreUnreachable(f"{path}: {error}", hint="klorosctl db restore with an older copy") from error
-
-
-def _check_current(path: str) -> None:
-    schema = copies.schema_of(path)
-    if schema != SCHEMA_VERSION:
-        what = f"{path} has schema version {schema}, and this program works with {SCHEMA_VERSION}"
-        raise StoreOutdated(what, hint="klorosctl db migrate")
-
-
-def _save(url: str, path: str) -> dict[str, int]:
-    """Copy the bridge and the scope out of PostgreSQL into a new file, whole or not at all; returns the rows by table."""
-    postgres = _postgres()
-    from orchestration.bridge.store import transfer
-
-    beside = os.path.join(os.path.dirname(path), files.temporary_name(os.path.basename(path)))
-    try:
-        SqliteDatabase(beside).close()
-        with closing(postgres.PostgresSide(url)) as source:
-            rows = scope_copies.keep(source, beside)
-            with closing(transfer.SqliteSide(beside, filled=True)) as target:
-                rows |= transfer.transfer(source, target).copied
-        with closing(sqlite3.connect(uri(beside, "rw"), uri=True)) as made:
-            made.execute("PRAGMA journal_mode = DELETE")
-            made.execute(f"PRAGMA application_id = {_OF_BRIDGE}")
-        os.rename(beside, path)
-    except BaseException:
-        for name in (beside, f"{beside}-wal", f"{beside}-shm"):
-            with suppress(FileNotFoundError):
-                os.unlink(name)
-        raise
-    return rows
 
 
 def _restore_file(console: Console, file: str, store: str) -> str:
@@ -314,49 +229,3 @@ def _restore_file(console: Console, file: str, store: str) -> str:
         copies.copy(file, store)
     SqliteDatabase(store).close()
     return kept
-
-
-def _restore_postgres(console: Console, file: str, url: str) -> str:
-    postgres = _postgres()
-    from orchestration.bridge.store import transfer
-    from orchestration.store import postgres as tables
-
-    _check_current(file)
-    asyncio.run(tables.migrate(url))
-    _check_alone(url)
-    folder = console.path(copies.FOLDER)
-    files.make_folder(folder)
-    kept = copies.new_path(folder, "replaced-bridge-")
-    with closing(postgres.PostgresSide(url, filled=True)) as target:
-        _save(url, kept)
-        target.empty()
-        scope_copies.put_back(target, file)
-        with closing(transfer.SqliteSide(file)) as source:
-            transfer.transfer(source, target)
-    return kept
-
-
-def _check_alone(url: str) -> None:
-    postgres = _postgres()
-    others = postgres.others(url)
-    if others:
-        what = f"{others} other connections are open to {postgres.named(url)}"
-        raise KlorosError(what, hint="stop what uses it: systemctl stop kloros-bridge.service kloros-supervisor.service")
-
-
-def _is_of_bridge(file: str) -> bool:
-    try:
-        with closing(sqlite3.connect(uri(file, "ro"), uri=True)) as looked:
-            (application,) = looked.execute("PRAGMA application_id").fetchone()
-    except sqlite3.Error as error:
-        raise StoreUnreachable(f"{file}: {error}", hint="name a file that klorosctl db backup made") from error
-    return int(application) == _OF_BRIDGE
-
-
-def _postgres() -> Any:
-    try:
-        from orchestration.bridge.store import transfer_postgres
-    except ImportError as error:
-        hint = "install the extra postgres: sudo ./install.sh --with bridge,postgres, or unset KLR_DATABASE_URL"
-        raise Usage(f"PostgreSQL needs a package that is not installed: {error.name}", hint=hint) from error
-    return transfer_postgres
