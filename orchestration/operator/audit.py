@@ -52,10 +52,8 @@ def verify(console: Console) -> int:
 @click.pass_obj
 def list_(console: Console, *, thread_id: str | None, after: int, limit: int, last: int | None) -> None:
     """List entries of the audit, the oldest first."""
-    from orchestration.operator.threads import of_wire
-
     console.become_owner()
-    wanted = of_wire("GetAudit", thread_id=thread_id, after=after, limit=200 if last else limit)
+    wanted = bridging.of_wire("GetAudit", thread_id=thread_id, after=after, limit=200 if last else limit)
     found: list[wire.AuditEntry] = []
     has_more = False
     if bridging.is_made(console):

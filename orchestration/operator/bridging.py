@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
 
 from orchestration.errors import KlorosError, StoreUnreachable, Usage
 from orchestration.operator.console import Console
@@ -81,6 +83,21 @@ def tell(console: Console) -> None:
 def is_made(console: Console) -> bool:
     """Say whether there is a store at all, for commands that only look and must not make one."""
     return opening.is_made(opening.place_of(console.settings))
+
+
+def of_wire(model: str, **values: Any) -> Any:
+    """Make a model of the wire from what was typed. Raises: Usage."""
+    from pydantic import ValidationError
+
+    from orchestration.bridge import wire
+
+    try:
+        return getattr(wire, model).model_validate(values)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        name = str(fault["loc"][0] if fault["loc"] else model)
+        hint = "klorosctl threads list" if name == "thread_id" else f"{click.get_current_context().command_path} --help"
+        raise Usage(f"--{name.replace('_', '-')}: {fault['msg']}", hint=hint) from None
 
 
 def caller(console: Console) -> Caller:
