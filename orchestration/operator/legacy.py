@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from orchestration.errors import Usage
+from orchestration.host.lock import PATIENCE
 from orchestration.legacy.item import Fate, Item, Kind
 from orchestration.legacy.tree import Tree, read_tree
 from orchestration.operator.console import Console, json_option
@@ -55,7 +56,7 @@ def migrate_legacy(console: Console, *, home: str, artifacts: str | None, baseli
         console.screen.print(_listed(console, items, advice))
     done = to_do and (yes or _agreed(console))
     if done:
-        with console.acting() as kernel, kernel.lock.held("klorosctl migrate-legacy"):
+        with console.acting() as kernel, kernel.lock.held("klorosctl migrate-legacy", patience=PATIENCE):
             items = apply(kernel, plan(kernel, tree, console.now), console.now)
         taken = sum(item.fate is Fate.TAKEN_OVER for item in items)
         console.note("migrate-legacy", f"took over {taken} things from {home}")

@@ -10,6 +10,7 @@ import click
 from orchestration.cycles import ledger
 from orchestration.cycles.cycle import CycleNumber
 from orchestration.errors import Usage
+from orchestration.host.lock import PATIENCE
 from orchestration.operator.console import Console, json_option
 from orchestration.operator.cycles import find, folder_of, number_argument
 from orchestration.operator.screen import size
@@ -38,7 +39,7 @@ def prune(console: Console, *, dry_run: bool) -> int:
         document = {"would_remove": [{"cycle": cycle, "bytes": used} for cycle, used in going], "held": held}
         console.answer({**document, "old": old._asdict()}, lambda: _lines(console, "would go", going, held, old))
         return 0
-    with console.acting() as kernel, kernel.lock.held("klorosctl prune"):
+    with console.acting() as kernel, kernel.lock.held("klorosctl prune", patience=PATIENCE):
         over = _over(kernel)
         sizes = {cycle: _bytes(console, cycle) for cycle in over}
         done = retention.prune(kernel.db, settings, over, now=kernel.now())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -13,6 +14,8 @@ from typing import Any
 import pytest
 
 from tests.acceptance.host import PYTHON, Host, script
+from tests.acceptance.older import lived_in
+from tests.waiting import until
 
 LONG = 60  # seconds until a test gives up waiting for a process to end
 
@@ -29,6 +32,29 @@ def queued(host: Host, stem: str = "candidate") -> None:
     host.stepwise()
     host.promote(stem)
     assert host.decided()["cycle"] == 1
+
+
+# --- beside ticks --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command", ["prune", "baseline set learning_rate=0.05 --reason x", "promotions reject p --reason x", "migrate-legacy"]
+)
+def test_a_person_waits_for_the_tick_at_work(host: Host, tmp_path: Path, command: str) -> None:
+    """It comes each minute and is over at once: nobody is told to type a command again because of it."""
+    host.decided()
+    host.promote("p")
+    words = command.split()
+    if command == "migrate-legacy":
+        words = [*lived_in(tmp_path / "old", "2026-01-01").arguments, "--yes"]
+    with (host.state / "locks" / "orchestrator.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        command_line = host.command("klorosctl", *words)
+        with subprocess.Popen(command_line, env=host.environ, stdout=subprocess.DEVNULL) as waiting:
+            seen = f"-> FLOCK  ADVISORY  WRITE {waiting.pid} "
+            until(lambda: waiting.poll() is not None or seen in Path("/proc/locks").read_text(), what="it waits")
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            assert waiting.wait(LONG) == 0
 
 
 # --- tick --------------------------------------------------------------------------------------------------------
