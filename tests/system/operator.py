@@ -130,6 +130,16 @@ class Operator:
         """One property as `systemctl show` gives it."""
         return self.guest.sh(f"systemctl show {unit} --property={name} --value").out.strip()
 
+    def exit_of(self, unit: str) -> str:
+        """The exit status of a unit's last run; one that is at work is waited for, since until then systemd shows 0."""
+
+        def ended() -> str | None:
+            said = self.guest.sh(f"systemctl show {unit} --property=ActiveState,ExecMainStatus").out
+            shown = dict(line.split("=", 1) for line in said.splitlines())
+            return shown["ExecMainStatus"] if shown["ActiveState"] in ("inactive", "failed") else None
+
+        return until(ended, what=f"{unit} has ended", within=60)
+
     def starts_of(self, unit: str) -> list[float]:
         """When systemd began to start a unit, in seconds since the epoch, oldest first."""
         # MESSAGE_ID of SD_MESSAGE_UNIT_STARTING (systemd.journal-fields(7), sd-messages.h).

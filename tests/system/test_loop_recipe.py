@@ -13,6 +13,11 @@ from tests.waiting import until
 
 LOOP = "kloros-loop.service"
 HISTORY = "/srv/agent/state/run_cycle_history.jsonl"
+SCRIPT = """#!/bin/sh
+echo "$RUN_CYCLE_GOAL" >> ran
+while [ -e hang ]; do touch hangs; sleep 0.1; done
+[ ! -e broken ]
+"""
 
 
 @pytest.fixture
@@ -20,8 +25,7 @@ def agent(guest: Guest, operator: Operator) -> Guest:
     """A guest with a work tree for the loop, which may write there."""
     guest.sh("mkdir -p /srv/agent/tools")
     guest.write("/srv/agent/goals.txt", "one\ntwo\n")
-    script = '#!/bin/sh\necho "$RUN_CYCLE_GOAL" >> ran\nwhile [ -e hang ]; do sleep 0.1; done\n[ ! -e broken ]\n'
-    guest.write("/srv/agent/tools/run_cycle.sh", script, mode=0o755)
+    guest.write("/srv/agent/tools/run_cycle.sh", SCRIPT, mode=0o755)
     guest.sh("chown -R kloros: /srv/agent")
     operator.configure(
         '[loop]\nworking_dir = "/srv/agent"\ngoal_file = "goals.txt"\nsleep = "1s"\nmax_backoff = "1s"\nmax_failures = 2\n'
@@ -40,14 +44,20 @@ def shown(guest: Guest, name: str) -> str:
     return guest.sh(f"systemctl show -p {name} --value {LOOP}").out.strip()
 
 
+def hang(agent: Guest) -> None:
+    """Have iterations hang, and wait until one does: the one at work now may have looked already."""
+    agent.sh("touch /srv/agent/hang")
+    until(lambda: agent.path("/srv/agent/hangs").exists(), what="an iteration hangs")
+    assert "running" in agent.sh("cat /srv/agent/logs/run_cycle/latest.json").out
+
+
 @pytest.mark.xdist_group("guest-loop")
 def test_it_is_watched_started_again_and_left_down_at_its_failure_limit(agent: Guest) -> None:
     until(lambda: len(rows(agent)) >= 2, what="two iterations")
     assert [row["goal"] for row in rows(agent)][:2] == ["one", "two"]
     assert {row["status"] for row in rows(agent)} == {"degraded"}
 
-    agent.sh("touch /srv/agent/hang")
-    until(lambda: "running" in agent.sh("cat /srv/agent/logs/run_cycle/latest.json").out, what="an iteration runs")
+    hang(agent)
     killed = shown(agent, "MainPID")
     agent.sh(f"kill -9 {killed}")
     until(lambda: shown(agent, "MainPID") not in (killed, "0") and shown(agent, "ActiveState") == "active", what="a new one")
@@ -65,8 +75,7 @@ def test_it_is_watched_started_again_and_left_down_at_its_failure_limit(agent: G
 
 @pytest.mark.xdist_group("guest-loop")
 def test_stopping_it_finishes_the_cycle_and_rolling_back_leaves_it_down(agent: Guest) -> None:
-    agent.sh("touch /srv/agent/hang")
-    until(lambda: "running" in agent.sh("cat /srv/agent/logs/run_cycle/latest.json").out, what="an iteration runs")
+    hang(agent)
     stopping = agent.spawn(f"systemctl disable --now {LOOP}")
     until(lambda: shown(agent, "ActiveState") == "deactivating", what="it is told to stop")
     agent.sh("rm /srv/agent/hang")

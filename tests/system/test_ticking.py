@@ -46,14 +46,13 @@ def test_what_arrives_starts_a_tick_within_a_second(what: str, guest: Guest, ope
 
 def test_what_arrives_during_a_tick_gets_its_own(guest: Guest, operator: Operator) -> None:
     """systemd does not watch while the tick runs: the unit's own look afterwards must find it."""
+    operator.configure("").without_timer()
     # A tick that has looked already and has not ended yet.
     guest.write(
         "/etc/systemd/system/kloros-orchestrator.service.d/slow.conf",
         f"[Service]\nExecStartPost=/bin/sh -c 'touch {STATE}/looked; while [ ! -e {STATE}/go ]; do sleep 0.05; done'\n",
     )
     guest.sh("systemctl daemon-reload")
-    operator.configure("").without_timer()
-    guest.path(f"{STATE}/looked").unlink(missing_ok=True)
     guest.sh(f"systemctl start --no-block {TICK}")
     until(lambda: guest.path(f"{STATE}/looked").exists(), what="a tick has looked")
     name = operator.drop("suggest_something")
