@@ -9,6 +9,7 @@ import hashlib
 import json
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Self
 
 from tests.system.day import SHUT, Day
@@ -27,6 +28,12 @@ DISABLE_BY_SED = (
     "sed -i 's/KLR_ORCHESTRATION_MODE=enabled/KLR_ORCHESTRATION_MODE=disabled/' "
     "/etc/systemd/system/kloros-orchestrator.service && systemctl daemon-reload"
 )
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """Every line of a file of JSON lines that may not be there yet, but a last one that is half written."""
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 class Operator:
@@ -99,8 +106,7 @@ class Operator:
 
     def ticks(self) -> list[dict[str, Any]]:
         """Every recorded tick, oldest first."""
-        path = self.guest.path(f"{STATE}/history.jsonl")
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return rows_of(self.guest.path(f"{STATE}/history.jsonl"))
 
     def processed(self, status: str) -> set[str]:
         """Names of the intents that ended with a status."""

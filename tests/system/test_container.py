@@ -23,6 +23,7 @@ import pytest
 from tests.acceptance.recipes import fenced
 from tests.system import layers
 from tests.system.installation import copy_source
+from tests.system.operator import rows_of
 from tests.waiting import until
 
 LEFT_OUT = (
@@ -111,8 +112,7 @@ class Container:
 
     def rows(self) -> list[tuple[int, str]]:
         path = self.volume / "run_cycle_history.jsonl"
-        rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        return [(row["iteration"], row["status"]) for row in rows]
+        return [(row["iteration"], row["status"]) for row in rows_of(path)]
 
 
 @pytest.fixture

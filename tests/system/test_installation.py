@@ -6,7 +6,7 @@ import re
 
 from tests.system.guest import Guest
 from tests.system.installation import SOURCE, Installed, copy_source, run_installer
-from tests.system.operator import CONFIG, DISABLE_BY_SED, STATE, Operator
+from tests.system.operator import CONFIG, CYCLE, DISABLE_BY_SED, STATE, Operator
 from tests.waiting import until
 
 
@@ -157,6 +157,7 @@ def test_a_cycle_that_runs_through_an_upgrade_ends_well(guest: Guest, operator: 
     assert "stays until the cycle that runs from it has ended" in ended.out
     guest.path(f"{STATE}/go").touch()
     assert operator.ended_cycle(1)["state"] == "succeeded"
+    until(lambda: operator.state_of(CYCLE) == "inactive", what="the runner has ended as well")
     assert "is here already" in run_installer(guest).out
     assert sorted(path.name[:5] for path in guest.path("/opt/kloros/versions").iterdir()) == ["9.9.8", "9.9.9"]
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.system import layers
 from tests.system.guest import Guest
-from tests.system.operator import STATE, Operator
+from tests.system.operator import STATE, Operator, rows_of
 from tests.waiting import until
 
 LOOP = "kloros-loop.service"
@@ -43,8 +43,7 @@ class Agent:
 
     def rows(self) -> list[dict[str, Any]]:
         """Every row of the history."""
-        path = self.guest.path(f"{TREE}/state/run_cycle_history.jsonl")
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return rows_of(self.guest.path(f"{TREE}/state/run_cycle_history.jsonl"))
 
     def latest(self) -> dict[str, Any]:
         """What the loop says of itself now."""
@@ -70,17 +69,18 @@ def numbers(rows: list[dict[str, Any]]) -> list[int]:
 
 
 def test_it_starts_iterates_and_finishes_the_cycle_at_work_when_stopped(agent: Agent, guest: Guest) -> None:
-    agent.runs(f"{GOOD}; touch state/begun; [ ! -e state/slow ] || sleep 2; echo whole >state/ended")
+    agent.runs(f"{GOOD}; while [ -e state/slow ]; do touch state/begun; sleep 0.05; done; echo whole >state/ended")
     assert agent.operator.state_of(LOOP) == "active", "systemctl returns when the loop has said READY=1"
     until(lambda: len(agent.rows()) >= 2, what="two iterations", within=60)
     assert {row["status"] for row in agent.rows()} == {"success"}
     guest.path(f"{TREE}/state/slow").touch()
-    count = len(agent.rows())
-    until(lambda: len(agent.rows()) > count, what="the slow one is next")
-    guest.sh(f"rm -f {TREE}/state/begun {TREE}/state/ended")
     until(lambda: guest.path(f"{TREE}/state/begun").exists(), what="a slow cycle is at work")
+    guest.path(f"{TREE}/state/ended").unlink()
     running = agent.latest()["current"]["iteration"]
-    guest.sh(f"systemctl stop {LOOP}")
+    stopping = guest.spawn(f"systemctl stop {LOOP}")
+    until(lambda: agent.operator.state_of(LOOP) == "deactivating", what="it is told to stop")
+    guest.path(f"{TREE}/state/slow").unlink()
+    assert stopping.wait(60) == 0
     assert guest.path(f"{TREE}/state/ended").exists(), "the command was not let finish"
     last = agent.rows()[-1]
     assert (last["iteration"], last["status"]) == (running, "success")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 
 from tests.system.guest import Guest
-from tests.system.operator import STATE, Operator
+from tests.system.operator import STATE, Operator, rows_of
 from tests.waiting import until
 
 LOOP = "kloros-loop.service"
@@ -36,8 +35,7 @@ def agent(guest: Guest, operator: Operator) -> Guest:
 
 
 def rows(guest: Guest) -> list[dict[str, Any]]:
-    text = guest.sh(f"cat {HISTORY} 2>/dev/null", check=False).out
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    return rows_of(guest.path(HISTORY))
 
 
 def shown(guest: Guest, name: str) -> str:
