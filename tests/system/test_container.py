@@ -87,6 +87,7 @@ class Container:
             os.chown(self.volume, owner.st_uid, owner.st_gid)
         self._images("config", f"--volume={self._state}-", name)  # else buildah lays a folder of its own over ours, or not
         volumes = [f"--volume={self.volume}:{self._state}", f"--volume={self._tools}:/work/tools:ro"]
+        before = self.latest().get("pid")
         process = subprocess.Popen(
             self._images.command("run", "--isolation=chroot", *volumes, name, "--", *self._words),
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -94,8 +95,10 @@ class Container:
         try:
             yield process
         finally:
-            if process.poll() is None and (pid := self.latest().get("pid")):
-                self.signal(int(pid), signal.SIGKILL)
+            # Until this loop has said who it is, latest.json names the one before it.
+            until(lambda: process.poll() is not None or self.latest().get("pid") != before, what="the loop says who it is")
+            if process.poll() is None:
+                self.signal(int(self.latest()["pid"]), signal.SIGKILL)
             process.wait(30)
             (self.volume / "hang").unlink(missing_ok=True)
             self._images("rm", name)
@@ -143,10 +146,11 @@ def test_the_documented_container_keeps_its_rows_when_it_is_killed_and_replaced(
     images.build("agent", fenced("dockerfile"), source)
     container = Container(images, tmp_path)
 
-    with container.running():
+    with container.running() as engine:
         until(lambda: container.latest().get("state") == "waiting", what="the first iteration is done")
         container.signal(container.latest()["pid"], signal.SIGTERM)
         until(lambda: container.latest()["state"].startswith("ended"), what="the loop ends")
+        assert engine.wait(30) == 0
     assert container.rows() == [(1, "degraded")]
     assert {path.stat().st_uid for path in container.volume.iterdir()} == {1000}, "the loop is not root"
 
