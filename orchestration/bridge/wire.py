@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
 
 from orchestration.bridge.caller import Role
 
@@ -157,7 +157,7 @@ class CreateThread(_Request):
     title: Annotated[str, Field(min_length=1, max_length=MAX_TITLE, examples=["Review of the retry patch"])]
     type: ThreadType = ThreadType.CONVERSATION
     participants: Annotated[
-        tuple[AgentId, ...], Field(max_length=MAX_PARTICIPANTS, examples=[["executioner", "reviewer"]])
+        tuple[AgentId, ...], FailFast(), Field(max_length=MAX_PARTICIPANTS, examples=[["executioner", "reviewer"]])
     ] = ()
     """Beside the creator, who is one unless a coordinator or operator creates it for others."""
     created_by: AgentId | None = None
