@@ -76,14 +76,22 @@ def test_the_official_client_calls_every_tool(tmp_path: Path, mode: str) -> None
     asyncio.run(scene())
 
 
-def test_a_name_that_stands_twice_in_a_call_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ('"body": "y"', "a name stands twice in the same object"),
+        (",".join(f'"n{number}": 1' for number in range(5_000)), "a request may have 4096 names in its objects"),
+    ],
+    ids=["twice", "too many"],
+)
+def test_names_that_stand_twice_in_a_call_or_are_too_many_are_refused(more: str, told: str) -> None:
     async def scene() -> None:
         async with bridged() as bridge:
-            arguments = f'{{"thread_id": "{THREAD}", "body": "x", "body": "y"}}'
+            arguments = f'{{"thread_id": "{THREAD}", "body": "x", {more}}}'
             call = f'{{"name": "post_message", "arguments": {arguments}}}'
             message = f'{{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {call}}}'
             answer = await sent(bridge, message.encode(), mcp_protocol_version=LATEST_HANDSHAKE_VERSION)
-            assert (answer.status, answer.json["error"]["code"]) == (400, -32600)
+            assert (answer.status, answer.json["error"]["code"], answer.json["error"]["message"]) == (400, -32600, told)
             assert not bridge.commands.asked
 
     asyncio.run(scene())

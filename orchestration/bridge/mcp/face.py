@@ -220,6 +220,8 @@ def _message(raw: bytes) -> types.JSONRPCRequest | types.JSONRPCNotification | t
         decoded = from_json(raw, allow_inf_nan=False)
     except ValueError:
         return types.ErrorData(code=types.PARSE_ERROR, message="Parse error")
+    if body.has_too_many_names(raw):
+        return types.ErrorData(code=types.INVALID_REQUEST, message=body.TOO_MANY_NAMES)
     if body.repeated(raw) is not None:
         return types.ErrorData(code=types.INVALID_REQUEST, message="a name stands twice in the same object")
     try:
