@@ -106,6 +106,12 @@ class Trail(Protocol):
         """Return audit rows by rising entry number; who goes on from the last one never misses a row."""
         ...
 
+    async def latest_audit(
+        self, *, workspace_id: str | None, thread_id: str | None = None, limit: int
+    ) -> tuple[AuditEntry, ...]:
+        """Return the newest audit rows by rising entry number; rows under way are not waited for."""
+        ...
+
     async def verify(self) -> ChainsVerified:
         """Walk every chain of the audit and compare each link."""
         ...

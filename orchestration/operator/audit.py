@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
-from orchestration.errors import KlorosError
+from orchestration.errors import KlorosError, Usage
 from orchestration.operator import bridging
 from orchestration.operator.console import Console, json_option
 
@@ -52,24 +51,24 @@ def verify(console: Console) -> int:
 @click.pass_obj
 def list_(console: Console, *, thread_id: str | None, after: int, limit: int, last: int | None) -> None:
     """List entries of the audit, the oldest first."""
+    if last is not None and after:
+        raise Usage("--after goes on from an entry, and --last begins at the end", hint="leave one of them out")
     console.become_owner()
-    wanted = bridging.of_wire("GetAudit", thread_id=thread_id, after=after, limit=200 if last else limit)
-    found: list[wire.AuditEntry] = []
+    wanted = bridging.of_wire("GetAudit", thread_id=thread_id, after=after, limit=limit)
+    found: tuple[wire.AuditEntry, ...] = ()
     has_more = False
     if bridging.is_made(console):
         found, has_more = bridging.ask(console, lambda ours, who: _read(ours, who, wanted, last))
     console.answer([one.model_dump(mode="json") for one in found], lambda: _listed(console, found, has_more=has_more))
 
 
-async def _read(ours: Commands, who: Caller, wanted: wire.GetAudit, last: int | None) -> tuple[list[wire.AuditEntry], bool]:
+async def _read(
+    ours: Commands, who: Caller, wanted: wire.GetAudit, last: int | None
+) -> tuple[tuple[wire.AuditEntry, ...], bool]:
+    if last is not None:
+        return await ours.latest_audit(who, wanted.thread_id, last), False
     page = await ours.get_audit(who, wanted)
-    if last is None:
-        return list(page.entries), page.has_more
-    newest = deque(page.entries, maxlen=last)
-    while page.has_more:
-        page = await ours.get_audit(who, wanted.model_copy(update={"after": page.next_after}))
-        newest += page.entries
-    return list(newest), False
+    return page.entries, page.has_more
 
 
 def _verified(console: Console, found: ChainsVerified) -> Iterator[str]:
@@ -79,7 +78,7 @@ def _verified(console: Console, found: ChainsVerified) -> Iterator[str]:
     yield f"{found.entries} entries in {found.chains} chains. {whole}"
 
 
-def _listed(console: Console, found: list[wire.AuditEntry], *, has_more: bool) -> Iterator[str]:
+def _listed(console: Console, found: tuple[wire.AuditEntry, ...], *, has_more: bool) -> Iterator[str]:
     rows = [
         (str(one.entry), console.times.both(one.at), one.actor, one.operation, one.outcome, one.rule, one.thread_id or "")
         for one in found

@@ -76,6 +76,7 @@ def test_the_audit_is_read_on_and_from_its_end(host: Host, thread_id: str) -> No
     assert [one["entry"] for one in host.answer("audit", "list", "--last", "2")] == entries[-2:]
     assert [one["entry"] for one in host.answer("audit", "list", "--last", "9", "--thread-id", thread_id)] == entries
     assert "There are more" not in host.ctl("audit", "list", "--last", "2").stdout
+    assert "--last" in host.ctl("audit", "list", "--last", "2", "--after", "1", code=64).stderr
 
 
 def test_the_end_of_a_long_audit_is_found(host: Host, thread_id: str) -> None:

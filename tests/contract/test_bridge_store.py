@@ -453,6 +453,23 @@ async def test_what_another_process_has_changed_is_known_at_once(open_store: Ope
     assert [p.agent_id for p in await store.participants(thread_id)] == [AGENT]
 
 
+async def test_the_end_of_the_audit_is_read_without_what_stands_before_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its beginning may be a million entries away, and a page of it keeps writers waiting."""
+    first, second = await opened_thread(store), await opened_thread(store)
+    for text in ("a", "b"):
+        await post(store, first, text)
+    whole = await store.audit(workspace_id=None)
+    of_first = await store.audit(workspace_id=WORKSPACE, thread_id=first)
+    monkeypatch.setattr(store, "audit", None)
+    assert await store.latest_audit(workspace_id=None, limit=3) == whole[-3:]
+    assert await store.latest_audit(workspace_id=WORKSPACE, limit=9) == whole
+    assert await store.latest_audit(workspace_id="elsewhere", limit=9) == ()
+    assert await store.latest_audit(workspace_id=WORKSPACE, thread_id=first, limit=2) == of_first[-2:]
+    assert len(await store.latest_audit(workspace_id=None, thread_id=second, limit=9)) == 1
+
+
 async def test_the_audit_is_read_page_by_page(store: Store) -> None:
     ids = [await opened_thread(store) for _ in range(3)]
     await asyncio.gather(*(post(store, thread_id, "x") for thread_id in ids for _ in range(5)))

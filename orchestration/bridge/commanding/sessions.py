@@ -52,14 +52,9 @@ class AuditCommands(Desk):
 
     async def get_audit(self, caller: Caller, asked: wire.GetAudit) -> wire.AuditRead:
         """Read the audit of the workspace, or of one thread in it."""
-        await self.allowed(caller, "get_audit")
-        if asked.thread_id is not None:
-            await self._known(caller, asked.thread_id)
+        await self._check(caller, asked.thread_id)
         found = await self.store.audit(
-            workspace_id=None if caller.role is Role.OPERATOR else caller.workspace_id,
-            thread_id=asked.thread_id,
-            after=asked.after,
-            limit=asked.limit + 1,
+            workspace_id=_workspace(caller), thread_id=asked.thread_id, after=asked.after, limit=asked.limit + 1
         )
         page = found[: asked.limit]
         return wire.AuditRead(
@@ -68,8 +63,22 @@ class AuditCommands(Desk):
             has_more=len(found) > len(page),
         )
 
+    async def latest_audit(self, caller: Caller, thread_id: str | None, most: int) -> tuple[wire.AuditEntry, ...]:
+        """Read the newest entries, oldest first; for klorosctl."""
+        await self._check(caller, thread_id)
+        return await self.store.latest_audit(workspace_id=_workspace(caller), thread_id=thread_id, limit=most)
+
+    async def _check(self, caller: Caller, thread_id: str | None) -> None:
+        await self.allowed(caller, "get_audit")
+        if thread_id is not None:
+            await self._known(caller, thread_id)
+
     async def _known(self, caller: Caller, thread_id: str) -> None:
         row = await self.store.thread(thread_id)
         if row is None or fence(caller) not in (None, row.workspace_id):
             refusal: Refused = authority.not_found("thread", foreign=row is not None)
             await self.refuse(caller, "get_audit", refusal, thread_id=thread_id)
+
+
+def _workspace(caller: Caller) -> str | None:
+    return None if caller.role is Role.OPERATOR else caller.workspace_id

@@ -15,7 +15,7 @@ from orchestration.bridge.store import counting, rows
 from orchestration.bridge.store.batch import Batch, Loaded, Outcome
 from orchestration.bridge.store.news import News
 from orchestration.bridge.store.unread import Unread
-from orchestration.bridge.wire import Participant, ThreadListed, ThreadStatus
+from orchestration.bridge.wire import AuditEntry, Participant, ThreadListed, ThreadStatus
 
 Clock = Callable[[], datetime]
 
@@ -101,6 +101,15 @@ class Lookups(ABC):
         for row in found:
             self._unread.keep(row["thread_id"], reader, row)
         return tuple(map(rows.listed, found))
+
+    async def latest_audit(
+        self, *, workspace_id: str | None, thread_id: str | None = None, limit: int
+    ) -> tuple[AuditEntry, ...]:
+        """Read the newest audit rows, oldest first."""
+        query = "bridge.latest_audit" if thread_id is None else "bridge.latest_audit_of_thread"
+        more = {} if thread_id is None else {"thread_id": thread_id}
+        found = await self._rows(query, workspace_id=workspace_id, limit=limit, **more)
+        return tuple(map(rows.audit_entry, reversed(found)))
 
     async def findings(self, thread_id: str) -> tuple[FoundFinding, ...]:
         """Look up the findings of a thread."""

@@ -70,6 +70,16 @@ ORDER BY link LIMIT :limit;
 SELECT * FROM bridge_audit
 WHERE entry > :after AND (:workspace_id IS NULL OR workspace_id = :workspace_id) ORDER BY entry LIMIT :limit;
 
+-- name: bridge.latest_audit_of_thread
+-- Give the newest audit rows of a thread's chain, newest first.
+SELECT * FROM bridge_audit
+WHERE chain = :thread_id AND (:workspace_id IS NULL OR workspace_id = :workspace_id) ORDER BY link DESC LIMIT :limit;
+
+-- name: bridge.latest_audit
+-- Give the newest audit rows of a workspace, or of all, newest first.
+SELECT * FROM bridge_audit
+WHERE (:workspace_id IS NULL OR workspace_id = :workspace_id) ORDER BY entry DESC LIMIT :limit;
+
 -- name: bridge.audit_link
 -- Give the hash of one audit row.
 SELECT sha256 FROM bridge_audit WHERE chain = :chain AND link = :link;
