@@ -191,6 +191,11 @@ def recent(db: Database, limit: int) -> list[Cycle]:
     return _cycles(db.rows("cycles.recent", limit=limit))
 
 
+def last_queued(db: Database, at: datetime) -> Cycle | None:
+    """Return the newest cycle that was queued by an instant, settled or not, but for WAKE, which has a lane of its own."""
+    return next(iter(_cycles(db.rows("cycles.last_queued", at=to_text(at)))), None)
+
+
 def of_date(db: Database, day: date) -> list[Cycle]:
     """Return the PHASE cycles that answer a local date, newest first."""
     return _cycles(db.rows("cycles.of_date", phase_date=day.isoformat()))

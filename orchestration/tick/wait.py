@@ -61,9 +61,9 @@ def exit_of(cycle: Cycle) -> Exit:
 
 
 def _at_work(kernel: Kernel, record: Tick) -> int | None:
-    if Reason.CYCLE_ACTIVE not in record.reasons:
-        return None
-    return next((cycle.cycle for cycle in ledger.exclusive(kernel.db)), None)
+    """Return which cycle kept a tick from starting one; it may have been settled since, and failed."""
+    found = ledger.last_queued(kernel.db, record.ended_at) if Reason.CYCLE_ACTIVE in record.reasons else None
+    return None if found is None else found.cycle
 
 
 def _until_settled(kernel: Kernel, number: int) -> Cycle:

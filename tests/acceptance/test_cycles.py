@@ -14,8 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from orchestration import wiring
 from orchestration.exits import Exit
 from orchestration.host.lock import FileLock
+from orchestration.tick.tick import tick
+from orchestration.tick.wait import wait
 from tests.acceptance.host import Host, script
 from tests.waiting import until
 
@@ -347,6 +350,18 @@ def test_waiting_sees_out_a_cycle_that_another_tick_was_first_to_start(
         said, _ = waiting.communicate(timeout=30)
     assert waiting.returncode == Exit.DREAM_FAILED
     assert "cycle 1 (dream) failed: exit code 3" in said
+
+
+def test_waiting_tells_of_a_cycle_that_was_at_work_and_is_settled_by_now(host: Host, dream: Callable[..., None]) -> None:
+    host.stepwise()
+    dream("exit 3")
+    host.promote("p")
+    host.decided()
+    with wiring.kernel(wiring.settings(host.environ), host.environ) as kernel:
+        record = tick(kernel, "a-tick-that-finds-it-queued")
+        host.run_queued()
+        assert finished(host, 1)
+        assert wait(kernel, record, as_json=False) == Exit.DREAM_FAILED
 
 
 def test_a_command_runs_in_its_cycles_folder_or_where_the_settings_say(

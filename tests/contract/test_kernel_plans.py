@@ -50,6 +50,7 @@ ASKED: dict[str, dict[str, Value]] = {
     "cycles.ended_for_cause": {"job": "phase", "cause": "intent", "limit": 50},
     "cycles.exclusive": {},
     "cycles.last_succeeded": {"job": "phase"},
+    "cycles.last_queued": {"at": END},
     "cycles.number_of": {"token": "c7"},
     "cycles.of_date": {"phase_date": "2021-01-01"},
     "cycles.over": {"keep_last": 200, "before": LATE, "limit": 5, "held_too": 0},

@@ -295,6 +295,7 @@ ASKED: dict[str, Callable[[World], Asked]] = {
     "cycles.unsettled": nothing,
     "cycles.get": of_cycle,
     "cycles.of_token": lambda w: {"token": f"{w.random.randint(1, max(1, w.unique)):08}"},
+    "cycles.last_queued": lambda w: {"at": w.at()},
     "cycles.recent": limited,
     "cycles.claim": lambda w: {"cycle": w.of(*w.queued), "now": w.at(), "runner": '{"pid": 1}'},
     "cycles.claim_next": lambda w: {"now": w.at(), "runner": "{}", "unable": json.dumps([w.job(), w.job()])},

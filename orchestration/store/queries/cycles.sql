@@ -43,6 +43,10 @@ SELECT * FROM cycles WHERE token = :token;
 -- Give the newest cycles.
 SELECT * FROM cycles ORDER BY cycle DESC LIMIT :limit;
 
+-- name: cycles.last_queued
+-- Give the newest cycle that was queued by an instant, settled or not, but for the turns of agents.
+SELECT * FROM cycles WHERE queued_at <= :at AND job <> 'wake' ORDER BY cycle DESC LIMIT 1;
+
 -- name: cycles.claim
 -- Take a queued cycle for a runner; changes no row when it is queued no more. Notes the baseline whose files are in place.
 UPDATE cycles SET state = 'running', started_at = :now, runner = :runner, baseline_began = coalesce(
