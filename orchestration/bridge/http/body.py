@@ -28,8 +28,8 @@ _MEASURED: Final = frozenset({("body",), ("title",), ("trigger_prompt",)})
 
 _NAME: Final = re.compile(rb'"\s*:')
 """The end of a name, and of a text that is no name now and then: as many as an object has at most."""
-_TEXT: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"(\s*+:)?')
-"""A text, with the colon that makes it a name."""
+_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"(\s*+:)?')
+"""A JSON string, with the colon that makes it a name."""
 _MOST_NAMES: Final = 4096
 """More than metadata of 16 KiB holds. To look through 50,000 for one that stands twice takes 10 ms, and all others wait."""
 TOO_MANY_NAMES: Final = f"a request may have {_MOST_NAMES} names in its objects"
@@ -121,7 +121,7 @@ def check_names(raw: bytes, asked: BaseModel) -> None:
 
 def has_too_many_names(raw: bytes) -> bool:
     """Tell whether a JSON text has more names, in all its objects together, than are looked through."""
-    return len(_NAME.findall(raw)) > _MOST_NAMES and sum(map(bool, _TEXT.findall(raw))) > _MOST_NAMES
+    return len(_NAME.findall(raw)) > _MOST_NAMES and sum(map(bool, _STRING.findall(raw))) > _MOST_NAMES
 
 
 def repeated(raw: bytes) -> str | None:
