@@ -13,6 +13,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from orchestration.bridge.caller import Role
+from orchestration.bridge.http.measures import FIGURES
 from orchestration.bridge.port import Store
 from orchestration.bridge.refusal import Code, Refused
 from orchestration.bridge.state import (
@@ -451,6 +452,11 @@ async def test_what_another_process_has_changed_is_known_at_once(open_store: Ope
     assert kept is not None
     assert (kept.status, kept.status_reason, kept.last_seq) == (ThreadStatus.CLOSED, "there", 4)
     assert [p.agent_id for p in await store.participants(thread_id)] == [AGENT]
+
+
+async def test_every_figure_of_a_store_has_its_words_in_the_metrics(store: Store) -> None:
+    """One without them would take all of /metrics with it."""
+    assert store.figures().keys() <= {name.removeprefix("store_") for name in FIGURES}
 
 
 async def test_the_end_of_the_audit_is_read_without_what_stands_before_it(
